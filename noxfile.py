@@ -1,0 +1,83 @@
+"""How to work on the project: `nox -s tests` and its neighbours; `nox -l` lists them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False  # nox turns it on where CI is set; one Python is enough
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def _works(python: str) -> bool:
+    """Tell whether this Python runs: a version manager's shim can be on the PATH and still have nothing behind it."""
+    command = shutil.which(f"python{python}")
+    return command is not None and subprocess.run([command, "-c", ""], check=False).returncode == 0  # noqa: S603
+
+
+FOUND = [python for python in PYTHONS if _works(python)]
+COVERAGE = {"COVERAGE_FILE": str(Path(".nox", ".coverage").absolute())}
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """Install the wheel with all extras, and the groups: the source tree plays no part in what is tested."""
+    session.install(".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(python=FOUND or None)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the built wheel, on every Python found, and measure their coverage."""
+    _install(session, "tests")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=COVERAGE)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Combine what the tests measured on each Python; fail under 100 % of the branches."""
+    session.install(*nox.project.dependency_groups(PROJECT, "tests"))
+    session.run("coverage", "combine", env=COVERAGE)
+    session.run("coverage", "report", env=COVERAGE)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types: mypy --strict, pyright, and that the public types are complete."""
+    _install(session, "tests", "types", "bench")
+    session.run("mypy")
+    session.run("pyright", "tests/typing")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosupervise")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    _install(session, "docs")
+    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Run the reference example: twenty fetches of a flaky site, under each strategy."""
+    _install(session)
+    session.run("python", "-m", "aiosupervise.examples.fetch", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside the peers; takes some minutes and wants a quiet machine."""
+    _install(session, "bench")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
