@@ -1,0 +1,267 @@
+"""The engine under the three strategies: a pump that starts jobs, and the ways in which a run ends.
+
+Theory of operation. The pump is a task of the run's own. It pulls an item from the source when there is a place for
+it, starts a task for it, and goes on until the source is empty or the run is stopped; then it closes the source and
+waits until nothing runs. When a job's task ends, its outcome goes to the strategy, and the pump wakes up. Whoever runs
+the batch waits for the pump in `join`. Everything goes in one direction:
+
+    source -> pump -> one task for each job -> outcome -> strategy -> report or reader
+
+Laws, each with a test:
+- Every early end is `cancel`, which happens once: a job that its run cancelled twice could not clean up. When the loop
+  shuts down, it cancels every task: a pump cancelled by somebody else tells that the jobs have been cancelled too.
+- Whatever cancels the caller, and how often, `join` returns only when nothing of ours runs.
+- The pump is the one task that pulls and closes the source. It is cancelled only to get it out of a pull.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .jobs import discard
+from .outcomes import I, Outcome, Report, Tally
+from .running import Running
+from .source import END, End, Source, SyncSource
+from .strategies import Strategy
+
+T = TypeVar("T")
+
+_STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
+_BURST = 1000  # jobs started in a row before the loop's other tasks get a turn
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[T, I]):
+    """What a run is to do."""
+
+    source: Source[object]
+    func: Callable[[I], Awaitable[T]] | None
+    strategy: Strategy[T, I]
+    limit: int | None
+    timeout: float | None
+    name: str | None
+
+    def discard(self) -> None:
+        """Close the coroutines of a run that will not take place."""
+        for item in self.source.rest():
+            if self.func is None:
+                discard(item)
+
+
+class Engine(Generic[T, I]):
+    """One run of a batch, from its start to its end."""
+
+    def __init__(self, plan: Plan[T, I], tally: Tally, *, streamed: bool) -> None:
+        self.ended = False  # nothing runs, and no outcome will come
+        self.error: BaseException | None = None  # what the source raised
+        self._plan = plan
+        self._source = plan.source
+        self._strategy = plan.strategy
+        self._tally = tally
+        self._streamed = streamed
+        self._pulled = 0
+        self._read = 0
+        self._stopped = False
+        self._cancelled = False
+        self._running = Running(plan.func, plan.name, tally, self._record)
+        self._arrival = asyncio.Event()
+        self._change: asyncio.Future[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._finished: float | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the pump."""
+        self._pump = self._loop.create_task(self._drive(), name=f"{self._plan.name or 'run_all'} pump")
+        self._pump.add_done_callback(self._settle)
+
+    # The ways to end.
+
+    def stop(self) -> None:
+        """Start nothing new; what runs finishes."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if not self._shut_down():
+            self._source.interrupt()
+        self._wake()
+
+    def cancel(self) -> None:
+        """Start nothing new and cancel what runs, once."""
+        self.stop()
+        if self._cancelled or self.ended:
+            return
+        self._cancelled = True
+        self._running.cancel(reach=not self._shut_down())
+        self._timers.append(self._loop.call_later(_STUBBORN, self._name_the_stubborn))
+
+    async def join(self) -> None:
+        """Wait until the run has ended; a caller that is cancelled meanwhile cancels it, and still waits."""
+        cancellation: asyncio.CancelledError | None = None
+        while self._pump is not None and not self.ended:
+            try:
+                await asyncio.wait([self._pump])
+            except asyncio.CancelledError as error:
+                cancellation = cancellation or error
+                self.cancel()
+            except GeneratorExit:  # the caller is thrown away
+                self.cancel()
+                raise
+        try:
+            if cancellation is not None:
+                raise cancellation
+        finally:
+            del cancellation
+
+    def raise_error(self) -> None:
+        """Raise what the source raised, once."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+    def _shut_down(self) -> bool:
+        """Tell whether somebody else has cancelled the pump, and so every task of the loop."""
+        return self._pump is not None and self._pump.cancelling() > self._source.interrupts
+
+    def _name_the_stubborn(self) -> None:
+        names = ", ".join(self._running.names()) or "the source"
+        warnings.warn(
+            f"cancelled {_STUBBORN:g} s ago and still running, so the run waits: {names}", RuntimeWarning, stacklevel=2
+        )
+
+    # What comes of it.
+
+    async def read(self) -> Outcome[T, I] | End:
+        """Return the next outcome in the strategy's order; END when there will be no more."""
+        ready = self._strategy.ready
+        while not ready:
+            if self.ended:
+                return END
+            self._arrival.clear()
+            await self._arrival.wait()
+        self._read += 1
+        self._wake()
+        return ready.popleft()
+
+    def report(self) -> Report[T, I]:
+        """Make a report of what is known and not yet read."""
+        finished = self._loop.time() if self._finished is None else self._finished
+        outcomes = [*self._strategy.ready, *self._strategy.held()]
+        return Report(outcomes, self._tally.copy(), finished - self._started)
+
+    def _record(self, outcome: Outcome[T, I]) -> None:
+        self._tally.count(outcome)
+        self._strategy.add(outcome)
+        if self._streamed:
+            self._arrival.set()
+        if self._strategy.ends_run(outcome):
+            self.cancel()
+        self._wake()
+
+    def _settle(self, pump: asyncio.Task[None]) -> None:
+        """Close the books: the pump has ended, whatever ended it."""
+        if not pump.cancelled() and self.error is None:
+            self.error = pump.exception()
+        self._abandon_rest()
+        self._strategy.flush()
+        for timer in self._timers:
+            timer.cancel()
+        self._running.let_go()
+        self._finished = self._loop.time()
+        self.ended = True
+        self._arrival.set()
+
+    # The pump.
+
+    async def _drive(self) -> None:
+        if self._plan.timeout is not None:
+            self._timers.append(self._loop.call_at(self._started + self._plan.timeout, self.cancel))
+        await self._guarded(self._feed)
+        await self._guarded(self._source.close)
+        stray = self._abandon_rest()
+        while self._running or stray:
+            try:
+                await (self._sleep() if self._running else asyncio.wait(stray))
+            except asyncio.CancelledError:
+                self.cancel()
+            stray = [task for task in stray if not task.done()]
+
+    async def _feed(self) -> None:
+        source = self._source
+        while not self._stopped:
+            places = self._places()
+            if places == 0:
+                await self._sleep()
+            for _ in range(places):
+                item = source.pull() if isinstance(source, SyncSource) else await source.pull()
+                if item is END:
+                    return
+                self._take(item)
+                if self._stopped:
+                    break
+            if places == _BURST:
+                await asyncio.sleep(0)
+
+    def _places(self) -> int:
+        """Count how many more may start now; of a streamed run, an outcome that nobody has read takes a place too."""
+        limit = self._plan.limit
+        if limit is None:
+            return _BURST
+        taken = self._pulled - self._read if self._streamed else len(self._running)
+        return min(limit - taken, _BURST)
+
+    def _take(self, item: object) -> None:
+        if self._stopped:  # the source was busy giving it when the run was stopped
+            self._abandon(item)
+            return
+        self._running.start(item, self._pulled)
+        self._pulled += 1
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step with the source. If it raises, what runs finishes, and then the caller gets the error."""
+        try:
+            await step()
+        except GeneratorExit:  # the pump is thrown away
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._shut_down():
+                self.cancel()
+                return
+            self.error = self.error or error
+            if isinstance(error, Exception):
+                self.stop()
+            else:
+                self.cancel()
+
+    def _abandon_rest(self) -> list[asyncio.Task[object]]:
+        """Make pending what the source still holds; return the tasks among it, which run by themselves."""
+        rest = self._source.rest()
+        for item in rest:
+            self._abandon(item)
+        return [item for item in rest if isinstance(item, asyncio.Task)]
+
+    def _abandon(self, item: object) -> None:
+        index, self._pulled = self._pulled, self._pulled + 1
+        self._record(self._running.pending(item, index, self._running.name_for(item, index), started=False))
+        if self._plan.func is None:
+            discard(item)
+
+    async def _sleep(self) -> None:
+        """Wait for a change: a job has ended, an outcome was read, the run was stopped."""
+        self._change = self._loop.create_future()
+        await self._change
+
+    def _wake(self) -> None:
+        if self._change is not None:
+            if not self._change.done():  # the end of the loop may have cancelled it
+                self._change.set_result(None)
+            self._change = None

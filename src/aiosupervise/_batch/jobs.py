@@ -1,0 +1,110 @@
+"""What a job is: a coroutine, any other awaitable, or a function without arguments that returns one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from aiosupervise._checks import name_of
+
+if TYPE_CHECKING:
+    from aiosupervise._call import CountsRetries
+
+    from .outcomes import Tally
+
+T = TypeVar("T")
+Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
+
+RULE = "a job must be a coroutine, a future, or a function without arguments that returns one"
+
+
+class Ticket:
+    """What is known of a job while it runs.
+
+    It lies in the job's context, which timers and tasks of the job may keep alive for long: it holds no task, no
+    coroutine and no input.
+    """
+
+    __slots__ = ("index", "name", "parent", "retries", "started", "tally")
+
+    def __init__(self, index: int, name: str, started: float, tally: Tally, parent: CountsRetries | None) -> None:
+        self.index = index
+        self.name = name
+        self.started = started
+        self.tally = tally
+        self.parent = parent  # the job in which the run itself runs
+        self.retries = 0
+
+    def retried(self) -> None:
+        """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
+        self.retries += 1
+        self.tally.retries += 1
+        if self.parent is not None:
+            self.parent.retried()
+
+
+def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
+    """Return the coroutine that a task can run for this job.
+
+    Raises:
+        TypeError: if it is no job at all, or a coroutine that has run before.
+
+    """
+    if isinstance(job, CoroutineType):
+        if job.cr_frame is None:
+            raise used_twice(job, index)
+        return job
+    if inspect.isawaitable(job):
+        return _await(job)
+    if callable(job):
+        return _call(job, index)
+    raise TypeError(f"{RULE}; job {index} is {job!r}")
+
+
+def used_twice(job: object, index: int) -> TypeError:
+    """Make the error for a coroutine object that comes again."""
+    name = name_of(job)
+    return TypeError(f"job {index} is a coroutine of {name} that was given before, and it runs once: call {name} again")
+
+
+def discard(item: object) -> None:
+    """Close a job that will not start; a task, which runs by itself, is cancelled."""
+    if inspect.iscoroutine(item):
+        item.close()
+    elif isinstance(item, asyncio.Task):
+        item.cancel()
+
+
+def rerun(job: object) -> Callable[[], Awaitable[T]] | None:
+    """Return the job if it can be run again."""
+    return job if callable(job) and not inspect.isawaitable(job) else None
+
+
+async def _await(job: Awaitable[T]) -> T:
+    return await job
+
+
+async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
+    try:
+        made = job()
+    except Exception as error:
+        _explain(error, job, index)
+        raise
+    if not inspect.isawaitable(made):
+        raise TypeError(f"{RULE}; job {index}, {name_of(job)}, returned {made!r}")
+    return await made
+
+
+def _explain(error: Exception, job: object, index: int) -> None:
+    """Say what was expected, when calling a job raised instead of giving an awaitable."""
+    traceback = error.__traceback__
+    name = name_of(job)
+    if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
+        # Nothing was entered: the call itself does not fit.
+        repair = f"write functools.partial({name}, ...) or the call, {name}(...)"
+        error.args = (f"{RULE}; job {index} cannot be called without arguments: {error}; {repair}",)
+    else:
+        error.add_note(f"raised by calling job {index}, {name}; {RULE}")

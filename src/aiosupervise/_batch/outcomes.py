@@ -1,0 +1,202 @@
+"""What became of the jobs: one record each, and the report that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, final, overload
+
+from typing_extensions import TypeAliasType, dataclass_transform
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from aiosupervise._verdict import Reason
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+I = TypeVarWithDefault("I", default=None)  # noqa: E741
+I_co = TypeVarWithDefault("I_co", default=None, covariant=True)
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True)
+def _record(cls: type[C]) -> type[C]:
+    """Make a record that type checkers hold to be frozen; at runtime that would cost each job half a microsecond."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+@final
+@_record
+class Success(Generic[T_co, I_co]):
+    """A job that returned.
+
+    Attributes:
+        index: its place in the input, from 0.
+        value: what it returned.
+        attempts: 1, plus every retry that supervised calls made in the job, in the tasks it started too.
+        elapsed: seconds from its start to its end.
+        name: the name of its task.
+        input: what `map_all` called the function with; None under `run_all`.
+
+    """
+
+    index: int
+    value: T_co
+    attempts: int
+    elapsed: float
+    name: str
+    input: I_co
+
+
+@final
+@_record
+class Failure(Generic[I_co]):
+    """A job that raised.
+
+    Attributes:
+        index: its place in the input, from 0.
+        error: what it raised: the same object; a CancelledError if the job was cancelled by somebody else than the run.
+        attempts: 1, plus every retry that supervised calls made in the job, in the tasks it started too.
+        elapsed: seconds from its start to its end.
+        reason: why a supervised call gave up on the error; None if no policy had a say.
+        name: the name of its task.
+        input: what `map_all` called the function with; None under `run_all`.
+
+    """
+
+    index: int
+    error: BaseException
+    attempts: int
+    elapsed: float
+    reason: Reason | None
+    name: str
+    input: I_co
+
+
+@final
+@_record
+class Pending(Generic[T_co, I_co]):
+    """A job that the end of the run came before: it never started, or was cancelled.
+
+    Attributes:
+        index: its place in the input, from 0.
+        job: the callable to run it again; None where the job was a coroutine, a task or a future: those run once.
+        started: whether it had begun when it was cancelled.
+        name: the name of its task, or the one it would have had.
+        input: what `map_all` would call the function with; None under `run_all`.
+
+    """
+
+    index: int
+    job: Callable[[], Awaitable[T_co]] | None
+    started: bool
+    name: str
+    input: I_co
+
+
+Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], type_params=(T, I))
+
+
+@final
+@dataclass(slots=True)
+class Tally:
+    """Live counts of a run.
+
+    Attributes:
+        total: how many jobs there are; None while that is unknown.
+        succeeded: jobs that returned.
+        failed: jobs that raised.
+        pending: jobs that the run ended before.
+        running: jobs that run now.
+        retries: retries that supervised calls have made in the jobs.
+        limit: how many jobs may run at once; None for no limit.
+
+    """
+
+    total: int | None
+    limit: int | None
+    succeeded: int = 0
+    failed: int = 0
+    pending: int = 0
+    running: int = 0
+    retries: int = 0
+
+    def copy(self) -> Tally:
+        """Return the counts as they are now."""
+        return replace(self)
+
+    def count(self, outcome: Outcome[object, object]) -> None:
+        """Count one more outcome."""
+        if isinstance(outcome, Success):
+            self.succeeded += 1
+        elif isinstance(outcome, Failure):
+            self.failed += 1
+        else:
+            self.pending += 1
+
+
+@final
+class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
+    """The outcomes of a run, in the order of its strategy.
+
+    Attributes:
+        tally: the counts of the run, also of outcomes that a streamed run handed over before.
+        elapsed: seconds that the run took, or has taken so far.
+
+    """
+
+    __slots__ = ("_outcomes", "elapsed", "tally")
+
+    def __init__(self, outcomes: Sequence[Outcome[T_co, I_co]], tally: Tally, elapsed: float) -> None:
+        self._outcomes = tuple(outcomes)
+        self.tally = tally
+        self.elapsed = elapsed
+
+    @property
+    def succeeded(self) -> tuple[Success[T_co, I_co], ...]:
+        """The jobs that returned, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Success))
+
+    @property
+    def failed(self) -> tuple[Failure[I_co], ...]:
+        """The jobs that raised, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Failure))
+
+    @property
+    def pending(self) -> tuple[Pending[T_co, I_co], ...]:
+        """The jobs that the end of the run came before, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
+
+    def values(self) -> list[T_co]:
+        """Return the plain values in the report's order, if every job succeeded.
+
+        Raises:
+            ExceptionGroup: of all errors, and one RuntimeError that counts the pending jobs, if there are any; a
+                BaseExceptionGroup if a CancelledError is among them.
+
+        """
+        errors = [failure.error for failure in self.failed]
+        if pending := len(self.pending):
+            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending: the run ended before they did"))
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} reasons why the values are not complete", errors)
+        return [success.value for success in self.succeeded]
+
+    @overload
+    def __getitem__(self, index: int) -> Outcome[T_co, I_co]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Outcome[T_co, I_co], ...]: ...
+    def __getitem__(self, index: int | slice) -> Outcome[T_co, I_co] | tuple[Outcome[T_co, I_co], ...]:
+        return self._outcomes[index]
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __iter__(self) -> Iterator[Outcome[T_co, I_co]]:
+        return iter(self._outcomes)
+
+    def __repr__(self) -> str:
+        t = self.tally
+        return (
+            f"<Report: {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending, "
+            f"{t.retries} retries, {self.elapsed:.2f} s>"
+        )

@@ -1,0 +1,140 @@
+"""`Run`: what the user holds, awaits or iterates."""
+
+from __future__ import annotations
+
+import enum
+import warnings
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Generic, Self, TypeVar, final
+
+from .engine import Engine, Plan
+from .outcomes import I, Outcome, Report, Tally
+from .progress import Progress, Ticker
+from .source import END
+
+T = TypeVar("T")
+
+
+class _State(enum.Enum):
+    NEW = "not started"
+    AWAITED = "running"
+    ENTERED = "streaming"
+    LEFT = "ended"
+
+
+@final
+class Run(Generic[T, I]):
+    """A batch of jobs, made by `run_all` or `map_all`.
+
+    Use it once, in one of two ways:
+
+    `report = await run` runs all jobs and gives a `Report` of their outcomes;
+
+    `async with run: async for outcome in run: ...` hands over each outcome as it comes, and keeps none. Leaving the
+    block early cancels what runs. Either way nothing is left running when control returns.
+
+    Attributes:
+        tally: live counts.
+
+    """
+
+    def __init__(self, plan: Plan[T, I], progress: Progress | None) -> None:
+        """Take what `run_all` or `map_all` has made ready."""
+        self.tally = Tally(plan.source.total, plan.limit)
+        self._plan = plan
+        self._progress = progress
+        self._state = _State.NEW
+        self._engine: Engine[T, I] | None = None
+        self._ticker: Ticker | None = None
+
+    @property
+    def report(self) -> Report[T, I]:
+        """What is known: of an awaited run all outcomes, of a streamed one those that nobody has read."""
+        if self._engine is None:
+            return Report((), self.tally.copy(), 0.0)
+        return self._engine.report()
+
+    def stop(self) -> None:
+        """Start no further job, and let what runs finish: a graceful end. It can be called again.
+
+        Raises:
+            RuntimeError: if the run has not started.
+
+        """
+        if self._engine is None:
+            raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
+        self._engine.stop()
+
+    def __await__(self) -> Generator[object, None, Report[T, I]]:
+        return self._finish().__await__()
+
+    async def _finish(self) -> Report[T, I]:
+        if self._state is _State.ENTERED:
+            raise RuntimeError("the run is entered, so it is not awaited: read it with `async for outcome in run`")
+        engine = self._begin(_State.AWAITED)
+        await self._end(engine)
+        engine.raise_error()
+        return engine.report()
+
+    async def __aenter__(self) -> Self:
+        self._begin(_State.ENTERED)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        engine = self._entered()
+        engine.cancel()
+        await self._end(engine)
+        if error is None:
+            engine.raise_error()
+        elif engine.error is not None:
+            error.add_note(f"the source of the run had failed too: {engine.error!r}")
+
+    def __aiter__(self) -> Self:
+        self._entered()
+        return self
+
+    async def __anext__(self) -> Outcome[T, I]:
+        engine = self._entered()
+        outcome = await engine.read()
+        if outcome is END:
+            engine.raise_error()
+            raise StopAsyncIteration
+        return outcome
+
+    def _entered(self) -> Engine[T, I]:
+        if self._state is not _State.ENTERED or self._engine is None:
+            right = "async with run_all(...) as run:\n    async for outcome in run: ..."
+            raise RuntimeError(f"{self!r} is read only inside of its own block:\n{right}")
+        return self._engine
+
+    def _begin(self, state: _State) -> Engine[T, I]:
+        if self._state is not _State.NEW:
+            raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
+        self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
+        self._state = state
+        if self._progress is not None:
+            self._ticker = Ticker(self._progress, self.tally)
+        engine.start()
+        return engine
+
+    async def _end(self, engine: Engine[T, I]) -> None:
+        try:
+            await engine.join()
+        finally:
+            self._state = _State.LEFT
+            if self._ticker is not None:
+                self._ticker.stop()
+
+    def __repr__(self) -> str:
+        t = self.tally
+        name = self._plan.name or "run_all"
+        counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
+        return f"<Run {name}: {self._state.value}; {counts}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._state is _State.NEW:
+            _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+            self._plan.discard()

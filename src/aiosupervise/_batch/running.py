@@ -1,0 +1,123 @@
+"""What runs: one task and one context for each job, from its start to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from aiosupervise._call import current_job
+from aiosupervise._checks import name_of
+from aiosupervise._verdict import verdict
+
+from .jobs import Ticket, coroutine_of, rerun, used_twice
+from .outcomes import Failure, I, Outcome, Pending, Success, Tally
+
+T = TypeVar("T")
+
+
+class Running(Generic[T, I]):
+    """The jobs that run now.
+
+    Their tasks are never awaited, only asked when they are done: so a job can raise what it likes, StopIteration and
+    CancelledError included, and the traceback of its error has no frame of ours.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[I], Awaitable[T]] | None,
+        name: str | None,
+        tally: Tally,
+        ended: Callable[[Outcome[T, I]], None],
+    ) -> None:
+        self._func = func
+        self._name = name
+        self._tally = tally
+        self._report: Callable[[Outcome[T, I]], None] | None = ended
+        self._tasks: dict[object, asyncio.Task[T]] = {}  # by coroutine, to know one that comes twice
+        self._cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._parent = current_job.get()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def names(self) -> list[str]:
+        """Return the names of the jobs."""
+        return [task.get_name() for task in self._tasks.values()]
+
+    def start(self, item: Any, index: int) -> None:
+        """Start a job.
+
+        Raises:
+            TypeError: if the item is no job.
+
+        """
+        func = self._func
+        job: Any = item if func is None else partial(func, item)
+        coroutine = coroutine_of(job, index)
+        if coroutine in self._tasks:
+            raise used_twice(item, index)
+        ticket = Ticket(index, self.name_for(item, index), self._loop.time(), self._tally, self._parent)
+        context = self._context.copy()
+        context.run(current_job.set, ticket)
+        task = self._loop.create_task(coroutine, name=ticket.name, context=context)
+        self._tasks[coroutine] = task
+        self._tally.running += 1
+        task.add_done_callback(partial(self._ended, ticket, item, coroutine), context=self._context)
+
+    def cancel(self, *, reach: bool) -> None:
+        """Treat jobs that end in a cancel as pending from now on; `reach` tells whether to cancel them here."""
+        self._cancelled = True
+        if reach:
+            for task in self._tasks.values():
+                task.cancel()
+
+    def name_for(self, item: object, index: int) -> str:
+        """Return the name of a job's task."""
+        return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+
+    def let_go(self) -> None:
+        """Forget the run, which holds this: together they would be garbage that only the collector finds."""
+        self._report = None
+
+    def pending(self, item: Any, index: int, name: str, *, started: bool) -> Pending[T, I]:
+        """Make the outcome of a job that the end of the run came before."""
+        again = rerun(item) if self._func is None else partial(self._func, item)
+        return Pending(index, again, started, name, self._input(item))
+
+    def _input(self, item: Any) -> Any:
+        return None if self._func is None else item
+
+    def _ended(self, ticket: Ticket, item: Any, coroutine: object, task: asyncio.Task[T]) -> None:
+        del self._tasks[coroutine]
+        self._tally.running -= 1
+        if self._report is not None:
+            self._report(self._outcome(ticket, item, task))
+
+    def _outcome(self, ticket: Ticket, item: Any, task: asyncio.Task[T]) -> Outcome[T, I]:
+        index, name = ticket.index, ticket.name
+        if task.cancelled():
+            if self._cancelled:
+                return self.pending(item, index, name, started=True)
+            error: BaseException | None = _cancellation(task)
+        else:
+            error = task.exception()
+        attempts = ticket.retries + 1
+        elapsed = self._loop.time() - ticket.started
+        if error is None:
+            return Success(index, task.result(), attempts, elapsed, name, self._input(item))
+        gave_up = verdict(error)
+        return Failure(index, error, attempts, elapsed, gave_up.reason if gave_up else None, name, self._input(item))
+
+
+def _cancellation(task: asyncio.Task[T]) -> BaseException:
+    """Return the CancelledError that ended a task, without the frame of this function."""
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+    raise AssertionError(f"{task!r} was not cancelled")

@@ -1,0 +1,115 @@
+"""Where jobs come from: any iterable or async iterable, pulled one at a time by the pump of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+J = TypeVar("J")
+
+
+class _End(enum.Enum):
+    END = "the source has no more"
+
+
+END: Final = _End.END
+End: TypeAlias = Literal[_End.END]
+
+
+class SyncSource(Generic[J]):
+    """An iterable."""
+
+    interrupts = 0
+    """How often the pump has been cancelled just to get it out of `pull`: never, here."""
+
+    def __init__(self, items: Iterable[J]) -> None:
+        self.total = len(items) if isinstance(items, Sized) else None
+        self._items = items
+        self._iterator: Iterator[J] | None = None
+        self._exhausted = False
+
+    def pull(self) -> J | End:
+        """Return the next item, or END."""
+        if self._iterator is None:
+            self._iterator = iter(self._items)
+        item: J | End = next(self._iterator, END)
+        self._exhausted = item is END
+        return item
+
+    def interrupt(self) -> None:
+        """Have nothing to do: a plain iterator never waits."""
+
+    def rest(self) -> list[J]:
+        """Take out what a list or tuple still holds; of any other iterable, which may be endless, nothing."""
+        if not isinstance(self._items, (list, tuple)):
+            return []
+        self._iterator = iter(self._items) if self._iterator is None else self._iterator
+        return list(self._iterator)
+
+    async def close(self) -> None:
+        """Close the iterator where it stands, unless it has come to its end."""
+        if not self._exhausted:
+            await _close(self._iterator)
+
+
+class AsyncSource(Generic[J]):
+    """An async iterable. One task must do all the pulling and the closing."""
+
+    total = None
+
+    def __init__(self, items: AsyncIterable[J]) -> None:
+        self.interrupts = 0
+        self._items = items
+        self._iterator: AsyncIterator[J] | None = None
+        self._exhausted = False
+        self._puller: asyncio.Task[object] | None = None
+
+    async def pull(self) -> J | End:
+        """Return the next item; END also when the wait for it was interrupted."""
+        self._puller = puller = asyncio.current_task()
+        assert puller is not None  # noqa: S101 - for the type checkers
+        try:
+            if self._iterator is None:
+                self._iterator = aiter(self._items)
+            return await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._exhausted = True
+            return END
+        except asyncio.CancelledError:
+            if puller.cancelling() != self.interrupts or not self.interrupts:
+                raise
+            return END
+        finally:
+            self._puller = None
+            if self.interrupts:
+                self.interrupts = 0
+                puller.uncancel()
+
+    def interrupt(self) -> None:
+        """End the wait for the next item, if there is one."""
+        if self._puller is not None and self._puller is not asyncio.current_task():
+            self.interrupts = 1
+            self._puller.cancel()
+
+    def rest(self) -> list[J]:
+        """Return nothing: the source may be endless."""
+        return []
+
+    async def close(self) -> None:
+        """Close the iterator where it stands, unless it has come to its end."""
+        if not self._exhausted:
+            await _close(self._iterator)
+
+
+Source: TypeAlias = SyncSource[J] | AsyncSource[J]
+
+
+async def _close(iterator: object) -> None:
+    close = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
+    if callable(close):
+        closing = close()
+        if inspect.isawaitable(closing):
+            await closing
