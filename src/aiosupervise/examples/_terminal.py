@@ -1,0 +1,126 @@
+"""What the example reads from the command line and prints: nothing here is about supervising."""
+
+import argparse
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from yarl import URL
+
+from aiosupervise import Failure, Outcome, Report, Success
+
+Strategy = Literal["gather", "as_completed", "wait"]
+
+_STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+_NARROWEST: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line of the example."""
+
+    url: str | None
+    strategies: Sequence[Strategy]
+    jobs: int
+    limit: int
+    timeout: float | None
+    max_retries: int
+    seed: int
+    quiet: bool
+
+
+def read_options(arguments: Sequence[str] | None) -> Options:
+    """Read the options from `arguments`, None being the process's own; exit with 2 if one makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aiosupervise.examples.fetch",
+        description="Fetch many pages of a site that fails, under each of the three strategies.",
+    )
+    add = parser.add_argument
+    add("url", nargs="?", metavar="URL", type=_url, help="what to fetch (default: a flaky site on loopback)")
+    add("--strategy", choices=[*_STRATEGIES, "all"], default="all", help="default: all, one after another")
+    add("--jobs", type=_count(1), default=20, metavar="N", help="fetches to make (default: %(default)s)")
+    add("--limit", type=_count(1), default=20, metavar="N", help="fetches at once (default: %(default)s)")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="for each strategy's whole run (default: none)")
+    add("--max-retries", type=_count(0), default=3, metavar="N", help="of each fetch (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=17,
+        metavar="N",
+        help="the same seed brings the same luck (default: %(default)s)",
+    )
+    add("--quiet", action="store_true", help="no progress bar")
+    values = vars(parser.parse_args(arguments))
+    strategy = values.pop("strategy")
+    return Options(strategies=_STRATEGIES if strategy == "all" else (strategy,), **values)
+
+
+def show(report: Report[str]) -> None:
+    """Print a table of the outcomes and a line of totals."""
+    rows = [("job", "result or error", "attempts", "seconds"), *map(_row, report)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    others = widths[0] + widths[2] + widths[3] + 3 * len("  ")
+    widths[1] = min(widths[1], max(_NARROWEST, shutil.get_terminal_size().columns - others))
+    for job, result, attempts, seconds in rows:
+        cells = (
+            job.ljust(widths[0]),
+            _crop(result, widths[1]),
+            attempts.rjust(widths[2]),
+            seconds.rjust(widths[3]),
+        )
+        print("  ".join(cells).rstrip())
+    tally = report.tally
+    print(
+        f"{len(report)} jobs in {report.elapsed:.2f} s: {tally.succeeded} succeeded, {tally.failed} failed, "
+        f"{tally.pending} pending; {tally.retries} retries\n"
+    )
+
+
+def _row(outcome: Outcome[str]) -> tuple[str, str, str, str]:
+    if isinstance(outcome, Success):
+        return outcome.name, outcome.value, str(outcome.attempts), f"{outcome.elapsed:.2f}"
+    if isinstance(outcome, Failure):
+        return outcome.name, _describe(outcome), str(outcome.attempts), f"{outcome.elapsed:.2f}"
+    return outcome.name, "pending: stopped" if outcome.started else "pending: not started", "", ""
+
+
+def _describe(failure: Failure) -> str:
+    reason = [failure.reason.value] if failure.reason else []
+    # A message may quote what a server sent: nothing of it may reach the terminal as a control sequence.
+    message = "".join(char if char.isprintable() else " " for char in str(failure.error))
+    return ": ".join([*reason, type(failure.error).__name__, *([message] if message else [])])
+
+
+def _crop(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _url(text: str) -> str:
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL like https://example.org/")
+    return text
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return count
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds

@@ -1,0 +1,81 @@
+"""Fetch many pages of a site that fails, under each of the three strategies. This is the file to copy from.
+
+python -m aiosupervise.examples.fetch         # a flaky site on loopback, started in this process
+python -m aiosupervise.examples.fetch URL     # a real one
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from random import Random
+
+from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
+
+from aiosupervise import run_all, supervise
+from aiosupervise.integrations.aiohttp import is_transient
+
+from ._terminal import Options, Strategy, read_options, show
+from .site import flaky_site
+
+UNLUCKY = 0.9
+BAD_LUCK = (ServerDisconnectedError, ServerTimeoutError, RuntimeError)
+
+
+@supervise(retry_on=is_transient, irrecoverable=RuntimeError, max_retries=3)
+async def fetch(session: ClientSession, url: str, random: Random, bad_luck: Sequence[type[Exception]]) -> str:
+    """Do one job: what is worth a retry, and how often, is said above, not in here."""
+    luck = random.random()
+    if luck > UNLUCKY:
+        raise random.choice(bad_luck)("bad luck")
+    async with session.get(url) as response:
+        response.raise_for_status()
+        return f"{len(await response.read())} bytes"
+
+
+async def fetch_all(strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options) -> None:
+    """Run all the jobs under one strategy and show what became of each."""
+    worker = supervise(fetch.policy.replace(max_retries=options.max_retries))(fetch.__wrapped__)
+    # The flaky site drops and stalls by itself; on a real one the worker has to make up all of its bad luck.
+    bad_luck = BAD_LUCK if options.url else (RuntimeError,)
+    lucks = [Random(f"{options.seed} {n}") for n in range(len(urls))]
+    jobs = [partial(worker, session, url, luck, bad_luck) for url, luck in zip(urls, lucks, strict=True)]
+    limit, timeout, progress = options.limit, options.timeout, not options.quiet
+
+    match strategy:
+        case "gather":  # outcomes in input order
+            run = run_all(jobs, strategy="gather", limit=limit, timeout=timeout, progress=progress)
+        case "as_completed":  # outcomes in the order in which the jobs finish
+            run = run_all(jobs, strategy="as_completed", limit=limit, timeout=timeout, progress=progress)
+        case _:  # the same order; `return_when` may end the run earlier, as `timeout` ends any
+            run = run_all(jobs, strategy="wait", limit=limit, timeout=timeout, progress=progress)
+    try:
+        await run
+    finally:  # Ctrl-C cancels this task: the report holds what is known so far
+        show(run.report)
+
+
+async def demonstrate(options: Options) -> None:
+    """Run the strategies one after another, each on a site that has the same luck."""
+    for strategy in options.strategies:
+        print(f"{strategy}:", flush=True)
+        site = nullcontext(options.url) if options.url else flaky_site(options.seed)
+        patience = ClientTimeout(sock_read=10.0 if options.url else 0.3)
+        async with site as url, ClientSession(timeout=patience) as session:
+            urls = [options.url or f"{url}/page/{n}" for n in range(options.jobs)]
+            await fetch_all(strategy, session, urls, options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example from a command line and return its exit code."""
+    options = read_options(arguments)
+    try:
+        asyncio.run(demonstrate(options))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A flaky site on loopback: a real aiohttp server that fails as real sites do, repeatably for a seed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum
+from random import Random
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+__all__ = ["ODDS", "Fault", "flaky_site"]
+
+
+class Fault(Enum):
+    """What can go wrong with a request."""
+
+    DROP = "the connection is closed without an answer"
+    STALL = "the answer comes after a second, later than an impatient client waits"
+    CUT = "the body ends before its Content-Length"
+    BUSY = "503 with Retry-After: 1"
+    BROKEN = "500"
+
+
+ODDS: Final[Mapping[Fault, float]] = MappingProxyType(
+    {Fault.DROP: 0.12, Fault.STALL: 0.10, Fault.CUT: 0.10, Fault.BUSY: 0.03, Fault.BROKEN: 0.10}
+)
+
+_PAGE: Final = b"All is well on this page.\n" * 40
+_SLOWEST_PAGE: Final = 0.15
+_STALL: Final = 1.0
+
+
+@asynccontextmanager
+async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> AsyncIterator[str]:
+    """Serve a flaky site on a free port of 127.0.0.1 and give its URL, without a final slash.
+
+    Every path is a page. What the nth request of a path meets depends on the seed, the path and n alone,
+    so neither concurrency nor the port changes it.
+
+    Args:
+        seed: Chooses the luck.
+        odds: The chance of each fault, from 0.0 to 1.0, together at most 1.0; all other requests get a page.
+    """
+    luck = _Luck(seed, odds)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        fault, delay = luck.draw(request.path)
+        await asyncio.sleep(delay)
+        return await (_FAULTS[fault](request) if fault else _page(request))
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    # A client that gave up waiting ends its stalled request, and so does the end of the site.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+class _Luck:
+    """The luck of a site, request by request."""
+
+    def __init__(self, seed: int, odds: Mapping[Fault, float]) -> None:
+        self._seed = seed
+        self._faults: list[Fault | None] = [*odds, None]
+        self._weights = [*odds.values(), 1.0 - sum(odds.values())]
+        self._requests: Counter[str] = Counter()
+        self._dropped: set[str] = set()
+
+    def draw(self, path: str) -> tuple[Fault | None, float]:
+        """Give the fault of the next request of `path` and the seconds before it shows."""
+        # aiohttp's client sends a GET again by itself, once, when its connection was dropped:
+        # only a path that stays down for two requests shows.
+        if path in self._dropped:
+            self._dropped.remove(path)
+            return Fault.DROP, 0.0
+        random = Random(f"{self._seed} {path} {self._requests[path]}")
+        self._requests[path] += 1
+        fault = random.choices(self._faults, self._weights)[0]
+        if fault is Fault.DROP:
+            self._dropped.add(path)
+        return fault, random.uniform(0.0, _SLOWEST_PAGE)
+
+
+async def _page(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=_PAGE, content_type="text/plain")
+
+
+async def _drop(request: web.Request) -> web.StreamResponse:
+    request.protocol.force_close()
+    return web.Response()
+
+
+async def _stall(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(_STALL)
+    return await _page(request)
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": str(2 * len(_PAGE))})
+    await response.prepare(request)
+    await response.write(_PAGE)
+    request.protocol.force_close()
+    return response
+
+
+async def _busy(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=503, headers={"Retry-After": "1"})
+
+
+async def _broken(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=500)
+
+
+_FAULTS: Final[Mapping[Fault, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = {
+    Fault.DROP: _drop,
+    Fault.STALL: _stall,
+    Fault.CUT: _cut,
+    Fault.BUSY: _busy,
+    Fault.BROKEN: _broken,
+}

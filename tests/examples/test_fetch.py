@@ -1,0 +1,268 @@
+"""The reference example: its options, its tables, and how it ends, in this process and as the command."""
+
+import asyncio
+import re
+import runpy
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from aiohttp import web
+
+from aiosupervise import Failure, Outcome, Pending, Reason, Report, Success, Tally
+from aiosupervise.examples import _terminal, fetch
+from aiosupervise.examples.site import Fault, flaky_site
+
+MODULE = "aiosupervise.examples.fetch"
+
+
+@pytest.fixture
+def fast_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that take no time, and only faults that take none either."""
+    monkeypatch.setattr("aiosupervise.examples.site._SLOWEST_PAGE", 0.0)
+    monkeypatch.setattr(fetch, "flaky_site", partial(flaky_site, odds={Fault.DROP: 0.2, Fault.BROKEN: 0.2}))
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def serve(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """A site of one page, and its URL."""
+    app = web.Application()
+    app.router.add_get("/", handler)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def run_example(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the command; if it has not ended with the block, end it."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", MODULE, *arguments, stdout=PIPE, stderr=PIPE)
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+def rows_of(output: str) -> list[str]:
+    """The rows of the tables, without the seconds, which differ from run to run."""
+    return [re.sub(r" +\d+\.\d\d$", "", line) for line in output.splitlines() if line.startswith("fetch")]
+
+
+# What it prints
+
+
+@pytest.mark.usefixtures("fast_site")
+def test_every_strategy_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without options the strategies run one after another, each with a table and a line of totals."""
+    assert fetch.main(["--jobs", "4", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert re.findall(r"^(gather|as_completed|wait):$", printed.out, re.MULTILINE) == [
+        "gather",
+        "as_completed",
+        "wait",
+    ]
+    assert len(re.findall(r"^job +result or error +attempts +seconds$", printed.out, re.MULTILINE)) == 3
+    assert (
+        len(re.findall(r"^4 jobs in \d\.\d\d s: \d succeeded, \d failed, 0 pending; ", printed.out, re.MULTILINE)) == 3
+    )
+    assert printed.err == ""
+
+
+@pytest.mark.usefixtures("fast_site")
+def test_progress_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless told to be quiet it shows a progress bar, apart from the tables: on stderr."""
+    assert fetch.main(["--jobs", "3", "--strategy", "gather"]) == 0
+    printed = capsys.readouterr()
+    assert "3/3" in printed.err
+    assert "3/3" not in printed.out
+
+
+@pytest.mark.usefixtures("fast_site")
+def test_a_run_repeats(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seed brings the same outcomes and the same attempts, another seed others."""
+    printed: list[list[str]] = []
+    for seed in ("3", "3", "4"):
+        fetch.main(["--jobs", "10", "--strategy", "gather", "--quiet", "--seed", seed])
+        printed.append(rows_of(capsys.readouterr().out))
+    assert len(printed[0]) == 10
+    assert printed[0] == printed[1]
+    assert printed[0] != printed[2]
+
+
+def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a newcomer sees first has success at once and after retries, and both reasons to give up."""
+    fetch.main(["--strategy", "gather", "--quiet"])
+    rows = rows_of(capsys.readouterr().out)
+    assert len(rows) == 20
+    assert any(re.search(r"1040 bytes +1$", row) for row in rows)
+    assert any(re.search(r"1040 bytes +[234]$", row) for row in rows)
+    assert any("irrecoverable: RuntimeError: bad luck" in row for row in rows)
+    assert any(row.endswith(" 4") and "retries exhausted: " in row for row in rows)
+
+
+def test_the_story_of_a_real_site(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a URL all bad luck is the worker's; a site that cannot be reached makes failures, no traceback."""
+    monkeypatch.setenv("COLUMNS", "120")
+    url = f"http://127.0.0.1:{closed_port}/"
+    options = ["--jobs", "40", "--strategy", "gather", "--quiet", "--max-retries", "0", "--seed", "3"]
+    assert fetch.main([url, *options]) == 0
+    printed = capsys.readouterr()
+    assert "40 jobs in " in printed.out
+    assert "0 succeeded, 40 failed, 0 pending; 0 retries" in printed.out
+    assert "irrecoverable: RuntimeError: bad luck" in printed.out
+    assert "retries exhausted: ServerDisconnectedError: bad luck" in printed.out
+    assert "retries exhausted: ClientConnectorError: Cannot connect" in printed.out
+    assert printed.err == ""
+
+
+def test_wait_lists_what_is_pending(capsys: pytest.CaptureFixture[str]) -> None:
+    """When the time is up, what still ran and what had not started are in the table."""
+    options = ["--jobs", "6", "--limit", "2", "--strategy", "wait", "--timeout", "0.01", "--quiet"]
+    assert fetch.main(options) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("pending: stopped") == 2
+    assert printed.count("pending: not started") == 4
+    assert "0 failed, 6 pending" in printed
+
+
+def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A long message is cropped at the terminal's width, and its control characters are taken out."""
+    monkeypatch.setenv("COLUMNS", "60")
+    failure = Failure(0, ValueError("\x1b[2J" + "long " * 40), 1, 0.25, None, "fetch-0", None)
+    _terminal.show(Report([failure], Tally(total=1, limit=None, failed=1), 0.25))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:2])) == 60
+    assert "ValueError:  [2Jlong long" in lines[1]
+    assert lines[1].endswith("…         1     0.25")
+
+
+def test_what_a_row_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row tells the result, or why the job gave up and on which error, or that it is pending."""
+    outcomes: tuple[Outcome[str], ...] = (
+        Success(0, "12 bytes", 2, 0.5, "a", None),
+        Failure(1, TimeoutError(), 4, 1.25, Reason.EXHAUSTED, "b", None),
+        Pending(2, None, started=True, name="c", input=None),
+    )
+    _terminal.show(Report(outcomes, Tally(total=3, limit=None, succeeded=1, failed=1, pending=1, retries=4), 1.3))
+    assert capsys.readouterr().out.splitlines() == [
+        "job  result or error                  attempts  seconds",
+        "a    12 bytes                                2     0.50",
+        "b    retries exhausted: TimeoutError         4     1.25",
+        "c    pending: stopped",
+        "3 jobs in 1.30 s: 1 succeeded, 1 failed, 1 pending; 4 retries",
+        "",
+    ]
+
+
+# Its options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--jobs", "0"], "whole number"),
+        (["--jobs", "many"], "whole number"),
+        (["--limit", "-1"], "whole number"),
+        (["--max-retries", "1.5"], "whole number"),
+        (["--timeout", "0"], "seconds"),
+        (["--timeout", "nan"], "seconds"),
+        (["--timeout", "soon"], "seconds"),
+        (["--seed", "x"], "invalid int"),
+        (["--strategy", "race"], "invalid choice"),
+        (["nonsense"], "no URL"),
+        (["ftp://127.0.0.1/"], "no URL"),
+        (["http://127.0.0.1:99999/"], "no URL"),
+        (["--loud"], "unrecognized"),
+    ],
+)
+def test_bad_options(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that makes no sense is explained on stderr, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        fetch.main(arguments)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m` reads the process's own arguments and ends with main's exit code."""
+    monkeypatch.delitem(sys.modules, MODULE)
+    monkeypatch.setattr(sys, "argv", ["fetch", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(MODULE, run_name="__main__")
+    assert ended.value.code == 0
+    assert f"usage: python -m {MODULE}" in capsys.readouterr().out
+
+
+# How it ends
+
+
+def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is the exit code 130, not an exception."""
+
+    async def interrupted(_: _terminal.Options) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr(fetch, "demonstrate", interrupted)
+    assert fetch.main([]) == 130
+
+
+async def test_the_command() -> None:
+    """The command itself ends well, with its tables on stdout."""
+    async with run_example("--jobs", "2", "--strategy", "as_completed", "--quiet", "--seed", "5") as child:
+        out, err = await child.communicate()
+    assert child.returncode == 0
+    assert b"as_completed:\n" in out
+    assert b"2 jobs in " in out
+    assert err == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent SIGINT")
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_ctrl_c(strategy: str) -> None:
+    """Ctrl-C prints what is known so far, under any strategy, and ends with 130 without a traceback."""
+    arrived: list[str] = []
+    busy = asyncio.Event()
+
+    async def answer_the_first_two(request: web.Request) -> web.Response:
+        arrived.append(request.path)
+        if len(arrived) == 4:
+            busy.set()
+        if len(arrived) > 2:
+            await asyncio.sleep(60)
+        return web.Response(text="well")
+
+    async with serve(answer_the_first_two) as url:
+        options = ["--jobs", "6", "--limit", "2", "--strategy", strategy, "--seed", "2"]
+        async with run_example(url, *options) as child:
+            await asyncio.wait_for(busy.wait(), 10)
+            child.send_signal(signal.SIGINT)
+            out, err = await child.communicate()
+    assert child.returncode == 130
+    assert out.count(b"4 bytes") == 2
+    assert out.count(b"pending: stopped") == 2
+    assert out.count(b"pending: not started") == 2
+    assert b"Traceback" not in err
+    assert b"rror" not in err

@@ -1,0 +1,386 @@
+"""What aiohttp's client really raises, with real sockets, and what is_transient says to it."""
+
+import asyncio
+import importlib
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from threading import Thread
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from aiosupervise.integrations.aiohttp import is_transient
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+THEN = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A real server on a port of its own."""
+    app = web.Application()
+    app.router.add_route("*", "/", handler)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def error_of(url: str, *, tls: bool | aiohttp.Fingerprint = True, patience: float = 5.0) -> Exception:
+    """What the client raises when it reads a page, its status checked."""
+    timeout = aiohttp.ClientTimeout(sock_read=patience)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        try:
+            async with session.get(url, ssl=tls) as response:
+                response.raise_for_status()
+                await response.read()
+        except Exception as error:
+            return error
+    pytest.fail(f"{url} answered well")
+
+
+async def error_from(handler: Handler) -> Exception:
+    """What the client raises at this handler's answer."""
+    async with serve(handler) as url:
+        return await error_of(url, patience=0.05)
+
+
+def answer(status: int, **headers: str) -> Handler:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={key.replace("_", "-"): headers[key] for key in headers})
+
+    return handler
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+# Connections
+
+
+async def test_connection_dropped_before_an_answer() -> None:
+    """A server that closes the connection without a word is worth another try."""
+
+    async def drop(request: web.Request) -> web.Response:
+        request.protocol.force_close()
+        return web.Response()
+
+    error = await error_from(drop)
+    assert isinstance(error, aiohttp.ServerDisconnectedError)
+    assert is_transient(error) is True
+
+
+async def test_connection_refused() -> None:
+    """A server that is down, maybe for a restart, is worth another try."""
+    error = await error_of(f"http://127.0.0.1:{free_port()}/")
+    assert isinstance(error, aiohttp.ClientConnectorError)
+    assert is_transient(error) is True
+
+
+async def test_silent_server_and_a_read_timeout() -> None:
+    """A server that stalls past the read timeout is worth another try."""
+
+    async def stall(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    error = await error_from(stall)
+    assert isinstance(error, aiohttp.ServerTimeoutError)
+    assert is_transient(error) is True
+
+
+async def test_silent_server_and_a_total_timeout() -> None:
+    """The total timeout raises Python's own TimeoutError, which counts as well."""
+
+    async def stall(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    async with serve(stall) as url, aiohttp.ClientSession() as session:
+        with pytest.raises(TimeoutError) as caught:
+            await session.get(url, timeout=aiohttp.ClientTimeout(total=0.03))
+    assert not isinstance(caught.value, aiohttp.ClientError)
+    assert is_transient(caught.value) is True
+
+
+async def test_body_cut_short() -> None:
+    """A body that ends before its Content-Length is worth another try."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b"half of it")
+        request.protocol.force_close()
+        return response
+
+    error = await error_from(cut)
+    assert isinstance(error, aiohttp.ClientPayloadError)
+    assert is_transient(error) is True
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError(), TimeoutError()], ids=repr)
+def test_errors_of_python_itself(error: Exception) -> None:
+    """The connection errors and the timeout of Python itself count, whoever raises them."""
+    assert is_transient(error) is True
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), ValueError(), OSError(), FileNotFoundError()], ids=repr)
+def test_errors_of_neither_aiohttp_nor_the_network(error: Exception) -> None:
+    """A bug in the worker or a missing file is not worth another try: only the network is forgiven."""
+    assert is_transient(error) is False
+
+
+def test_no_family_of_aiohttp_is_a_runtime_error() -> None:
+    """RuntimeError can be irrecoverable beside is_transient: none of aiohttp's transient errors is one."""
+    families = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError)
+    assert not any(issubclass(family, RuntimeError) for family in families)
+
+
+@pytest.mark.parametrize("url", ["http://", "nonsense", "ftp://127.0.0.1/"])
+async def test_invalid_urls(url: str) -> None:
+    """A URL that is wrong stays wrong."""
+    assert is_transient(await error_of(url)) is False
+
+
+async def test_endless_redirects() -> None:
+    """A site that redirects in circles is not worth another try."""
+    error = await error_from(answer(302, Location="/"))
+    assert isinstance(error, aiohttp.TooManyRedirects)
+    assert is_transient(error) is False
+
+
+# Statuses
+
+
+@pytest.mark.parametrize("status", TRANSIENT)
+async def test_transient_statuses(status: int) -> None:
+    """Each status that says "not now" is worth another try; without Retry-After the policy says when."""
+    assert is_transient(await error_from(answer(status))) is True
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 418, 422, 451, 501, 505, 511])
+async def test_other_statuses(status: int) -> None:
+    """Every other status is final, also with a Retry-After."""
+    assert is_transient(await error_from(answer(status, Retry_After="1"))) is False
+
+
+async def test_refused_web_socket() -> None:
+    """A web socket's handshake that is answered with a status is judged by that status."""
+    async with serve(answer(503, Retry_After="2")) as url, aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(url)
+    assert is_transient(caught.value) == 2.0
+
+
+@pytest.mark.parametrize("status", TRANSIENT)
+async def test_retry_after_in_seconds(status: int) -> None:
+    """A Retry-After in seconds is the answer, as a float: that is how long to wait."""
+    answered = is_transient(await error_from(answer(status, Retry_After="7")))
+    assert answered == 7.0
+    assert isinstance(answered, float)
+
+
+async def test_retry_after_of_no_seconds() -> None:
+    """Retry-After: 0 is transient with no wait, and not to be taken for False."""
+    answered = is_transient(await error_from(answer(503, Retry_After="0")))
+    assert isinstance(answered, float)
+    assert answered == 0.0
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
+async def test_retry_after_as_a_date_beside_a_date(form: str) -> None:
+    """A date in Retry-After, in each of HTTP's three forms, is measured against the response's own Date."""
+    handler = answer(503, Retry_After=(THEN + timedelta(seconds=90)).strftime(form), Date=THEN.strftime(form))
+    assert is_transient(await error_from(handler)) == 90.0
+
+
+async def test_retry_after_as_a_date_of_a_server_that_sends_its_date() -> None:
+    """aiohttp's server sends its Date, so the seconds are whole and as near as a date can say."""
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    answered = is_transient(await error_from(answer(503, Retry_After=format_datetime(soon, usegmt=True))))
+    assert answered in {29.0, 30.0}
+
+
+async def test_retry_after_as_a_past_date() -> None:
+    """A date that has passed means now: 0.0, still transient."""
+    handler = answer(503, Retry_After=format_datetime(THEN, usegmt=True))
+    answered = is_transient(await error_from(handler))
+    assert isinstance(answered, float)
+    assert answered == 0.0
+
+
+@pytest.mark.parametrize("date", [{}, {"Date": "yesterday"}], ids=["none", "unreadable"])
+def test_retry_after_as_a_date_without_a_readable_date(date: dict[str, str]) -> None:
+    """Without a Date that can be read, the wall clock of this machine has to do."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 28.0 <= is_transient(response_error(503, {"Retry-After": soon, **date})) <= 30.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "soon",
+        "-1",
+        "nan",
+        "inf",
+        "1e3",
+        "\u0661",
+        "9" * 400,
+        "Sun, 06 Nov 1994",
+        f"{THEN:%a, %d %b} {10**30} 08:49:37 GMT",
+    ],
+)
+def test_unreadable_retry_after(value: str) -> None:
+    """A Retry-After that says nothing readable leaves it at: transient."""
+    assert is_transient(response_error(503, {"Retry-After": value})) is True
+
+
+def test_fraction_of_a_second() -> None:
+    """HTTP knows whole seconds only, but rate limiters send fractions: they are honoured."""
+    assert is_transient(response_error(429, {"retry-after": " 0.25 "})) == 0.25
+
+
+def test_no_headers() -> None:
+    """An error that was made without headers is judged by its status."""
+    assert is_transient(response_error(503, None)) is True
+
+
+def response_error(status: int, headers: dict[str, str] | None) -> aiohttp.ClientResponseError:
+    """The error that raise_for_status raises, for headers that a server cannot be made to send."""
+    info = aiohttp.RequestInfo(URL("http://127.0.0.1/"), "GET", CIMultiDictProxy(CIMultiDict()))
+    sent = None if headers is None else CIMultiDict(headers)
+    return aiohttp.ClientResponseError(info, (), status=status, headers=sent)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that nobody trusts, and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+    subprocess.run([openssl, *command.split(), "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def test_untrusted_certificate(certificate: Path) -> None:
+    """A certificate that nobody trusts is as bad the next time."""
+    async with serve(answer(200), server_context(certificate)) as url:
+        error = await error_of(url)
+    assert isinstance(error, aiohttp.ClientConnectorCertificateError)
+    assert is_transient(error) is False
+
+
+async def test_wrong_fingerprint(certificate: Path) -> None:
+    """A server that is not the one whose fingerprint we know is not asked again."""
+    async with serve(answer(200), server_context(certificate)) as url:
+        error = await error_of(url, tls=aiohttp.Fingerprint(b"0" * 32))
+    assert isinstance(error, aiohttp.ServerFingerprintMismatch)
+    assert is_transient(error) is False
+
+
+async def test_no_tls_on_the_other_side() -> None:
+    """A server that speaks no TLS on this port will not learn it."""
+    async with serve(answer(200)) as url:
+        error = await error_of(url.replace("http:", "https:"))
+    assert isinstance(error, aiohttp.ClientConnectorSSLError)
+    assert is_transient(error) is False
+
+
+async def test_server_that_wants_a_client_certificate(certificate: Path) -> None:
+    """Under TLS 1.3 a client without a certificate is refused after the handshake: a plain ClientOSError."""
+    context = server_context(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(f"{certificate}.crt")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusal = Thread(target=refuse, args=(listener, context))
+        refusal.start()
+        error = await error_of(f"https://127.0.0.1:{listener.getsockname()[1]}/", tls=False)
+        await asyncio.to_thread(refusal.join)
+    assert type(error) is aiohttp.ClientOSError
+    assert is_transient(error) is False
+
+
+def refuse(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Serve as servers outside of asyncio do: send the alert, and wait for the client to close."""
+    for _ in range(2):  # aiohttp sends a GET again by itself, once
+        connection, _address = listener.accept()
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
+            with pytest.raises(ssl.SSLError):
+                tls.do_handshake()
+            while socket.socket.recv(tls, 4096):
+                pass
+
+
+def test_lost_tls_connection() -> None:
+    """A TLS connection that breaks in the middle is a lost connection like any other."""
+    error = aiohttp.ClientOSError(1, "[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY]")
+    error.__cause__ = ssl.SSLError(1, "[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY]")
+    assert is_transient(error) is True
+
+
+def test_tls_errors_by_hand() -> None:
+    """TLS errors are final also where openssl is missing to bring them about, as are Python's own."""
+    key = ConnectionKey("127.0.0.1", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+    assert is_transient(aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError())) is False
+    assert is_transient(aiohttp.ClientConnectorSSLError(key, ssl.SSLError())) is False
+    assert is_transient(aiohttp.ServerFingerprintMismatch(b"0", b"1", "127.0.0.1", 443)) is False
+    assert is_transient(ssl.SSLCertVerificationError()) is False
+    refused = aiohttp.ClientOSError(1, "alert")
+    refused.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+    assert is_transient(refused) is False
+
+
+# aiohttp missing
+
+
+def test_import_without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where aiohttp is not installed, the import error gives the command that installs it."""
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "aiosupervise.integrations.aiohttp")
+    with pytest.raises(ImportError, match=r'needs aiohttp: pip install "aiosupervise\[aiohttp\]"$'):
+        importlib.import_module("aiosupervise.integrations.aiohttp")
+
+
+@pytest.mark.parametrize("module", ["integrations.aiohttp", "examples.fetch"])
+def test_without_aiohttp(module: str) -> None:
+    """The same, in a process that never had aiohttp, and for who runs the example."""
+    code = f"import sys; sys.modules['aiohttp'] = None; import aiosupervise.{module}"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 1
+    assert (
+        'ImportError: aiosupervise.integrations.aiohttp needs aiohttp: pip install "aiosupervise[aiohttp]"'
+        in child.stderr
+    )
