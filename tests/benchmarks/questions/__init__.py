@@ -1,0 +1,1 @@
+"""The benchmark's questions, one module each; `ask()` measures and returns the table."""
