@@ -36,6 +36,5 @@ __all__ = [
 ]
 
 for _name in __all__:  # users see aiosupervise.Run, in tracebacks and in the docs
-    if hasattr(_thing := globals()[_name], "__module__") and _name != "Outcome":
-        _thing.__module__ = __name__
-del _name, _thing
+    if _name != "Outcome":  # an alias
+        globals()[_name].__module__ = __name__

@@ -101,12 +101,12 @@ class _Call:
             return
         elapsed = 0.0 if self.started is None else _now() - self.started
         decision = decide(self.policy, error, self.attempts, elapsed)
-        if isinstance(decision, float):
-            self._will_retry(error, decision)
-        elif decision is None:
+        if decision is None:
             self._raise(error)
-        else:
+        elif isinstance(decision, Reason):
             self._give_up(stand_in(error), decision, _now() - self.first_failure)
+        else:
+            self._will_retry(error, decision)
 
     def _will_retry(self, error: Exception, delay: float) -> None:
         self.delay = delay

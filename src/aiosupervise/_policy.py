@@ -140,7 +140,8 @@ def _judge_leaf(policy: Policy, error: Exception) -> Decision:
     return float(answer)
 
 
-_OURS = (GiveUp, RetryAfter, AttemptTimeout, DeadlineExceeded)  # all final, so that their type tells
+_LIMITS = (AttemptTimeout, DeadlineExceeded)
+_OURS = (*OVERRULES, *_LIMITS)  # all final, so that the type tells
 
 
 def _judge_ours(policy: Policy, error: Exception) -> Decision:
@@ -150,13 +151,13 @@ def _judge_ours(policy: Policy, error: Exception) -> Decision:
     """
     if isinstance(error, GiveUp):
         return Reason.IRRECOVERABLE
-    if isinstance(error, OVERRULES) or verdict(error) is None:
-        if any(_matches(policy.irrecoverable, leaf) for leaf in leaves(stand_in(error))):
-            return Reason.IRRECOVERABLE
-        if isinstance(error, DeadlineExceeded):
-            return Reason.DEADLINE
-        return float(error.seconds) if isinstance(error, RetryAfter) else 0.0
-    return None
+    if isinstance(error, _LIMITS) and verdict(error) is not None:
+        return None
+    if isinstance(error, DeadlineExceeded):
+        return Reason.DEADLINE
+    if any(_matches(policy.irrecoverable, leaf) for leaf in leaves(stand_in(error))):
+        return Reason.IRRECOVERABLE
+    return float(error.seconds) if isinstance(error, RetryAfter) else 0.0
 
 
 def leaves(error: Exception) -> Iterator[Exception]:

@@ -29,17 +29,21 @@ class Supervised(Protocol[P, R_co]):
     @property
     def policy(self) -> Policy:
         """The policy it is called under."""
+        ...
 
     @property
     def __wrapped__(self) -> Callable[P, Coroutine[object, None, R_co]]:
         """The bare function."""
+        ...
 
     @property
     def __name__(self) -> str:
         """The name of the function, taken from inside partials and methods."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
         """Call the function under its policy."""
+        ...
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> Self: ...

@@ -73,13 +73,16 @@ clerk = _Clerk()
 def verdict(error: BaseException) -> Verdict | None:
     """Return why a supervised call gave up on `error`; None if none did."""
     notes = getattr(error, "__notes__", ())
+    if not isinstance(notes, list):  # anybody may put anything there
+        return None
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
 
 
 def pronounce(error: Exception, attempts: int, elapsed: float, reason: Reason, earlier: tuple[str, ...]) -> None:
     """Put the verdict on `error`, in place of one from an earlier call that raised the same object."""
-    notes = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, Verdict)]
-    notes.append(Verdict(attempts, elapsed, reason, earlier, clerk.next()))
+    notes = getattr(error, "__notes__", ())
+    others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
+    notes = [*others, Verdict(attempts, elapsed, reason, earlier, clerk.next())]
     BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note
 
 

@@ -171,14 +171,16 @@ class Engine(Generic[T, I]):
         """Close the books: the pump has ended, whatever ended it."""
         if not pump.cancelled() and self.error is None:
             self.error = pump.exception()
-        self._abandon_rest()
-        self._strategy.flush()
-        for timer in self._timers:
-            timer.cancel()
-        self._running.let_go()
-        self._finished = self._loop.time()
-        self.ended = True
-        self._arrival.set()
+        try:
+            self._abandon_rest()
+        finally:
+            self._strategy.flush()
+            for timer in self._timers:
+                timer.cancel()
+            self._running.let_go()
+            self._finished = self._loop.time()
+            self.ended = True
+            self._arrival.set()
 
     # The pump.
 
@@ -204,6 +206,8 @@ class Engine(Generic[T, I]):
             for _ in range(places):
                 item = source.pull() if isinstance(source, SyncSource) else await source.pull()
                 if item is END:
+                    if not self._stopped:
+                        self._tally.total = self._pulled
                     return
                 self._take(item)
                 if self._stopped:

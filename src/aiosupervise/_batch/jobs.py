@@ -78,9 +78,9 @@ def discard(item: object) -> None:
         item.cancel()
 
 
-def rerun(job: object) -> Callable[[], Awaitable[T]] | None:
+def rerun(job: Job[T]) -> Callable[[], Awaitable[T]] | None:
     """Return the job if it can be run again."""
-    return job if callable(job) and not inspect.isawaitable(job) else None
+    return None if inspect.isawaitable(job) or not callable(job) else job
 
 
 async def _await(job: Awaitable[T]) -> T:

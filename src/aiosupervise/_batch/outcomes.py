@@ -148,8 +148,8 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     def __init__(self, outcomes: Sequence[Outcome[T_co, I_co]], tally: Tally, elapsed: float) -> None:
         self._outcomes = tuple(outcomes)
-        self.tally = tally
-        self.elapsed = elapsed
+        self.tally: Tally = tally
+        self.elapsed: float = elapsed
 
     @property
     def succeeded(self) -> tuple[Success[T_co, I_co], ...]:

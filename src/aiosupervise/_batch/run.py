@@ -41,7 +41,7 @@ class Run(Generic[T, I]):
 
     def __init__(self, plan: Plan[T, I], progress: Progress | None) -> None:
         """Take what `run_all` or `map_all` has made ready."""
-        self.tally = Tally(plan.source.total, plan.limit)
+        self.tally: Tally = Tally(plan.source.total, plan.limit)
         self._plan = plan
         self._progress = progress
         self._state = _State.NEW

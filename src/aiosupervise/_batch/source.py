@@ -22,11 +22,11 @@ End: TypeAlias = Literal[_End.END]
 class SyncSource(Generic[J]):
     """An iterable."""
 
-    interrupts = 0
+    interrupts: int = 0
     """How often the pump has been cancelled just to get it out of `pull`: never, here."""
 
     def __init__(self, items: Iterable[J]) -> None:
-        self.total = len(items) if isinstance(items, Sized) else None
+        self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
         self._iterator: Iterator[J] | None = None
         self._exhausted = False
@@ -58,10 +58,10 @@ class SyncSource(Generic[J]):
 class AsyncSource(Generic[J]):
     """An async iterable. One task must do all the pulling and the closing."""
 
-    total = None
+    total: int | None = None
 
     def __init__(self, items: AsyncIterable[J]) -> None:
-        self.interrupts = 0
+        self.interrupts: int = 0
         self._items = items
         self._iterator: AsyncIterator[J] | None = None
         self._exhausted = False

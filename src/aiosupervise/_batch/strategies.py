@@ -100,9 +100,9 @@ def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I
         words = "'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'"
         raise ValueError(f"return_when must be {words}; got {return_when!r}")
     if name == "wait":
-        return Wait(return_when)
+        return Wait[T, I](return_when)
     if name not in ("gather", "as_completed"):
         raise ValueError(f"strategy must be 'gather', 'as_completed' or 'wait'; got {name!r}")
     if return_when != ALL_COMPLETED:
         raise ValueError(f"return_when={return_when!r} is for strategy='wait' only; got strategy={name!r}")
-    return Gather() if name == "gather" else AsCompleted()
+    return Gather[T, I]() if name == "gather" else AsCompleted[T, I]()

@@ -11,8 +11,10 @@ from typing import Final
 
 try:
     import aiohttp
-except ImportError as error:
-    raise ImportError('aiosupervise.integrations.aiohttp needs aiohttp: pip install "aiosupervise[aiohttp]"') from error
+except ImportError as _error:
+    raise ImportError(
+        'aiosupervise.integrations.aiohttp needs aiohttp: pip install "aiosupervise[aiohttp]"'
+    ) from _error
 
 __all__ = ["is_transient"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, final
 
 try:
     from tqdm.auto import tqdm
-except ImportError as error:
-    raise ImportError('progress=True needs tqdm: pip install "aiosupervise[tqdm]"') from error
+except ImportError as _error:
+    raise ImportError('progress=True needs tqdm: pip install "aiosupervise[tqdm]"') from _error
 
 if TYPE_CHECKING:
     from aiosupervise._batch.outcomes import Tally
