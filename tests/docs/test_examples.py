@@ -1,0 +1,62 @@
+"""The README and the documentation are true: their code runs, and the reference leaves nothing out."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+import aiosupervise
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
+
+class Runner:
+    """Runs each block of a page by itself, so that a reader can copy any one of them, and keeps what it printed."""
+
+    def __init__(self) -> None:
+        self.ran = 0
+        self.printed = ""
+        self._run = PythonEvaluator()
+
+    def run(self, example: Example) -> None:
+        """Run a `python` block with nothing left over from the block before."""
+        example.namespace.clear()
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            self._run(example)
+        self.ran += 1
+        self.printed = printed.getvalue()
+
+    def compare(self, example: Example) -> None:
+        """Compare an `output` block with what the block before it printed."""
+        assert self.printed.strip() == example.parsed.strip()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> None:
+    """Each Python block of a page can be copied and run by itself, and prints the output that is shown below it."""
+    runner = Runner()
+    sybil = Sybil([CodeBlockParser("python", runner.run), CodeBlockParser("output", runner.compare)])
+    for example in sybil.parse(ROOT / page).examples():
+        example.evaluate()
+    blocks = re.findall(r"^\s*(?:```|~~~) *\{?(?:code-block\} +)?py", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    assert runner.ran == len(blocks), "a block is written so that it is not run"
+
+
+@pytest.mark.parametrize("name", aiosupervise.__all__)
+def test_the_reference_has_every_public_name(name: str) -> None:
+    """What can be imported from aiosupervise has an entry of its own in the reference."""
+    reference = (ROOT / "docs/reference.md").read_text("utf-8")
+    assert re.search(rf"^\.\. (auto\w+|py:type):: aiosupervise\.{name}(\(|$)", reference, re.MULTILINE)
+
+
+def test_the_formula_of_the_backoff_is_the_same_everywhere() -> None:
+    """The page on retrying and the docstring of Backoff state the same formula."""
+    stated = re.search(r"`(uniform\(.*\))`", aiosupervise.Backoff.__doc__ or "")
+    assert stated
+    assert f"\n{stated[1]}\n" in (ROOT / "docs/retrying.md").read_text("utf-8")
