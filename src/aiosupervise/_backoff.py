@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
@@ -44,7 +45,7 @@ class Backoff:
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
             raise TypeError(f"factor must be a number of at least 1; got {self.factor!r}")
-        if not (math.isfinite(self.factor) and self.factor >= 1):
+        if not 1 <= self.factor <= sys.float_info.max:  # False for NaN, and for ints beyond floats
             raise ValueError(f"factor must be a finite number of at least 1; got {self.factor!r}")
         if self.jitter not in ("full", "none"):
             raise ValueError(f'jitter must be "full" or "none"; got {self.jitter!r}')

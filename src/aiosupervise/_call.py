@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 from ._errors import AttemptTimeout, DeadlineExceeded, stand_in
 from ._policy import Policy, decide
-from ._verdict import Reason, clerk, given_up_since, pronounce
+from ._verdict import Reason, clerk, pronounce, verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,9 +94,8 @@ class _Call:
         """Decide what follows from the error that ended the running attempt."""
         if self.first_failure is None:
             self.first_failure = _now()
-        if clerk.issued != self.seen and given_up_since(
-            error, self.seen
-        ):  # by a call inside this attempt: layers do not multiply
+        # Layers do not multiply. (Our own wrapper, which catches the first error, is in that one's traceback.)
+        if clerk.issued != self.seen and _given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
             self._raise(error)
             return
         elapsed = 0.0 if self.started is None else _now() - self.started
@@ -119,7 +118,7 @@ class _Call:
     def _give_up(self, error: Exception, reason: Reason, elapsed: float) -> None:
         if self.last is not None and isinstance(error, DeadlineExceeded):
             error.__cause__ = self.last
-        pronounce(error, self.attempts, elapsed, reason, tuple(self.earlier))
+        pronounce(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
         self._raise(error)
 
     def _raise(self, error: Exception) -> None:
@@ -139,10 +138,12 @@ class _Call:
             except Exception as error:
                 self.failed(error)
         final, self.error = self.error, None
+        context = final.__context__
         try:
             raise final
-        finally:
-            del final
+        finally:  # raising it puts what the caller is handling in place of its own context
+            BaseException.__setattr__(final, "__context__", context)
+            del final, context
 
 
 def _now() -> float:
@@ -208,12 +209,35 @@ async def _until(
 
 def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Drop the frames of this file: the caller sees one wrapper and one loop, not every attempt and every limit."""
-    if traceback is None:
-        return None
-    rest = _without_our_frames(traceback.tb_next)
-    if traceback.tb_frame.f_code.co_filename == _FILE:
-        return rest
-    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+    theirs = [entry for entry in _entries(traceback) if entry.tb_frame.f_code.co_filename != _FILE]
+    rest = None
+    for entry in reversed(theirs):
+        rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return rest
+
+
+def _given_up_inside(error: Exception, seen: int, ours: int) -> bool:
+    """Tell whether a call inside this attempt gave up on `error`, or on a leaf of it.
+
+    Its verdict is newer than the attempt, and the error came out through its wrapper; an error that another call gave
+    up on meanwhile, such as a failed future's, came through no wrapper but ours, of which the traceback has `ours`.
+    """
+    note = verdict(error)
+    if note is not None and note.number > seen:
+        wrappers = [entry for entry in _entries(error.__traceback__) if _is_wrapper(entry.tb_frame.f_code)]
+        if len(wrappers) > ours:
+            return True
+    return isinstance(error, ExceptionGroup) and any(_given_up_inside(leaf, seen, 0) for leaf in error.exceptions)
+
+
+def _is_wrapper(code: CodeType) -> bool:
+    return code.co_name == "supervised" and code.co_filename == _FILE
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 _FILE = _without_our_frames.__code__.co_filename

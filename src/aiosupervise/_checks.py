@@ -34,7 +34,7 @@ def check_count(name: str, value: object, *, least: int) -> None:
 def check_name(value: object) -> None:
     """Refuse a name that is neither text nor None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"name must be a str, or None for the function's own name; got {value!r}")
+        raise TypeError(f"name must be a str, or None; got {value!r}")
 
 
 def innermost(func: object) -> object:

@@ -64,7 +64,7 @@ class Policy:
         max_retry_after: seconds; a server that asks for a longer wait makes the call give up. None means no limit.
         gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter: every
             attempt runs inside it, no wait does.
-        name: what to call it in messages; None means the function's own name.
+        name: put before the note on an error that a call gave up on, to tell policies apart; None for no name.
 
     Raises:
         TypeError, ValueError: at once, for an argument that makes no sense; the text names it and the repair.

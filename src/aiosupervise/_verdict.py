@@ -28,28 +28,22 @@ class Verdict(str):
 
     """
 
-    __slots__ = ("_args", "attempts", "elapsed", "number", "reason")
+    __slots__ = ("attempts", "elapsed", "number", "reason")
 
     attempts: int
     elapsed: float
     reason: Reason
     number: int
-    _args: tuple[int, float, Reason, tuple[str, ...]]
 
-    def __new__(
-        cls, attempts: int, elapsed: float, reason: Reason, earlier: tuple[str, ...] = (), number: int = 0
-    ) -> Verdict:
-        """Write the note; `earlier` has a line for each error before the last, `number` its place in time."""
-        plural = "" if attempts == 1 else "s"
-        head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
-        self = super().__new__(cls, "\n  ".join((head, *earlier)))
+    def __new__(cls, text: str, attempts: int, elapsed: float, reason: Reason, number: int = 0) -> Verdict:
+        """Make the note; `number` is its place in time, 0 for one that came from elsewhere."""
+        self = super().__new__(cls, text)
         self.attempts, self.elapsed, self.reason, self.number = attempts, elapsed, reason, number
-        self._args = (attempts, elapsed, reason, earlier)
         return self
 
-    def __getnewargs__(self) -> tuple[int, float, Reason, tuple[str, ...]]:  # type: ignore[override]
-        """Travel in a pickle as what it was made of; its place in time means nothing elsewhere."""
-        return self._args
+    def __reduce__(self) -> tuple[type[Verdict], tuple[str, int, float, Reason]]:
+        """Travel in a pickle without the number, which means nothing in another process."""
+        return Verdict, (str(self), self.attempts, self.elapsed, self.reason)
 
 
 class _Clerk:
@@ -78,17 +72,14 @@ def verdict(error: BaseException) -> Verdict | None:
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
 
 
-def pronounce(error: Exception, attempts: int, elapsed: float, reason: Reason, earlier: tuple[str, ...]) -> None:
+def pronounce(
+    error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, earlier: list[str]
+) -> None:
     """Put the verdict on `error`, in place of one from an earlier call that raised the same object."""
+    plural = "" if attempts == 1 else "s"
+    head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
+    text = "\n  ".join((f"{name}: {head}" if name else head, *earlier))
     notes = getattr(error, "__notes__", ())
     others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
-    notes = [*others, Verdict(attempts, elapsed, reason, earlier, clerk.next())]
+    notes = [*others, Verdict(text, attempts, elapsed, reason, clerk.next())]
     BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note
-
-
-def given_up_since(error: Exception, number: int) -> bool:
-    """Tell whether a call gave up on `error`, or on a leaf of its group, after verdict `number` was issued."""
-    if isinstance(error, ExceptionGroup) and any(given_up_since(leaf, number) for leaf in error.exceptions):
-        return True
-    former = verdict(error)
-    return former is not None and former.number > number

@@ -41,7 +41,7 @@ def run_all(
         jobs: any iterable or async iterable, endless ones too, of coroutines, other awaitables, or functions without
             arguments that return one. A job is pulled only when there is a place for it, and jobs start in input order.
         strategy: "gather": outcomes in input order; "as_completed": in completion order; "wait": in completion order,
-            and `return_when` says when the run ends. What an early end came before is `Pending`, and last.
+            pending last, and `return_when` says when the run ends. What an early end came before is `Pending`.
         limit: how many jobs run at once; None for no limit. The default is the connection limit of aiohttp and httpx.
         timeout: seconds for the whole run; what has not finished then becomes `Pending`. None for no limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.

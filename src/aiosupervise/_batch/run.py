@@ -50,7 +50,7 @@ class Run(Generic[T, I]):
 
     @property
     def report(self) -> Report[T, I]:
-        """What is known: of an awaited run all outcomes, of a streamed one those that nobody has read."""
+        """The outcomes known so far, and of a streamed run only those that nobody has read."""
         if self._engine is None:
             return Report((), self.tally.copy(), 0.0)
         return self._engine.report()
