@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
@@ -80,7 +81,7 @@ def check_backoff(backoff: object) -> None:
 
 def _check_schedule(schedule: Iterable[object]) -> None:
     """Check a sequence whole; of any other iterable, which may be endless, the first delay."""
-    delays = schedule if isinstance(schedule, Sequence) else [d for d, _ in zip(schedule, "1", strict=False)]
+    delays = schedule if isinstance(schedule, Sequence) else list(itertools.islice(schedule, 1))
     if not delays:
         raise ValueError("backoff must have at least one delay; got an empty iterable: write [0] for no wait")
     for n, seconds in enumerate(delays):

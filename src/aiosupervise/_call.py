@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from types import CodeType, TracebackType
@@ -63,11 +64,12 @@ def guarded(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         seen = clerk.issued
         started = _now()
+        handled = id(sys.exception())  # the caller's, not to be touched; by identity, so as not to hold it
         attempt = functools.partial(_Guard(policy, started).attempt, functools.partial(func, *args, **kwargs))
         try:
             return await attempt()
         except Exception as error:
-            call = _Call(policy, seen, started)
+            call = _Call(policy, seen, started, handled)
             call.failed(error)
         return await call.go_on(attempt)
 
@@ -77,12 +79,24 @@ def guarded(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
 class _Call:
     """One call that has failed: what happened so far, and what is to be done: wait `delay`, or raise `error`."""
 
-    __slots__ = ("attempts", "delay", "earlier", "error", "first_failure", "last", "policy", "seen", "started")
+    __slots__ = (
+        "attempts",
+        "delay",
+        "earlier",
+        "error",
+        "first_failure",
+        "handled",
+        "last",
+        "policy",
+        "seen",
+        "started",
+    )
 
-    def __init__(self, policy: Policy, seen: int, started: float | None) -> None:
+    def __init__(self, policy: Policy, seen: int, started: float | None, handled: int = 0) -> None:
         self.policy = policy
         self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
         self.started = started
+        self.handled = handled
         self.attempts = 1
         self.first_failure: float | None = None
         self.earlier: list[str] = []
@@ -113,7 +127,7 @@ class _Call:
         if len(self.earlier) > _EARLIER:
             del self.earlier[0]
         if self.policy.deadline is not None:  # it may have to be the cause of a DeadlineExceeded
-            self.last = _without_frames(stand_in(error))
+            self.last = _without_frames(stand_in(error), self.handled)
 
     def _give_up(self, error: Exception, reason: Reason, elapsed: float) -> None:
         if self.last is not None and isinstance(error, DeadlineExceeded):
@@ -243,9 +257,9 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 _FILE = _without_our_frames.__code__.co_filename
 
 
-def _without_frames(error: Exception) -> Exception:
-    """Take the tracebacks off an error that outlives its attempt, and off all that it refers to."""
-    seen: set[int] = set()  # by identity: an error need not be hashable
+def _without_frames(error: Exception, handled: int) -> Exception:
+    """Take the tracebacks off an error that outlives its attempt, and off what it refers to, up to the caller's."""
+    seen = {handled}  # by identity: an error need not be hashable
     stack: list[BaseException | None] = [error]
     while stack:
         other = stack.pop()

@@ -76,7 +76,7 @@ def stand_in(raised: Exception) -> Exception:
         return raised
     seen = [raised]
     while isinstance(raised, OVERRULES):
-        meant = raised.__cause__ or raised.__context__
+        meant = raised.__context__ if raised.__cause__ is None else raised.__cause__
         if not isinstance(meant, Exception) or any(meant is other for other in seen):
             break
         seen.append(raised := meant)

@@ -177,7 +177,10 @@ def _matches(condition: RetryOn, error: Exception) -> bool | float | None:
 
 def _asked_by(error: Exception) -> float:
     """Read the wait from the error's `retry_after`; libraries put other things there too, which are left alone."""
-    asked = getattr(error, "retry_after", None)
+    try:
+        asked = getattr(error, "retry_after", None)
+    except Exception:  # a property that fails must not take the place of the error itself
+        return 0.0
     if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float)):
         return 0.0
     return float(min(asked, sys.float_info.max)) if asked > 0 else 0.0  # an int can be beyond floats; NaN is not > 0

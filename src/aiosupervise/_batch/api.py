@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from aiosupervise._checks import check_count, check_name, check_seconds, is_async_callable, name_of
 
 from .engine import Plan
-from .jobs import Job
+from .jobs import Job, discard
 from .run import Run
-from .source import AsyncSource, Source, SyncSource
+from .source import HELD, AsyncSource, Source, SyncSource
 from .strategies import ReturnWhen, StrategyName, strategy_named
 
 if TYPE_CHECKING:
@@ -60,9 +59,8 @@ def run_all(
             _progress_bar(name or "run_all") if progress else None,
         )
     except BaseException:
-        for job in jobs if isinstance(jobs, (list, tuple)) else [jobs]:
-            if inspect.iscoroutine(job):
-                job.close()
+        for job in jobs if isinstance(jobs, HELD) else [jobs]:
+            discard(job)
         raise
 
 
@@ -95,6 +93,7 @@ def map_all(
 
     """
     if not is_async_callable(func):
+        discard(func)
         title = name_of(func) if callable(func) else repr(func)
         raise TypeError(f"func must be an async function of one argument; {title} is not: write `async def`")
     _check_iterable("inputs", inputs)

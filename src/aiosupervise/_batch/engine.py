@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .jobs import discard
+from .jobs import discard, used_twice
 from .outcomes import I, Outcome, Report, Tally
 from .running import Running
 from .source import END, End, Source, SyncSource
@@ -98,6 +98,7 @@ class Engine(Generic[T, I]):
         if self._cancelled or self.ended:
             return
         self._cancelled = True
+        self._abandon_rest()
         self._running.cancel(reach=not self._shut_down())
         self._timers.append(self._loop.call_later(_STUBBORN, self._name_the_stubborn))
 
@@ -110,14 +111,20 @@ class Engine(Generic[T, I]):
             except asyncio.CancelledError as error:
                 cancellation = cancellation or error
                 self.cancel()
-            except GeneratorExit:  # the caller is thrown away
-                self.cancel()
+            except GeneratorExit:  # the caller is thrown away, and with it maybe the loop
+                if not self._loop.is_closed():
+                    self.cancel()
                 raise
         try:
             if cancellation is not None:
                 raise cancellation
         finally:
             del cancellation
+
+    def note_error(self, error: BaseException) -> None:
+        """Note what the source raised on the error that the caller gets instead."""
+        if self.error is not None and self.error is not error:
+            error.add_note(f"the source of the run had failed too: {self.error!r}")
 
     def raise_error(self) -> None:
         """Raise what the source raised, once."""
@@ -189,13 +196,12 @@ class Engine(Generic[T, I]):
             self._timers.append(self._loop.call_at(self._started + self._plan.timeout, self.cancel))
         await self._guarded(self._feed)
         await self._guarded(self._source.close)
-        stray = self._abandon_rest()
-        while self._running or stray:
+        self._abandon_rest()
+        while self._running:
             try:
-                await (self._sleep() if self._running else asyncio.wait(stray))
+                await self._sleep()
             except asyncio.CancelledError:
                 self.cancel()
-            stray = [task for task in stray if not task.done()]
 
     async def _feed(self) -> None:
         source = self._source
@@ -240,23 +246,28 @@ class Engine(Generic[T, I]):
             if isinstance(error, asyncio.CancelledError) and self._shut_down():
                 self.cancel()
                 return
-            self.error = self.error or error
-            if isinstance(error, Exception):
+            self.error = error if self.error is None else self.error
+            if isinstance(error, (Exception, asyncio.CancelledError)):
                 self.stop()
             else:
                 self.cancel()
 
-    def _abandon_rest(self) -> list[asyncio.Task[object]]:
-        """Make pending what the source still holds; return the tasks among it, which run by themselves."""
-        rest = self._source.rest()
-        for item in rest:
+    def _abandon_rest(self) -> None:
+        for item in self._source.rest():
             self._abandon(item)
-        return [item for item in rest if isinstance(item, asyncio.Task)]
 
     def _abandon(self, item: object) -> None:
+        """Make pending what came too late to start. A task runs by itself: it is waited for, as any other job."""
+        jobs_given = self._plan.func is None
+        if jobs_given and item in self._running:
+            self.error = used_twice(item, self._pulled) if self.error is None else self.error
+            return
         index, self._pulled = self._pulled, self._pulled + 1
+        if jobs_given and isinstance(item, asyncio.Task):
+            self._running.start(item, index)
+            return
         self._record(self._running.pending(item, index, self._running.name_for(item, index), started=False))
-        if self._plan.func is None:
+        if jobs_given:
             discard(item)
 
     async def _sleep(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
@@ -71,11 +70,9 @@ def used_twice(job: object, index: int) -> TypeError:
 
 
 def discard(item: object) -> None:
-    """Close a job that will not start; a task, which runs by itself, is cancelled."""
+    """Close a job that will not start."""
     if inspect.iscoroutine(item):
         item.close()
-    elif isinstance(item, asyncio.Task):
-        item.cancel()
 
 
 def rerun(job: Job[T]) -> Callable[[], Awaitable[T]] | None:
@@ -104,7 +101,9 @@ def _explain(error: Exception, job: object, index: int) -> None:
     name = name_of(job)
     if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
         # Nothing was entered: the call itself does not fit.
-        repair = f"write functools.partial({name}, ...) or the call, {name}(...)"
-        error.args = (f"{RULE}; job {index} cannot be called without arguments: {error}; {repair}",)
+        repair = (
+            f"run_all calls it without arguments, map_all with one input: bind others, functools.partial({name}, ...)"
+        )
+        error.args = (f"{RULE}; job {index} cannot be called as it is: {error}; {repair}",)
     else:
         error.add_note(f"raised by calling job {index}, {name}; {RULE}")

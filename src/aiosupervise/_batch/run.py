@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import warnings
 from collections.abc import Callable, Generator
@@ -89,8 +90,8 @@ class Run(Generic[T, I]):
         await self._end(engine)
         if error is None:
             engine.raise_error()
-        elif engine.error is not None:
-            error.add_note(f"the source of the run had failed too: {engine.error!r}")
+        else:
+            engine.note_error(error)
 
     def __aiter__(self) -> Self:
         self._entered()
@@ -123,6 +124,9 @@ class Run(Generic[T, I]):
     async def _end(self, engine: Engine[T, I]) -> None:
         try:
             await engine.join()
+        except asyncio.CancelledError as error:
+            engine.note_error(error)
+            raise
         finally:
             self._state = _State.LEFT
             if self._ticker is not None:
@@ -136,5 +140,5 @@ class Run(Generic[T, I]):
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._state is _State.NEW:
-            _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
             self._plan.discard()
+            _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -22,7 +23,7 @@ class Running(Generic[T, I]):
     """The jobs that run now.
 
     Their tasks are never awaited, only asked when they are done: so a job can raise what it likes, StopIteration and
-    CancelledError included, and the traceback of its error has no frame of ours.
+    CancelledError included, and the traceback of its error has no frame of the engine.
     """
 
     def __init__(
@@ -35,15 +36,20 @@ class Running(Generic[T, I]):
         self._func = func
         self._name = name
         self._tally = tally
-        self._report: Callable[[Outcome[T, I]], None] | None = ended
-        self._tasks: dict[object, asyncio.Task[T]] = {}  # by coroutine, to know one that comes twice
-        self._cancelled = False
+        self._report = ended
+        # By coroutine, to know one that comes twice; a task that was given as a job stands for itself.
+        self._tasks: dict[Coroutine[object, None, T], asyncio.Task[T]] = {}
+        self._cancelled: dict[object, bool] = {}  # those that the end of the run has cancelled: had they begun?
         self._loop = asyncio.get_running_loop()
+        self._new_task = _task_maker(self._loop)
         self._context = copy_context()
         self._parent = current_job.get()
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def __contains__(self, item: object) -> bool:
+        return inspect.iscoroutine(item) and item in self._tasks
 
     def names(self) -> list[str]:
         """Return the names of the jobs."""
@@ -64,17 +70,17 @@ class Running(Generic[T, I]):
         ticket = Ticket(index, self.name_for(item, index), self._loop.time(), self._tally, self._parent)
         context = self._context.copy()
         context.run(current_job.set, ticket)
-        task = self._loop.create_task(coroutine, name=ticket.name, context=context)
-        self._tasks[coroutine] = task
+        task = self._new_task(coroutine, name=ticket.name, context=context)
+        self._tasks[coroutine] = item if coroutine is not item and isinstance(item, asyncio.Task) else task
         self._tally.running += 1
         task.add_done_callback(partial(self._ended, ticket, item, coroutine), context=self._context)
 
     def cancel(self, *, reach: bool) -> None:
-        """Treat jobs that end in a cancel as pending from now on; `reach` tells whether to cancel them here."""
-        self._cancelled = True
-        if reach:
-            for task in self._tasks.values():
-                task.cancel()
+        """Cancel what runs, or with `reach` False know that somebody has done so; what ends by it is pending."""
+        for coroutine, task in self._tasks.items():
+            begun = inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+            if not reach or task.cancel():
+                self._cancelled[coroutine] = begun
 
     def name_for(self, item: object, index: int) -> str:
         """Return the name of a job's task."""
@@ -82,7 +88,7 @@ class Running(Generic[T, I]):
 
     def let_go(self) -> None:
         """Forget the run, which holds this: together they would be garbage that only the collector finds."""
-        self._report = None
+        self._report = lambda _: None
 
     def pending(self, item: Any, index: int, name: str, *, started: bool) -> Pending[T, I]:
         """Make the outcome of a job that the end of the run came before."""
@@ -92,17 +98,16 @@ class Running(Generic[T, I]):
     def _input(self, item: Any) -> Any:
         return None if self._func is None else item
 
-    def _ended(self, ticket: Ticket, item: Any, coroutine: object, task: asyncio.Task[T]) -> None:
+    def _ended(self, ticket: Ticket, item: Any, coroutine: Coroutine[object, None, T], task: asyncio.Task[T]) -> None:
         del self._tasks[coroutine]
         self._tally.running -= 1
-        if self._report is not None:
-            self._report(self._outcome(ticket, item, task))
+        self._report(self._outcome(ticket, item, task, begun=self._cancelled.pop(coroutine, None)))
 
-    def _outcome(self, ticket: Ticket, item: Any, task: asyncio.Task[T]) -> Outcome[T, I]:
+    def _outcome(self, ticket: Ticket, item: Any, task: asyncio.Task[T], *, begun: bool | None) -> Outcome[T, I]:
         index, name = ticket.index, ticket.name
         if task.cancelled():
-            if self._cancelled:
-                return self.pending(item, index, name, started=True)
+            if begun is not None:
+                return self.pending(item, index, name, started=begun or isinstance(item, asyncio.Task))
             error: BaseException | None = _cancellation(task)
         else:
             error = task.exception()
@@ -114,10 +119,22 @@ class Running(Generic[T, I]):
         return Failure(index, error, attempts, elapsed, gave_up.reason if gave_up else None, name, self._input(item))
 
 
-def _cancellation(task: asyncio.Task[T]) -> BaseException:
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
+    """Return what makes the tasks: the loop's own factory, unless it starts them eagerly.
+
+    The error of a job that fails while its task is being made would hold the frames that make it, task included.
+    """
+    factory = loop.get_task_factory()
+    if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
+        return partial(asyncio.Task, loop=loop)
+    return loop.create_task
+
+
+def _cancellation(task: asyncio.Task[T]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function."""
+    error: BaseException | None = None
     try:
         task.result()
-    except asyncio.CancelledError as error:
-        return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-    raise AssertionError(f"{task!r} was not cancelled")
+    except asyncio.CancelledError as raised:
+        error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+    return error

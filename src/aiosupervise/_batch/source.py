@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 J = TypeVar("J")
+
+
+HELD = (list, tuple, set, frozenset, deque)
+"""The collections that hold their jobs, so that an early end can tell what they still held."""
 
 
 class _End(enum.Enum):
@@ -43,8 +48,8 @@ class SyncSource(Generic[J]):
         """Have nothing to do: a plain iterator never waits."""
 
     def rest(self) -> list[J]:
-        """Take out what a list or tuple still holds; of any other iterable, which may be endless, nothing."""
-        if not isinstance(self._items, (list, tuple)):
+        """Take out what a list or the like still holds; of any other iterable, which may be endless, nothing."""
+        if not isinstance(self._items, HELD):
             return []
         self._iterator = iter(self._items) if self._iterator is None else self._iterator
         return list(self._iterator)

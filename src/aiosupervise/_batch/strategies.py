@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from asyncio import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
 from collections import deque
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -20,16 +21,17 @@ StrategyName: TypeAlias = Literal["gather", "as_completed", "wait"]
 ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 
 
-class Strategy(Generic[T, I]):
+class Strategy(ABC, Generic[T, I]):
     """Takes outcomes as they come; `ready` has those whose turn has come, in the strategy's order."""
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
         self._held: dict[int, Outcome[T, I]] = {}
 
+    @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
         """Take the outcome of one more job."""
-        raise NotImplementedError
+        ...
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - it is for those that override
         """Tell whether the run ends with this outcome, whatever still runs."""
@@ -86,7 +88,7 @@ class Wait(AsCompleted[T, I]):
         """End as asyncio.wait does, for which a cancelled job has raised no exception."""
         if self._return_when == FIRST_EXCEPTION:
             return isinstance(outcome, Failure) and not isinstance(outcome.error, CancelledError)
-        return self._return_when == FIRST_COMPLETED
+        return self._return_when == FIRST_COMPLETED and not isinstance(outcome, Pending)
 
 
 def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I]:

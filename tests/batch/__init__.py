@@ -1,0 +1,1 @@
+"""A batch, promise by promise."""

@@ -1,0 +1,183 @@
+"""What goes wrong in the user's code gets an error or a warning that says what to write."""
+
+import asyncio
+import functools
+import gc
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aiosupervise import Run, map_all, run_all
+
+
+async def job(value: int = 1) -> int:
+    """A job."""
+    return value
+
+
+async def two_jobs() -> AsyncIterator[int]:
+    """An async generator."""
+    yield 1
+
+
+@pytest.fixture(autouse=True)
+def no_later_warning() -> Iterator[None]:
+    """Let "never awaited" warnings come while the test still runs: they would fail it."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: run_all([job(), job()]), lambda: map_all(job, [1, 2])], ids=["run_all", "map_all"]
+)
+async def test_a_run_that_is_never_awaited_warns(make: Callable[[], Run[int, Any]]) -> None:
+    """A forgotten run warns, as a coroutine does."""
+    with pytest.warns(RuntimeWarning) as caught:
+        make()
+    assert "was never awaited" in str(caught[0].message)
+    assert "<Run " in str(caught[0].message)
+
+
+async def test_a_forgotten_run_closes_the_coroutines_of_its_list() -> None:
+    """One warning for the run is enough: its coroutines are closed."""
+    with pytest.warns(RuntimeWarning) as caught:
+        run_all([job(), job()])
+    assert len(caught) == 1
+
+
+async def awaited(run: Run[int, Any]) -> None:
+    """Use a run in the one way."""
+    await run
+
+
+async def entered(run: Run[int, Any]) -> None:
+    """Use a run in the other way."""
+    async with run:
+        pass
+
+
+@pytest.mark.parametrize("first", [awaited, entered])
+@pytest.mark.parametrize("second", [awaited, entered])
+async def test_a_run_is_used_once(first: Any, second: Any) -> None:
+    """A second time is an error that says what to call."""
+    run = run_all([job])
+    await first(run)
+    with pytest.raises(RuntimeError, match=r"used before, and a run is used once: call run_all or map_all again"):
+        await second(run)
+
+
+async def test_awaiting_inside_the_block_is_an_error() -> None:
+    """A run that was entered is read, not awaited."""
+    async with run_all([job]) as run:
+        with pytest.raises(RuntimeError, match="async for outcome in run"):
+            await run
+
+
+async def bare_async_for(run: Run[int]) -> None:
+    """Read a run that was not entered."""
+    async for _ in run:
+        pass
+
+
+async def bare_anext(run: Run[int]) -> None:
+    """The same, by hand."""
+    await anext(run)
+
+
+@pytest.mark.parametrize("read", [bare_async_for, bare_anext])
+@pytest.mark.parametrize("before", [None, awaited, entered])
+async def test_a_bare_async_for_shows_the_right_code(read: Any, before: Any) -> None:
+    """A run is read only inside its block, not before, not after, not without."""
+    run = run_all([job])
+    if before is not None:
+        await before(run)
+    with pytest.raises(RuntimeError, match=r"async with run_all\(...\) as run:\n +async for outcome in run"):
+        await read(run)
+    if before is None:
+        await run
+
+
+async def test_leaving_what_was_not_entered_is_an_error() -> None:
+    """__aexit__ without __aenter__ is an error as well."""
+    run = run_all([job])
+    with pytest.raises(RuntimeError, match="async with"):
+        await run.__aexit__(None, None, None)
+    await run
+
+
+async def test_stop_needs_a_run_that_has_started() -> None:
+    """There is nothing to stop in a run that has not started."""
+    run = run_all([job])
+    with pytest.raises(RuntimeError, match="nothing to stop: await it or enter it first"):
+        run.stop()
+    await run
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
+    ({"strategy": "race"}, ValueError, ["strategy", "'gather'", "'as_completed'", "'wait'", "'race'"]),
+    ({"limit": 0}, ValueError, ["limit", "at least 1", "None for no limit", "0"]),
+    ({"limit": -1}, ValueError, ["limit", "-1"]),
+    ({"limit": True}, TypeError, ["limit", "True"]),
+    ({"limit": 2.5}, TypeError, ["limit", "2.5"]),
+    ({"timeout": -1}, ValueError, ["timeout", "seconds", "None for no limit", "-1"]),
+    ({"timeout": math.nan}, ValueError, ["timeout", "nan"]),
+    ({"timeout": math.inf}, ValueError, ["timeout", "inf"]),
+    ({"timeout": "1"}, TypeError, ["timeout", "'1'"]),
+    ({"return_when": "FIRST_COMPLETED"}, ValueError, ["return_when", "strategy='wait' only", "'gather'"]),
+    (
+        {"return_when": "FIRST_EXCEPTION", "strategy": "as_completed"},
+        ValueError,
+        ["return_when", "strategy='wait' only", "'as_completed'"],
+    ),
+    ({"return_when": "SOME", "strategy": "wait"}, ValueError, ["return_when", "'FIRST_COMPLETED'", "'SOME'"]),
+    ({"name": 3}, TypeError, ["name", "3"]),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), BAD, ids=[str(options) for options, _, _ in BAD])
+@pytest.mark.parametrize("collect", [list, tuple])
+def test_a_bad_argument_is_refused_at_once(
+    options: dict[str, Any], kind: type[Exception], words: list[str], collect: Callable[[Any], Any]
+) -> None:
+    """A bad argument names itself, the rule and what was given; the coroutines of a list are closed."""
+    with pytest.raises(kind) as caught:
+        run_all(collect([job(), job, job()]), **options)
+    for word in words:
+        assert word in str(caught.value)
+    with pytest.raises(kind):
+        map_all(job, [1], **options)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: 3, lambda: None, lambda: job, job], ids=["int", "None", "function", "coroutine"]
+)
+def test_jobs_must_be_iterable(make: Callable[[], Any]) -> None:
+    """One job alone is no source: put it into a list. A coroutine is closed."""
+    with pytest.raises(TypeError, match=r"jobs must be an iterable or an async iterable.*put it into a list"):
+        run_all(make())
+
+
+async def test_a_future_is_no_source() -> None:
+    """A future can be iterated, and is no source of jobs all the same."""
+    task = asyncio.create_task(job())
+    with pytest.raises(TypeError, match="jobs must be an iterable"):
+        run_all(task)  # type: ignore[arg-type]
+    await task
+
+
+def test_inputs_must_be_iterable() -> None:
+    """So must the inputs of map_all."""
+    with pytest.raises(TypeError, match="inputs must be an iterable or an async iterable; got 3"):
+        map_all(job, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [(len, "len"), (functools.partial(print, 1), "print"), (3, "3"), (two_jobs, "two_jobs"), (dict, "dict")],
+)
+def test_map_all_needs_an_async_function(func: Any, name: str) -> None:
+    """A plain function, a class or an async generator is refused by name."""
+    with pytest.raises(TypeError, match=f"func must be an async function of one argument; {name} is not"):
+        map_all(func, [1])

@@ -1,0 +1,126 @@
+"""`progress=True`: a real tqdm bar, and what happens when it fails or is missing."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from aiosupervise import Backoff, Run, map_all, run_all, supervise
+from aiosupervise.integrations.tqdm import ProgressBar
+
+pytestmark = pytest.mark.looptime
+
+
+@supervise(retry_on=ConnectionError, max_retries=1, backoff=Backoff(base=1, jitter="none"))
+async def job(number: int) -> int:
+    """A job of one second, of which number 1 fails after a retry."""
+    await asyncio.sleep(1)
+    if number == 1:
+        raise ConnectionError
+    return number
+
+
+def lines(captured: str) -> list[str]:
+    """What was drawn, in order."""
+    return [line.strip() for line in captured.replace("\n", "\r").split("\r") if line.strip()]
+
+
+async def test_the_bar_shows_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    """Count, total, succeeded, failed and retried, under the name of the function; a tidy last line."""
+    await map_all(job, [0, 1, 2], progress=True)
+    captured = capsys.readouterr()
+    last = lines(captured.err)[-1]
+    assert last.startswith("job: 100%")
+    assert "3/3" in last
+    assert "2 succeeded, 1 failed, 1 retried" in last
+    assert "job" in last
+    assert captured.err.endswith("\n")
+    assert captured.out == ""
+
+
+async def test_the_bar_moves_while_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is drawn from the first moment on, and again when something has ended."""
+    await map_all(job, [0, 2, 3, 4], limit=1, progress=True)
+    drawn = lines(capsys.readouterr().err)
+    assert "0/4" in drawn[0]
+    for count in ("1/4", "2/4", "3/4"):
+        assert any(count in line for line in drawn)
+
+
+@pytest.mark.parametrize("name", [None, "fetch"])
+async def test_without_a_length_there_is_no_total(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """A source of unknown length gets a count without a total; the run's name is shown."""
+    await run_all((partial(job, n) for n in (2, 3)), progress=True, name=name)
+    drawn = lines(capsys.readouterr().err)
+    assert drawn[0].startswith(f"{name or 'run_all'}: 0job")
+    assert "%" not in drawn[0]
+    assert "2 succeeded" in drawn[-1]
+
+
+async def test_after_an_end_by_error_only_a_tidy_last_line_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """A source that raises closes the bar, too, and nothing is drawn after that."""
+
+    def source() -> Iterator[int]:
+        yield 0
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await map_all(job, source(), progress=True)
+    err = capsys.readouterr().err
+    assert err.endswith("\n")
+    assert "1 succeeded, 0 failed" in lines(err)[-1]
+    await asyncio.sleep(10)
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_streamed_run_has_a_bar_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bar is closed when the block is left."""
+    async with map_all(job, [0, 2], limit=1, progress=True) as run:
+        async for _ in run:
+            break
+    err = capsys.readouterr().err
+    assert err.endswith("\n")
+    assert "1 succeeded" in lines(err)[-1]
+
+
+@pytest.mark.parametrize("method", ["open", "show", "close"])
+async def test_a_failing_bar_never_kills_a_run(
+    method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a bar raises goes to the loop's exception handler, and the run goes on without it."""
+
+    def fail(*_: object) -> None:
+        raise OSError("terminal gone")
+
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    monkeypatch.setattr(ProgressBar, method, fail)
+    report = await map_all(job, [0, 2, 3], limit=1, progress=True)
+    assert report.values() == [0, 2, 3]
+    assert [str(context["exception"]) for context in complaints] == ["terminal gone"]
+    assert "progress bar failed" in complaints[0]["message"]
+    capsys.readouterr()
+
+
+async def test_a_bar_that_was_never_opened_has_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    """show and close are harmless before open and after close."""
+    bar = ProgressBar("nothing")
+    run: Run[None] = run_all([])
+    bar.show(run.tally)
+    bar.close()
+    await run
+    assert capsys.readouterr().err == ""
+
+
+async def test_without_tqdm_nothing_starts_and_the_install_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImportError with the install command, before anything starts; the coroutines given are closed."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.delitem(sys.modules, "aiosupervise.integrations.tqdm")
+    with pytest.raises(ImportError, match=r'pip install "aiosupervise\[tqdm\]"'):
+        run_all([job(0)], progress=True)
+    with pytest.raises(ImportError, match=r'pip install "aiosupervise\[tqdm\]"'):
+        map_all(job, [0], progress=True)

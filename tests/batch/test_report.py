@@ -1,0 +1,196 @@
+"""What is known after a run: outcomes, values, counts, attempts."""
+
+import asyncio
+import traceback
+from typing import Any
+
+import pytest
+
+from aiosupervise import Failure, Pending, Reason, Report, Run, Success, Tally, map_all, run_all, supervise
+
+pytestmark = pytest.mark.looptime
+
+
+async def divide(number: float) -> float:
+    """A job that can fail."""
+    await asyncio.sleep(number)
+    return 1 / number
+
+
+class Flaky:
+    """A supervised function that succeeds at its third attempt."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def call(self) -> str:
+        """One call of three attempts."""
+        left = iter([ConnectionError("1"), ConnectionError("2")])
+
+        @supervise(retry_on=ConnectionError, backoff=[1])
+        async def attempt() -> str:
+            self.calls += 1
+            if (error := next(left, None)) is not None:
+                raise error
+            return "done"
+
+        return await attempt()
+
+
+async def test_a_report_is_a_sequence_of_outcomes() -> None:
+    """A report has a length, indexes, slices and an order, and tells its kinds apart."""
+    report = await map_all(divide, [1, 0, 2, 90, 90], limit=3, timeout=3)
+    assert len(report) == 5
+    assert report[0] == Success(0, 1.0, 1, 1.0, "divide-0", 1)
+    assert report[-1] is report[4]
+    assert list(report) == [report[n] for n in range(5)]
+    assert report[:2] == (report[0], report[1])
+    assert [type(one) for one in report] == [Success, Failure, Success, Pending, Pending]
+    assert report.succeeded == (report[0], report[2])
+    assert report.failed == (report[1],)
+    assert report.pending == (report[3], report[4])
+    assert report[1] in report
+    assert report.elapsed == 3
+    assert repr(report) == "<Report: 2 succeeded, 1 failed, 2 pending, 0 retries, 3.00 s>"
+
+
+async def test_values_are_all_or_an_error() -> None:
+    """values() gives the plain values in the report's order, if every job succeeded."""
+    assert (await map_all(divide, [2, 1], strategy="gather")).values() == [0.5, 1]
+    assert (await map_all(divide, [2, 1], strategy="as_completed")).values() == [1, 0.5]
+
+
+async def test_partial_values_are_an_exception_group() -> None:
+    """If anything failed or is pending: all errors, and one RuntimeError that counts the pending."""
+    report = await map_all(divide, [1, 0, 90, 90], timeout=3)
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    zero, pending = caught.value.exceptions
+    assert zero is report.failed[0].error
+    assert isinstance(pending, RuntimeError)
+    assert "2 of 4 jobs are pending" in str(pending)
+
+
+async def test_values_with_a_cancelled_job_are_a_base_exception_group() -> None:
+    """A CancelledError among the failures makes it a BaseExceptionGroup."""
+
+    async def job() -> None:
+        raise asyncio.CancelledError
+
+    report = await run_all([job])
+    with pytest.raises(BaseExceptionGroup) as caught:
+        report.values()
+    assert not isinstance(caught.value, Exception)
+    assert isinstance(caught.value.exceptions[0], asyncio.CancelledError)
+
+
+async def test_a_failure_holds_the_jobs_own_error() -> None:
+    """The same object, and no frame of the library in its traceback."""
+    mine = KeyError("mine")
+
+    async def job() -> None:
+        raise mine
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    report = await run_all([job(), cancelled()])
+    failure, cancelled_one = report.failed
+    assert failure.error is mine
+    assert (failure.reason, failure.attempts) == (None, 1)
+    for error, name in ((failure.error, "job"), (cancelled_one.error, "cancelled")):
+        assert [frame.name for frame in traceback.extract_tb(error.__traceback__)] == [name]
+
+
+async def test_a_failure_tells_why_a_policy_gave_up() -> None:
+    """The reason and the attempts of the supervised call are in the outcome."""
+
+    @supervise(retry_on=ConnectionError, max_retries=2, backoff=[1])
+    async def job() -> None:
+        raise ConnectionError
+
+    report = await run_all([job])
+    (failure,) = report.failed
+    assert (failure.reason, failure.attempts, failure.elapsed) == (Reason.EXHAUSTED, 3, 2)
+    assert report.tally.retries == 2
+
+
+async def child_task(flaky: Flaky) -> str:
+    """The call in a task that the job starts."""
+    return await asyncio.create_task(flaky.call())
+
+
+async def task_group(flaky: Flaky) -> str:
+    """The call in a task group of the job."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(flaky.call())
+    return task.result()
+
+
+async def nested_run(flaky: Flaky) -> str:
+    """The call in a run inside of the job."""
+    (outcome,) = await run_all([flaky.call])
+    assert isinstance(outcome, Success)
+    assert outcome.attempts == 3
+    return outcome.value
+
+
+@pytest.mark.parametrize("way", [Flaky.call, child_task, task_group, nested_run])
+async def test_attempts_are_counted_through_to_the_outcome(way: Any) -> None:
+    """A job whose supervised call needed three attempts says 3, wherever in the job the call was made."""
+    flaky = Flaky()
+    report = await map_all(way, [flaky, flaky])
+    assert [(one.value, one.attempts) for one in report.succeeded] == [("done", 3), ("done", 3)]
+    assert flaky.calls == 6
+    assert report.tally.retries == 4
+
+
+async def test_attempts_add_up_over_the_calls_of_a_job() -> None:
+    """`attempts` is 1 plus all retries made in the job; the retries of others do not count."""
+    flaky = Flaky()
+
+    async def job(calls: int) -> None:
+        for _ in range(calls):
+            await flaky.call()
+
+    report = await map_all(job, [0, 1, 2])
+    assert [one.attempts for one in report.succeeded] == [1, 3, 5]
+
+
+async def test_a_report_can_be_had_at_any_time() -> None:
+    """Before, during and after a run, `run.report` holds what is known; an earlier report does not change."""
+    run = map_all(divide, [1, 2])
+    assert isinstance(run.report, Report)
+    assert (len(run.report), run.report.elapsed) == (0, 0)
+    assert run.report.tally == Tally(total=2, limit=100)
+    task = asyncio.ensure_future(run)
+    await asyncio.sleep(1.5)
+    early = run.report
+    assert (len(early), early.tally.running, early.elapsed) == (1, 1, 1.5)
+    await task
+    assert (len(early), early.tally.running, len(run.report)) == (1, 1, 2)
+    assert run.report.elapsed == 2
+
+
+@pytest.mark.parametrize(("inputs", "total"), [([1, 2], 2), (iter([1, 2]), None)])
+async def test_the_total_is_known_if_the_source_has_a_length(inputs: Any, total: int | None) -> None:
+    """The tally's total is None while it is unknown."""
+    run = map_all(divide, inputs)
+    assert run.tally.total == total
+    await run
+    assert run.tally == Tally(total=run.tally.total, limit=100, succeeded=2)
+
+
+async def test_a_run_tells_its_state_in_words() -> None:
+    """The repr of a run names it, says where it stands, and counts."""
+    run = map_all(divide, [0, 1])
+    assert repr(run) == "<Run divide: not started; 0 running, 0 succeeded, 0 failed, 0 pending>"
+    async with run:
+        await asyncio.sleep(0.5)
+        assert repr(run) == "<Run divide: streaming; 1 running, 0 succeeded, 1 failed, 0 pending>"
+    assert repr(run) == "<Run divide: ended; 0 running, 0 succeeded, 1 failed, 1 pending>"
+    other: Run[None] = run_all([])
+    task = asyncio.ensure_future(other)
+    await asyncio.sleep(0)
+    assert repr(other).startswith("<Run run_all: ")
+    await task

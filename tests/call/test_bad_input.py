@@ -1,0 +1,333 @@
+"""Bad input: an error at decoration that names the parameter, the rule and the repair."""
+
+import asyncio
+import contextlib
+import functools
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import CoroutineType
+from typing import TypeAlias
+
+import pytest
+
+from aiosupervise import Backoff, Policy, RetryAfter, supervise
+
+
+def words(*expected: str) -> re.Pattern[str]:
+    """A pattern for a message that has these words, in this order."""
+    return re.compile(".*".join(map(re.escape, expected)), re.DOTALL)
+
+
+async def predicate(_: Exception) -> bool:
+    return True
+
+
+class AsyncPredicate:
+    async def __call__(self, _: Exception) -> bool:
+        return True
+
+
+@contextlib.asynccontextmanager
+async def once() -> AsyncIterator[None]:
+    yield
+
+
+NO_SUBCLASS = "must be a subclass of Exception, a tuple of them, or a plain function"
+SECONDS = "must be a finite number of seconds, above 0, or None for no limit"
+SECONDS_OR_0 = "must be a finite number of seconds, 0 or more"
+BACKOFF = "must be a Backoff(...), a function (n, error) -> seconds, or a list of seconds"
+
+Case: TypeAlias = tuple[dict[str, object], type[Exception], tuple[str, ...]]
+
+
+def case(option: str, value: object, kind: type[Exception], *expected: str) -> Case:
+    """One option with a value that is refused."""
+    return {option: value}, kind, expected
+
+
+BAD: list[Case] = [
+    ({"retry_on": ()}, ValueError, ("retry_on is empty", "name what is transient")),
+    *(
+        case(name, value, TypeError, name, NO_SUBCLASS, *repair)
+        for name in ("retry_on", "irrecoverable")
+        for value, repair in (
+            (None, ("got None",)),
+            ("ConnectionError", ("got 'ConnectionError'",)),
+            (503, ("got 503",)),
+            ([ConnectionError], ("got [",)),
+            (ConnectionError("an instance"), ("got ConnectionError('an instance')",)),
+            (int, ("got int", "it is no error", "take it out")),
+            ((ConnectionError, int), ("got int", "take it out")),
+            ((ConnectionError, 503), ("got 503 in it",)),
+            ((ConnectionError, (OSError,)), ("in it",)),
+            (BaseException, ("got BaseException", "cancellation and exit are never retried", "take it out")),
+            (asyncio.CancelledError, ("got CancelledError", "never retried", "take it out")),
+            ((ConnectionError, asyncio.CancelledError), ("got CancelledError", "never retried")),
+            (KeyboardInterrupt, ("got KeyboardInterrupt", "never retried")),
+            (SystemExit, ("got SystemExit", "never retried")),
+            (GeneratorExit, ("got GeneratorExit", "never retried")),
+            (BaseExceptionGroup, ("got BaseExceptionGroup", "never retried")),
+            (predicate, ("predicate is async", "make it a plain def")),
+            (functools.partial(predicate), ("predicate is async", "make it a plain def")),
+            (AsyncPredicate(), ("AsyncPredicate is async", "make it a plain def")),
+        )
+    ),
+    *(
+        case(
+            "max_retries",
+            value,
+            kind,
+            "max_retries must be an int of at least 0, or None for no limit",
+            f"got {value!r}",
+        )
+        for value, kind in ((-1, ValueError), (True, TypeError), (False, TypeError), (3.0, TypeError), ("3", TypeError))
+    ),
+    *(
+        case(name, value, kind, f"{name} {SECONDS}", f"got {value!r}")
+        for name in ("attempt_timeout", "deadline")
+        for value, kind in (
+            (0, ValueError),
+            (0.0, ValueError),
+            (-1, ValueError),
+            (math.nan, ValueError),
+            (math.inf, ValueError),
+            (10**400, ValueError),
+            (True, TypeError),
+            ("5", TypeError),
+        )
+    ),
+    *(
+        case("max_retry_after", value, kind, f"max_retry_after {SECONDS_OR_0}, or None for no limit", f"got {value!r}")
+        for value, kind in ((-1, ValueError), (math.nan, ValueError), (True, TypeError), ("60", TypeError))
+    ),
+    ({"backoff": iter([1, 2])}, TypeError, ("backoff", BACKOFF, "shared by all calls", "give a list or a tuple")),
+    ({"backoff": (n for n in [1, 2])}, TypeError, ("backoff", BACKOFF, "shared by all calls")),
+    ({"backoff": Backoff}, TypeError, ("backoff", BACKOFF, "got the class Backoff: write Backoff()")),
+    ({"backoff": None}, TypeError, ("backoff", BACKOFF, "got None")),
+    ({"backoff": 0.5}, TypeError, ("backoff", BACKOFF, "got 0.5")),
+    ({"backoff": "12"}, TypeError, ("backoff", BACKOFF, "got '12'")),
+    ({"backoff": predicate}, TypeError, ("backoff", BACKOFF, "is async", "make it a plain def")),
+    ({"backoff": []}, ValueError, ("backoff must have at least one delay", "write [0] for no wait")),
+    ({"backoff": range(0)}, ValueError, ("backoff must have at least one delay",)),
+    ({"backoff": [1, -2]}, ValueError, (f"backoff[1] {SECONDS_OR_0}", "got -2")),
+    ({"backoff": (1, math.nan)}, ValueError, (f"backoff[1] {SECONDS_OR_0}", "got nan")),
+    ({"backoff": ["1"]}, TypeError, (f"backoff[0] {SECONDS_OR_0}", "got '1'")),
+    ({"backoff": range(-1, 5)}, ValueError, (f"backoff[0] {SECONDS_OR_0}", "got -1")),
+    *(
+        case("gate", value, TypeError, "gate must be an async context manager", "many times", "asyncio.Semaphore(10)")
+        for value in (5, asyncio.Semaphore, contextlib.nullcontext)
+    ),
+    ({"gate": once()}, TypeError, ("gate must be", "@asynccontextmanager", "only once")),
+    ({"name": 5}, TypeError, ("name must be a str, or None", "got 5")),
+    ({"max_retrys": 5}, TypeError, ("max_retrys",)),
+]
+IDS = [" ".join(f"{name}={value!r}"[:40] for name, value in options.items()) for options, _, _ in BAD]
+
+
+def ids(values: list[str]) -> list[str]:
+    """The same ids, made unique and free of addresses."""
+    return [f"{n} {re.sub(' at 0x.*', '', value)}" for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(("options", "kind", "expected"), BAD, ids=ids(IDS))
+@pytest.mark.parametrize("make", [supervise, Policy], ids=["supervise", "Policy"])
+def test_bad_options(
+    make: Callable[..., object], options: dict[str, object], kind: type[Exception], expected: tuple[str, ...]
+) -> None:
+    """Each option that makes no sense is refused at once, by `supervise` as by `Policy`, in a sentence that helps."""
+    with pytest.raises(kind, match=words(*expected)):
+        make(**{"retry_on": ConnectionError, **options})
+
+
+def test_bad_change() -> None:
+    """`replace` checks as the constructor does."""
+    with pytest.raises(ValueError, match=words("max_retries must be an int of at least 0", "got -1")):
+        Policy(retry_on=ConnectionError).replace(max_retries=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "expected"),
+    [
+        ({"base": -1}, ValueError, (f"base {SECONDS_OR_0}", "got -1")),
+        ({"base": math.nan}, ValueError, (f"base {SECONDS_OR_0}", "got nan")),
+        ({"base": "1"}, TypeError, (f"base {SECONDS_OR_0}", "got '1'")),
+        ({"base": None}, TypeError, (f"base {SECONDS_OR_0}", "got None")),
+        ({"cap": -1}, ValueError, (f"cap {SECONDS_OR_0}", "got -1")),
+        ({"cap": math.inf}, ValueError, (f"cap {SECONDS_OR_0}", "got inf")),
+        ({"cap": True}, TypeError, (f"cap {SECONDS_OR_0}", "got True")),
+        ({"factor": 0.5}, ValueError, ("factor must be a finite number of at least 1", "got 0.5")),
+        ({"factor": math.nan}, ValueError, ("factor must be a finite number of at least 1", "got nan")),
+        ({"factor": math.inf}, ValueError, ("factor must be a finite number of at least 1", "got inf")),
+        (
+            {"factor": 10**400},
+            ValueError,
+            ("factor must be a finite number of at least 1", "got 1000"),
+        ),
+        ({"factor": True}, TypeError, ("factor must be a", "number of at least 1", "got True")),
+        ({"factor": "2"}, TypeError, ("factor must be a", "number of at least 1", "got '2'")),
+        ({"jitter": "half"}, ValueError, ('jitter must be "full" or "none"', "got 'half'")),
+        ({"jitter": None}, ValueError, ('jitter must be "full" or "none"', "got None")),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
+)
+def test_bad_backoff(options: dict[str, object], kind: type[Exception], expected: tuple[str, ...]) -> None:
+    """A Backoff that makes no sense is refused when it is made."""
+    make: Callable[..., Backoff] = Backoff
+    with pytest.raises(kind, match=words(*expected)):
+        make(**options)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind"),
+    [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("5", TypeError), (None, TypeError)],
+    ids=repr,
+)
+def test_bad_retry_after(seconds: float, kind: type[Exception]) -> None:
+    """A RetryAfter of no possible wait is refused where it is raised."""
+    with pytest.raises(kind, match=words(f"seconds {SECONDS_OR_0}", f"got {seconds!r}")):
+        RetryAfter(seconds)
+
+
+# How supervise is called
+
+
+def test_no_retry_on() -> None:
+    """Without retry_on the error says what it is for, and shows the right code."""
+    make: Callable[..., object] = supervise
+    with pytest.raises(TypeError, match=words("retry_on", "transient", "@supervise(retry_on=ConnectionError)")):
+        make(max_retries=3)
+    with pytest.raises(TypeError, match=words("retry_on", "@supervise(retry_on=ConnectionError)")):
+        make()
+
+
+@pytest.mark.parametrize("policy", [ConnectionError, (ConnectionError,), 3, None], ids=repr)
+def test_something_else_than_a_policy(policy: object) -> None:
+    """What is given without a keyword must be a Policy; the error shows how keywords are given."""
+    make: Callable[..., object] = supervise
+    with pytest.raises(TypeError, match=words("supervise", "retry_on=")):
+        make(policy)
+
+
+def test_policy_and_keywords() -> None:
+    """A policy and keywords at once: the error shows `replace` with those keywords."""
+    make: Callable[..., object] = supervise
+    with pytest.raises(TypeError, match=words("not both", "supervise(policy.replace(deadline=..., name=...))")):
+        make(Policy(retry_on=ConnectionError), deadline=3, name="x")
+
+
+async def fetch() -> None:
+    return None
+
+
+def test_without_parentheses() -> None:
+    """`@supervise` without its parentheses: the error shows the right line."""
+    make: Callable[..., object] = supervise
+    with pytest.raises(
+        TypeError, match=words("@supervise needs its policy first", "@supervise(retry_on=", "above fetch")
+    ):
+        make(fetch)
+
+
+# What is decorated
+
+
+def plain() -> None:
+    """A plain function."""
+
+
+def generate() -> Iterator[None]:
+    yield
+
+
+async def agenerate() -> AsyncIterator[None]:
+    yield
+
+
+async def of_class(_: object) -> None:
+    return None
+
+
+class Thing:
+    async def __call__(self) -> None:
+        """Call."""
+
+
+class Plain:
+    def __call__(self) -> None:
+        """Call."""
+
+
+@pytest.mark.parametrize(
+    ("func", "expected"),
+    [
+        (plain, ("plain is a plain function", "write `async def plain`")),
+        (generate, ("generate is a plain function",)),
+        (lambda: None, ("<lambda> is a plain function",)),
+        (functools.partial(plain), ("plain is a plain function", "async def")),
+        (Plain().__call__, ("__call__ is a plain function", "async def")),
+        (Plain(), ("Plain is a plain function",)),
+        (Thing, ("not a class", "the async methods of Thing")),
+        (functools.partial(Thing), ("not a class", "Thing")),
+        (agenerate, ("not the async generator agenerate", "the calls that it makes")),
+        (agenerate(), ("not the async generator agenerate",)),
+        (classmethod(of_class), ("put @classmethod above @supervise(...)", "of_class")),
+        (staticmethod(fetch), ("put @staticmethod above @supervise(...)", "fetch")),
+        (5, ("got 5",)),
+        (None, ("got None",)),
+    ],
+    ids=lambda value: None if isinstance(value, tuple) else type(value).__name__,
+)
+def test_what_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
+    """Each kind of thing that is no async function is refused at decoration, by an error that shows the right code."""
+    decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
+    with pytest.raises(TypeError, match=words("supervise takes an async function", *expected)):
+        decorate(func)
+
+
+def test_coroutine_object() -> None:
+    """A call in place of the function is refused, and closed: no warning that it was never awaited follows."""
+    decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
+    call = fetch()
+    with pytest.raises(TypeError, match=words("not its call", "(fetch), without the parentheses after fetch")):
+        decorate(call)
+    assert isinstance(call, CoroutineType)
+    assert call.cr_frame is None
+
+
+# Answers of the user's functions
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("5", TypeError)], ids=repr
+)
+async def test_bad_answer_of_a_predicate(answer: float, kind: type[Exception]) -> None:
+    """A predicate that answers with no possible wait is named in the error, which comes from the function's own."""
+
+    def decide_badly(_: Exception) -> float:
+        return answer
+
+    @supervise(retry_on=decide_badly)
+    async def func() -> None:
+        raise ConnectionError
+
+    with pytest.raises(kind, match=words("retry_on", "decide_badly", SECONDS_OR_0, f"got {answer!r}")) as caught:
+        await func()
+    assert isinstance(caught.value.__context__, ConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(-1, ValueError), (math.nan, ValueError), (None, TypeError), (True, TypeError)], ids=repr
+)
+async def test_bad_answer_of_a_backoff(answer: float, kind: type[Exception]) -> None:
+    """A backoff that answers with no possible wait is named in the error."""
+
+    def wait_badly(_: int, __: Exception) -> float:
+        return answer
+
+    @supervise(retry_on=ConnectionError, backoff=wait_badly)
+    async def func() -> None:
+        raise ConnectionError
+
+    with pytest.raises(kind, match=words("wait_badly", "retry 0", SECONDS_OR_0, f"got {answer!r}")):
+        await func()

@@ -1,0 +1,171 @@
+"""What a failing call leaves behind: no cycles, and during a wait none of the failed attempt's variables."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Coroutine, Iterator
+
+import pytest
+
+from aiosupervise import GiveUp, Policy, RetryAfter, supervise
+
+pytestmark = pytest.mark.looptime
+
+BASE = Policy(retry_on=(ConnectionError, TimeoutError), backoff=[10], max_retries=2)
+POLICIES = {
+    "plain": BASE,
+    "attempt_timeout": BASE.replace(attempt_timeout=5),
+    "deadline": BASE.replace(deadline=500),
+    "gate": BASE.replace(gate=asyncio.Semaphore()),
+    "all of it": BASE.replace(attempt_timeout=5, deadline=500, gate=asyncio.Semaphore()),
+}
+
+
+class Big:
+    """Something that an attempt holds in a local variable."""
+
+
+class LostError(ConnectionError):
+    """An error that can be referred to weakly, as builtin ones cannot."""
+
+
+class Failing:
+    """A function that holds a Big thing in each attempt and fails in one of many ways."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.held: list[weakref.ref[Big]] = []
+        self.errors: list[weakref.ref[Exception]] = []
+
+    async def __call__(self) -> None:
+        big = Big()
+        self.held.append(weakref.ref(big))
+        try:
+            await self.fail()
+        except Exception as error:
+            self.errors.append(weakref.ref(error))
+            raise
+
+    async def fail(self) -> None:
+        if self.way == "hangs":
+            await asyncio.sleep(100)
+        if self.way == "group":
+            raise ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [ConnectionError()])])
+        if self.way == "overruled":
+            raise RetryAfter(0) from ConnectionError()
+        try:
+            int("why")
+        except ValueError as error:
+            if self.way == "cause":
+                raise LostError from error
+            if self.way == "overruled, in context":
+                raise RetryAfter(0)  # noqa: B904 - the case in question
+        raise LostError
+
+
+WAYS = ["plain", "cause", "group", "overruled", "overruled, in context"]
+CASES = [pytest.param(POLICIES[name], way, id=f"{name}, {way}") for name in POLICIES for way in WAYS]
+CASES += [pytest.param(POLICIES[name], "hangs", id=f"{name}, hangs") for name in ("attempt_timeout", "all of it")]
+
+
+@pytest.fixture(autouse=True)
+def no_collection() -> Iterator[None]:
+    """Without the cyclic collector, only what nobody refers to goes."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def fail(call: Coroutine[object, None, object]) -> str:
+    """Make a call that fails, let go of its error, and return its name."""
+    name = "nothing"
+    try:
+        await call
+    except Exception as error:
+        name = type(error).__name__
+    await asyncio.sleep(0)  # asyncio itself holds a CancelledError until the step that it interrupted is over
+    return name
+
+
+@pytest.mark.parametrize(("policy", "way"), CASES)
+async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str) -> None:
+    """While a call waits for its retry, the failed attempt's local variables are gone, as is all that they hold."""
+    failing = Failing(way)
+    alive: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        alive.append(sum(held() is not None for held in failing.held))
+
+    for seconds in (9, 19.5) if way != "hangs" else (14, 29):
+        loop.call_later(seconds, look)
+    await fail(supervise(policy)(failing)())
+    assert len(failing.held) == 3
+    assert alive == [0, 0]
+
+
+@pytest.mark.parametrize(("policy", "way"), CASES)
+async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str) -> None:
+    """When the caller lets go of the error, it is gone, and there is nothing for the cyclic collector."""
+    failing = Failing(way)
+    supervised = supervise(policy)(failing)
+    gc.collect()
+    await fail(supervised())
+    assert [held() for held in failing.held] == [None, None, None]
+    assert all(error() is None for error in failing.errors)
+    assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("kind", ["unlisted", "gives up", "interrupted", "too late"])
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
+    """Nor does a call that ends with an unlisted error, a GiveUp, or its deadline."""
+    held: list[weakref.ref[Big]] = []
+
+    @supervise(BASE.replace(deadline=15, backoff=[10 if kind != "too late" else 20]))
+    async def func() -> None:
+        big = Big()
+        held.append(weakref.ref(big))
+        if len(held) <= retries or kind == "too late":
+            raise ConnectionError
+        if kind == "unlisted":
+            raise LookupError
+        if kind == "gives up":
+            raise GiveUp from LookupError()
+        await asyncio.sleep(100)
+
+    ends = {"interrupted": "DeadlineExceeded", "too late": "ConnectionError"}
+    gc.collect()
+    assert await fail(func()) == ends.get(kind, "LookupError")
+    assert all(big() is None for big in held)
+    assert gc.collect() == 0
+
+
+async def test_layers_leave_no_cycle() -> None:
+    """Nor do calls within calls."""
+    failing = Failing("cause")
+    inner = supervise(BASE)(failing)
+
+    @supervise(BASE)
+    async def outer() -> None:
+        await inner()
+
+    gc.collect()
+    await fail(outer())
+    assert [held() for held in failing.held] == [None, None, None]
+    assert gc.collect() == 0
+
+
+async def test_a_cancelled_call_leaves_no_cycle() -> None:
+    """Nor does one that is cancelled in its wait."""
+    failing = Failing("cause")
+    task = asyncio.create_task(supervise(POLICIES["all of it"])(failing)())
+    await asyncio.sleep(5)
+    gc.collect()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert [held() for held in failing.held] == [None]
+    del task
+    assert gc.collect() == 0

@@ -1,0 +1,745 @@
+"""One supervised call: who decides, what is out of reach, what the caller gets, and what calls share."""
+
+import asyncio
+import functools
+import gc
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from types import FrameType, TracebackType
+from typing import get_type_hints
+
+import pytest
+
+import aiosupervise
+from aiosupervise import Backoff, GiveUp, Policy, Reason, RetryAfter, supervise, verdict
+
+NO_WAIT = Backoff(0)
+HOME = aiosupervise.__path__[0]
+
+Ends = str | BaseException | type[BaseException]
+
+
+class Script:
+    """A function whose attempts end as listed: an error is raised, a text returned; the last end repeats."""
+
+    def __init__(self, *ends: Ends) -> None:
+        self.ends = ends
+        self.times: list[float] = []
+
+    async def __call__(self) -> str:
+        self.times.append(asyncio.get_running_loop().time())
+        end = self.ends[min(len(self.times), len(self.ends)) - 1]
+        if isinstance(end, str):
+            return end
+        raise end
+
+
+async def error_of(call: Coroutine[object, None, object]) -> Exception:
+    """The error that a call ends with."""
+    try:
+        await call
+    except Exception as error:
+        return error
+    pytest.fail("the call succeeded")
+
+
+def library_frames(trace: TracebackType | None) -> int:
+    """How many frames of a traceback are in this library."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    return sum(frame.f_code.co_filename.startswith(HOME) for frame in frames)
+
+
+# Promise 1: who decides
+
+
+async def test_success_at_once() -> None:
+    """A call that succeeds is made once, and the caller gets its value."""
+    script = Script("done")
+    assert await supervise(retry_on=ConnectionError)(script)() == "done"
+    assert len(script.times) == 1
+
+
+async def test_arguments_reach_every_attempt() -> None:
+    """Each attempt gets the same arguments, by place and by name."""
+    seen: list[tuple[int, int]] = []
+
+    @supervise(retry_on=ConnectionError, backoff=NO_WAIT)
+    async def func(a: int, *, b: int) -> int:
+        seen.append((a, b))
+        if len(seen) < 3:
+            raise ConnectionError
+        return a + b
+
+    assert await func(1, b=2) == 3
+    assert seen == [(1, 2)] * 3
+
+
+@pytest.mark.parametrize(
+    "retry_on",
+    [ConnectionError, OSError, (KeyError, ConnectionError), lambda error: isinstance(error, ConnectionError)],
+    ids=["class", "base class", "tuple", "predicate"],
+)
+async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
+    """What retry_on matches, in each of its forms, is retried until the call succeeds."""
+    script = Script(ConnectionResetError, ConnectionResetError, "done")
+    assert await supervise(retry_on=retry_on, backoff=NO_WAIT)(script)() == "done"
+    assert len(script.times) == 3
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_unlisted_errors_pass_untouched(before: int) -> None:
+    """What the policy does not list passes through, on the first attempt or a later one: no note, no verdict."""
+    error = ValueError("a bug")
+    script = Script(*[ConnectionError] * before, error)
+    assert await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)()) is error
+    assert len(script.times) == before + 1
+    assert verdict(error) is None
+    assert not hasattr(error, "__notes__")
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+async def test_irrecoverable_wins_over_retry_on() -> None:
+    """An error that is both transient and irrecoverable is not retried."""
+    script = Script(ConnectionRefusedError)
+    func = supervise(retry_on=ConnectionError, irrecoverable=ConnectionRefusedError, backoff=NO_WAIT)(script)
+    error = await error_of(func())
+    given_up = verdict(error)
+    assert len(script.times) == 1
+    assert given_up is not None
+    assert given_up.reason is Reason.IRRECOVERABLE
+
+
+async def test_give_up_with_a_cause() -> None:
+    """`raise GiveUp from error` ends the call at once, and the caller gets that error, with its verdict."""
+    cause = ConnectionError("no such account")
+    attempts = 0
+
+    @supervise(retry_on=Exception, backoff=NO_WAIT)
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise GiveUp from cause
+
+    assert await error_of(func()) is cause
+    assert attempts == 1
+    given_up = verdict(cause)
+    assert given_up is not None
+    assert given_up.reason is Reason.IRRECOVERABLE
+
+
+async def test_give_up_with_a_context() -> None:
+    """Without a cause, GiveUp stands for the error that was being handled."""
+    handled = ConnectionError("gone")
+
+    @supervise(retry_on=ConnectionError, backoff=NO_WAIT)
+    async def func() -> None:
+        try:
+            raise handled
+        except ConnectionError:
+            raise GiveUp  # noqa: B904 - the case in question
+
+    assert await error_of(func()) is handled
+
+
+@pytest.mark.parametrize("overruling", [GiveUp("enough"), RetryAfter(0)], ids=repr)
+async def test_overruling_errors_alone(overruling: Exception) -> None:
+    """GiveUp and RetryAfter that stand for nothing else are what the caller gets."""
+    func = supervise(retry_on=ConnectionError, max_retries=0)(Script(overruling))
+    assert await error_of(func()) is overruling
+    assert verdict(overruling) is not None
+
+
+async def test_retry_after_retries_what_is_not_listed() -> None:
+    """RetryAfter retries even an error that retry_on does not list, and uses up a retry each time."""
+    cause = ValueError("busy")
+    attempts = 0
+
+    @supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise RetryAfter(0) from cause
+
+    assert await error_of(func()) is cause
+    assert attempts == 3
+    given_up = verdict(cause)
+    assert given_up is not None
+    assert (given_up.attempts, given_up.reason) == (3, Reason.EXHAUSTED)
+
+
+async def test_irrecoverable_wins_over_retry_after() -> None:
+    """A RetryAfter that stands for an irrecoverable error does not retry it, and the caller gets that error."""
+    cause = PermissionError()
+
+    @supervise(retry_on=ConnectionError, irrecoverable=PermissionError)
+    async def func() -> None:
+        raise RetryAfter(0) from cause
+
+    assert await error_of(func()) is cause
+    given_up = verdict(cause)
+    assert given_up is not None
+    assert (given_up.attempts, given_up.reason) == (1, Reason.IRRECOVERABLE)
+
+
+# Promise 2: groups
+
+
+async def test_group_of_transient_errors_is_retried() -> None:
+    """A group whose leaves are all transient, at any depth, is retried."""
+    group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [TimeoutError(), ConnectionError()])])
+    script = Script(group, "done")
+    assert await supervise(retry_on=(ConnectionError, TimeoutError), backoff=NO_WAIT)(script)() == "done"
+
+
+async def test_group_with_an_unlisted_leaf_passes_untouched() -> None:
+    """A group with one leaf that the policy does not list is none of its business."""
+    group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [KeyError()])])
+    script = Script(group)
+    assert await error_of(supervise(retry_on=ConnectionError)(script)()) is group
+    assert len(script.times) == 1
+    assert verdict(group) is None
+
+
+async def test_group_with_an_irrecoverable_leaf_gives_up() -> None:
+    """A group with one irrecoverable leaf gives up at once; the caller gets the whole group."""
+    group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [KeyError()])])
+    func = supervise(retry_on=ConnectionError, irrecoverable=KeyError)(Script(group))
+    assert await error_of(func()) is group
+    given_up = verdict(group)
+    assert given_up is not None
+    assert given_up.reason is Reason.IRRECOVERABLE
+
+
+# Promise 3 and law R2: cancellation and exit
+
+
+EXITS = [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit]
+PLAIN = Policy(retry_on=lambda _: True, backoff=NO_WAIT)
+POLICIES = [PLAIN, PLAIN.replace(attempt_timeout=9, deadline=99), PLAIN.replace(gate=asyncio.Semaphore())]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["plain", "timed", "gated"])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("kind", EXITS)
+async def test_cancellation_and_exit_pass_through(kind: type[BaseException], before: int, policy: Policy) -> None:
+    """Cancellation and exit are never caught, on no attempt and by no predicate: same object, no note."""
+    left = kind()
+    script = Script(*[ConnectionError] * before, left)
+    with pytest.raises(kind) as caught:
+        await supervise(policy)(script)()
+    assert caught.value is left
+    assert len(script.times) == before + 1
+    assert not hasattr(left, "__notes__")
+
+
+async def test_group_with_an_exit_passes_through() -> None:
+    """A group that holds an exit beside errors is an exit."""
+    group = BaseExceptionGroup("", [ConnectionError(), SystemExit()])
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await supervise(PLAIN)(Script(group))()
+    assert caught.value is group
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("policy", POLICIES[:2], ids=["plain", "timed"])
+async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy) -> None:
+    """A cancel during the backoff ends the call there and then, with no further attempt."""
+    script = Script(ConnectionError)
+    task = asyncio.create_task(supervise(policy.replace(backoff=[30]))(script)())
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    loop.call_later(5, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert loop.time() - started == pytest.approx(5)
+    assert len(script.times) == 1
+
+
+async def test_call_thrown_away_during_the_wait() -> None:
+    """A call whose coroutine is closed during the wait makes no further attempt."""
+    script = Script(ConnectionError)
+    call = supervise(PLAIN)(script)()
+    call.send(None)
+    assert len(script.times) == 1
+    call.close()
+    assert len(script.times) == 1
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("policy", POLICIES[:2], ids=["plain", "timed"])
+async def test_timeout_around_a_call_that_keeps_failing(policy: Policy) -> None:
+    """`asyncio.timeout` around a call without an end raises its TimeoutError in time, and nothing stays cancelled."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.05):
+            await supervise(policy.replace(max_retries=None, backoff=[0.001]))(Script(ConnectionError))()
+    assert type(caught.value) is TimeoutError
+    assert loop.time() - started == pytest.approx(0.05)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_call_without_waits_can_be_cancelled() -> None:
+    """Also a call that retries without any wait gives the loop a turn at each retry, so that a cancel arrives."""
+    script = Script(ConnectionError)
+    task = asyncio.create_task(supervise(PLAIN.replace(max_retries=None))(script)())
+    for _ in range(10):  # turns of the loop
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 5 <= len(script.times) <= 11
+
+
+# Promise 4: max_retries
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+async def test_max_retries_counts_retries(retries: int) -> None:
+    """3 means at most 4 attempts, and 0 means one."""
+    script = Script(ConnectionError)
+    error = await error_of(supervise(retry_on=ConnectionError, max_retries=retries, backoff=NO_WAIT)(script)())
+    given_up = verdict(error)
+    assert len(script.times) == retries + 1
+    assert given_up is not None
+    assert (given_up.attempts, given_up.reason) == (retries + 1, Reason.EXHAUSTED)
+
+
+async def test_three_retries_by_default() -> None:
+    """Without a word about it, three retries are made."""
+    script = Script(ConnectionError)
+    await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)())
+    assert len(script.times) == 4
+
+
+async def test_no_limit_of_retries() -> None:
+    """None means no limit."""
+    script = Script(*[ConnectionError] * 300, "done")
+    func = supervise(retry_on=ConnectionError, max_retries=None, backoff=NO_WAIT)(script)
+    assert await func() == "done"
+    assert len(script.times) == 301
+
+
+# Promise 7: the caller's own error
+
+
+GUARDED = Policy(retry_on=ConnectionError, backoff=NO_WAIT, attempt_timeout=9, deadline=99, gate=asyncio.Semaphore())
+
+
+@pytest.mark.parametrize("policy", [GUARDED, Policy(retry_on=ConnectionError, backoff=NO_WAIT)])
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("kind", [ConnectionError, ValueError])
+async def test_at_most_two_library_frames(kind: type[Exception], retries: int, policy: Policy) -> None:
+    """A traceback goes from the caller over at most two frames of this library into the user's function."""
+    script = Script(*[ConnectionError] * retries, kind)
+    error = await error_of(supervise(policy.replace(max_retries=retries))(script)())
+    assert library_frames(error.__traceback__) <= 2
+    assert [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1] == "__call__"
+
+
+async def test_two_library_frames_for_an_error_raised_again() -> None:
+    """One error object that every attempt raises, such as a failed future's, still shows two library frames."""
+    error = await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError("cached")))())
+    assert library_frames(error.__traceback__) <= 2
+
+
+async def test_error_out_of_a_deep_recursion() -> None:
+    """An error whose traceback is as long as the interpreter allows reaches the caller as it is."""
+    raised: list[RecursionError] = []
+
+    def fall() -> None:
+        fall()
+
+    @supervise(retry_on=ConnectionError)
+    async def func() -> None:
+        try:
+            fall()
+        except RecursionError as error:
+            raised.append(error)
+            raise
+
+    assert await error_of(func()) is raised[0]
+
+
+async def test_last_error_same_object_cause_untouched() -> None:
+    """The caller gets the last error itself, with the cause and the context that the function gave it."""
+    cause = KeyError("why")
+    errors: list[ConnectionError] = []
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    async def func() -> None:
+        errors.append(ConnectionError(len(errors)))
+        raise errors[-1] from cause
+
+    error = await error_of(func())
+    assert error is errors[1]
+    assert error.__cause__ is cause
+    assert error.__context__ is None
+
+
+async def test_attempts_do_not_become_each_others_context() -> None:
+    """Each attempt runs outside of any except block: its error does not drag the earlier ones along."""
+    error = await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError))())
+    assert error.__context__ is None
+
+
+async def test_context_of_the_error_where_the_caller_handles_another() -> None:
+    """A call made while the caller handles some error keeps the context that the function's own error had."""
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def func() -> None:
+        try:
+            int("why")
+        except ValueError:
+            raise ConnectionError  # noqa: B904 - the case in question
+
+    theirs = None
+    try:
+        float("the caller's")
+    except ValueError as handled:
+        theirs = handled
+        error = await error_of(func())
+    assert isinstance(error.__context__, ValueError)
+    assert error.__context__ is not theirs
+
+
+# Promise 8: layers do not multiply
+
+
+def layered(
+    leaf: Callable[[], Coroutine[object, None, str]], layers: int
+) -> Callable[[], Coroutine[object, None, str]]:
+    """The function under several policies, one around the other, with functions of the user's between them."""
+    policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    func = leaf
+    for _ in range(layers):
+        inner = func
+
+        async def call(inner: Callable[[], Coroutine[object, None, str]] = inner) -> str:
+            return await inner()
+
+        func = supervise(policy)(call)
+    return func
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+async def test_layers_do_not_multiply(layers: int) -> None:
+    """Three layers of three attempts make three leaf calls, not 27."""
+    script = Script(ConnectionError)
+    error = await error_of(layered(script, layers)())
+    assert len(script.times) == 3
+    given_up = verdict(error)
+    assert given_up is not None
+    assert given_up.attempts == 3
+    assert len(error.__notes__) == 1
+
+
+async def test_layers_do_not_multiply_through_a_task_group() -> None:
+    """What an inner call gave up on is not retried by the outer one either when a group brings it from a child task."""
+    script = Script(ConnectionError)
+    inner = supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)(script)
+
+    @supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    async def outer() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inner())
+
+    assert isinstance(await error_of(outer()), ExceptionGroup)
+    assert len(script.times) == 3
+
+
+async def test_error_of_the_users_own_is_retried_by_the_outer_layer() -> None:
+    """An error that the function made anew out of what an inner call gave up on is the outer policy's to judge."""
+    script = Script(ConnectionError)
+    inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
+
+    @supervise(retry_on=LookupError, max_retries=2, backoff=NO_WAIT)
+    async def outer() -> None:
+        try:
+            await inner()
+        except ConnectionError as error:
+            raise LookupError from error
+
+    await error_of(outer())
+    assert len(script.times) == 6
+
+
+async def test_error_object_raised_again_later_is_judged_afresh() -> None:
+    """A cached error that an earlier call gave up on gets all its retries in a later one, and a verdict in place."""
+    cached = ConnectionError("cached")
+    policy = Policy(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    assert await error_of(supervise(policy)(Script(cached))()) is cached
+    script = Script(cached)
+    assert await error_of(supervise(policy.replace(max_retries=2))(script)()) is cached
+    assert len(script.times) == 3
+    given_up = verdict(cached)
+    assert given_up is not None
+    assert given_up.attempts == 3
+    assert len(cached.__notes__) == 1
+
+
+async def test_error_of_an_earlier_attempts_inner_call_is_judged_afresh() -> None:
+    """What an inner call gave up on during an earlier attempt may be retried in a later one."""
+    script = Script(ConnectionError)
+    inner = supervise(retry_on=ConnectionError, max_retries=0)(script)
+    kept: list[Exception] = []
+
+    @supervise(retry_on=OSError, max_retries=3, backoff=NO_WAIT)
+    async def outer() -> None:
+        if not kept:
+            kept.append(await error_of(inner()))
+            raise OSError
+        raise kept[0]
+
+    assert await error_of(outer()) is kept[0]
+    given_up = verdict(kept[0])
+    assert given_up is not None
+    assert given_up.attempts == 4
+
+
+async def test_error_object_that_two_concurrent_calls_share() -> None:
+    """A failed future that two calls await: one that gives up at once does not take the other's retries away."""
+    shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    attempts = 0
+
+    async def wait() -> None:
+        await shared
+
+    async def count() -> None:
+        nonlocal attempts
+        attempts += 1
+        await shared
+
+    hasty = supervise(retry_on=ConnectionError, max_retries=0)(wait)
+    patient = supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)(count)
+    calls = asyncio.gather(hasty(), patient(), return_exceptions=True)
+    await asyncio.sleep(0)
+    shared.set_exception(ConnectionError("shared"))
+    await calls
+    assert attempts == 3
+
+
+# Promise 9: it costs nothing until something fails
+
+
+def test_success_needs_no_loop() -> None:
+    """A plain policy's call that succeeds at once reads no clock, sets no timer, makes no task: it needs no loop."""
+
+    @supervise(retry_on=ConnectionError)
+    async def func() -> str:
+        return "done"
+
+    with pytest.raises(StopIteration) as returned:
+        func().send(None)
+    assert returned.value.value == "done"
+
+
+def test_success_allocates_no_library_object() -> None:
+    """While a plain policy's call succeeds, no object of a class of this library has come to be."""
+
+    def library_objects() -> int:
+        return sum(str(type(thing).__module__).startswith("aiosupervise") for thing in gc.get_objects())
+
+    counts: list[int] = []
+
+    @supervise(retry_on=ConnectionError)
+    async def func() -> None:
+        counts.append(library_objects())
+
+    gc.collect()
+    before = library_objects()
+    with pytest.raises(StopIteration):
+        func().send(None)
+    assert counts == [before]
+    assert before > 0
+
+
+def test_success_enters_one_function_of_the_library() -> None:
+    """The wrapper itself is all that runs of this library when a plain policy's call succeeds."""
+
+    @supervise(retry_on=ConnectionError)
+    async def func() -> None:
+        return None
+
+    entered: list[str] = []
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(HOME):
+            entered.append(frame.f_code.co_name)
+
+    call = func()
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(StopIteration):
+            call.send(None)
+    finally:
+        sys.setprofile(None)
+    assert len(entered) == 1
+
+
+# Promise 10: state belongs to the call
+
+
+@pytest.mark.looptime
+async def test_concurrent_calls_share_nothing() -> None:
+    """Each of many calls at once has its own count of attempts, its own waits, and its own verdict."""
+    counts: dict[int, int] = {}
+
+    @supervise(retry_on=ConnectionError, max_retries=4, backoff=[1, 2])
+    async def func(key: int) -> int:
+        counts[key] = counts.get(key, 0) + 1
+        await asyncio.sleep(key / 10)
+        if counts[key] <= key:
+            raise ConnectionError(key)
+        return key
+
+    results = await asyncio.gather(*map(func, range(7)), return_exceptions=True)
+    assert results[:5] == [0, 1, 2, 3, 4]
+    assert counts == {0: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 5, 6: 5}
+    for key in (5, 6):
+        error = results[key]
+        assert isinstance(error, ConnectionError)
+        assert error.args == (key,)
+        given_up = verdict(error)
+        assert given_up is not None
+        assert given_up.attempts == 5
+        assert given_up.elapsed == pytest.approx(1 + 2 + 2 + 2 + 4 * key / 10)
+
+
+async def test_a_call_does_not_remember_the_last_one() -> None:
+    """A function that used up its retries has all of them again in the next call."""
+    script = Script(ConnectionError)
+    func = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
+    for calls in (1, 2, 3):
+        await error_of(func())
+        assert len(script.times) == 2 * calls
+
+
+# What can be supervised, and what it looks like
+
+
+async def plain(number: int, *, extra: str = "x") -> str:
+    """Say it."""
+    return f"{number}{extra}"
+
+
+class Client:
+    """A class with methods to supervise."""
+
+    def __init__(self, name: str = "client") -> None:
+        self.name = name
+        self.attempts = 0
+
+    @supervise(retry_on=ConnectionError, backoff=NO_WAIT)
+    async def fetch(self, page: int) -> str:
+        """Fetch a page."""
+        self.attempts += 1
+        if self.attempts < 3:
+            raise ConnectionError
+        return f"{self.name} {page}"
+
+    @classmethod
+    @supervise(retry_on=ConnectionError)
+    async def make(cls, name: str) -> "Client":
+        return cls(name)
+
+    @staticmethod
+    @supervise(retry_on=ConnectionError)
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async def bare(self, page: int) -> str:
+        """Fetch without a policy."""
+        return f"{self.name} {page}"
+
+    async def __call__(self, page: int) -> str:
+        """Call me."""
+        return f"{self.name} {page}"
+
+
+def test_name_docstring_signature_and_types_are_kept() -> None:
+    """A supervised function looks like the function: also to inspect and to typing."""
+    func = supervise(retry_on=ConnectionError)(plain)
+    assert func.__name__ == "plain"
+    assert func.__doc__ == "Say it."
+    assert func.__module__ == plain.__module__
+    assert inspect.signature(func) == inspect.signature(plain)
+    assert get_type_hints(func) == {"number": int, "extra": str, "return": str}
+
+
+@pytest.mark.parametrize(
+    ("func", "name", "doc"),
+    [
+        (plain, "plain", "Say it."),
+        (functools.partial(plain, extra="y"), "plain", "Say it."),
+        (functools.partial(functools.partial(plain), extra="y"), "plain", "Say it."),
+        (Client().bare, "bare", "Fetch without a policy."),
+        (functools.partial(Client().bare), "bare", "Fetch without a policy."),
+        (Client(), "Client", "A class with methods to supervise."),
+        (functools.partial(Client()), "Client", None),
+    ],
+    ids=[
+        "function",
+        "partial",
+        "partial of a partial",
+        "bound method",
+        "partial of a method",
+        "object",
+        "partial of it",
+    ],
+)
+async def test_what_can_be_supervised(
+    func: Callable[[int], Coroutine[object, None, str]], name: str, doc: str | None
+) -> None:
+    """Functions, bound methods, partials and objects with an async __call__ are supervised, under their own names."""
+    policy = Policy(retry_on=ConnectionError)
+    supervised = supervise(policy)(func)
+    assert await supervised(1) == await func(1)
+    assert supervised.__name__ == name
+    assert doc is None or supervised.__doc__ == doc
+    assert inspect.iscoroutinefunction(supervised)
+    assert inspect.signature(supervised) == inspect.signature(func)
+    assert supervised.__wrapped__ is func
+    assert supervised.policy is policy
+
+
+async def test_methods() -> None:
+    """A supervised method binds to its instance, by the instance and by the class, and shows its policy."""
+    client = Client("one")
+    assert await client.fetch(7) == "one 7"
+    assert client.attempts == 3
+    assert await Client.fetch(Client("two"), page=8) == "two 8"
+    assert client.fetch.policy is Client.fetch.policy
+    assert Client.fetch.policy.retry_on is ConnectionError
+    assert inspect.iscoroutinefunction(client.fetch)
+    assert client.fetch.__name__ == "fetch"
+    assert client.fetch.__doc__ == "Fetch a page."
+
+
+async def test_below_classmethod_and_staticmethod() -> None:
+    """Below @classmethod and @staticmethod is the place for @supervise."""
+    make: Callable[[str], Coroutine[object, None, Client]] = Client.make  # type: ignore[assignment]  # mypy binds no object
+    assert (await make("made")).name == "made"
+    assert await Client.double(2) == 4
+
+
+async def test_one_policy_for_many_functions() -> None:
+    """A Policy is a value: the same one serves any number of functions, and `replace` makes another."""
+    policy = Policy(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    one, two = Script(ConnectionError), Script(ConnectionError)
+    await error_of(supervise(policy)(one)())
+    await error_of(supervise(policy.replace(max_retries=2))(two)())
+    assert (len(one.times), len(two.times)) == (2, 3)
+    assert policy.max_retries == 1
+
+
+async def test_retries_are_counted_for_the_job_around_the_call() -> None:
+    """A call in a job of a batch counts its retries there: three attempts give Success(attempts=3)."""
+    func = supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError, ConnectionError, "done"))
+    report = await aiosupervise.run_all([func])
+    assert [outcome.attempts for outcome in report.succeeded] == [3]

@@ -1,0 +1,511 @@
+"""Waits, attempt_timeout, deadline and gate, by the loop's own clock."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import pytest
+
+from aiosupervise import (
+    AttemptTimeout,
+    Backoff,
+    DeadlineExceeded,
+    Policy,
+    Reason,
+    RetryAfter,
+    Verdict,
+    supervise,
+    verdict,
+)
+
+pytestmark = pytest.mark.looptime
+
+BASE = Policy(retry_on=ConnectionError, backoff=Backoff(0))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Attempts:
+    """A function whose attempts take so many seconds each and end with an error; the last of them repeats."""
+
+    def __init__(self, *seconds: float, error: type[Exception] = ConnectionError) -> None:
+        self.seconds = seconds
+        self.error = error
+        self.times: list[float] = []
+        self.errors: list[Exception] = []
+        self.made = now()
+
+    async def __call__(self) -> None:
+        self.times.append(now() - self.made)
+        await asyncio.sleep(self.seconds[min(len(self.times), len(self.seconds)) - 1])
+        self.errors.append(self.error())
+        raise self.errors[-1]
+
+
+async def error_of(call: Coroutine[object, None, object]) -> Exception:
+    """The error that a call ends with."""
+    try:
+        await call
+    except Exception as error:
+        return error
+    pytest.fail("the call succeeded")
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """The verdict, which is there."""
+    given_up = verdict(error)
+    assert given_up is not None
+    return given_up
+
+
+# Promise 5: waiting
+
+
+async def test_backoff_is_waited() -> None:
+    """Before retry n the call waits what the backoff says for n, from 0."""
+    attempts = Attempts(0)
+    backoff = Backoff(base=1, factor=3, cap=5, jitter="none")
+    await error_of(supervise(BASE.replace(backoff=backoff, max_retries=4))(attempts)())
+    assert attempts.times == pytest.approx([0, 1, 4, 9, 14])
+
+
+@pytest.mark.parametrize("backoff", [[1, 2], (1, 2), range(1, 3), {1: "", 2: ""}.keys()], ids=repr)
+async def test_schedule_of_seconds(backoff: list[float]) -> None:
+    """An iterable of seconds is waited one after another, the last one again and again; each call starts anew."""
+    func = supervise(BASE.replace(backoff=backoff))(attempts := Attempts(0))
+    await error_of(func())
+    await error_of(func())
+    assert attempts.times == pytest.approx([0, 1, 3, 5, 5, 6, 8, 10])
+
+
+async def test_function_as_backoff() -> None:
+    """Any function (n, error) -> seconds serves; it gets the error that the attempt ended with."""
+    asked: list[tuple[int, Exception]] = []
+
+    def backoff(n: int, error: Exception) -> float:
+        asked.append((n, error))
+        return 10 * (n + 1)
+
+    attempts = Attempts(0)
+    await error_of(supervise(BASE.replace(backoff=backoff, max_retries=2))(attempts)())
+    assert attempts.times == pytest.approx([0, 10, 30])
+    assert asked == [(0, attempts.errors[0]), (1, attempts.errors[1])]
+
+
+async def test_full_jitter_stays_within_the_ladder() -> None:
+    """With jitter, each wait is drawn from 0 up to the ladder's step, and they differ."""
+    attempts = Attempts(0)
+    await error_of(supervise(BASE.replace(backoff=Backoff(1, 2, 16), max_retries=40))(attempts)())
+    waits = [later - sooner for sooner, later in zip(attempts.times, attempts.times[1:], strict=False)]
+    assert all(0 <= wait <= min(16, 2.0**n) + 1e-6 for n, wait in enumerate(waits))
+    assert len({round(wait, 4) for wait in waits}) > 30
+
+
+class ServerError(ConnectionError):
+    retry_after = 7.0
+
+
+def busy() -> Exception:
+    return RetryAfter(7)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "error"),
+    [(ValueError, busy), (ServerError, ServerError), (lambda _: 7, ConnectionError), (lambda _: 7, ServerError)],
+    ids=["RetryAfter", "attribute", "predicate", "predicate and attribute"],
+)
+@pytest.mark.parametrize("backoff", [0, 2])
+async def test_retry_after_is_waited_and_the_backoff_on_top(
+    retry_on: type[Exception], error: Callable[[], Exception], backoff: float
+) -> None:
+    """A retry-after, wherever it comes from, is waited in full, and the backoff on top of it."""
+    times: list[float] = []
+
+    @supervise(retry_on=retry_on, backoff=[backoff], max_retries=2)
+    async def func() -> None:
+        times.append(now())
+        raise error()
+
+    await error_of(func())
+    assert [time - times[0] for time in times] == pytest.approx([0, 7 + backoff, 14 + 2 * backoff])
+
+
+@pytest.mark.parametrize(("longest", "waits"), [(60.0, False), (61.0, True), (None, True)])
+async def test_retry_after_above_the_limit_gives_up(longest: float | None, waits: bool) -> None:  # noqa: FBT001
+    """A retry-after above max_retry_after is not waited: the call gives up at once. None means no limit."""
+    times: list[float] = []
+
+    @supervise(BASE.replace(max_retry_after=longest, max_retries=1))
+    async def func() -> None:
+        times.append(now())
+        raise RetryAfter(61)
+
+    given_up = verdict_of(await error_of(func()))
+    assert given_up.reason is (Reason.EXHAUSTED if waits else Reason.RETRY_AFTER_TOO_LONG)
+    assert len(times) == 1 + waits
+
+
+async def test_a_minute_by_default() -> None:
+    """Sixty seconds are the longest retry-after that is waited, if the policy says nothing about it."""
+    assert BASE.max_retry_after == 60
+
+
+# Promise 6: attempt_timeout
+
+
+async def test_attempt_timeout_bounds_each_attempt_and_is_retried() -> None:
+    """Each attempt has its own time; AttemptTimeout is transient without being listed."""
+    attempts = Attempts(9)
+    error = await error_of(supervise(BASE.replace(attempt_timeout=2, backoff=[1], max_retries=2))(attempts)())
+    assert attempts.times == pytest.approx([0, 3, 6])
+    assert now() - attempts.made == pytest.approx(8)
+    assert type(error) is AttemptTimeout
+    assert isinstance(error, TimeoutError)
+    assert error.seconds == 2
+    assert str(error) == "the attempt took longer than attempt_timeout=2 s"
+    assert isinstance(error.__cause__, asyncio.CancelledError)
+    assert verdict_of(error).reason is Reason.EXHAUSTED
+
+
+async def test_attempt_timeout_then_success() -> None:
+    """A call whose first attempt hung and whose second answers is a success."""
+    attempts = 0
+
+    @supervise(BASE.replace(attempt_timeout=2))
+    async def func() -> str:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(9 if attempts == 1 else 1)
+        return "done"
+
+    assert await func() == "done"
+    assert attempts == 2
+
+
+@pytest.mark.parametrize("irrecoverable", [TimeoutError, AttemptTimeout])
+async def test_attempt_timeout_can_be_irrecoverable(irrecoverable: type[Exception]) -> None:
+    """Where timeouts are irrecoverable, the first one ends the call."""
+    attempts = Attempts(9)
+    error = await error_of(supervise(BASE.replace(attempt_timeout=2, irrecoverable=irrecoverable))(attempts)())
+    assert type(error) is AttemptTimeout
+    assert verdict_of(error).reason is Reason.IRRECOVERABLE
+    assert len(attempts.times) == 1
+
+
+@pytest.mark.parametrize("limits", [{"attempt_timeout": 5.0}, {"deadline": 5.0}], ids=str)
+@pytest.mark.parametrize("listed", [False, True])
+async def test_timeout_error_of_the_functions_own(limits: dict[str, float], listed: bool) -> None:  # noqa: FBT001
+    """A TimeoutError that the function raised is its own: it is retried only if the policy lists it."""
+    attempts = Attempts(1, error=TimeoutError)
+    retry_on = TimeoutError if listed else ConnectionError
+    error = await error_of(
+        supervise(
+            BASE.replace(
+                retry_on=retry_on,
+                max_retries=2,
+                attempt_timeout=limits.get("attempt_timeout"),
+                deadline=limits.get("deadline"),
+            )
+        )(attempts)()
+    )
+    assert error is attempts.errors[-1]
+    assert len(attempts.times) == (3 if listed else 1)
+
+
+@pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0), (5.0, 5.0)], ids=str)
+async def test_timeout_error_of_the_functions_own_at_expiry(limits: tuple[float | None, float | None]) -> None:
+    """What the function makes of the interruption is its own too: only a CancelledError that comes through is ours."""
+    own = TimeoutError("mine")
+
+    @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
+    async def func() -> None:
+        try:
+            await asyncio.sleep(9)
+        except asyncio.CancelledError:
+            raise own from None
+
+    assert await error_of(func()) is own
+    assert verdict(own) is None
+
+
+@pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
+async def test_value_returned_at_expiry_is_a_success(limits: tuple[float | None, float | None]) -> None:
+    """A function that answers its interruption with a value has succeeded."""
+
+    @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
+    async def func() -> str:
+        try:
+            await asyncio.sleep(9)
+        except asyncio.CancelledError:
+            return "what there is"
+        return "all"
+
+    assert await func() == "what there is"
+
+
+@pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
+async def test_cancelled_error_of_the_functions_own(limits: tuple[float | None, float | None]) -> None:
+    """A CancelledError that the function raised by itself, before its time was up, is no timeout."""
+
+    @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
+    async def func() -> None:
+        await asyncio.sleep(1)
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await func()
+
+
+@pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0), (5.0, 5.0)], ids=str)
+async def test_cancel_from_outside_in_the_tick_of_the_expiry(limits: tuple[float | None, float | None]) -> None:
+    """A cancel of the caller that comes in the very tick of an expiry is not lost in it."""
+    attempts = Attempts(9)
+    task = asyncio.create_task(supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))(attempts)())
+    asyncio.get_running_loop().call_later(5, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(attempts.times) == 1
+
+
+# Promise 6: deadline
+
+
+async def test_deadline_interrupts_an_attempt() -> None:
+    """A deadline that interrupts an attempt raises DeadlineExceeded from the last error."""
+    attempts = Attempts(1, 9)
+    error = await error_of(supervise(BASE.replace(deadline=5))(attempts)())
+    assert now() - attempts.made == pytest.approx(5)
+    assert type(error) is DeadlineExceeded
+    assert isinstance(error, TimeoutError)
+    assert error.seconds == 5
+    assert str(error) == "the call was not done within deadline=5 s"
+    assert error.__cause__ is attempts.errors[0]
+    given_up = verdict_of(error)
+    assert (given_up.attempts, given_up.reason) == (2, Reason.DEADLINE)
+    assert given_up.elapsed == pytest.approx(4)
+
+
+async def test_deadline_interrupts_the_first_attempt() -> None:
+    """A deadline that comes before any error has no last error: its cause shows where the attempt stood."""
+    error = await error_of(supervise(BASE.replace(deadline=5))(Attempts(9))())
+    assert type(error) is DeadlineExceeded
+    assert isinstance(error.__cause__, asyncio.CancelledError)
+    assert verdict_of(error).attempts == 1
+
+
+async def test_deadline_is_not_retried() -> None:
+    """DeadlineExceeded ends the call also where TimeoutError is listed as transient."""
+    attempts = Attempts(9)
+    error = await error_of(supervise(BASE.replace(retry_on=TimeoutError, deadline=5))(attempts)())
+    assert type(error) is DeadlineExceeded
+    assert len(attempts.times) == 1
+
+
+async def test_no_wait_is_started_that_would_end_after_the_deadline() -> None:
+    """Where the next wait would not end in time, the call gives up at once with the last error."""
+    attempts = Attempts(1)
+    error = await error_of(supervise(BASE.replace(deadline=5, backoff=[2]))(attempts)())
+    assert attempts.times == pytest.approx([0, 3])
+    assert now() - attempts.made == pytest.approx(4)
+    assert error is attempts.errors[-1]
+    given_up = verdict_of(error)
+    assert (given_up.attempts, given_up.reason) == (2, Reason.DEADLINE)
+
+
+async def test_deadline_bounds_a_retry_after() -> None:
+    """A retry-after that would end after the deadline is not waited either."""
+    started = now()
+
+    @supervise(BASE.replace(deadline=5))
+    async def func() -> None:
+        raise RetryAfter(6)
+
+    assert verdict_of(await error_of(func())).reason is Reason.DEADLINE
+    assert now() == started
+
+
+async def test_deadline_counts_for_each_call_anew() -> None:
+    """The deadline runs from the start of each call, not from the decoration or the call before."""
+    func = supervise(BASE.replace(deadline=5))(attempts := Attempts(9))
+    for _ in range(2):
+        assert type(await error_of(func())) is DeadlineExceeded
+    assert attempts.times == pytest.approx([0, 5])
+
+
+async def test_deadline_that_passed_during_a_blocking_attempt() -> None:
+    """An attempt that ends after the deadline with an error of its own gives that error, and no further attempt."""
+    attempts = 0
+
+    @supervise(BASE.replace(deadline=5))
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await asyncio.sleep(9)
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+    error = await error_of(func())
+    assert type(error) is ConnectionError
+    assert verdict_of(error).reason is Reason.DEADLINE
+    assert attempts == 1
+
+
+async def test_deadline_that_passes_while_the_call_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a busy loop wakes the call after its deadline, no attempt begins: DeadlineExceeded from the last error."""
+    loop = asyncio.get_running_loop()
+    attempts = Attempts(0)
+    call = asyncio.create_task(supervise(BASE.replace(deadline=5, backoff=[4]))(attempts)())
+    await asyncio.sleep(1)
+    late = loop.time
+    monkeypatch.setattr(loop, "time", lambda: late() + 5)
+    error = await error_of(as_coroutine(call))
+    assert type(error) is DeadlineExceeded
+    assert error.__cause__ is attempts.errors[0]
+    assert len(attempts.times) == 1
+
+
+async def as_coroutine(task: asyncio.Task[None]) -> None:
+    await task
+
+
+@pytest.mark.parametrize(("attempt_timeout", "kind"), [(5.0, DeadlineExceeded), (4.9, AttemptTimeout)])
+async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Exception]) -> None:
+    """Where both limits end an attempt in the same tick, the deadline is the one that counts."""
+    error = await error_of(
+        supervise(BASE.replace(deadline=5, attempt_timeout=attempt_timeout, backoff=[1]))(Attempts(9))()
+    )
+    assert type(error) is kind
+    assert verdict_of(error).reason is Reason.DEADLINE
+
+
+async def test_inner_calls_timeout_is_judged_as_any_error() -> None:
+    """A timeout that an inner call raised, kept and raised later, is transient for the outer one only if listed."""
+    kept = await error_of(supervise(BASE.replace(attempt_timeout=1, max_retries=0))(Attempts(9))())
+    assert type(kept) is AttemptTimeout
+    attempts = 0
+
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise kept
+
+    assert await error_of(supervise(BASE)(func)()) is kept
+    assert attempts == 1
+    assert await error_of(supervise(BASE.replace(retry_on=TimeoutError))(func)()) is kept
+    assert attempts == 5
+
+
+async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:
+    """An error that is a plain dataclass, and so not hashable, is kept as the last error like any other."""
+
+    class UnhashableError(ConnectionError):
+        __hash__ = None  # type: ignore[assignment]  # as a dataclass has it
+
+        def __eq__(self, other: object) -> bool:
+            return type(other) is type(self)
+
+    attempts = Attempts(1, 9, error=UnhashableError)
+    error = await error_of(supervise(BASE.replace(deadline=5))(attempts)())
+    assert type(error) is DeadlineExceeded
+    assert error.__cause__ is attempts.errors[0]
+
+
+# Promise 11: gate
+
+
+class Gate(AbstractAsyncContextManager[None, None]):
+    """Notes when it is entered and left; entering takes its time."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = seconds
+        self.passages: list[tuple[float, str]] = []
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(self.seconds)
+        self.passages.append((now(), "in"))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.passages.append((now(), f"out {kind.__name__ if kind else ''}"))
+
+
+async def test_every_attempt_runs_inside_the_gate_and_no_wait_does() -> None:
+    """The gate is entered before each attempt and left after it, before the wait."""
+    gate = Gate()
+    started = now()
+    await error_of(supervise(BASE.replace(gate=gate, backoff=[10], max_retries=1))(Attempts(1))())
+    passages = [(round(time - started, 3), what) for time, what in gate.passages]
+    assert passages == [(0, "in"), (1, "out ConnectionError"), (11, "in"), (12, "out ConnectionError")]
+
+
+@pytest.mark.parametrize("gate", [asyncio.Lock, asyncio.Semaphore], ids=["Lock", "Semaphore"])
+async def test_a_semaphore_as_gate(gate: Callable[[], asyncio.Semaphore]) -> None:
+    """Two calls through one gate of one place: their attempts take turns, while the other waits for its retry."""
+    running = 0
+    spans: list[tuple[float, float]] = []
+
+    @supervise(BASE.replace(gate=gate(), backoff=[2], max_retries=1))
+    async def func() -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        began = now()
+        await asyncio.sleep(1)
+        spans.append((began, now()))
+        running -= 1
+        raise ConnectionError
+
+    started = now()
+    await asyncio.gather(func(), func(), return_exceptions=True)
+    assert [began - started for began, _ in spans] == pytest.approx([0, 1, 3, 4])
+
+
+async def test_waiting_for_the_gate_counts_for_the_deadline() -> None:
+    """A call that does not get through its gate in time ends with DeadlineExceeded, and its function never ran."""
+    attempts = Attempts(0)
+    error = await error_of(supervise(BASE.replace(gate=Gate(9), deadline=5))(attempts)())
+    assert type(error) is DeadlineExceeded
+    assert attempts.times == []
+
+
+async def test_waiting_for_the_gate_does_not_count_for_the_attempt() -> None:
+    """attempt_timeout runs from the moment when the attempt is through the gate."""
+    attempts = Attempts(9)
+    policy = BASE.replace(gate=Gate(30), attempt_timeout=2, max_retries=1)
+    assert type(await error_of(supervise(policy)(attempts)())) is AttemptTimeout
+    assert attempts.times == pytest.approx([30, 62])
+
+
+async def test_cancel_while_waiting_for_the_gate() -> None:
+    """A cancel that comes while a call waits for its gate ends it, and the gate has its place back."""
+    gate = asyncio.Semaphore(1)
+    func = supervise(BASE.replace(gate=gate, max_retries=0))(Attempts(10))
+    first, second = asyncio.create_task(func()), asyncio.create_task(func())
+    asyncio.get_running_loop().call_later(5, second.cancel)
+    await asyncio.wait([first, second])
+    assert isinstance(first.exception(), ConnectionError)
+    assert second.cancelled()
+    assert not gate.locked()
+
+
+async def test_a_deadline_leaves_the_error_that_the_caller_handles_alone() -> None:
+    """A failed attempt under a deadline is stripped of its frames, but not the error around the call."""
+    failures = [ConnectionError()]
+
+    @supervise(retry_on=ConnectionError, deadline=5, backoff=[0])
+    async def func() -> None:
+        if failures:
+            raise failures.pop()
+
+    kept: list[bool] = []
+    try:
+        int("the caller's")
+    except ValueError as error:
+        await func()
+        kept.append(error.__traceback__ is not None)
+    assert kept == [True]

@@ -1,0 +1,234 @@
+"""The verdict: a note on the error that says, to people and to programs, why a call gave up."""
+
+import asyncio
+import copy
+import dataclasses
+import pickle
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from aiosupervise import (
+    AttemptTimeout,
+    Backoff,
+    DeadlineExceeded,
+    Policy,
+    Reason,
+    RetryAfter,
+    Verdict,
+    supervise,
+    verdict,
+)
+
+BASE = Policy(retry_on=ConnectionError, backoff=Backoff(0))
+
+
+async def error_of(call: Coroutine[object, None, object]) -> Exception:
+    """The error that a call ends with."""
+    try:
+        await call
+    except Exception as error:
+        return error
+    pytest.fail("the call succeeded")
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """The verdict, which is there."""
+    given_up = verdict(error)
+    assert given_up is not None
+    return given_up
+
+
+def failing(*errors: Exception, policy: Policy = BASE) -> Coroutine[object, None, None]:
+    """A call whose attempts raise these errors, one after another."""
+    rest = list(errors)
+
+    @supervise(policy)
+    async def func() -> None:
+        raise rest.pop(0)
+
+    return func()
+
+
+@pytest.mark.looptime
+async def test_the_note() -> None:
+    """The note says how many attempts, for how long, and why; then it has a line for each earlier error."""
+
+    @supervise(BASE.replace(backoff=[1, 2], max_retries=2))
+    async def func() -> None:
+        await asyncio.sleep(5)
+        raise ConnectionError("busy")
+
+    error = await error_of(func())
+    text = (
+        "gave up after 3 attempts, 13.00 s after the first failure: retries exhausted\n"
+        "  attempt 1: ConnectionError: busy\n"
+        "  attempt 2: ConnectionError: busy"
+    )
+    assert error.__notes__ == [text]
+    given_up = verdict_of(error)
+    assert given_up is error.__notes__[0]
+    assert isinstance(given_up, str)
+    assert (given_up.attempts, given_up.reason) == (3, Reason.EXHAUSTED)
+    assert given_up.elapsed == pytest.approx(13)
+
+
+async def test_one_attempt_in_the_singular() -> None:
+    """One attempt is one attempt, not one attempts."""
+    error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
+    assert str(verdict(error)) == "gave up after 1 attempt, 0.00 s after the first failure: retries exhausted"
+
+
+async def test_the_last_ten_errors_have_a_line() -> None:
+    """Of many earlier errors the last ten are listed."""
+    errors = [ConnectionError(n) for n in range(1, 16)]
+    error = await error_of(failing(*errors, policy=BASE.replace(max_retries=14)))
+    assert str(verdict(error)).splitlines()[1:] == [f"  attempt {n}: ConnectionError: {n}" for n in range(5, 15)]
+
+
+async def test_a_line_is_short() -> None:
+    """A long text, or one of many lines, is cut: a note is no place for a whole page."""
+    error = await error_of(
+        failing(
+            ConnectionError("x" * 5000),
+            ConnectionError("one\ntwo"),
+            OSError("final"),
+            policy=BASE.replace(irrecoverable=OSError),
+        )
+    )
+    assert verdict_of(error).reason is Reason.IRRECOVERABLE
+    error = await error_of(
+        failing(
+            ConnectionError("x" * 5000),
+            ConnectionError("one\ntwo"),
+            ConnectionError(),
+            policy=BASE.replace(max_retries=2),
+        )
+    )
+    _, long, multiple = str(verdict(error)).splitlines()
+    assert 100 < len(long) <= 202
+    assert multiple == "  attempt 2: ConnectionError: one"
+
+
+class SilentError(ConnectionError):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_an_error_whose_text_cannot_be_read() -> None:
+    """An earlier error that cannot be printed is named all the same, and harms nothing."""
+    error = await error_of(failing(SilentError(), ConnectionError("last"), policy=BASE.replace(max_retries=1)))
+    assert str(verdict(error)).splitlines()[1] == "  attempt 1: SilentError, whose text cannot be read"
+
+
+async def test_an_earlier_error_is_listed_as_what_it_stands_for() -> None:
+    """A RetryAfter from an error is listed as that error."""
+    overruling = RetryAfter(0)
+    overruling.__cause__ = KeyError("busy")
+    error = await error_of(failing(overruling, ConnectionError(), policy=BASE.replace(max_retries=1)))
+    assert str(verdict(error)).splitlines()[1] == "  attempt 1: KeyError: 'busy'"
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("policy", "reason", "text"),
+    [
+        (BASE, Reason.EXHAUSTED, "retries exhausted"),
+        (BASE.replace(irrecoverable=ConnectionError), Reason.IRRECOVERABLE, "irrecoverable"),
+        (BASE.replace(deadline=5, backoff=[9]), Reason.DEADLINE, "deadline"),
+        (BASE.replace(retry_on=lambda _: 61), Reason.RETRY_AFTER_TOO_LONG, "retry-after too long"),
+    ],
+    ids=["exhausted", "irrecoverable", "deadline", "retry-after too long"],
+)
+async def test_every_reason(policy: Policy, reason: Reason, text: str) -> None:
+    """Each reason to give up is said in words and as a member of Reason."""
+    errors = [ConnectionError() for _ in range(4)]
+    given_up = verdict_of(await error_of(failing(*errors, policy=policy)))
+    assert given_up.reason is reason
+    assert given_up.splitlines()[0].endswith(f": {text}")
+
+
+def test_reasons_are_a_closed_set() -> None:
+    """There are as many reasons as the tests above have."""
+    assert {reason.name for reason in Reason} == {"EXHAUSTED", "IRRECOVERABLE", "DEADLINE", "RETRY_AFTER_TOO_LONG"}
+
+
+async def test_no_verdict() -> None:
+    """An error that no supervised call gave up on has no verdict, whatever other notes it has."""
+    error = ValueError()
+    assert verdict(error) is None
+    error.add_note("by hand")
+    assert verdict(error) is None
+    assert verdict(KeyboardInterrupt()) is None
+
+
+@pytest.mark.parametrize("notes", [None, 7, ("a", "tuple")], ids=repr)
+async def test_notes_of_another_kind(notes: object) -> None:
+    """Whatever somebody has put in place of an error's notes, the call gives up in good order."""
+    error = ConnectionError()
+    error.__notes__ = notes  # type: ignore[assignment]  # anybody can
+    assert verdict(error) is None
+    assert await error_of(failing(error, policy=BASE.replace(max_retries=0))) is error
+    assert verdict_of(error).attempts == 1
+
+
+async def test_other_notes_are_kept() -> None:
+    """The user's own notes stay, before the verdict."""
+    error = ConnectionError()
+    error.add_note("by hand")
+    await error_of(failing(error, policy=BASE.replace(max_retries=0)))
+    assert error.__notes__[0] == "by hand"
+    assert error.__notes__[1] == verdict(error)
+    assert len(error.__notes__) == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(ConnectionError):
+    code: int
+
+
+async def test_verdict_on_a_frozen_error() -> None:
+    """An error that refuses new attributes, a frozen dataclass, gets its verdict all the same."""
+    error = FrozenError(503)
+    assert await error_of(failing(error, policy=BASE.replace(max_retries=0))) is error
+    assert verdict_of(error).attempts == 1
+
+
+@pytest.mark.looptime
+async def test_elapsed_counts_from_the_first_failure() -> None:
+    """What fails for the first time and is not retried took no time at all."""
+    assert verdict_of(
+        await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
+    ).elapsed == pytest.approx(0)
+
+
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])  # noqa: S301
+async def test_a_verdict_travels(travel: Callable[[Verdict], object]) -> None:
+    """A verdict can be copied and pickled: its text and its fields arrive."""
+    given_up = verdict_of(
+        await error_of(failing(ConnectionError(1), ConnectionError(2), policy=BASE.replace(max_retries=1)))
+    )
+    there = travel(given_up)
+    assert there == given_up
+    assert isinstance(there, Verdict)
+    assert (there.attempts, there.elapsed, there.reason) == (2, given_up.elapsed, Reason.EXHAUSTED)
+
+
+@pytest.mark.parametrize("error", [AttemptTimeout(2), DeadlineExceeded(3.5), RetryAfter(1)], ids=repr)
+def test_errors_travel(error: AttemptTimeout | DeadlineExceeded | RetryAfter) -> None:
+    """The library's own errors can be pickled, their seconds too: process pools do that."""
+    there = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(there) is type(error)
+    assert there.seconds == error.seconds
+    assert str(there) == str(error)
+
+
+def test_text_of_retry_after() -> None:
+    """A RetryAfter says in its text what it asks for."""
+    assert str(RetryAfter(2)) == "retry after 2 s"
+
+
+async def test_the_policys_name_comes_first() -> None:
+    """A policy that has a name says it in the note."""
+    error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0, name="login")))
+    assert str(verdict(error)).startswith("login: gave up after 1 attempt, ")

@@ -1,0 +1,1 @@
+"""The contracts that aiosupervise keeps, beside asyncio."""

@@ -1,0 +1,136 @@
+"""The wait before each retry: the ladder, its cap, its jitter, and numbers at the edge of a float."""
+
+import math
+import statistics
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiosupervise import Backoff, GiveUp, Policy, RetryAfter
+from aiosupervise._backoff import delay_before
+from aiosupervise._policy import decide
+
+LADDER = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20, 20]
+
+
+def test_the_ladder() -> None:
+    """Without jitter, the defaults climb from 0.05 s by doubling to 20 s, and stay there."""
+    backoff = Backoff(jitter="none")
+    assert [backoff(n) for n in range(11)] == pytest.approx(LADDER)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "asked", "delays"),
+    [
+        (Backoff(jitter="none"), 0, [0.05, 0.1]),
+        (Backoff(cap=0.2, jitter="none"), 0, [0.05, 0.1, 0.2, 0.2]),
+        (Backoff(base=1, jitter="none"), 0, [1, 2, 4]),
+        (Backoff(jitter="none"), 3, [3.05, 3.1, 3.2]),
+    ],
+    ids=["defaults", "cap of 0.2 s", "base of 1 s", "retry-after of 3 s"],
+)
+def test_vectors_of_the_aws_specification(backoff: Backoff, asked: float, delays: list[float]) -> None:
+    """The delays of AWS's retry specification, its jitter fixed to 1."""
+    policy = Policy(retry_on=lambda _: asked, backoff=backoff, max_retries=len(delays))
+    assert [decide(policy, OSError(), n, 0) for n in range(1, len(delays) + 1)] == pytest.approx(delays)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.999])
+def test_full_jitter_scales_the_capped_step(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cap comes before the jitter: what is drawn from is the range up to the capped step."""
+    monkeypatch.setattr("random.random", lambda: value)
+    assert [Backoff()(n) for n in range(11)] == pytest.approx([value * step for step in LADDER])
+
+
+def test_full_jitter_is_the_default_and_uniform() -> None:
+    """The draws fill the whole range evenly."""
+    draws = [Backoff(base=1)(0) for _ in range(5000)]
+    assert 0 <= min(draws) < 0.05
+    assert 0.95 < max(draws) <= 1
+    assert statistics.mean(draws) == pytest.approx(0.5, abs=0.05)
+
+
+finite = st.floats(min_value=0, allow_infinity=False, allow_nan=False)
+factors = st.floats(min_value=1, allow_infinity=False, allow_nan=False)
+counts = st.one_of(st.integers(0, 50), st.integers(0, 10**400))
+
+
+@given(finite, factors, finite, st.sampled_from(["full", "none"]), counts)
+def test_no_overflow_and_no_nan(base: float, factor: float, cap: float, jitter: str, n: int) -> None:
+    """Any valid numbers and any n, also beyond a float, give a finite delay from 0 to the cap."""
+    delay = Backoff(base, factor, cap, "none" if jitter == "none" else "full")(n)
+    assert math.isfinite(delay)
+    assert 0 <= delay <= cap
+
+
+@given(finite, factors, finite, st.integers(0, 2000))
+def test_the_ladder_never_goes_down(base: float, factor: float, cap: float, n: int) -> None:
+    """Each step is at least as long as the one before."""
+    backoff = Backoff(base, factor, cap, "none")
+    assert backoff(n) <= backoff(n + 1)
+
+
+@pytest.mark.parametrize("n", [0, 5, 10**400], ids=["0", "5", "beyond a float"])
+def test_factor_of_one(n: int) -> None:
+    """With a factor of 1, as an int or a float, every step is the base."""
+    assert Backoff(0.3, 1, jitter="none")(n) == 0.3
+    assert Backoff(0.3, 1.0, jitter="none")(n) == 0.3
+
+
+@pytest.mark.parametrize("n", [0, 5, 10**400], ids=["0", "5", "beyond a float"])
+def test_base_or_cap_of_zero(n: int) -> None:
+    """A base of 0, or a cap of 0, means no wait at all."""
+    assert Backoff(0)(n) == 0
+    assert Backoff(cap=0)(n) == 0
+
+
+def test_a_value() -> None:
+    """A Backoff is a value: equal to one of the same numbers, usable as a key, and it cannot be changed."""
+    assert Backoff() == Backoff(0.05, 2.0, 20.0, "full")
+    assert len({Backoff(), Backoff(), Backoff(1)}) == 2
+    with pytest.raises(AttributeError):
+        Backoff().base = 1  # type: ignore[misc]  # the case in question
+
+
+def test_the_error_plays_no_part() -> None:
+    """A Backoff can be called as any backoff is, with the error."""
+    assert Backoff(1, jitter="none")(0, OSError()) == 1
+
+
+class Fibonacci:
+    """An endless iterable that can be iterated anew."""
+
+    def __iter__(self) -> Iterator[float]:
+        a, b = 1.0, 1.0
+        while True:
+            yield a
+            a, b = b, a + b
+
+
+@pytest.mark.parametrize(
+    ("schedule", "delays"),
+    [([1, 2], [1, 2, 2, 2]), ((3,), [3, 3, 3, 3]), (range(1, 4), [1, 2, 3, 3]), (Fibonacci(), [1, 1, 2, 3])],
+    ids=["list", "tuple", "range", "endless"],
+)
+def test_iterables(schedule: list[float], delays: list[float]) -> None:
+    """An iterable gives its nth delay, the last one repeats, and an endless one is read as far as needed."""
+    policy = Policy(retry_on=OSError, backoff=schedule, max_retries=None)
+    assert [decide(policy, OSError(), n, 0) for n in (1, 2, 3, 4)] == delays
+
+
+def test_a_backoff_function_gets_what_the_error_stands_for() -> None:
+    """A function as backoff sees the error behind a RetryAfter."""
+    seen: list[Exception] = []
+    overruling, cause = RetryAfter(0), OSError()
+    overruling.__cause__ = cause
+
+    def backoff(_: int, error: Exception) -> float:
+        seen.append(error)
+        return 1
+
+    assert delay_before(backoff, 0, overruling) == 1
+    assert delay_before(backoff, 0, GiveUp()) == 1
+    assert seen[0] is cause
+    assert isinstance(seen[1], GiveUp)

@@ -1,0 +1,236 @@
+"""Decisions, without a loop: this error, after so many attempts and seconds, under this policy."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
+from aiosupervise._errors import stand_in
+from aiosupervise._policy import decide, leaves
+
+BASE = Policy(retry_on=OSError, backoff=Backoff(0))
+RETRY, PASS = 0.0, None
+
+
+def caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def handling(error: Exception, context: BaseException) -> Exception:
+    error.__context__ = context
+    return error
+
+
+def group(*errors: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("several", errors)
+
+
+class BusyError(OSError):
+    def __init__(self, retry_after: object) -> None:
+        self.retry_after = retry_after
+
+
+STRICT = BASE.replace(irrecoverable=PermissionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "decision"),
+    [
+        (OSError(), RETRY),
+        (ConnectionError(), RETRY),
+        (ValueError(), PASS),
+        (PermissionError(), Reason.IRRECOVERABLE),
+        (GiveUp(), Reason.IRRECOVERABLE),
+        (caused(GiveUp(), OSError()), Reason.IRRECOVERABLE),
+        (RetryAfter(3), 3.0),
+        (RetryAfter(0), RETRY),
+        (caused(RetryAfter(3), ValueError()), 3.0),
+        (caused(RetryAfter(3), PermissionError()), Reason.IRRECOVERABLE),
+        (handling(RetryAfter(3), PermissionError()), Reason.IRRECOVERABLE),
+        (caused(handling(RetryAfter(3), PermissionError()), OSError()), 3.0),
+        (caused(RetryAfter(3), group(OSError(), PermissionError())), Reason.IRRECOVERABLE),
+        (caused(RetryAfter(3), caused(RetryAfter(9), PermissionError())), Reason.IRRECOVERABLE),
+        (handling(RetryAfter(3), KeyboardInterrupt()), 3.0),
+        (AttemptTimeout(1), RETRY),
+        (DeadlineExceeded(1), Reason.DEADLINE),
+        (group(OSError(), ConnectionError()), RETRY),
+        (group(OSError(), group(ConnectionError(), AttemptTimeout(1))), RETRY),
+        (group(OSError(), ValueError()), PASS),
+        (group(OSError(), PermissionError()), Reason.IRRECOVERABLE),
+        (group(ValueError(), group(group(PermissionError()))), Reason.IRRECOVERABLE),
+        (group(OSError(), GiveUp()), Reason.IRRECOVERABLE),
+        (group(RetryAfter(3), group(RetryAfter(5), OSError())), 5.0),
+        (group(RetryAfter(3), ValueError()), PASS),
+    ],
+    ids=itertools.count(),
+)
+def test_who_decides(error: Exception, decision: float | Reason | None) -> None:
+    """GiveUp, then irrecoverable, then RetryAfter, then retry_on; of a group the leaves decide; the rest passes."""
+    assert decide(STRICT, error, 1, 0) == decision
+
+
+def test_circle_of_overruling_errors() -> None:
+    """A RetryAfter and a cause that point at each other stand for the other one, and deciding comes to an end."""
+    one, two = RetryAfter(1), RetryAfter(2)
+    one.__cause__, two.__cause__ = two, one
+    assert decide(STRICT, one, 1, 0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "decision"), [(True, RETRY), (False, PASS), (None, PASS), (0, RETRY), (0.0, RETRY), (7, 7.0), (0.5, 0.5)]
+)
+def test_answers_of_a_predicate(answer: bool | float | None, decision: float | None) -> None:  # noqa: FBT001
+    """A predicate answers yes, no, or the seconds to wait, 0 included; None is no."""
+    assert decide(BASE.replace(retry_on=lambda _: answer), ValueError(), 1, 0) == decision
+
+
+def test_predicates_judge_every_leaf() -> None:
+    """Predicates see the leaves of a group, never the group."""
+    seen: list[Exception] = []
+    errors = [OSError(n) for n in range(3)]
+
+    def note(error: Exception) -> bool:
+        seen.append(error)
+        return True
+
+    decide(BASE.replace(retry_on=note), group(errors[0], group(errors[1], errors[2])), 1, 0)
+    assert seen == errors
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [
+        (3, 3.0),
+        (2.5, 2.5),
+        (0, 0.0),
+        (-4, 0.0),
+        (math.nan, 0.0),
+        (None, 0.0),
+        (True, 0.0),
+        ("5", 0.0),
+        (object(), 0.0),
+    ],
+    ids=repr,
+)
+def test_retry_after_attribute(asked: object, waited: float) -> None:
+    """A number in the error's `retry_after` is waited; whatever else libraries put there is left alone."""
+    assert decide(BASE, BusyError(asked), 1, 0) == waited
+
+
+@pytest.mark.parametrize("asked", [math.inf, 10**400], ids=["inf", "beyond a float"])
+def test_endless_retry_after(asked: float) -> None:
+    """A retry-after beyond all bounds is too long; without a bound it is a very long wait, and no overflow."""
+    assert decide(BASE, BusyError(asked), 1, 0) is Reason.RETRY_AFTER_TOO_LONG
+    unbounded = decide(BASE.replace(max_retry_after=None), BusyError(asked), 1, 0)
+    assert isinstance(unbounded, float)
+    assert 1e300 < unbounded < math.inf
+
+
+@pytest.mark.parametrize(
+    ("retries", "attempts", "retried"), [(3, 3, True), (3, 4, False), (0, 1, False), (None, 10**9, True)]
+)
+def test_max_retries(retries: int | None, attempts: int, retried: bool) -> None:  # noqa: FBT001
+    """With 3 retries, the fourth failed attempt is the last; None means no limit."""
+    decision = decide(BASE.replace(max_retries=retries), OSError(), attempts, 0)
+    assert decision == (RETRY if retried else Reason.EXHAUSTED)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "decision"), [(0.0, 2.0), (2.9, 2.0), (3.1, Reason.DEADLINE), (9.0, Reason.DEADLINE)]
+)
+def test_deadline(elapsed: float, decision: float | Reason) -> None:
+    """No wait begins that would end after the deadline."""
+    assert decide(BASE.replace(deadline=5, backoff=[2]), OSError(), 1, elapsed) == decision
+
+
+# Properties
+
+seconds = st.floats(min_value=0, max_value=1e300)
+leaf = st.one_of(
+    st.sampled_from([OSError, ConnectionError, ValueError, PermissionError, GiveUp]).map(lambda kind: kind()),
+    seconds.map(RetryAfter),
+    st.one_of(st.none(), seconds, st.just(math.nan)).map(BusyError),
+    st.builds(
+        lambda wait, cause: caused(RetryAfter(wait), cause), seconds, st.sampled_from([OSError(), PermissionError()])
+    ),
+)
+errors = st.recursive(leaf, lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda found: group(*found)))
+limits = st.one_of(st.none(), st.floats(min_value=1e-9, max_value=1e9))
+policies = st.builds(
+    Policy,
+    retry_on=st.sampled_from([OSError, (OSError, ValueError), lambda _: True, lambda _: 1.5]),
+    irrecoverable=st.sampled_from([(), PermissionError, lambda error: isinstance(error, PermissionError)]),
+    max_retries=st.one_of(st.none(), st.integers(0, 10)),
+    backoff=st.one_of(
+        st.lists(st.floats(0, 1e9), min_size=1, max_size=4),
+        st.builds(Backoff, st.floats(0, 1e9), st.floats(1, 1e9), st.floats(0, 1e9)),
+    ),
+    deadline=limits,
+    max_retry_after=limits,
+)
+attempts = st.integers(1, 10**6)
+
+
+@given(policies, errors, attempts, st.floats(0, 1e9))
+def test_every_decision_can_be_obeyed(policy: Policy, error: Exception, attempts: int, elapsed: float) -> None:
+    """Whatever the policy and the error, the answer is a finite wait, a reason, or None, and within the limits."""
+    decision = decide(policy, error, attempts, elapsed)
+    if isinstance(decision, float):
+        assert 0 <= decision < math.inf
+        assert policy.max_retries is None or attempts <= policy.max_retries
+        assert policy.deadline is None or elapsed + decision <= policy.deadline
+    else:
+        assert decision is None or isinstance(decision, Reason)
+
+
+@given(policies, errors, attempts)
+def test_irrecoverable_always_wins(policy: Policy, error: Exception, attempts: int) -> None:
+    """One irrecoverable leaf, or one GiveUp, anywhere: the answer is IRRECOVERABLE, whatever the limits say."""
+    worst: list[Callable[[], Exception]] = [PermissionError, GiveUp]
+    for bad in worst:
+        mixed = group(error, group(bad()))
+        assert decide(policy.replace(irrecoverable=PermissionError), mixed, attempts, 0) is Reason.IRRECOVERABLE
+
+
+@given(policies, leaf, attempts)
+def test_a_group_of_one_is_judged_as_its_leaf(policy: Policy, error: Exception, attempts: int) -> None:
+    """An error in a group, and that in another, is judged as the error alone."""
+    fixed = policy.replace(backoff=[1])
+    assert decide(fixed, group(group(error)), attempts, 0) == decide(fixed, error, attempts, 0)
+
+
+@given(errors)
+def test_leaves_are_no_groups(error: Exception) -> None:
+    """The leaves of a group are all the errors in it, and no group among them."""
+    found = list(leaves(error))
+    assert found
+    assert not any(isinstance(one, ExceptionGroup) for one in found)
+
+
+def test_a_retry_after_that_cannot_be_read_asks_for_nothing() -> None:
+    """A property that fails does not take the place of the error that is being judged."""
+
+    class OddError(ConnectionError):
+        @property
+        def retry_after(self) -> float:
+            raise KeyError
+
+    assert decide(Policy(retry_on=ConnectionError, backoff=[1]), OddError(), 1, 0.0) == 1.0
+
+
+def test_a_cause_that_is_false_is_still_a_cause() -> None:
+    """GiveUp stands for its cause, also for one whose length is 0."""
+
+    class EmptyError(ConnectionError):
+        def __len__(self) -> int:
+            return 0
+
+    empty = EmptyError()
+    give_up = GiveUp()
+    give_up.__cause__ = empty
+    assert stand_in(give_up) is empty

@@ -1,0 +1,279 @@
+"""Uses the whole public API, and never runs: mypy --strict and pyright read it."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import assert_never, assert_type
+
+from aiosupervise import (
+    AttemptTimeout,
+    Backoff,
+    DeadlineExceeded,
+    Failure,
+    GiveUp,
+    Outcome,
+    Pending,
+    Policy,
+    Reason,
+    Report,
+    RetryAfter,
+    Run,
+    Success,
+    Tally,
+    Verdict,
+    map_all,
+    run_all,
+    supervise,
+    verdict,
+)
+
+# A policy, in all its forms
+
+
+def answer_with_seconds(error: Exception) -> float | None:
+    return getattr(error, "wait", None)
+
+
+def wait_longer(n: int, error: Exception) -> float:
+    return n + len(error.args)
+
+
+policy = Policy(retry_on=ConnectionError)
+Policy(
+    retry_on=(ConnectionError, TimeoutError),
+    irrecoverable=(PermissionError,),
+    max_retries=None,
+    backoff=Backoff(base=1, factor=3, cap=60, jitter="none"),
+    attempt_timeout=5,
+    deadline=60.5,
+    max_retry_after=None,
+    gate=asyncio.Semaphore(10),
+    name="fetch",
+)
+Policy(retry_on=answer_with_seconds, irrecoverable=lambda error: "fatal" in str(error), backoff=wait_longer)
+Policy(retry_on=lambda error: isinstance(error, OSError), backoff=[1, 2, 5], gate=asyncio.Lock())
+assert_type(policy.replace(max_retries=5, retry_on=OSError, gate=None), Policy)
+assert_type(Backoff()(3), float)
+assert_type(Backoff()(3, ValueError()), float)
+
+
+# A supervised function
+
+
+@supervise(retry_on=ConnectionError)
+async def fetch(url: str, *, size: int = 1) -> bytes:
+    if size > 3:
+        raise RetryAfter(2.5)
+    if size > 2:
+        raise GiveUp
+    return url.encode()
+
+
+@supervise(policy)
+async def length(url: str) -> int:
+    return len(url)
+
+
+async def bare(number: int, text: str) -> str:
+    return text * number
+
+
+class Callable_:  # noqa: N801 - an object to call
+    async def __call__(self, number: int) -> bool:
+        return number > 0
+
+
+async def functions() -> None:
+    assert_type(await fetch("url", size=2), bytes)
+    assert_type(await length("url"), int)
+    assert_type(fetch.policy, Policy)
+    assert_type(fetch.__name__, str)
+    assert_type(await fetch.__wrapped__("url", size=2), bytes)
+    once = supervise(policy)(bare)
+    assert_type(await once(1, "a"), str)
+    assert_type(await once(1, text="a"), str)
+    part = supervise(retry_on=OSError, max_retries=1)(functools.partial(bare, 2))
+    assert_type(await part("text"), str)
+    assert_type(await supervise(policy)(Callable_())(3), bool)
+    plain: Callable[[str], Coroutine[object, None, int]] = length
+    assert_type(await plain("url"), int)
+    awaitable: Awaitable[int] = length("url")
+    assert_type(await awaitable, int)
+    await asyncio.create_task(coroutine_of(length("url")))
+
+
+async def coroutine_of(call: Coroutine[object, None, int]) -> int:
+    return await call
+
+
+async def wrong_calls() -> None:
+    await fetch(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - arguments are checked
+    await length()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - and counted
+
+
+class Client:
+    def __init__(self) -> None:
+        self.size = 1
+
+    @supervise(policy)
+    async def get(self, url: str, *, times: int = 1) -> list[str]:
+        return [url] * times
+
+    async def post(self, url: str) -> str:
+        return url
+
+
+async def methods() -> None:
+    client = Client()
+    assert_type(await client.get("url", times=2), list[str])
+    assert_type(await Client.get(client, "url", times=2), list[str])
+    assert_type(client.get.policy, Policy)
+    assert_type(Client.get.policy, Policy)
+    assert_type(await client.get.__wrapped__("url"), list[str])
+    assert_type(await Client.get.__wrapped__(client, "url"), list[str])
+    assert_type(await supervise(policy)(client.post)("url"), str)
+    part = functools.partial(client.get, times=2)
+    assert_type(await part("url"), list[str])
+
+
+# What went wrong
+
+
+def errors(error: Exception) -> None:
+    assert_type(verdict(error), Verdict | None)
+    if (given_up := verdict(error)) is not None:
+        assert_type(given_up.attempts, int)
+        assert_type(given_up.elapsed, float)
+        assert_type(given_up.reason, Reason)
+        text: str = given_up
+        print(text)  # noqa: T201
+    if isinstance(error, AttemptTimeout | DeadlineExceeded):
+        assert_type(error.seconds, float)
+        timeout: TimeoutError = error
+        print(timeout)  # noqa: T201
+
+
+def reasons(reason: Reason) -> int:
+    match reason:
+        case Reason.EXHAUSTED:
+            return 1
+        case Reason.IRRECOVERABLE:
+            return 2
+        case Reason.DEADLINE:
+            return 3
+        case Reason.RETRY_AFTER_TOO_LONG:
+            return 4
+        case _:
+            assert_never(reason)
+
+
+# A batch
+
+
+def jobs() -> Iterator[Coroutine[object, None, int]]:
+    yield length("one")
+    yield length("two")
+
+
+async def async_jobs() -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    yield functools.partial(length, "one")
+    yield lambda: length("two")
+
+
+async def inputs() -> AsyncIterator[str]:
+    yield "one"
+
+
+async def batches() -> None:
+    run = run_all([length("one"), length("two")])
+    assert_type(run, Run[int])
+    report = await run
+    assert_type(report, Report[int])
+    assert_type(report.values(), list[int])
+    assert_type(report.succeeded, tuple[Success[int], ...])
+    assert_type(report.failed, tuple[Failure, ...])
+    assert_type(report.pending, tuple[Pending[int], ...])
+    assert_type(report.tally, Tally)
+    assert_type(report.elapsed, float)
+    assert_type(len(report), int)
+    narrow(report[0])
+    for outcome in report[1:]:
+        narrow(outcome)
+    assert_type((await run_all(jobs())).values(), list[int])
+    assert_type((await run_all(async_jobs())).values(), list[int])
+    run_all(
+        jobs(),
+        strategy="wait",
+        limit=None,
+        timeout=5,
+        return_when="FIRST_EXCEPTION",
+        progress=False,
+        name="lengths",
+    )
+    run_all(jobs(), strategy="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy
+
+
+async def maps() -> None:
+    run = map_all(length, ["one", "two"], strategy="as_completed", limit=3)
+    assert_type(run, Run[int, str])
+    report = await run
+    assert_type(report, Report[int, str])
+    assert_type(report.failed, tuple[Failure[str], ...])
+    for outcome in report:
+        assert_type(outcome.input, str)
+        narrow_map(outcome)
+    assert_type((await map_all(length, inputs())).values(), list[int])
+    assert_type((await map_all(Client().get, ["one"])).values(), list[list[str]])
+    map_all(length, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its inputs
+
+
+async def streams() -> None:
+    async with run_all(jobs()) as run:
+        assert_type(run, Run[int])
+        async for outcome in run:
+            narrow(outcome)
+            run.stop()
+        tally(run.tally)
+        assert_type(run.report, Report[int])
+    async with map_all(length, ["one"]) as mapped:
+        async for of_input in mapped:
+            narrow_map(of_input)
+
+
+def tally(counts: Tally) -> None:
+    assert_type(counts.total, int | None)
+    assert_type(counts.limit, int | None)
+    assert_type(counts.succeeded + counts.failed + counts.pending + counts.running + counts.retries, int)
+
+
+def narrow(outcome: Outcome[int]) -> int:
+    if isinstance(outcome, Success):
+        assert_type(outcome.value, int)
+        assert_type(outcome.attempts, int)
+        return outcome.value
+    if isinstance(outcome, Failure):
+        assert_type(outcome.error, BaseException)
+        assert_type(outcome.reason, Reason | None)
+        assert_type(outcome.elapsed, float)
+        return outcome.attempts
+    assert_type(outcome, Pending[int])
+    assert_type(outcome.job, Callable[[], Awaitable[int]] | None)
+    assert_type(outcome.started, bool)
+    return outcome.index
+
+
+def narrow_map(outcome: Outcome[int, str]) -> str:
+    match outcome:
+        case Success(index, value):
+            assert_type(index, int)
+            assert_type(value, int)
+            return outcome.input
+        case Failure(error=error):
+            assert_type(error, BaseException)
+            return outcome.input
+        case Pending(input=text, name=name):
+            assert_type(text, str)
+            assert_type(name, str)
+            return text
+        case _:
+            assert_never(outcome)
