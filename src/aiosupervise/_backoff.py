@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
@@ -80,8 +80,8 @@ def check_backoff(backoff: object) -> None:
 
 
 def _check_schedule(schedule: Iterable[object]) -> None:
-    """Check a sequence whole; of any other iterable, which may be endless, the first delay."""
-    delays = schedule if isinstance(schedule, Sequence) else list(itertools.islice(schedule, 1))
+    """Check a list or tuple whole; of any other iterable, which may be endless, the first delay."""
+    delays = schedule if isinstance(schedule, (list, tuple)) else list(itertools.islice(schedule, 1))
     if not delays:
         raise ValueError("backoff must have at least one delay; got an empty iterable: write [0] for no wait")
     for n, seconds in enumerate(delays):
@@ -97,7 +97,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
     """
     if isinstance(backoff, Backoff):
         return backoff(n)
-    if isinstance(backoff, Sequence):  # checked when the policy was made
+    if isinstance(backoff, (list, tuple)):  # checked when the policy was made
         delay: float = backoff[min(n, len(backoff) - 1)]
         return delay
     seconds = backoff(n, stand_in(error)) if callable(backoff) else _nth(backoff, n)

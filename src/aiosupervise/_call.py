@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from types import CodeType, TracebackType
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
-from ._errors import AttemptTimeout, DeadlineExceeded, stand_in
+from ._errors import OVERRULES, AttemptTimeout, DeadlineExceeded, stand_in
 from ._policy import Policy, decide
 from ._verdict import Reason, clerk, pronounce, verdict
 
@@ -98,7 +98,7 @@ class _Call:
         self.started = started
         self.handled = handled
         self.attempts = 1
-        self.first_failure: float | None = None
+        self.first_failure = _now()
         self.earlier: list[str] = []
         self.last: Exception | None = None
         self.delay = 0.0
@@ -106,8 +106,6 @@ class _Call:
 
     def failed(self, error: Exception) -> None:
         """Decide what follows from the error that ended the running attempt."""
-        if self.first_failure is None:
-            self.first_failure = _now()
         # Layers do not multiply. (Our own wrapper, which catches the first error, is in that one's traceback.)
         if clerk.issued != self.seen and _given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
             self._raise(error)
@@ -116,18 +114,18 @@ class _Call:
         decision = decide(self.policy, error, self.attempts, elapsed)
         if decision is None:
             self._raise(error)
-        elif isinstance(decision, Reason):
+        elif type(decision) is Reason:
             self._give_up(stand_in(error), decision, _now() - self.first_failure)
         else:
-            self._will_retry(error, decision)
+            self._will_retry(error if type(error) not in OVERRULES else stand_in(error), decision)
 
     def _will_retry(self, error: Exception, delay: float) -> None:
         self.delay = delay
-        self.earlier.append(_describe(self.attempts, stand_in(error)))
+        self.earlier.append(_describe(self.attempts, error))
         if len(self.earlier) > _EARLIER:
             del self.earlier[0]
         if self.policy.deadline is not None:  # it may have to be the cause of a DeadlineExceeded
-            self.last = _without_frames(stand_in(error), self.handled)
+            self.last = _without_frames(error, self.handled)
 
     def _give_up(self, error: Exception, reason: Reason, elapsed: float) -> None:
         if self.last is not None and isinstance(error, DeadlineExceeded):

@@ -171,8 +171,11 @@ def leaves(error: Exception) -> Iterator[Exception]:
             yield error
 
 
+_CLASSES = (type, tuple)
+
+
 def _matches(condition: RetryOn, error: Exception) -> bool | float | None:
-    return isinstance(error, condition) if isinstance(condition, (type, tuple)) else condition(error)
+    return isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
 
 
 def _asked_by(error: Exception) -> float:
