@@ -15,6 +15,8 @@ import pytest
 import aiosupervise
 from aiosupervise import Backoff, GiveUp, Policy, Reason, RetryAfter, supervise, verdict
 
+from .endings import error_of
+
 NO_WAIT = Backoff(0)
 HOME = aiosupervise.__path__[0]
 
@@ -34,15 +36,6 @@ class Script:
         if isinstance(end, str):
             return end
         raise end
-
-
-async def error_of(call: Coroutine[object, None, object]) -> Exception:
-    """The error that a call ends with."""
-    try:
-        await call
-    except Exception as error:
-        return error
-    pytest.fail("the call succeeded")
 
 
 def library_frames(trace: TracebackType | None) -> int:

@@ -1,7 +1,7 @@
 """Waits, attempt_timeout, deadline and gate, by the loop's own clock."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -14,10 +14,11 @@ from aiosupervise import (
     Policy,
     Reason,
     RetryAfter,
-    Verdict,
     supervise,
     verdict,
 )
+
+from .endings import error_of, verdict_of
 
 pytestmark = pytest.mark.looptime
 
@@ -43,22 +44,6 @@ class Attempts:
         await asyncio.sleep(self.seconds[min(len(self.times), len(self.seconds)) - 1])
         self.errors.append(self.error())
         raise self.errors[-1]
-
-
-async def error_of(call: Coroutine[object, None, object]) -> Exception:
-    """The error that a call ends with."""
-    try:
-        await call
-    except Exception as error:
-        return error
-    pytest.fail("the call succeeded")
-
-
-def verdict_of(error: Exception) -> Verdict:
-    """The verdict, which is there."""
-    given_up = verdict(error)
-    assert given_up is not None
-    return given_up
 
 
 # Promise 5: waiting

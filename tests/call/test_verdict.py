@@ -20,23 +20,9 @@ from aiosupervise import (
     verdict,
 )
 
+from .endings import error_of, verdict_of
+
 BASE = Policy(retry_on=ConnectionError, backoff=Backoff(0))
-
-
-async def error_of(call: Coroutine[object, None, object]) -> Exception:
-    """The error that a call ends with."""
-    try:
-        await call
-    except Exception as error:
-        return error
-    pytest.fail("the call succeeded")
-
-
-def verdict_of(error: Exception) -> Verdict:
-    """The verdict, which is there."""
-    given_up = verdict(error)
-    assert given_up is not None
-    return given_up
 
 
 def failing(*errors: Exception, policy: Policy = BASE) -> Coroutine[object, None, None]:

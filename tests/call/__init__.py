@@ -1,0 +1,1 @@
+"""A call, promise by promise."""
