@@ -17,7 +17,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 def _works(python: str) -> bool:
     """Tell whether this Python runs: a version manager's shim can be on the PATH and still have nothing behind it."""
     command = shutil.which(f"python{python}")
-    return command is not None and subprocess.run([command, "-c", ""], check=False).returncode == 0  # noqa: S603
+    return command is not None and subprocess.run([command, "-c", ""], check=False, capture_output=True).returncode == 0  # noqa: S603
 
 
 FOUND = [python for python in PYTHONS if _works(python)]
