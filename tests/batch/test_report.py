@@ -194,3 +194,8 @@ async def test_a_run_tells_its_state_in_words() -> None:
     await asyncio.sleep(0)
     assert repr(other).startswith("<Run run_all: ")
     await task
+
+
+def test_outcomes_are_made_by_hand_too() -> None:
+    """Tests of users' own code make outcomes without a run: name and input may be left out."""
+    assert Success(0, "value", 1, 0.5) == Success(0, "value", 1, 0.5, "", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar, final, overload
+from typing import Any, Generic, TypeVar, final, overload
 
 from typing_extensions import TypeAliasType, dataclass_transform
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -16,6 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 I = TypeVarWithDefault("I", default=None)  # noqa: E741
 I_co = TypeVarWithDefault("I_co", default=None, covariant=True)
 C = TypeVar("C")
+_NO_INPUT: Any = None
 
 
 @dataclass_transform(frozen_default=True)
@@ -43,8 +44,8 @@ class Success(Generic[T_co, I_co]):
     value: T_co
     attempts: int
     elapsed: float
-    name: str
-    input: I_co
+    name: str = ""
+    input: I_co = _NO_INPUT
 
 
 @final
@@ -68,8 +69,8 @@ class Failure(Generic[I_co]):
     attempts: int
     elapsed: float
     reason: Reason | None
-    name: str
-    input: I_co
+    name: str = ""
+    input: I_co = _NO_INPUT
 
 
 @final
@@ -89,8 +90,8 @@ class Pending(Generic[T_co, I_co]):
     index: int
     job: Callable[[], Awaitable[T_co]] | None
     started: bool
-    name: str
-    input: I_co
+    name: str = ""
+    input: I_co = _NO_INPUT
 
 
 Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], type_params=(T, I))
