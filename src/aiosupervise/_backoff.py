@@ -54,7 +54,7 @@ class Backoff:
     def __call__(self, n: int, error: Exception | None = None) -> float:  # noqa: ARG002 - the form of all backoffs
         """Return the seconds to wait before retry `n`, counted from 0; `error` plays no part."""
         longest = min(self.cap, self.base * self._growth(n)) if self.base else 0.0
-        return longest if self.jitter == "none" else random.random() * longest  # noqa: S311
+        return longest if self.jitter == "none" else random.random() * longest  # noqa: S311 - no secret
 
     def _growth(self, n: int) -> float:
         try:

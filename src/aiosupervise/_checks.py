@@ -53,7 +53,8 @@ def is_async_callable(func: object) -> bool:
     func = innermost(func)
     if isinstance(func, type):
         return False
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
+    call = getattr(func, "__call__", None)  # noqa: B004 - what it is matters, not that it is there
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(call)
 
 
 def name_of(thing: object) -> str:

@@ -144,6 +144,38 @@ async def test_a_source_that_raises_cancelled_error_by_itself() -> None:
     assert [type(outcome) for outcome in run.report] == [Success]
 
 
+async def test_an_interrupted_source_is_closed_in_a_task_that_is_not_being_cancelled() -> None:
+    """The cancel that ends the wait for the next job is taken back before the source cleans up."""
+    cancels: list[int] = []
+
+    class Waiting:
+        def __aiter__(self) -> "Waiting":
+            return self
+
+        async def __anext__(self) -> Callable[[], Awaitable[float]]:
+            await asyncio.Event().wait()
+            return sleep
+
+        async def aclose(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            cancels.append(task.cancelling())
+
+    assert len(await run_all(Waiting(), timeout=1)) == 0
+    assert cancels == [0]
+
+
+async def test_without_a_limit_other_tasks_still_get_a_turn() -> None:
+    """A run without a limit starts its jobs in bursts, so that something else can stop it meanwhile."""
+    run = run_all((sleep for _ in range(5000)), limit=None)
+    task = asyncio.ensure_future(run)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    run.stop()
+    await task
+    assert 0 < len(run.report) < 5000
+
+
 async def test_coroutines_in_a_set_are_closed_too() -> None:
     """Whatever collection holds them, coroutines that never started are closed and pending."""
     report = await run_all({sleep(), sleep(), sleep()}, limit=1, timeout=0.1)

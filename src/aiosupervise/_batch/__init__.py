@@ -1,4 +1,4 @@
 """A batch: source -> pump -> one task per job -> outcomes -> strategy -> report.
 
-Imports point one way: `api -> run -> engine -> source, jobs, strategies -> outcomes`.
+Imports point one way: `api -> run -> engine, progress -> running, source, strategies -> jobs, outcomes`.
 """

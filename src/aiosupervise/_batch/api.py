@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741
+I = TypeVar("I")  # noqa: E741 - the input of map_all
 
 
 def run_all(

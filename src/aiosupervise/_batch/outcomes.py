@@ -13,7 +13,7 @@ from aiosupervise._verdict import Reason
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-I = TypeVarWithDefault("I", default=None)  # noqa: E741
+I = TypeVarWithDefault("I", default=None)  # noqa: E741 - the input of map_all
 I_co = TypeVarWithDefault("I_co", default=None, covariant=True)
 C = TypeVar("C")
 _NO_INPUT: Any = None

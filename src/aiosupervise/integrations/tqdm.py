@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiosupervise._batch.outcomes import Tally
 
 
-class _Bar(tqdm):  # type: ignore[type-arg]
+class _Bar(tqdm):  # type: ignore[type-arg]  # generic for the type checkers only
     monitor_interval = 0  # no thread of its own: our timer keeps it moving
 
 
