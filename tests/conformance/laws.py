@@ -1,24 +1,33 @@
-"""The rules that hold after any end of a run, whatever ended it, as one function to call: `Witness.check`."""
+"""The rules that hold after any end of a run, whatever ended it, checked by one function: `play`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import TypeAlias
+import gc
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 from aiosupervise import Outcome, Pending, Run, Success
 
-Make: TypeAlias = Callable[[], Awaitable[object]]
+from .loops import Steps, has_virtual_time, pause, perform
+
+Make: TypeAlias = Callable[[], Coroutine[object, None, object]]
+
+CLEAN_UP = 0.08 + 1e-9
+"""Seconds of virtual time that the clean-up of a run takes at most: that of the slowest job, then the source's."""
 
 
 class Witness:
-    """Watches one run: make it before the run, feed the run from it, and `check` after the end."""
+    """Watches the runs of one caller: feed them from it, and `check` when control is back."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.read: list[Outcome[object]] = []
-        self.cut_short: list[str] = []
+        self._steps = steps
         self._task = self._me()
         self._tasks = asyncio.all_tasks()
-        self._cancelling = self._task.cancelling()
         self._runs: list[Run[object]] = []
+        self._cut_short: list[str] = []
+        self._too_many = False
         self._pulled = 0
         self._open_sources = 0
         self._started = 0
@@ -26,7 +35,9 @@ class Witness:
 
     # What the run is fed with.
 
-    def jobs(self, makes: Iterable[Make], *, error: Exception | None = None) -> Iterator[Awaitable[object]]:
+    def jobs(
+        self, makes: Iterable[Make], *, error: Callable[[], Exception] | None = None
+    ) -> Iterator[Awaitable[object]]:
         """A source of coroutines that must be closed; it raises `error` at its end, if there is one."""
         self._open_sources += 1
         try:
@@ -34,7 +45,7 @@ class Witness:
                 self._pulled += 1
                 yield self.job(make)
             if error is not None:
-                raise error
+                raise error()
         finally:
             self._open_sources -= 1
 
@@ -44,12 +55,12 @@ class Witness:
         self._open_sources += 1
         try:
             for make in makes:
-                await asyncio.sleep(0.01)
+                await pause(1)
                 self._pulled += 1
                 yield self.job(make)
-            await asyncio.sleep(0.01)
+            await pause(1)
         except (asyncio.CancelledError, GeneratorExit):
-            await self._clean_up("the source", steps=1)
+            await self._clean_up("the source", ticks=[2])
             raise
         finally:
             assert self._me() is owner, "the source was closed in another task than iterated it"
@@ -64,6 +75,8 @@ class Witness:
     async def job(self, make: Make) -> object:
         """A job that is known to have started and to have ended."""
         self._started += 1
+        limits = [run.tally.limit for run in self._runs]
+        self._too_many |= self._started - self._ended > sum(limit for limit in limits if limit is not None)
         try:
             return await make()
         finally:
@@ -74,20 +87,20 @@ class Witness:
 
         async def work() -> str:
             try:
-                await asyncio.sleep(0.1)
+                await pause(10)
             except asyncio.CancelledError:
-                await self._clean_up(name, steps=3)
+                await self._clean_up(name, ticks=[2, 2, 2])
                 raise
             return name
 
         return work
 
-    async def _clean_up(self, name: str, steps: int) -> None:
+    async def _clean_up(self, name: str, ticks: Iterable[int]) -> None:
         try:
-            for _ in range(steps):
-                await asyncio.sleep(0.02)
+            for n in ticks:
+                await pause(n)
         except asyncio.CancelledError:
-            self.cut_short.append(name)
+            self._cut_short.append(name)
             raise
 
     # What is checked.
@@ -97,24 +110,31 @@ class Witness:
         self._runs.append(run)
         return run
 
-    def check(self, *, cancels: int = 0) -> None:
-        """Check every rule; `cancels` is how often the caller has been cancelled from outside."""
-        outcomes = [*self.read, *(outcome for run in self._runs for outcome in run.report)]
-        self._check_outcomes(outcomes)
+    def check(self) -> None:
+        """Check every rule that holds at the moment in which control returns."""
+        self._check_outcomes([*self.read, *(outcome for run in self._runs for outcome in run.report)])
+        assert not self._too_many, "more jobs ran at once than the limit allows"
         assert self._open_sources == 0, "a source was left open"
         assert self._started == self._ended, "a job is still under way"
-        assert self.cut_short == [], "clean-up was cut short"
+        assert self._cut_short == [], "clean-up was cut short"
         assert asyncio.all_tasks() == self._tasks, "tasks were left behind"
-        assert self._task.cancelling() == self._cancelling + cancels, "the caller's cancels were miscounted"
+        assert self._task.cancelling() == self._steps.cancels, "the caller's cancels were miscounted"
+        if self._steps.first_cancel is not None and has_virtual_time():
+            taken = asyncio.get_running_loop().time() - self._steps.first_cancel
+            assert taken <= CLEAN_UP, "the end took longer than the clean-up"
+
+    def let_go(self) -> None:
+        """Forget the runs: the errors in their reports hold the frames of the jobs, and those this witness."""
+        self._runs.clear()
+        self.read.clear()
 
     def _check_outcomes(self, outcomes: list[Outcome[object]]) -> None:
         if len(self._runs) == 1:
             indexes = sorted(outcome.index for outcome in outcomes)
             assert indexes == list(range(self._pulled)), "not every pulled job has exactly one outcome"
         assert len(outcomes) == self._pulled, "jobs and outcomes differ in number"
-        for run in self._runs:
-            assert run.tally.running == 0, "the tally says that something runs"
         tallies = [run.tally for run in self._runs]
+        assert all(tally.running == 0 for tally in tallies), "a place is still taken"
         assert sum(t.pending for t in tallies) == sum(isinstance(one, Pending) for one in outcomes)
         assert sum(t.succeeded for t in tallies) == sum(isinstance(one, Success) for one in outcomes)
         assert sum(t.succeeded + t.failed + t.pending for t in tallies) == len(outcomes)
@@ -124,3 +144,36 @@ class Witness:
         task = asyncio.current_task()
         assert task is not None
         return task
+
+
+def play(
+    loop: asyncio.AbstractEventLoop, scene: Callable[[Witness], Awaitable[object]], cancel_at: Collection[int] = ()
+) -> Steps:
+    """Play a scene on a loop, its caller cancelled at these steps, and check every rule of a clean end."""
+
+    async def caller(steps: Steps) -> None:
+        witness = Witness(steps)
+        try:
+            await scene(witness)
+        finally:
+            witness.check()
+            witness.let_go()
+
+    with _no_traces(loop):
+        return perform(loop, caller, cancel_at)
+
+
+@contextmanager
+def _no_traces(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Check that afterwards nobody complains: no coroutine un-awaited, no exception un-retrieved, no cycle, no task."""
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield
+        garbage = gc.collect()
+    assert [str(warning.message) for warning in warned] == []
+    assert complaints == []
+    assert garbage == 0, "cyclic garbage was left"
+    assert not asyncio.all_tasks(loop), "tasks were left behind"

@@ -1,30 +1,21 @@
-"""The same rules on uvloop, which has no virtual clock: the waits are real, and some milliseconds long."""
+"""What needs time to pass, on uvloop: it has no virtual clock, so the waits are real, and some milliseconds long."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aiosupervise import map_all, run_all, supervise
+from aiosupervise import AttemptTimeout, Failure, Pending, Success, map_all, run_all, supervise
 from aiosupervise._batch.strategies import StrategyName
 
-from .laws import Witness
+from .loops import uvloop_loop
 
-uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
-
-STRATEGIES: list[StrategyName] = ["gather", "as_completed", "wait"]
+every_strategy = pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 
 
-def run_on_uvloop(main: Callable[[], Coroutine[object, None, None]]) -> None:
-    """Run `main` on a fresh uvloop."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert type(runner.get_loop()).__module__.startswith("uvloop")
-        runner.run(main())
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@every_strategy
 def test_retries_and_failures(strategy: StrategyName) -> None:
-    """Jobs that retry, fail, and cancel themselves have one outcome each."""
+    """Jobs that wait and retry, fail, and cancel themselves have one outcome each."""
     failed: set[int] = set()
 
     @supervise(retry_on=ConnectionError, backoff=[0.001])
@@ -45,31 +36,28 @@ def test_retries_and_failures(strategy: StrategyName) -> None:
         assert {failure.input for failure in report.failed} == {5, 8}
         assert report.tally.retries == 4
 
-    run_on_uvloop(main)
+    with asyncio.Runner(loop_factory=uvloop_loop) as runner:
+        runner.run(main())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("step", range(12))
-def test_a_cancel_at_the_first_steps(strategy: StrategyName, step: int) -> None:
-    """Whenever the caller is cancelled, once or twice, the rules hold, on uvloop too."""
+@every_strategy
+def test_timeouts(strategy: StrategyName) -> None:
+    """The timeout of an attempt is that call's failure; the timeout of the run leaves the rest pending."""
+
+    @supervise(retry_on=ConnectionError, attempt_timeout=0.005, max_retries=1, backoff=[0])
+    async def too_slow() -> None:
+        await asyncio.sleep(5)
 
     async def main() -> None:
-        witness = Witness()
-        run = witness.of(
-            run_all(witness.async_jobs([witness.clean_up_slowly(n) for n in "abcd"]), strategy=strategy, limit=2)
-        )
+        jobs: list[Callable[[], Awaitable[None]]] = [too_slow, lambda: asyncio.sleep(0), lambda: asyncio.sleep(5)]
+        report = await run_all(jobs, strategy=strategy, timeout=0.05)
+        first, second, third = sorted(report, key=lambda outcome: outcome.index)
+        assert isinstance(first, Failure)
+        assert isinstance(first.error, AttemptTimeout)
+        assert first.attempts == 2
+        assert isinstance(second, Success)
+        assert isinstance(third, Pending)
+        assert len(asyncio.all_tasks()) == 1
 
-        async def caller() -> None:
-            await run
-
-        task = asyncio.create_task(caller())
-        for _ in range(step + 1):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        witness.check()
-
-    run_on_uvloop(main)
+    with asyncio.Runner(loop_factory=uvloop_loop) as runner:
+        runner.run(main())

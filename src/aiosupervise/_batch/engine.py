@@ -122,9 +122,10 @@ class Engine(Generic[T, I]):
             del cancellation
 
     def note_error(self, error: BaseException) -> None:
-        """Note what the source raised on the error that the caller gets instead."""
+        """Note what the source raised on the error that the caller gets instead, and forget it."""
         if self.error is not None and self.error is not error:
             error.add_note(f"the source of the run had failed too: {self.error!r}")
+        self.error = None  # its traceback has frames of this engine
 
     def raise_error(self) -> None:
         """Raise what the source raised, once."""

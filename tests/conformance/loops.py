@@ -1,0 +1,128 @@
+"""Loops on which a run can be repeated step by step, and its caller cancelled at any of them."""
+
+import asyncio
+import selectors
+import sys
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+
+class Steps:
+    """Counts the steps of a loop while a task runs, and cancels the task at some of them."""
+
+    def __init__(self, cancel_at: Collection[int] = ()) -> None:
+        self.count = 0
+        self.cancels = 0
+        self.first_cancel: float | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self._cancel_at = cancel_at
+
+    def step(self) -> bool:
+        """Count a step, and tell whether the task was cancelled at it."""
+        self.count += 1
+        if self.task is None or self.count not in self._cancel_at or not self.task.cancel():
+            return False
+        self.cancels += 1
+        if self.first_cancel is None:
+            self.first_cancel = self.task.get_loop().time()
+        return True
+
+
+class Clock(selectors.DefaultSelector):
+    """Virtual time: it passes when the loop waits, and only then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.steps: Steps | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let time pass at once. The loop calls this at each of its steps."""
+        if self.steps is not None and self.steps.step():
+            timeout = 0.0
+        assert timeout is not None, "everybody waits, and nobody will wake them: the run hangs"
+        self.now += max(timeout, 0.0)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A deterministic loop: virtual time and no I/O."""
+
+    def __init__(self) -> None:
+        self._virtual = Clock()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        """The virtual time."""
+        return self._virtual.now
+
+    def follow(self, task: asyncio.Task[Any], steps: Steps) -> None:
+        """Run a task to its end, step by step."""
+        self._virtual.steps = steps
+        try:
+            with suppress(asyncio.CancelledError):
+                self.run_until_complete(task)
+        finally:
+            self._virtual.steps = None
+
+
+def eager_loop() -> VirtualLoop:
+    """A deterministic loop that starts tasks at once."""
+    loop = VirtualLoop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def uvloop_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop's, which has no virtual time."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def perform(
+    loop: asyncio.AbstractEventLoop,
+    caller: Callable[[Steps], Coroutine[object, None, None]],
+    cancel_at: Collection[int] = (),
+) -> Steps:
+    """Run a caller on a loop, and cancel it at these steps; a loop with real time is kept too busy to wait."""
+    steps = Steps(cancel_at)
+    steps.task = task = loop.create_task(caller(steps))
+    if isinstance(loop, VirtualLoop):
+        loop.follow(task, steps)
+    else:
+        loop.run_until_complete(_busily(task, steps))
+    if not task.cancelled():
+        task.result()
+    assert task.cancelled() == (steps.cancels > 0), "a cancel was swallowed, or made up"
+    return steps
+
+
+async def _busily(task: asyncio.Task[Any], steps: Steps) -> None:
+    while not task.done():
+        assert steps.count < 1000, "the run hangs"
+        steps.step()
+        await asyncio.sleep(0)
+
+
+def has_virtual_time() -> bool:
+    """Whether the running loop's time costs none."""
+    return isinstance(asyncio.get_running_loop(), VirtualLoop)
+
+
+def seconds(ticks: int) -> float:
+    """So many ticks as the running loop's time: none where time is real."""
+    return ticks / 100 if has_virtual_time() else 0.0
+
+
+async def pause(ticks: int) -> None:
+    """Wait so many ticks: virtual time where there is some, so many steps of the loop where time is real."""
+    if has_virtual_time():
+        await asyncio.sleep(seconds(ticks))
+    else:
+        for _ in range(ticks):
+            await asyncio.sleep(0)
