@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import math
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -28,7 +29,7 @@ class Witness:
         self._runs: list[Run[object]] = []
         self._cut_short: list[str] = []
         self._too_many = False
-        self._pulled = 0
+        self.pulled = 0
         self._open_sources = 0
         self._started = 0
         self._ended = 0
@@ -42,10 +43,20 @@ class Witness:
         self._open_sources += 1
         try:
             for make in makes:
-                self._pulled += 1
+                self.pulled += 1
                 yield self.job(make)
             if error is not None:
                 raise error()
+        finally:
+            self._open_sources -= 1
+
+    async def fed(self, makes: AsyncIterable[Make]) -> AsyncIterator[Awaitable[object]]:
+        """The same for jobs that come when they come."""
+        self._open_sources += 1
+        try:
+            async for make in makes:
+                self.pulled += 1
+                yield self.job(make)
         finally:
             self._open_sources -= 1
 
@@ -56,7 +67,7 @@ class Witness:
         try:
             for make in makes:
                 await pause(1)
-                self._pulled += 1
+                self.pulled += 1
                 yield self.job(make)
             await pause(1)
         except (asyncio.CancelledError, GeneratorExit):
@@ -69,14 +80,13 @@ class Witness:
     def listed(self, makes: Iterable[Make]) -> list[Awaitable[object]]:
         """A list of coroutines: of those, none may be forgotten, pulled or not."""
         jobs: list[Awaitable[object]] = [self.job(make) for make in makes]
-        self._pulled += len(jobs)
+        self.pulled += len(jobs)
         return jobs
 
     async def job(self, make: Make) -> object:
         """A job that is known to have started and to have ended."""
         self._started += 1
-        limits = [run.tally.limit for run in self._runs]
-        self._too_many |= self._started - self._ended > sum(limit for limit in limits if limit is not None)
+        self._too_many |= self._started - self._ended > sum(run.tally.limit or math.inf for run in self._runs)
         try:
             return await make()
         finally:
@@ -131,8 +141,8 @@ class Witness:
     def _check_outcomes(self, outcomes: list[Outcome[object]]) -> None:
         if len(self._runs) == 1:
             indexes = sorted(outcome.index for outcome in outcomes)
-            assert indexes == list(range(self._pulled)), "not every pulled job has exactly one outcome"
-        assert len(outcomes) == self._pulled, "jobs and outcomes differ in number"
+            assert indexes == list(range(self.pulled)), "not every pulled job has exactly one outcome"
+        assert len(outcomes) == self.pulled, "jobs and outcomes differ in number"
         tallies = [run.tally for run in self._runs]
         assert all(tally.running == 0 for tally in tallies), "a place is still taken"
         assert sum(t.pending for t in tallies) == sum(isinstance(one, Pending) for one in outcomes)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+TICK = 0.01
+"""Seconds, the unit of scripted time."""
+
 
 class Steps:
-    """Counts the steps of a loop while a task runs, and cancels the task at some of them."""
+    """Counts the steps of a loop while a task runs, and cancels the task at some of them, or when told to."""
 
     def __init__(self, cancel_at: Collection[int] = ()) -> None:
         self.count = 0
@@ -23,7 +26,11 @@ class Steps:
     def step(self) -> bool:
         """Count a step, and tell whether the task was cancelled at it."""
         self.count += 1
-        if self.task is None or self.count not in self._cancel_at or not self.task.cancel():
+        return self.count in self._cancel_at and self.cancel()
+
+    def cancel(self) -> bool:
+        """Cancel the task, and tell whether it has accepted that."""
+        if self.task is None or not self.task.cancel():
             return False
         self.cancels += 1
         if self.first_cancel is None:
@@ -116,7 +123,7 @@ def has_virtual_time() -> bool:
 
 def seconds(ticks: int) -> float:
     """So many ticks as the running loop's time: none where time is real."""
-    return ticks / 100 if has_virtual_time() else 0.0
+    return ticks * TICK if has_virtual_time() else 0.0
 
 
 async def pause(ticks: int) -> None:
