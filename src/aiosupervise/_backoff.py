@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
-from ._checks import check_seconds, is_async_callable
+from ._checks import check_seconds, is_async_callable, name_of, shown
 from ._errors import stand_in
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
@@ -45,9 +45,9 @@ class Backoff:
         check_seconds("base", self.base, zero=True)
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
-            raise TypeError(f"factor must be a number of at least 1; got {self.factor!r}")
+            raise TypeError(f"factor must be a number of at least 1; got {shown(self.factor)}")
         if not 1 <= self.factor <= sys.float_info.max:  # False for NaN, and for ints beyond floats
-            raise ValueError(f"factor must be a finite number of at least 1; got {self.factor!r}")
+            raise ValueError(f"factor must be a finite number of at least 1; got {shown(self.factor)}")
         if self.jitter not in ("full", "none"):
             raise ValueError(f'jitter must be "full" or "none"; got {self.jitter!r}')
 
@@ -101,7 +101,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
         delay: float = backoff[min(n, len(backoff) - 1)]
         return delay
     seconds = backoff(n, stand_in(error)) if callable(backoff) else _nth(backoff, n)
-    check_seconds(f"the delay that backoff {backoff!r} gives for retry {n}", seconds, zero=True)
+    check_seconds(f"the delay that backoff {name_of(backoff)} gives for retry {n}", seconds, zero=True)
     return seconds
 
 

@@ -15,9 +15,9 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{rule}; got {value!r}")
+        raise TypeError(f"{rule}; got {shown(value)}")
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):  # False for NaN, and for ints beyond floats
-        raise ValueError(f"{rule}; got {value!r}")
+        raise ValueError(f"{rule}; got {shown(value)}")
 
 
 def check_count(name: str, value: object, *, least: int) -> None:
@@ -26,15 +26,23 @@ def check_count(name: str, value: object, *, least: int) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{rule}; got {value!r}")
+        raise TypeError(f"{rule}; got {shown(value)}")
     if value < least:
-        raise ValueError(f"{rule}; got {value!r}")
+        raise ValueError(f"{rule}; got {shown(value)}")
 
 
 def check_name(value: object) -> None:
     """Refuse a name that is neither text nor None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"name must be a str, or None; got {value!r}")
+        raise TypeError(f"name must be a str, or None; got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Return the text of a value for an error message; an int can be too long for Python to print."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be printed"
 
 
 def innermost(func: object) -> object:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -113,7 +114,7 @@ def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> D
     delay = asked + delay_before(policy.backoff, attempts - 1, error)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
         return Reason.DEADLINE
-    return delay
+    return delay if delay < math.inf else sys.float_info.max
 
 
 def _judge_group(policy: Policy, group: ExceptionGroup[Exception]) -> Decision:
@@ -122,7 +123,7 @@ def _judge_group(policy: Policy, group: ExceptionGroup[Exception]) -> Decision:
     waits = [wait for wait in judged if isinstance(wait, float)]
     if len(waits) == len(judged):
         return max(waits)
-    return next((reason for reason in judged if isinstance(reason, Reason)), None)
+    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in judged), None)
 
 
 def _judge_leaf(policy: Policy, error: Exception) -> Decision:
@@ -155,7 +156,7 @@ def _judge_ours(policy: Policy, error: Exception) -> Decision:
         return None
     if isinstance(error, DeadlineExceeded):
         return Reason.DEADLINE
-    if any(_matches(policy.irrecoverable, leaf) for leaf in leaves(stand_in(error))):
+    if any(_matches(policy.irrecoverable, leaf) for leaf in _behind(error)):
         return Reason.IRRECOVERABLE
     return float(error.seconds) if isinstance(error, RetryAfter) else 0.0
 
@@ -169,6 +170,19 @@ def leaves(error: Exception) -> Iterator[Exception]:
             stack.extend(reversed(error.exceptions))
         else:
             yield error
+
+
+def _behind(error: Exception) -> Iterator[Exception]:
+    """Yield what an error stands for, and of a group what its leaves stand for in their turn."""
+    stack = [error]
+    seen = set[int]()  # by identity: errors can refer to each other in circles, and need not be hashable
+    while stack:
+        error = stand_in(stack.pop())
+        if isinstance(error, ExceptionGroup) and id(error) not in seen:
+            stack.extend(error.exceptions)
+        elif id(error) not in seen:
+            yield error
+        seen.add(id(error))
 
 
 _CLASSES = (type, tuple)

@@ -105,6 +105,27 @@ async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str) -> N
     assert alive == [0, 0]
 
 
+async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
+    """The same for a group whose leaves come from tasks of their own."""
+    held: list[weakref.ref[Big]] = []
+    alive: list[int] = []
+
+    async def child() -> None:
+        big = Big()
+        held.append(weakref.ref(big))
+        raise ConnectionError
+
+    @supervise(POLICIES["deadline"])
+    async def func() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    asyncio.get_running_loop().call_later(9, lambda: alive.append(sum(big() is not None for big in held)))
+    await fail(func())
+    assert len(held) == 3
+    assert alive == [0]
+
+
 @pytest.mark.parametrize(("policy", "way"), CASES)
 async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str) -> None:
     """When the caller lets go of the error, it is gone, and there is nothing for the cyclic collector."""

@@ -54,11 +54,12 @@ async def test_success_at_once() -> None:
     assert len(script.times) == 1
 
 
-async def test_arguments_reach_every_attempt() -> None:
+@pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
+async def test_arguments_reach_every_attempt(limit: float | None) -> None:
     """Each attempt gets the same arguments, by place and by name."""
     seen: list[tuple[int, int]] = []
 
-    @supervise(retry_on=ConnectionError, backoff=NO_WAIT)
+    @supervise(retry_on=ConnectionError, backoff=NO_WAIT, attempt_timeout=limit)
     async def func(a: int, *, b: int) -> int:
         seen.append((a, b))
         if len(seen) < 3:
@@ -405,10 +406,10 @@ async def test_context_of_the_error_where_the_caller_handles_another() -> None:
 
 
 def layered(
-    leaf: Callable[[], Coroutine[object, None, str]], layers: int
+    leaf: Callable[[], Coroutine[object, None, str]], layers: int, limit: float | None
 ) -> Callable[[], Coroutine[object, None, str]]:
     """The function under several policies, one around the other, with functions of the user's between them."""
-    policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, attempt_timeout=limit)
     func = leaf
     for _ in range(layers):
         inner = func
@@ -421,10 +422,11 @@ def layered(
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-async def test_layers_do_not_multiply(layers: int) -> None:
+@pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
+async def test_layers_do_not_multiply(layers: int, limit: float | None) -> None:
     """Three layers of three attempts make three leaf calls, not 27."""
     script = Script(ConnectionError)
-    error = await error_of(layered(script, layers)())
+    error = await error_of(layered(script, layers, limit)())
     assert len(script.times) == 3
     given_up = verdict(error)
     assert given_up is not None
@@ -495,7 +497,28 @@ async def test_error_of_an_earlier_attempts_inner_call_is_judged_afresh() -> Non
     assert given_up.attempts == 4
 
 
-async def test_error_object_that_two_concurrent_calls_share() -> None:
+async def test_error_given_up_on_just_before_an_attempt_is_judged_afresh() -> None:
+    """An error that comes out of another call is that call's verdict only if it gave up on it during this attempt."""
+    cached = ConnectionError("cached")
+    give_up = Policy(retry_on=OSError, max_retries=0)
+    passes_by = supervise(retry_on=KeyError)(Script(cached))
+    attempts = 0
+
+    @supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    async def outer() -> None:
+        nonlocal attempts
+        attempts += 1
+        await error_of(supervise(give_up)(Script(FileNotFoundError))())
+        await passes_by()
+
+    await error_of(supervise(give_up)(Script(cached))())
+    await error_of(outer())
+    assert attempts == 3
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
+async def test_error_object_that_two_concurrent_calls_share(before: int, limit: float | None) -> None:
     """A failed future that two calls await: one that gives up at once does not take the other's retries away."""
     shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     attempts = 0
@@ -506,15 +529,18 @@ async def test_error_object_that_two_concurrent_calls_share() -> None:
     async def count() -> None:
         nonlocal attempts
         attempts += 1
+        if attempts <= before:
+            raise ConnectionError
         await shared
 
     hasty = supervise(retry_on=ConnectionError, max_retries=0)(wait)
-    patient = supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)(count)
-    calls = asyncio.gather(hasty(), patient(), return_exceptions=True)
-    await asyncio.sleep(0)
+    policy = Policy(retry_on=ConnectionError, max_retries=before + 2, backoff=NO_WAIT, attempt_timeout=limit)
+    calls = asyncio.gather(hasty(), supervise(policy)(count)(), return_exceptions=True)
+    for _ in range(before + 1):
+        await asyncio.sleep(0)
     shared.set_exception(ConnectionError("shared"))
     await calls
-    assert attempts == 3
+    assert attempts == before + 3
 
 
 # Promise 9: it costs nothing until something fails

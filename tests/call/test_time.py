@@ -339,16 +339,20 @@ async def test_deadline_that_passed_during_a_blocking_attempt() -> None:
     assert attempts == 1
 
 
-async def test_deadline_that_passes_while_the_call_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a busy loop wakes the call after its deadline, no attempt begins: DeadlineExceeded from the last error."""
+@pytest.mark.parametrize("late", [0, 1])
+async def test_deadline_that_passes_while_the_call_waits_for_its_turn(
+    late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a busy loop wakes the call at its deadline or after, no attempt begins: DeadlineExceeded at once."""
     loop = asyncio.get_running_loop()
     attempts = Attempts(0)
     call = asyncio.create_task(supervise(BASE.replace(deadline=5, backoff=[4]))(attempts)())
     await asyncio.sleep(1)
-    late = loop.time
-    monkeypatch.setattr(loop, "time", lambda: late() + 5)
+    on_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: on_time() + 4 + late)
     error = await error_of(as_coroutine(call))
     assert type(error) is DeadlineExceeded
+    assert error.seconds == 5
     assert error.__cause__ is attempts.errors[0]
     assert len(attempts.times) == 1
 
@@ -397,6 +401,19 @@ async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:
     error = await error_of(supervise(BASE.replace(deadline=5))(attempts)())
     assert type(error) is DeadlineExceeded
     assert error.__cause__ is attempts.errors[0]
+
+
+async def test_errors_in_a_circle_under_a_deadline() -> None:
+    """Errors that are each other's cause are kept like any other, and keeping them comes to an end."""
+    one, two = ConnectionError("one"), ConnectionError("two")
+    one.__cause__, two.__cause__ = two, one
+
+    @supervise(retry_on=ConnectionError, deadline=5, backoff=[1], max_retries=1)
+    async def func() -> None:
+        raise one
+
+    assert await error_of(func()) is one
+    assert one.__cause__ is two
 
 
 # Promise 11: gate

@@ -19,6 +19,7 @@ from aiosupervise import (
     supervise,
     verdict,
 )
+from aiosupervise._verdict import _Clerk
 
 from .endings import error_of, verdict_of
 
@@ -206,12 +207,19 @@ def test_errors_travel(error: AttemptTimeout | DeadlineExceeded | RetryAfter) ->
     there = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert type(there) is type(error)
     assert there.seconds == error.seconds
+    assert there.args == error.args == (error.seconds,)
     assert str(there) == str(error)
 
 
 def test_text_of_retry_after() -> None:
     """A RetryAfter says in its text what it asks for."""
     assert str(RetryAfter(2)) == "retry after 2 s"
+
+
+def test_numbers_begin_with_one() -> None:
+    """The first verdict of a process is number 1: 0 is for one that came from elsewhere."""
+    clerk = _Clerk()
+    assert (clerk.issued, clerk.next(), clerk.next()) == (0, 1, 2)
 
 
 async def test_the_policys_name_comes_first() -> None:

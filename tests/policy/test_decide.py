@@ -2,15 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
 from aiosupervise._errors import stand_in
-from aiosupervise._policy import decide, leaves
+from aiosupervise._policy import decide
 
 BASE = Policy(retry_on=OSError, backoff=Backoff(0))
 RETRY, PASS = 0.0, None
@@ -107,13 +104,14 @@ def test_predicates_judge_every_leaf() -> None:
     [
         (3, 3.0),
         (2.5, 2.5),
+        (0.5, 0.5),
         (0, 0.0),
         (-4, 0.0),
         (math.nan, 0.0),
         (None, 0.0),
         (True, 0.0),
         ("5", 0.0),
-        (object(), 0.0),
+        ([5], 0.0),
     ],
     ids=repr,
 )
@@ -146,70 +144,6 @@ def test_max_retries(retries: int | None, attempts: int, retried: bool) -> None:
 def test_deadline(elapsed: float, decision: float | Reason) -> None:
     """No wait begins that would end after the deadline."""
     assert decide(BASE.replace(deadline=5, backoff=[2]), OSError(), 1, elapsed) == decision
-
-
-# Properties
-
-seconds = st.floats(min_value=0, max_value=1e300)
-leaf = st.one_of(
-    st.sampled_from([OSError, ConnectionError, ValueError, PermissionError, GiveUp]).map(lambda kind: kind()),
-    seconds.map(RetryAfter),
-    st.one_of(st.none(), seconds, st.just(math.nan)).map(BusyError),
-    st.builds(
-        lambda wait, cause: caused(RetryAfter(wait), cause), seconds, st.sampled_from([OSError(), PermissionError()])
-    ),
-)
-errors = st.recursive(leaf, lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda found: group(*found)))
-limits = st.one_of(st.none(), st.floats(min_value=1e-9, max_value=1e9))
-policies = st.builds(
-    Policy,
-    retry_on=st.sampled_from([OSError, (OSError, ValueError), lambda _: True, lambda _: 1.5]),
-    irrecoverable=st.sampled_from([(), PermissionError, lambda error: isinstance(error, PermissionError)]),
-    max_retries=st.one_of(st.none(), st.integers(0, 10)),
-    backoff=st.one_of(
-        st.lists(st.floats(0, 1e9), min_size=1, max_size=4),
-        st.builds(Backoff, st.floats(0, 1e9), st.floats(1, 1e9), st.floats(0, 1e9)),
-    ),
-    deadline=limits,
-    max_retry_after=limits,
-)
-attempts = st.integers(1, 10**6)
-
-
-@given(policies, errors, attempts, st.floats(0, 1e9))
-def test_every_decision_can_be_obeyed(policy: Policy, error: Exception, attempts: int, elapsed: float) -> None:
-    """Whatever the policy and the error, the answer is a finite wait, a reason, or None, and within the limits."""
-    decision = decide(policy, error, attempts, elapsed)
-    if isinstance(decision, float):
-        assert 0 <= decision < math.inf
-        assert policy.max_retries is None or attempts <= policy.max_retries
-        assert policy.deadline is None or elapsed + decision <= policy.deadline
-    else:
-        assert decision is None or isinstance(decision, Reason)
-
-
-@given(policies, errors, attempts)
-def test_irrecoverable_always_wins(policy: Policy, error: Exception, attempts: int) -> None:
-    """One irrecoverable leaf, or one GiveUp, anywhere: the answer is IRRECOVERABLE, whatever the limits say."""
-    worst: list[Callable[[], Exception]] = [PermissionError, GiveUp]
-    for bad in worst:
-        mixed = group(error, group(bad()))
-        assert decide(policy.replace(irrecoverable=PermissionError), mixed, attempts, 0) is Reason.IRRECOVERABLE
-
-
-@given(policies, leaf, attempts)
-def test_a_group_of_one_is_judged_as_its_leaf(policy: Policy, error: Exception, attempts: int) -> None:
-    """An error in a group, and that in another, is judged as the error alone."""
-    fixed = policy.replace(backoff=[1])
-    assert decide(fixed, group(group(error)), attempts, 0) == decide(fixed, error, attempts, 0)
-
-
-@given(errors)
-def test_leaves_are_no_groups(error: Exception) -> None:
-    """The leaves of a group are all the errors in it, and no group among them."""
-    found = list(leaves(error))
-    assert found
-    assert not any(isinstance(one, ExceptionGroup) for one in found)
 
 
 def test_a_retry_after_that_cannot_be_read_asks_for_nothing() -> None:
