@@ -1,37 +1,36 @@
 """The three strategies beside their namesakes in asyncio, on the same jobs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeAlias
+import sys
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
-from aiosupervise import Failure, Outcome, Pending, Success, run_all
+from aiosupervise import Pending, run_all
+
+from .beside import (
+    Make,
+    Strategy,
+    When,
+    described,
+    fail,
+    now,
+    plain,
+    result_of,
+    result_of_each,
+    succeed,
+    sweep_up,
+)
 
 pytestmark = pytest.mark.looptime
-Make: TypeAlias = Callable[[], Awaitable[object]]
-When: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
-NOT_DONE = "not done"
+COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
 
 
-def succeed(seconds: float) -> Make:
-    """A job that returns its seconds."""
-
-    async def job() -> float:
-        await asyncio.sleep(seconds)
-        return seconds
-
-    return job
-
-
-def fail(seconds: float, error: BaseException) -> Make:
-    """A job that raises."""
-
-    async def job() -> None:
-        await asyncio.sleep(seconds)
-        raise error
-
-    return job
+async def raise_at_once(error: BaseException) -> None:
+    """A job that raises in its first step."""
+    raise error
 
 
 JOBS: dict[str, list[Make]] = {
@@ -42,37 +41,14 @@ JOBS: dict[str, list[Make]] = {
     "all fail": [fail(2, KeyError("k")), fail(1, OSError("o"))],
     "one cancels itself": [succeed(3), fail(1, asyncio.CancelledError()), succeed(2)],
     "one times out": [succeed(1), fail(2, TimeoutError("t")), succeed(3)],
-    "one never ends": [succeed(2), succeed(1), fail(3, ValueError("v")), succeed(4)],
+    "one fails late": [succeed(2), succeed(1), fail(3, ValueError("v")), succeed(4)],
+    "one stops an iteration": [succeed(2), fail(1, StopIteration(7)), succeed(3)],
+    "one stops an async iteration": [succeed(2), fail(1, StopAsyncIteration(7)), succeed(3)],
+    "one is thrown away": [succeed(2), fail(1, GeneratorExit("g")), succeed(3)],
+    "one raises a group": [succeed(2), fail(1, ExceptionGroup("g", [OSError()])), succeed(3)],
+    "one fails at once": [succeed(2), lambda: raise_at_once(StopIteration(7)), succeed(1)],
 }
 every_kind = pytest.mark.parametrize("jobs", JOBS.values(), ids=JOBS)
-
-
-def plain(outcome: Outcome[object]) -> object:
-    """What asyncio would have given for an outcome: a value or an exception."""
-    if isinstance(outcome, Success):
-        return outcome.value
-    if isinstance(outcome, Failure):
-        return described(outcome.error)
-    return NOT_DONE
-
-
-def described(result: object) -> object:
-    """An exception as something that can be compared."""
-    return (type(result), str(result)) if isinstance(result, BaseException) else result
-
-
-def result_of(task: "asyncio.Task[object]") -> object:
-    """What a task of asyncio.wait has come to."""
-    if not task.done():
-        return NOT_DONE
-    if task.cancelled():
-        return (asyncio.CancelledError, "")
-    return described(task.exception() or task.result())
-
-
-def now() -> float:
-    """The loop's time."""
-    return asyncio.get_running_loop().time()
 
 
 @every_kind
@@ -89,13 +65,7 @@ async def test_gather_gives_what_asyncio_gather_gives(jobs: list[Make]) -> None:
 @every_kind
 async def test_as_completed_gives_what_asyncio_as_completed_gives(jobs: list[Make]) -> None:
     """The same values and exceptions in the same order at the same moments, and with the place of each."""
-    theirs: list[tuple[float, object]] = []
-    for future in asyncio.as_completed([job() for job in jobs]):
-        try:
-            result: object = await future
-        except (Exception, asyncio.CancelledError) as error:
-            result = error
-        theirs.append((now(), described(result)))
+    theirs = await result_of_each(asyncio.as_completed([job() for job in jobs]))
     start = now()
     ours: list[tuple[float, object]] = []
     places: list[int] = []
@@ -115,9 +85,7 @@ async def test_wait_gives_what_asyncio_wait_gives(jobs: list[Make], when: When) 
     await asyncio.wait(tasks, return_when=when)
     taken = now()
     theirs = [result_of(task) for task in tasks]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await sweep_up()
     ours = await run_all(jobs, strategy="wait", return_when=when)
     assert [plain(outcome) for outcome in sorted(ours, key=lambda one: one.index)] == theirs
     assert ours.elapsed == taken
@@ -130,22 +98,65 @@ async def test_wait_with_a_timeout_gives_what_asyncio_wait_gives(jobs: list[Make
     tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(job()) for job in jobs]
     await asyncio.wait(tasks, timeout=1.5)
     theirs = [result_of(task) for task in tasks]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await sweep_up()
     ours = await run_all(jobs, strategy="wait", timeout=1.5)
     assert [plain(outcome) for outcome in sorted(ours, key=lambda one: one.index)] == theirs
     pending = [isinstance(outcome, Pending) for outcome in ours]
     assert pending == sorted(pending)
 
 
-async def test_values_raise_where_gather_raises() -> None:
-    """Where asyncio.gather raises the first error and runs on, values() raises all, when all have finished."""
-    jobs = JOBS["all fail"]
-    tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(job()) for job in jobs]
-    with pytest.raises(OSError, match="o"):
-        await asyncio.gather(*tasks)
-    await asyncio.wait(tasks)
-    with pytest.raises(ExceptionGroup) as caught:
-        (await run_all(jobs)).values()
-    assert [type(error) for error in caught.value.exceptions] == [KeyError, OSError]
+from_3_12 = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before 3.12 asyncio takes a generator for a coroutine"
+)
+
+
+@pytest.mark.parametrize(
+    "collect", [list, set, iter, pytest.param(lambda jobs: (job for job in jobs), id="generator", marks=from_3_12)]
+)
+async def test_the_same_sources_feed_both(collect: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
+    """Coroutines in a list, a set, an iterator or a generator do for asyncio and for ours."""
+    makes = [succeed(2), succeed(1)]
+    first = [await future for future in asyncio.as_completed(collect([make() for make in makes]))]
+    report = await run_all(collect([make() for make in makes]), strategy="as_completed")
+    assert report.values() == first == [1, 2]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="as_completed can be read with `async for` since Python 3.13")
+async def test_both_can_be_read_with_async_for() -> None:
+    """An `async for` gives the same results in the same order."""
+    makes = [succeed(2), succeed(1)]
+    futures: Any = asyncio.as_completed([make() for make in makes])
+    first = [await future async for future in futures]
+    async with run_all(makes, strategy="as_completed") as run:
+        seen = [plain(outcome) async for outcome in run]
+    assert seen == first == [1, 2]
+
+
+async def test_each_job_has_a_context_of_its_own() -> None:
+    """What a job sets no other job sees, and what the caller has set all see, with gather and with ours."""
+
+    async def paint(colour: str) -> str:
+        before = COLOUR.get()
+        COLOUR.set(colour)
+        await asyncio.sleep(1)
+        return f"{before} {COLOUR.get()}"
+
+    COLOUR.set("blue")
+    seen = list(await asyncio.gather(paint("red"), paint("green")))
+    assert (await run_all([paint("red"), paint("green")])).values() == seen == ["blue red", "blue green"]
+    assert COLOUR.get() == "blue"
+
+
+async def test_the_same_task_given_twice_counts_twice_as_for_gather() -> None:
+    """A task or future that comes twice gives its result in both places."""
+    task = asyncio.ensure_future(succeed(1)())
+    both = list(await asyncio.gather(task, task))
+    other = asyncio.ensure_future(succeed(1)())
+    assert (await run_all([other, other])).values() == both == [1, 1]
+
+
+@pytest.mark.parametrize("strategy", ["gather", "as_completed"])
+async def test_nothing_to_do_gives_nothing(strategy: Strategy) -> None:
+    """Without jobs gather gives an empty list, as_completed nothing, and ours an empty report."""
+    assert await asyncio.gather() == list(asyncio.as_completed([])) == []
+    assert list(await run_all([], strategy=strategy)) == []
