@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http_exceptions import LineTooLong, TransferEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -136,6 +137,48 @@ async def test_body_cut_short() -> None:
     error = await error_from(cut)
     assert isinstance(error, aiohttp.ClientPayloadError)
     assert is_transient(error) is True
+
+
+def raw(answered: bytes) -> Handler:
+    """A server that answers with these bytes, whatever they mean."""
+
+    async def handler(request: web.Request) -> web.Response:
+        assert isinstance(request.transport, asyncio.Transport)
+        request.transport.write(answered)
+        request.transport.close()
+        return web.Response()
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"\x15\x03\x01\x00\x02\x02\x46 no HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\x00: \x01\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+    ],
+    ids=["no status line", "no header", "no chunk"],
+)
+async def test_an_answer_that_is_not_http(answered: bytes) -> None:
+    """Garbage is worth another try: the status 400 of its error is aiohttp's own, no server said it."""
+    error = await error_from(raw(answered))
+    assert isinstance(error, aiohttp.ClientResponseError)
+    assert error.status == 400
+    assert is_transient(error) is True
+
+
+def test_garbage_in_a_body_read_in_pure_python() -> None:
+    """aiohttp's parser in pure Python lets its own error out of a body: that counts as well."""
+    assert is_transient(TransferEncodingError("no chunk")) is True
+    assert is_transient(LineTooLong(b"x", 1)) is False
+
+
+async def test_a_header_that_is_too_long() -> None:
+    """A header longer than aiohttp reads is HTTP, and as long the next time."""
+    error = await error_from(raw(b"HTTP/1.1 200 OK\r\nName: " + 20_000 * b"x" + b"\r\n\r\n"))
+    assert isinstance(error, aiohttp.ClientResponseError)
+    assert is_transient(error) is False
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError(), TimeoutError()], ids=repr)

@@ -11,6 +11,7 @@ from typing import Final
 
 try:
     import aiohttp
+    from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 except ImportError as _error:
     raise ImportError(
         'aiosupervise.integrations.aiohttp needs aiohttp: pip install "aiosupervise[aiohttp]"'
@@ -47,9 +48,10 @@ def is_transient(error: Exception) -> bool | float:
         @supervise(retry_on=is_transient)
         async def fetch(session: ClientSession, url: str) -> str: ...
 
-    Transient are lost and refused connections, failed name look-ups, timeouts, truncated payloads,
-    and the statuses 408, 425, 429, 500, 502, 503 and 504.
-    Not transient are TLS errors, invalid URLs, every other status, and errors of your own.
+    Transient are lost and refused connections, failed name look-ups, timeouts, truncated payloads, answers that are
+    not HTTP, and the statuses 408, 425, 429, 500, 502, 503 and 504.
+    Not transient are TLS errors, invalid URLs, headers too long for aiohttp, every other status, and errors of your
+    own.
 
     Only you know whether a request may be sent twice: a POST whose connection broke may have been served.
 
@@ -61,6 +63,11 @@ def is_transient(error: Exception) -> bool | float:
         one of the statuses, the seconds that it asks to wait, as a float; 0.0 when that moment is past.
         A date in Retry-After is measured against the response's own Date, so that two clocks need not agree.
     """
+    # An answer that aiohttp's parser cannot read comes as a ClientResponseError of status 400, which no server sent;
+    # from the middle of a body, where the parser is the one in pure Python, as what the parser raised.
+    unread = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+    if isinstance(unread, HttpProcessingError):
+        return not isinstance(unread.__cause__ or unread, LineTooLong)
     if isinstance(error, aiohttp.ClientResponseError):
         return _is_transient_response(error)
     return isinstance(error, _TRANSIENT_ERRORS) and not _is_tls(error)

@@ -1,0 +1,128 @@
+"""One million jobs of which every tenth attempt fails: every count exact, and memory as flat as at the start."""
+
+import asyncio
+import gc
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiosupervise import Failure, Outcome, Policy, Reason, Run, Success, map_all, supervise
+
+LIMIT = 100
+ONE_IN = 10  # attempts fail
+FINAL_ONE_IN = 50  # of the failures is irrecoverable
+GROWTH_IN_KB = 2_048
+STATM = Path("/proc/self/statm")
+
+
+class Flaky:
+    """A function of which exactly every tenth call fails, and every fiftieth failure for good."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+
+    async def __call__(self, job: int) -> int:
+        """Give the job back, or fail."""
+        self.calls += 1
+        fails = self.calls % ONE_IN == 0
+        await asyncio.sleep(0)
+        if fails:
+            self.failures += 1
+            raise LookupError(job) if self.failures % FINAL_ONE_IN == 0 else ConnectionError(job)
+        return job
+
+
+class Ledger:
+    """Counts outcomes one by one, and takes the memory after the first tenth of them and at the end."""
+
+    def __init__(self, jobs: int) -> None:
+        self.reasons: Counter[Reason | None] = Counter()
+        self.succeeded = 0
+        self.attempts = 0
+        self.memory: list[int] = []
+        self._seen = bytearray(jobs)
+        self._sample_after = {jobs // 10, jobs}
+        self._read = 0
+
+    def write(self, outcome: Outcome[int, int]) -> None:
+        """Count one outcome, which must be the first of its job."""
+        assert isinstance(outcome, Success | Failure)
+        assert not self._seen[outcome.index]
+        self._seen[outcome.index] = True
+        self.attempts += outcome.attempts
+        if isinstance(outcome, Success):
+            assert outcome.value == outcome.input == outcome.index
+            self.succeeded += 1
+        else:
+            self.reasons[outcome.reason] += 1
+        self._read += 1
+        if self._read in self._sample_after:
+            self.memory.append(memory_in_kb())
+
+    def is_complete(self) -> bool:
+        """Whether every job has been seen."""
+        return all(self._seen)
+
+
+def memory_in_kb() -> int:
+    """The memory that this process has in use."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """No garbage collector: with it away, cyclic garbage would pile up for all to see."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+async def read(run: Run[int, int], jobs: int) -> Ledger:
+    """Read a run to its end, one outcome at a time."""
+    ledger = Ledger(jobs)
+    async with run:
+        async for outcome in run:
+            ledger.write(outcome)
+    return ledger
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
+@pytest.mark.usefixtures("no_collector")
+async def test_a_soak(*, thorough: bool, counts: Counter[str]) -> None:
+    """With a tenth of all attempts failing, no count is off by one, and neither memory nor garbage grows."""
+    jobs = 1_000_000 if thorough else 20_000
+    flaky = Flaky()
+    policy = Policy(retry_on=ConnectionError, irrecoverable=LookupError, max_retries=1, backoff=[0])
+    run = map_all(supervise(policy)(flaky), range(jobs), strategy="as_completed", limit=LIMIT)
+    ledger = await read(run, jobs)
+    unreachable = gc.collect()
+
+    irrecoverable, exhausted = ledger.reasons[Reason.IRRECOVERABLE], ledger.reasons[Reason.EXHAUSTED]
+    assert ledger.is_complete()
+    assert flaky.failures == flaky.calls // ONE_IN
+    assert irrecoverable == flaky.failures // FINAL_ONE_IN > 0
+    assert ledger.reasons.total() == irrecoverable + exhausted == run.tally.failed
+    assert ledger.succeeded == jobs - run.tally.failed == run.tally.succeeded
+    assert run.tally.retries == flaky.failures - irrecoverable - exhausted
+    assert flaky.calls == jobs + run.tally.retries == ledger.attempts
+    assert (run.tally.pending, run.tally.running, len(run.report)) == (0, 0, 0)
+
+    growth = ledger.memory[1] - ledger.memory[0]
+    counts["soak: jobs"] += jobs
+    counts["soak: succeeded"] += ledger.succeeded
+    counts["soak: failed, irrecoverable"] += irrecoverable
+    counts["soak: failed, exhausted"] += exhausted
+    counts["soak: attempts"] += flaky.calls
+    counts["soak: failed attempts"] += flaky.failures
+    counts["soak: retries"] += run.tally.retries
+    counts["soak: memory in KB"] += ledger.memory[1]
+    counts["soak: growth of memory after the first tenth, in KB"] += growth
+    counts["soak: objects left in reference cycles"] += unreachable
+    assert growth < GROWTH_IN_KB
+    assert unreachable == 0
