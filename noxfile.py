@@ -81,3 +81,48 @@ def bench(session: nox.Session) -> None:
     """Measure beside the peers; takes some minutes and wants a quiet machine."""
     _install(session, "bench")
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+# What the page "How it is tested" counts; each prints its numbers.
+
+
+def _thoroughly(session: nox.Session, tests: str) -> None:
+    _install(session, "tests")
+    session.run("pytest", "--thorough", tests, *session.posargs)
+
+
+@nox.session
+def sweep(session: nox.Session) -> None:
+    """Cancel the caller of scripted runs at every step of the loop, once and twice."""
+    _thoroughly(session, "tests/conformance/test_sweep.py")
+
+
+@nox.session
+def random(session: nox.Session) -> None:
+    """Play 10,000 random runs against a model; takes some minutes."""
+    _thoroughly(session, "tests/conformance/test_random_runs.py")
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Try each property of the pure decisions on 10,000 made-up cases; takes some minutes."""
+    _thoroughly(session, "tests/policy/test_properties.py")
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the code in every small way that mutmut knows; fail if the tests miss one that can be told."""
+    _install(session, "tests", "mutation")
+    session.run("python", "tests/mutation/mutate.py", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Run batches through a server that fails in every way and is killed meanwhile."""
+    _thoroughly(session, "tests/faults/test_faults.py")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run a million jobs of which every tenth attempt fails, and watch the memory."""
+    _thoroughly(session, "tests/faults/test_soak.py")

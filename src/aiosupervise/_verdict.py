@@ -66,7 +66,7 @@ clerk = _Clerk()
 
 def verdict(error: BaseException) -> Verdict | None:
     """Return why a supervised call gave up on `error`; None if none did."""
-    notes = getattr(error, "__notes__", ())
+    notes = getattr(error, "__notes__", None)
     if not isinstance(notes, list):  # anybody may put anything there
         return None
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
@@ -79,7 +79,7 @@ def pronounce(
     plural = "" if attempts == 1 else "s"
     head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
     text = "\n  ".join((f"{name}: {head}" if name else head, *earlier))
-    notes = getattr(error, "__notes__", ())
+    notes = getattr(error, "__notes__", None)
     others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
     notes = [*others, Verdict(text, attempts, elapsed, reason, clerk.next())]
     BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note

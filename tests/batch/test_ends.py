@@ -32,6 +32,16 @@ class Cleaner:
             self.cleaned.append(number)
 
 
+class Query:
+    """An awaitable that can be called too, as database libraries have them: calling it does something else."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+    def __call__(self) -> "Query":
+        return self
+
+
 def now() -> float:
     """The loop's time."""
     return asyncio.get_running_loop().time()
@@ -62,11 +72,12 @@ async def test_a_timeout_makes_pending_what_was_not_finished(strategy: Any) -> N
 
 @pytest.mark.looptime
 async def test_a_pending_coroutine_cannot_be_run_again() -> None:
-    """Pending.job is None where the job was a coroutine, a task or a future; those are closed or cancelled."""
+    """Pending.job is None where the job was an awaitable, or no job: coroutines are closed, tasks cancelled."""
     task = asyncio.ensure_future(sleep(100))
     future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    report = await run_all([sleep(9), sleep(9), task, future], limit=1, timeout=1)
-    assert [outcome.job for outcome in report.pending] == [None] * 4
+    jobs: list[Any] = [sleep(9), sleep(9), task, future, Query(), "no job at all"]
+    report = await run_all(jobs, limit=1, timeout=1)
+    assert [outcome.job for outcome in report.pending] == [None] * 6
     assert task.cancelled()
     assert not future.done()
 
@@ -173,9 +184,9 @@ async def test_a_job_that_does_not_end_is_named_and_waited_for() -> None:
         await asyncio.sleep(20)
         return "at last"
 
-    with pytest.warns(RuntimeWarning, match="cancelled 5 s ago and still running.*: deaf-0$"):
-        report = await map_all(deaf, [0], timeout=1)
-    assert report.values() == ["at last"]
+    with pytest.warns(RuntimeWarning, match="^cancelled 5 s ago and still running.*: deaf-0, deaf-1$"):
+        report = await map_all(deaf, [0, 1], timeout=1)
+    assert report.values() == ["at last"] * 2
     assert report.elapsed == 21
 
 
@@ -190,7 +201,7 @@ async def test_a_source_that_does_not_end_is_named() -> None:
         finally:
             await asyncio.sleep(10)
 
-    with pytest.warns(RuntimeWarning, match="still running.*: the source"):
+    with pytest.warns(RuntimeWarning, match="still running.*: the source$"):
         report = await run_all(slow(), timeout=1)
     assert report.elapsed == 11
 
@@ -239,6 +250,7 @@ async def test_stop_ends_the_wait_for_an_async_source() -> None:
     asyncio.get_running_loop().call_later(1, run.stop)
     report = await run
     assert report.values() == [2]
+    assert report.tally.total is None
     assert report.elapsed == 2
     assert tasks[0] is tasks[1]
 
@@ -260,6 +272,9 @@ async def test_a_source_that_stops_its_own_run(in_source: str) -> None:
     run = run_all(source() if in_source == "sync" else async_source())
     report = await run
     assert [type(outcome) for outcome in report] == [Success, Pending]
+    again = report.pending[0].job
+    assert again is not None
+    assert await again() == 2
 
 
 @pytest.mark.looptime

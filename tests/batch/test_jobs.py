@@ -121,6 +121,20 @@ async def test_a_job_has_one_task_with_a_name() -> None:
     assert report.values() == [outcome.name for outcome in report] == ["me-0", "me-1"]
     assert (await run_all([me(), me()], name="fetch")).values() == ["fetch-0", "fetch-1"]
     assert [o.name for o in await map_all(answer, [1])] == ["answer-0"]
+    nameless: list[Any] = [functools.partial(answer, 1), Callee().method, Callee(), Waitable()]
+    assert [o.name for o in await run_all(nameless)] == ["answer-0", "method-1", "Callee-2", "Waitable-3"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "run_all pump"), ("fetch", "fetch pump")])
+async def test_a_run_has_one_more_task_with_a_name(name: str | None, expected: str) -> None:
+    """Beside the jobs' tasks a run has one of its own, which says whose it is where tasks are listed."""
+
+    async def others() -> set[str]:
+        mine = asyncio.current_task(), caller
+        return {task.get_name() for task in asyncio.all_tasks() if task not in mine}
+
+    caller = asyncio.current_task()
+    assert (await run_all([others], name=name)).values() == [{expected}]
 
 
 async def test_a_job_has_one_context() -> None:
@@ -209,6 +223,18 @@ async def test_a_job_that_cannot_be_made_is_its_own_failure(job: Any, kind: type
     assert len(report.succeeded) == 2
 
 
+@pytest.mark.parametrize(
+    ("job", "text"),
+    [(raises_type_error, "of its own"), (functools.partial(int, "x"), "invalid literal for int() with base 10: 'x'")],
+)
+async def test_an_error_of_the_callables_own_keeps_its_text(job: Any, text: str) -> None:
+    """Unless the call itself does not fit, the error is the callable's, and what was expected is a note on it."""
+    (failure,) = (await run_all([job])).failed
+    assert str(failure.error) == text
+    (note,) = failure.error.__notes__
+    assert note.startswith("raised by calling job 0, ")
+
+
 @pytest.mark.parametrize("what", [42, None, "coroutine"])
 @pytest.mark.parametrize("collect", [list, iter, as_async])
 async def test_what_is_no_job_ends_the_run_with_an_error(what: object, collect: Callable[[Any], Any]) -> None:
@@ -229,6 +255,16 @@ async def test_the_same_coroutine_twice_is_an_error(limit: int) -> None:
     with pytest.raises(TypeError, match=r"job 1 is a coroutine of answer that was given before.*call answer again"):
         await run
     assert run.report.succeeded[0].value == 42
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_what_is_refused_has_a_place_all_the_same(limit: int) -> None:
+    """The index of a job is its place in the input, also behind one that was refused."""
+    job = answer(0)
+    run = run_all([job, job, answer(1)], limit=limit)
+    with pytest.raises(TypeError, match="given before"):
+        await run
+    assert [outcome.index for outcome in run.report] == [0, 2]
 
 
 async def test_start_order_is_input_order() -> None:
@@ -266,6 +302,7 @@ async def test_a_job_is_pulled_only_when_a_place_is_free(collect: Callable[[Any]
     assert (pulled, ended, most) == (20, 20, 3)
 
 
+@pytest.mark.looptime
 async def test_no_time_to_pull_starves_the_loop() -> None:
     """Thousands of jobs that never wait still let the loop's other tasks run."""
     turns = 0
@@ -284,3 +321,4 @@ async def test_no_time_to_pull_starves_the_loop() -> None:
     task.cancel()
     assert report.values() == list(range(3000))
     assert turns > 3
+    assert report.elapsed == 0

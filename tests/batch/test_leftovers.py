@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -111,6 +111,12 @@ async def test_pending_tells_whether_the_job_had_begun() -> None:
     assert [pending.started for pending in run.report.pending] == [True, True]
 
 
+async def test_jobs_that_never_started_have_their_place_and_name() -> None:
+    """What the end of the run came before has the index and the name that it would have had."""
+    report = await run_all([sleep, sleep, sleep, sleep], limit=1, timeout=0.5)
+    assert [(pending.index, pending.name) for pending in report.pending] == [(n, f"sleep-{n}") for n in range(4)]
+
+
 async def test_the_second_of_the_same_coroutine_does_not_harm_the_first() -> None:
     """A coroutine that is given twice runs on, and cleans up, when the run ends before its second turn."""
     cleaned: list[bool] = []
@@ -124,45 +130,12 @@ async def test_the_second_of_the_same_coroutine_does_not_harm_the_first() -> Non
             raise
 
     twice = job()
-    run = run_all([twice, twice], limit=1, timeout=1)
-    with pytest.raises(TypeError, match="given before"):
+    jobs: list[Any] = [twice, sleep, twice, sleep, twice]
+    run = run_all(jobs, limit=1, timeout=1)
+    with pytest.raises(TypeError, match=r"^job 2 is a coroutine of job that was given before.*call job again"):
         await run
     assert cleaned == [True]
-    assert [type(outcome) for outcome in run.report] == [Pending]
-
-
-async def test_a_source_that_raises_cancelled_error_by_itself() -> None:
-    """That is an error of the source as any other: what runs finishes first."""
-
-    async def source() -> AsyncIterator[Callable[[], Awaitable[float]]]:
-        yield sleep
-        raise asyncio.CancelledError("mine")
-
-    run = run_all(source())
-    with pytest.raises(asyncio.CancelledError, match="mine"):
-        await run
-    assert [type(outcome) for outcome in run.report] == [Success]
-
-
-async def test_an_interrupted_source_is_closed_in_a_task_that_is_not_being_cancelled() -> None:
-    """The cancel that ends the wait for the next job is taken back before the source cleans up."""
-    cancels: list[int] = []
-
-    class Waiting:
-        def __aiter__(self) -> "Waiting":
-            return self
-
-        async def __anext__(self) -> Callable[[], Awaitable[float]]:
-            await asyncio.Event().wait()
-            return sleep
-
-        async def aclose(self) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            cancels.append(task.cancelling())
-
-    assert len(await run_all(Waiting(), timeout=1)) == 0
-    assert cancels == [0]
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending, Pending]
 
 
 async def test_without_a_limit_other_tasks_still_get_a_turn() -> None:
@@ -238,8 +211,13 @@ async def test_failures_with_eager_tasks_leave_no_cycle() -> None:
         gc.enable()
 
 
-async def test_a_task_factory_of_the_users_own_makes_the_tasks() -> None:
-    """A factory that is not asyncio's eager one, such as a tracer's, is used."""
+@pytest.mark.parametrize("eager_tasks", [True, False])
+async def test_a_task_factory_of_the_users_own_makes_the_tasks(
+    monkeypatch: pytest.MonkeyPatch, *, eager_tasks: bool
+) -> None:
+    """A factory that is not asyncio's eager one, such as a tracer's, is used, whether or not asyncio has eager ones."""
+    if not eager_tasks:
+        monkeypatch.delattr(asyncio, "eager_task_factory", raising=False)
     names: list[str | None] = []
 
     def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:

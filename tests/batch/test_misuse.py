@@ -40,6 +40,20 @@ async def test_a_run_that_is_never_awaited_warns(make: Callable[[], Run[int, Any
     assert "<Run " in str(caught[0].message)
 
 
+async def test_the_warning_for_a_forgotten_run_points_at_the_line_that_let_go_of_it() -> None:
+    """Nobody has to look for it in the library."""
+    with pytest.warns(RuntimeWarning) as caught:
+        run_all([job])
+    assert caught[0].filename == __file__
+
+
+async def test_the_warning_for_a_forgotten_run_carries_it() -> None:
+    """So where tracemalloc is on, Python says where the run was made."""
+    with pytest.warns(RuntimeWarning) as caught:
+        run_all([job])
+    assert isinstance(caught[0].source, Run)
+
+
 async def test_a_forgotten_run_closes_the_coroutines_of_its_list() -> None:
     """One warning for the run is enough: its coroutines are closed."""
     with pytest.warns(RuntimeWarning) as caught:
@@ -71,7 +85,9 @@ async def test_a_run_is_used_once(first: Any, second: Any) -> None:
 async def test_awaiting_inside_the_block_is_an_error() -> None:
     """A run that was entered is read, not awaited."""
     async with run_all([job]) as run:
-        with pytest.raises(RuntimeError, match="async for outcome in run"):
+        with pytest.raises(
+            RuntimeError, match=r"^the run is entered, so it is not awaited: read it with `async for outcome in run`$"
+        ):
             await run
 
 
@@ -93,7 +109,9 @@ async def test_a_bare_async_for_shows_the_right_code(read: Any, before: Any) -> 
     run = run_all([job])
     if before is not None:
         await before(run)
-    with pytest.raises(RuntimeError, match=r"async with run_all\(...\) as run:\n +async for outcome in run"):
+    with pytest.raises(
+        RuntimeError, match=r":\nasync with run_all\(...\) as run:\n    async for outcome in run: \.\.\.$"
+    ):
         await read(run)
     if before is None:
         await run
@@ -131,7 +149,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
         ValueError,
         ["return_when", "strategy='wait' only", "'as_completed'"],
     ),
-    ({"return_when": "SOME", "strategy": "wait"}, ValueError, ["return_when", "'FIRST_COMPLETED'", "'SOME'"]),
+    (
+        {"return_when": "SOME", "strategy": "wait"},
+        ValueError,
+        ["return_when must be 'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'; got 'SOME'"],
+    ),
     ({"name": 3}, TypeError, ["name", "3"]),
 ]
 

@@ -43,6 +43,7 @@ async def test_a_report_is_a_sequence_of_outcomes() -> None:
     assert len(report) == 5
     assert report[0] == Success(0, 1.0, 1, 1.0, "divide-0", 1)
     assert report[-1] is report[4]
+    assert report[1] == Failure(1, report.failed[0].error, 1, 0.0, None, "divide-1", 0)
     assert list(report) == [report[n] for n in range(5)]
     assert report[:2] == (report[0], report[1])
     assert [type(one) for one in report] == [Success, Failure, Success, Pending, Pending]
@@ -52,6 +53,13 @@ async def test_a_report_is_a_sequence_of_outcomes() -> None:
     assert report[1] in report
     assert report.elapsed == 3
     assert repr(report) == "<Report: 2 succeeded, 1 failed, 2 pending, 0 retries, 3.00 s>"
+
+
+async def test_without_map_all_there_is_no_input() -> None:
+    """Under run_all an outcome's input is None, whatever became of the job."""
+    report = await run_all([lambda: divide(1), lambda: divide(0), lambda: divide(9), lambda: divide(1)], timeout=3)
+    assert {type(outcome) for outcome in report} == {Success, Failure, Pending}
+    assert [outcome.input for outcome in report] == [None] * 4
 
 
 async def test_values_are_all_or_an_error() -> None:
@@ -172,13 +180,24 @@ async def test_a_report_can_be_had_at_any_time() -> None:
     assert run.report.elapsed == 2
 
 
-@pytest.mark.parametrize(("inputs", "total"), [([1, 2], 2), (iter([1, 2]), None)])
-async def test_the_total_is_known_if_the_source_has_a_length(inputs: Any, total: int | None) -> None:
+@pytest.mark.parametrize(("collect", "total"), [(list, 2), (iter, None)])
+async def test_the_total_is_known_if_the_source_has_a_length(collect: Any, total: int | None) -> None:
     """The tally's total is None while it is unknown."""
-    run = map_all(divide, inputs)
+    run = map_all(divide, collect([1, 2]))
     assert run.tally.total == total
     await run
-    assert run.tally == Tally(total=run.tally.total, limit=100, succeeded=2)
+    assert run.tally == Tally(total=2, limit=100, succeeded=2)
+
+
+async def test_elapsed_counts_from_the_start_to_the_end() -> None:
+    """However late a run starts, and however late its report is asked for, elapsed is the time that it took."""
+    await asyncio.sleep(3)
+    run = map_all(divide, [2, 1, 0], limit=1)
+    report = await run
+    assert report.elapsed == 3
+    assert [outcome.elapsed for outcome in report if not isinstance(outcome, Pending)] == [2, 1, 0]
+    await asyncio.sleep(5)
+    assert run.report.elapsed == 3
 
 
 async def test_a_run_tells_its_state_in_words() -> None:

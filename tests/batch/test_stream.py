@@ -129,10 +129,34 @@ async def test_an_error_in_the_block_comes_out_after_the_clean_up() -> None:
             async for _ in run:
                 raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(KeyError, match="mine") as caught:
         await read()
+    assert not hasattr(caught.value, "__notes__")
     assert len(run.report.pending) == 1
     assert now() == 1
+
+
+async def test_leaving_before_anything_began() -> None:
+    """A block that is left at once has run nothing and pulled nothing."""
+    source = Endless()
+    async with run_all(source.by_await()) as run:
+        pass
+    assert source.pulled == len(run.report) == 0
+
+
+async def test_leaving_after_stop_cancels_what_still_runs() -> None:
+    """stop() is gentle; leaving the block afterwards is not, also where stop() has interrupted an async source."""
+
+    async def source() -> AsyncIterator[Callable[[], Awaitable[float]]]:
+        yield lambda: sleep(100)
+        await asyncio.Event().wait()
+
+    async with run_all(source()) as run:
+        await asyncio.sleep(1)
+        run.stop()
+        await asyncio.sleep(1)
+    assert [type(outcome) for outcome in run.report] == [Pending]
+    assert now() == 2
 
 
 async def test_two_errors_at_once() -> None:

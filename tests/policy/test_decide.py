@@ -78,6 +78,20 @@ def test_circle_of_overruling_errors() -> None:
     assert decide(STRICT, one, 1, 0) == 1.0
 
 
+def test_a_group_that_holds_the_retry_after_raised_from_it() -> None:
+    """Each leaf behind a RetryAfter is judged once, and no group, also where the group leads back to it."""
+    seen: list[Exception] = []
+    leaf, overruling = OSError(), RetryAfter(3)
+    overruling.__cause__ = group(leaf, overruling)
+
+    def note(error: Exception) -> bool:
+        seen.append(error)
+        return False
+
+    assert decide(BASE.replace(irrecoverable=note), overruling, 1, 0) == 3.0
+    assert seen == [leaf]
+
+
 @pytest.mark.parametrize(
     ("answer", "decision"), [(True, RETRY), (False, PASS), (None, PASS), (0, RETRY), (0.0, RETRY), (7, 7.0), (0.5, 0.5)]
 )

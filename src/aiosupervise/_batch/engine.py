@@ -218,7 +218,7 @@ class Engine(Generic[T, I]):
                     return
                 self._take(item)
                 if self._stopped:
-                    break
+                    return
             if places == _BURST:
                 await asyncio.sleep(0)
 
@@ -234,8 +234,8 @@ class Engine(Generic[T, I]):
         if self._stopped:  # the source was busy giving it when the run was stopped
             self._abandon(item)
             return
-        self._running.start(item, self._pulled)
-        self._pulled += 1
+        index, self._pulled = self._pulled, self._pulled + 1  # also of what is refused: an index is a place
+        self._running.start(item, index)
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step with the source. If it raises, what runs finishes, and then the caller gets the error."""
@@ -254,16 +254,21 @@ class Engine(Generic[T, I]):
                 self.cancel()
 
     def _abandon_rest(self) -> None:
-        for item in self._source.rest():
+        try:
+            rest = self._source.rest()
+        except Exception as error:  # such as that of a deque that its own jobs have changed
+            self.error = error if self.error is None else self.error
+            return
+        for item in rest:
             self._abandon(item)
 
     def _abandon(self, item: object) -> None:
         """Make pending what came too late to start. A task runs by itself: it is waited for, as any other job."""
         jobs_given = self._plan.func is None
-        if jobs_given and item in self._running:
-            self.error = used_twice(item, self._pulled) if self.error is None else self.error
-            return
         index, self._pulled = self._pulled, self._pulled + 1
+        if jobs_given and item in self._running:
+            self.error = used_twice(item, index) if self.error is None else self.error
+            return
         if jobs_given and isinstance(item, asyncio.Task):
             self._running.start(item, index)
             return

@@ -1,0 +1,115 @@
+"""Run mutmut, and compare what the tests did not notice with the list of equivalent mutants; fail if they differ.
+
+    python tests/mutation/mutate.py                            all of it, from the start
+    python tests/mutation/mutate.py 'aiosupervise._policy*'    these again, by mutmut's names
+    python tests/mutation/mutate.py --compare                  nothing again: compare what the last run found
+
+mutmut numbers its mutants, and the numbers change with the code: here a mutant is known by its function and the lines
+that it changes.
+
+What mutmut leaves alone: bodies of classes, constants of modules, decorated functions such as properties, `__new__`,
+and what is given to `len` and `isinstance`.
+"""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+from hang import TIMEOUT
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "mutants" / "src"
+LIST = Path(__file__).with_name("equivalent.toml")
+# What the tests of a mutant ended with. 2: a KeyboardInterrupt came out of a test; 255: pytest itself broke down.
+ENDS = {1: "killed", 2: "killed", 3: "killed", 255: "killed", TIMEOUT: "timeout", -signal.SIGXCPU: "timeout"}
+
+
+def mutmut(*names: str) -> None:
+    """Run mutmut with the mutated package first on the path, also for programs that tests start."""
+    env = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "0"}
+    subprocess.run([Path(sys.executable).with_name("mutmut"), "run", *names], cwd=ROOT, env=env, check=True)
+
+
+def ends_of(module: Path) -> dict[str, str]:
+    """What became of each mutant in a module: "killed", "timeout", or else the number that pytest ended with."""
+    ends = json.loads(Path(f"{module}.meta").read_text())["exit_code_by_key"]
+    return {name: ENDS.get(code, str(code)) for name, code in ends.items()}
+
+
+def mutants_of(module: Path) -> dict[str, str]:
+    """The mutants in a module that mutmut has written, by mutmut's name: the function, and the lines that differ."""
+    dotted = ".".join(module.relative_to(SOURCE).with_suffix("").parts)
+    text = module.read_text()
+    functions = {
+        node.name: [line.strip() for line in text.splitlines()[node.lineno - 1 : node.end_lineno]]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "__mutmut_" in node.name
+    }
+    found = {}
+    for name, lines in functions.items():
+        mangled, _, number = name.rpartition("__mutmut_")
+        if number == "orig":
+            continue
+        plain = mangled.removeprefix("x_") if mangled.startswith("x_") else mangled[2:].replace("ǁ", ".")
+        bare = plain.rpartition(".")[2]
+        before = [line.replace(f"{mangled}__mutmut_orig", bare) for line in functions[f"{mangled}__mutmut_orig"]]
+        diff = difflib.unified_diff(before, [line.replace(name, bare) for line in lines], lineterm="", n=0)
+        changes = [line for line in list(diff)[2:] if not line.startswith("@@")]
+        found[f"{dotted}.{name}"] = "\n".join([f"{dotted.removeprefix('aiosupervise.')}.{plain}", *changes])
+    return found
+
+
+def listed() -> Counter[str]:
+    """The mutants that the list declares equivalent."""
+    groups = tomllib.loads(LIST.read_text())["equivalent"]
+    assert all(group["reason"] for group in groups)
+    return Counter(mutant for group in groups for mutant in group["mutants"].strip().split("\n\n"))
+
+
+def compare() -> int:
+    """Print the totals, and what differs from the list; return how much does."""
+    names, ends = dict[str, str](), dict[str, str]()
+    for meta in SOURCE.rglob("*.meta"):
+        names |= mutants_of(meta.with_suffix(""))
+        ends |= ends_of(meta.with_suffix(""))
+    unnoticed = Counter(names[name] for name, end in ends.items() if end not in ENDS.values())
+    expected = listed()
+    survived, wrongly_listed = unnoticed - expected, expected - unnoticed
+    for mutant in survived.elements():
+        print(f"\nsurvived, and not listed as equivalent:\n{mutant}")  # noqa: T201 - the report
+    for mutant in wrongly_listed.elements():
+        why = "the tests tell it" if mutant in names.values() else "there is no such mutant"
+        print(f"\nlisted as equivalent, but {why}:\n{mutant}")  # noqa: T201 - the report
+    counts = Counter(ends.values())
+    print(  # noqa: T201 - the report
+        f"\nmutants {len(ends)}: killed {counts['killed']}, timeouts {counts['timeout']}, "
+        f"equivalent {(unnoticed & expected).total()}, survived {survived.total()}"
+    )
+    return survived.total() + wrongly_listed.total()
+
+
+def main() -> int:
+    """Run, compare, and tell whether all is well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args()
+    if not args.compare:
+        if not args.names:  # mutmut keeps results of functions that have not changed, though the tests may have
+            shutil.rmtree(ROOT / "mutants", ignore_errors=True)
+            SOURCE.mkdir(parents=True)  # Python never looks again into a place that was not there when it started
+        mutmut(*args.names)
+    return min(compare(), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
