@@ -2,7 +2,7 @@
 
 Theory of operation. A wrapper has a few lines: it makes the first attempt and is done when that
 succeeds. Only an error makes a `_Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
-and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `_Guard`.
+and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Guard`.
 
 Laws, each with a test:
 - Only Exception is caught: cancellation and exit pass through.
@@ -14,16 +14,18 @@ Laws, each with a test:
 from __future__ import annotations
 
 import asyncio
+import enum
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from types import CodeType, TracebackType
 from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
-from ._errors import OVERRULES, AttemptTimeout, DeadlineExceeded, stand_in
-from ._policy import Policy, decide
-from ._verdict import Reason, clerk, pronounce, verdict
+from ._errors import OVERRULES, DeadlineExceeded, stand_in
+from ._frames import drop_frames, given_up_inside, without_our_frames
+from ._guard import Guard, now, until
+from ._policy import NOT_ASKED, Judgement, Policy, decide, judge
+from ._verdict import Reason, clerk, pronounce
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,14 +35,39 @@ _EARLIER = 10  # errors before the last that a verdict lists
 _LINE = 200  # characters of each
 
 
-class CountsRetries(Protocol):
-    """What a job puts into its context, so that the retries made in it are counted."""
+class Turn(enum.Enum):
+    """What a call that wants to try again is told."""
+
+    GO = "go"
+    PROBE = "go, to see whether the service is back; this counts as no retry"
+    STOP = "give up: the service is not coming back"
+
+
+class Job(Protocol):
+    """What a job of a batch puts into its context: what the calls in it tell their run, and are told by it."""
+
+    def heard(self, call: object, policy: Policy, error: Exception, judged: Judgement) -> None:
+        """Hear that an attempt of a call has failed, and how its policy has judged that."""
+
+    def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
+        """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
+        ...
+
+    async def turn(self, call: object) -> Turn:
+        """Wait until a call may try again."""
+        ...
 
     def retried(self) -> None:
         """Count one retry that is about to be made."""
 
+    def recovered(self, call: object, price: int) -> None:
+        """Hear that a retry that had cost `price` succeeded."""
 
-current_job: ContextVar[CountsRetries | None] = ContextVar("aiosupervise.current_job", default=None)
+    def left(self, call: object) -> None:
+        """Hear that a retry was cancelled."""
+
+
+current_job: ContextVar[Job | None] = ContextVar("aiosupervise.current_job", default=None)
 
 
 def plain(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
@@ -59,18 +86,21 @@ def plain(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
 
 
 def guarded(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Wrap `func` for a policy with a timeout, a deadline or a gate."""
+    """Wrap `func` for a policy with a timeout, a deadline, a budget or a gate."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         seen = clerk.issued
-        started = _now()
-        handled = id(sys.exception())  # the caller's, not to be touched; by identity, so as not to hold it
-        attempt = functools.partial(_Guard(policy, started).attempt, functools.partial(func, *args, **kwargs))
+        started = now()
+        attempt = functools.partial(Guard(policy, started).attempt, functools.partial(func, *args, **kwargs))
         try:
-            return await attempt()
+            result = await attempt()
         except Exception as error:
-            call = _Call(policy, seen, started, handled)
+            call = _Call(policy, seen, started)
             call.failed(error)
+        else:
+            if policy.budget is not None:
+                policy.budget.put(policy.budget.refill)
+            return result
         return await call.go_on(attempt)
 
     return supervised
@@ -85,20 +115,24 @@ class _Call:
         "earlier",
         "error",
         "first_failure",
-        "handled",
+        "job",
         "last",
         "policy",
+        "price",
+        "probes",
         "seen",
         "started",
     )
 
-    def __init__(self, policy: Policy, seen: int, started: float | None, handled: int = 0) -> None:
+    def __init__(self, policy: Policy, seen: int, started: float | None) -> None:
         self.policy = policy
         self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
         self.started = started
-        self.handled = handled
+        self.job = current_job.get()
         self.attempts = 1
-        self.first_failure = _now()
+        self.probes = 0  # of these attempts, those that count as no retry
+        self.price = 0
+        self.first_failure = now()
         self.earlier: list[str] = []
         self.last: Exception | None = None
         self.error: Exception | None = None
@@ -106,49 +140,77 @@ class _Call:
     def failed(self, error: Exception) -> None:
         """Decide what follows from the error that ended the running attempt."""
         # Layers do not multiply. (Our own wrapper, which catches the first error, is in that one's traceback.)
-        if clerk.issued != self.seen and _given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
+        if clerk.issued != self.seen and given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
             self._raise(error)
             return
-        elapsed = 0.0 if self.started is None else _now() - self.started
-        decision = decide(self.policy, error, self.attempts, elapsed)
+        elapsed = 0.0 if self.started is None else now() - self.started
+        judged = judge(self.policy, error)
+        decision = decide(self.policy, error, judged, self.attempts - self.probes, elapsed)
+        if self.job is not None:
+            self.job.heard(self, self.policy, error, judged)
         if decision is None:
             self._raise(error)
-        elif type(decision) is Reason:
-            self._give_up(stand_in(error), decision, _now() - self.first_failure)
+            return
+        error = error if type(error) not in OVERRULES else stand_in(error)
+        if type(decision) is Reason:
+            self._give_up(error, decision)
+            return
+        self.delay = decision
+        if (self.policy.budget is None and self.job is None) or self._can_pay(throttled=judged != NOT_ASKED):
+            self._will_retry(error)
         else:
-            self._will_retry(error if type(error) not in OVERRULES else stand_in(error), decision)
+            self._give_up(error, Reason.BUDGET)
 
-    def _will_retry(self, error: Exception, delay: float) -> None:
-        self.delay = delay
+    def _can_pay(self, *, throttled: bool) -> bool:
+        """Pay for a retry, from the policy's own budget if it has one, else from that of the run."""
+        if self.policy.budget is not None:
+            price = self.policy.budget.take(throttled=throttled)
+        else:
+            assert self.job is not None  # noqa: S101 - for the type checkers
+            price, self.delay = self.job.pay(self.delay, throttled=throttled)
+        self.price = price or 0
+        return price is not None
+
+    def _will_retry(self, error: Exception) -> None:
         self.earlier.append(_describe(self.attempts, error))
         if len(self.earlier) > _EARLIER:
             del self.earlier[0]
-        if self.policy.deadline is not None:  # it may have to be the cause of a DeadlineExceeded
-            self.last = _without_frames(error, self.handled)
+        if self.policy.deadline is not None or self.job is not None:  # it may have to be raised after the wait
+            self.last = error
 
-    def _give_up(self, error: Exception, reason: Reason, elapsed: float) -> None:
+    def _give_up(self, error: Exception, reason: Reason) -> None:
+        elapsed = now() - self.first_failure
         if self.last is not None and isinstance(error, DeadlineExceeded):
             error.__cause__ = self.last
         pronounce(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
         self._raise(error)
 
     def _raise(self, error: Exception) -> None:
-        self.error = error.with_traceback(_without_our_frames(error.__traceback__))
+        self.error = error.with_traceback(without_our_frames(error.__traceback__))
 
     async def go_on(self, attempt: Callable[[], Awaitable[R]]) -> R:
         """Wait and try again until an attempt succeeds, or there is an error to raise."""
         while self.error is None:
+            if self.last is not None:
+                drop_frames(self.last, sys.exception())
             await asyncio.sleep(self.delay)
+            if self.job is not None and not await self._may_go(self.job):
+                continue
             self.attempts += 1
             self.seen = clerk.issued
-            job = current_job.get()
-            if job is not None:
-                job.retried()
             try:
-                return await attempt()
+                result = await attempt()
             except Exception as error:
                 self.failed(error)
-        final, self.error = self.error, None
+            except BaseException:
+                if self.job is not None:
+                    self.job.left(self)
+                raise
+            else:
+                if self.price or self.job is not None:
+                    self._recovered()
+                return result
+        final, self.error, self.last = self.error, None, None
         context = final.__context__
         try:
             raise final
@@ -156,115 +218,42 @@ class _Call:
             BaseException.__setattr__(final, "__context__", context)
             del final, context
 
+    async def _may_go(self, job: Job) -> bool:
+        """Wait for the run's permission; without it, and when the deadline comes first, give up on the last error."""
+        try:
+            turn = await self._before_deadline(functools.partial(job.turn, self))
+        except DeadlineExceeded:
+            self._give_up_on_last(Reason.DEADLINE)
+            return False
+        if turn is Turn.STOP:
+            self._give_up_on_last(Reason.BUDGET)
+            return False
+        self.probes += turn is Turn.PROBE
+        job.retried()
+        return True
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-class _Guard:
-    """The limits of one call's attempts: the deadline, inside it the gate, inside that the attempt's timeout."""
-
-    __slots__ = ("policy", "started")
-
-    def __init__(self, policy: Policy, started: float) -> None:
-        self.policy = policy
-        self.started = started
-
-    async def attempt(self, func: Callable[[], Awaitable[R]]) -> R:
-        """Make one attempt within the limits."""
+    async def _before_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.deadline
-        if seconds is None:
-            return await self._through_gate(func)
-        gated = functools.partial(self._through_gate, func)
-        return await _until(self.started + seconds, gated, DeadlineExceeded, seconds)
-
-    async def _through_gate(self, func: Callable[[], Awaitable[R]]) -> R:
-        if self.policy.gate is None:
-            return await self._timed(func)
-        async with self.policy.gate:
-            return await self._timed(func)
-
-    async def _timed(self, func: Callable[[], Awaitable[R]]) -> R:
-        seconds = self.policy.attempt_timeout
-        if seconds is None:
+        if seconds is None or self.started is None:
             return await func()
-        return await _until(_now() + seconds, func, AttemptTimeout, seconds)
+        return await until(self.started + seconds, func, DeadlineExceeded, seconds)
 
+    def _give_up_on_last(self, reason: Reason) -> None:
+        error, self.last = self.last, None
+        assert error is not None  # noqa: S101 - for the type checkers
+        self.earlier.pop()  # it is not an earlier one
+        try:
+            self._give_up(error, reason)
+        finally:
+            del error
 
-async def _until(
-    when: float, func: Callable[[], Awaitable[R]], expired: type[AttemptTimeout | DeadlineExceeded], seconds: float
-) -> R:
-    """Await `func()` until the loop's time is `when`; raise `expired` only if that is what ended it.
-
-    Ours is a timeout that came as a CancelledError through the function: a TimeoutError of its own is not.
-    """
-    if when <= _now():  # a timeout of 0 would swallow a pending cancel, gh-134471
-        raise expired(seconds)
-    interrupted = False
-    try:
-        async with asyncio.timeout_at(when):
-            try:
-                return await func()
-            except asyncio.CancelledError:
-                interrupted = True
-                raise
-    except TimeoutError as error:
-        if not interrupted:
-            raise
-        where_it_stood = error.__cause__
-    try:
-        raise expired(seconds) from where_it_stood
-    finally:
-        del where_it_stood
-
-
-def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop the frames of this file: the caller sees one wrapper and one loop, not every attempt and every limit."""
-    theirs = [entry for entry in _entries(traceback) if entry.tb_frame.f_code.co_filename != _FILE]
-    rest = None
-    for entry in reversed(theirs):
-        rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return rest
-
-
-def _given_up_inside(error: Exception, seen: int, ours: int) -> bool:
-    """Tell whether a call inside this attempt gave up on `error`, or on a leaf of it.
-
-    Its verdict is newer than the attempt, and the error came out through its wrapper; an error that another call gave
-    up on meanwhile, such as a failed future's, came through no wrapper but ours, of which the traceback has `ours`.
-    """
-    note = verdict(error)
-    if note is not None and note.number > seen:
-        wrappers = [entry for entry in _entries(error.__traceback__) if _is_wrapper(entry.tb_frame.f_code)]
-        if len(wrappers) > ours:
-            return True
-    return isinstance(error, ExceptionGroup) and any(_given_up_inside(leaf, seen, 0) for leaf in error.exceptions)
-
-
-def _is_wrapper(code: CodeType) -> bool:
-    return code.co_name == "supervised" and code.co_filename == _FILE
-
-
-def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    while traceback is not None:
-        yield traceback
-        traceback = traceback.tb_next
-
-
-_FILE = _now.__code__.co_filename  # `_now` has nothing to mutate, so that mutmut leaves it where it is
-
-
-def _without_frames(error: Exception, handled: int) -> Exception:
-    """Take the tracebacks off an error that outlives its attempt, and off what it refers to, up to the caller's."""
-    seen = {handled}  # by identity: an error need not be hashable
-    stack: list[BaseException | None] = [error]
-    while stack:
-        other = stack.pop()
-        if other is not None and id(other) not in seen:
-            seen.add(id(other))
-            stack += (other.with_traceback(None).__cause__, other.__context__)
-            stack += other.exceptions if isinstance(other, BaseExceptionGroup) else ()
-    return error
+    def _recovered(self) -> None:
+        """Put back what the retry that has succeeded had cost."""
+        if self.policy.budget is not None:
+            self.policy.budget.put(self.price)
+            self.price = 0
+        if self.job is not None:
+            self.job.recovered(self, self.price)
 
 
 def _describe(attempt: int, error: Exception) -> str:

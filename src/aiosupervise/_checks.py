@@ -20,10 +20,11 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
         raise ValueError(f"{rule}; got {shown(value)}")
 
 
-def check_count(name: str, value: object, *, least: int) -> None:
-    """Refuse `value` unless it is an int of at least `least`, or None for no limit."""
-    rule = f"{name} must be an int of at least {least}, or None for no limit"
-    if value is None:
+def check_count(name: str, value: object, *, least: int, none: str | None = "no limit") -> None:
+    """Refuse `value` unless it is an int of at least `least`; `none` says what None means, if it is allowed."""
+    rule = f"{name} must be an int of at least {least}"
+    rule += f", or None for {none}" if none else ""
+    if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{rule}; got {shown(value)}")

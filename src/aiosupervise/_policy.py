@@ -1,19 +1,19 @@
 """Decides: this error, after so many attempts and seconds: retry in so many seconds, or give up because of that.
 
-Pure: no clock, no asyncio. The order of the rules is the order of the lines in `decide` and `_judge_leaf`.
+Pure: no clock, no asyncio. The order of the rules is the order of the lines in `judge` and `decide`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
 
 from ._backoff import Backoff, BackoffLike, check_backoff, delay_before
+from ._budget import Budget
 from ._checks import check_count, check_name, check_seconds, is_async_callable, name_of
 from ._errors import OVERRULES, AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter, stand_in
 from ._verdict import Reason, verdict
@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     attempt_timeout: float | None
     deadline: float | None
     max_retry_after: float | None
+    budget: Budget | None
     gate: Gate | None
     name: str | None
 
@@ -63,6 +64,8 @@ class Policy:
             irrecoverable. None means no limit.
         deadline: seconds that the whole call may take, every wait included. None means no limit.
         max_retry_after: seconds; a server that asks for a longer wait makes the call give up. None means no limit.
+        budget: a `Budget` that retries are paid from, to be shared among policies; when it is empty, calls give up.
+            None means no budget, and in a batch that of the run.
         gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter: every
             attempt runs inside it, no wait does.
         name: put before the note on an error that a call gave up on, to tell policies apart; None for no name.
@@ -79,6 +82,7 @@ class Policy:
     attempt_timeout: float | None = None
     deadline: float | None = None
     max_retry_after: float | None = 60.0
+    budget: Budget | None = None
     gate: Gate | None = None
     name: str | None = None
 
@@ -90,6 +94,7 @@ class Policy:
         check_seconds("attempt_timeout", self.attempt_timeout, zero=False, none="no limit")
         check_seconds("deadline", self.deadline, zero=False, none="no limit")
         check_seconds("max_retry_after", self.max_retry_after, zero=True, none="no limit")
+        _check_budget(self.budget)
         _check_gate(self.gate)
         check_name(self.name)
 
@@ -101,33 +106,32 @@ class Policy:
 Decision: TypeAlias = float | Reason | None
 """Retry in so many seconds, or give up because of a reason; None: the error is none of the policy's business."""
 
+Judgement: TypeAlias = float | Reason | None
+"""Transient: the seconds that the server asks to wait, or NOT_ASKED; or never to be retried, and why; None as above."""
 
-def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> Decision:
+NOT_ASKED = -1.0  # below any wait that a server can ask for
+
+
+def decide(policy: Policy, error: Exception, judged: Judgement, attempts: int, elapsed: float) -> Decision:
     """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call."""
-    asked = _judge_leaf(policy, error) if not isinstance(error, ExceptionGroup) else _judge_group(policy, error)
-    if not isinstance(asked, float):
-        return asked
+    if not isinstance(judged, float):
+        return judged
     if policy.max_retries is not None and attempts > policy.max_retries:
         return Reason.EXHAUSTED
-    if policy.max_retry_after is not None and asked > policy.max_retry_after:
+    if policy.max_retry_after is not None and judged > policy.max_retry_after:
         return Reason.RETRY_AFTER_TOO_LONG
-    delay = asked + delay_before(policy.backoff, attempts - 1, error)
+    delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)  # which may be an int
+    if judged != NOT_ASKED:
+        delay = min(judged + delay, sys.float_info.max)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
         return Reason.DEADLINE
-    return delay if delay < math.inf else sys.float_info.max
+    return delay
 
 
-def _judge_group(policy: Policy, group: ExceptionGroup[Exception]) -> Decision:
-    """Judge a group by its leaves: the worst decides, and the longest wait that one of them asks for is waited."""
-    judged = [_judge_leaf(policy, leaf) for leaf in leaves(group)]
-    waits = [wait for wait in judged if isinstance(wait, float)]
-    if len(waits) == len(judged):
-        return max(waits)
-    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in judged), None)
-
-
-def _judge_leaf(policy: Policy, error: Exception) -> Decision:
-    """Judge an error: transient, and the server asks for so many seconds (0.0 if it does not); or not, and why."""
+def judge(policy: Policy, error: Exception) -> Judgement:
+    """Judge an error, of whatever attempt: is it transient, and does the server ask for a wait?"""
+    if isinstance(error, ExceptionGroup):
+        return _judge_group(policy, error)
     if type(error) in _OURS and (judged := _judge_ours(policy, error)) is not None:
         return judged
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
@@ -141,11 +145,20 @@ def _judge_leaf(policy: Policy, error: Exception) -> Decision:
     return float(answer)
 
 
+def _judge_group(policy: Policy, group: ExceptionGroup[Exception]) -> Judgement:
+    """Judge a group by its leaves: the worst decides, and the longest wait that one of them asks for is waited."""
+    judged = [judge(policy, leaf) for leaf in leaves(group)]
+    waits = [wait for wait in judged if isinstance(wait, float)]
+    if len(waits) == len(judged):
+        return max(waits)
+    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in judged), None)
+
+
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
 _OURS = (*OVERRULES, *_LIMITS)  # all final, so that the type tells
 
 
-def _judge_ours(policy: Policy, error: Exception) -> Decision:
+def _judge_ours(policy: Policy, error: Exception) -> Judgement:
     """Judge an exception of this library: one that overrules the policy, or one that a limit of this call raised.
 
     What a RetryAfter stands for may still be irrecoverable. A timeout with a verdict has left another call: None.
@@ -158,7 +171,7 @@ def _judge_ours(policy: Policy, error: Exception) -> Decision:
         return Reason.DEADLINE
     if any(_matches(policy.irrecoverable, leaf) for leaf in _behind(error)):
         return Reason.IRRECOVERABLE
-    return float(error.seconds) if isinstance(error, RetryAfter) else 0.0
+    return float(error.seconds) if isinstance(error, RetryAfter) else NOT_ASKED
 
 
 def leaves(error: Exception) -> Iterator[Exception]:
@@ -197,10 +210,10 @@ def _asked_by(error: Exception) -> float:
     try:
         asked = getattr(error, "retry_after", None)
     except Exception:  # a property that fails must not take the place of the error itself
-        return 0.0
+        return NOT_ASKED
     if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float)):
-        return 0.0
-    return float(min(asked, sys.float_info.max)) if asked > 0 else 0.0  # an int can be beyond floats; NaN is not > 0
+        return NOT_ASKED
+    return float(min(asked, sys.float_info.max)) if asked >= 0 else NOT_ASKED  # an int can be beyond floats
 
 
 def _check_condition(name: str, condition: object) -> None:
@@ -222,6 +235,12 @@ def _check_class(rule: str, member: object) -> None:
     if not issubclass(member, Exception):
         why = "cancellation and exit are never retried" if issubclass(member, BaseException) else "it is no error"
         raise TypeError(f"{rule}; got {member.__name__}: {why}, take it out")
+
+
+def _check_budget(budget: object) -> None:
+    if budget is not None and not isinstance(budget, Budget):
+        repair = ": write Budget()" if budget is Budget else ""
+        raise TypeError(f"budget must be a Budget, or None for none; got {budget!r}{repair}")
 
 
 def _check_gate(gate: object) -> None:

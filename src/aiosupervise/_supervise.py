@@ -69,7 +69,7 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Polic
     Args:
         policy: a `Policy` to share; or give its keywords here:
             `retry_on`, `irrecoverable`, `max_retries`, `backoff`, `attempt_timeout`, `deadline`, `max_retry_after`,
-            `gate`, `name`. `Policy` says what each means; only `retry_on` has no default.
+            `budget`, `gate`, `name`. `Policy` says what each means; only `retry_on` has no default.
 
     Returns:
         A decorator for `async def` functions and methods, bound or not, partials of them, and objects with an async
@@ -85,7 +85,7 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Polic
 
     def decorate(func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
         _check_function(func)
-        limits = (policy.attempt_timeout, policy.deadline, policy.gate)
+        limits = (policy.attempt_timeout, policy.deadline, policy.budget, policy.gate)
         wrap = plain if all(limit is None for limit in limits) else guarded
         return _dress(wrap(policy, func), func, policy)
 

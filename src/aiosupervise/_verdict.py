@@ -14,6 +14,7 @@ class Reason(enum.Enum):
     EXHAUSTED = "retries exhausted"
     IRRECOVERABLE = "irrecoverable"
     DEADLINE = "deadline"
+    BUDGET = "retry budget empty"
     RETRY_AFTER_TOO_LONG = "retry-after too long"
 
 

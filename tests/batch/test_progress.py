@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Backoff, Run, map_all, run_all, supervise
+from aiosupervise import Backoff, Budget, Overload, Run, map_all, run_all, supervise
 from aiosupervise.integrations.tqdm import ProgressBar
 
 pytestmark = pytest.mark.looptime
@@ -124,3 +124,26 @@ async def test_without_tqdm_nothing_starts_and_the_install_command_is_given(monk
         run_all([job(0)], progress=True)
     with pytest.raises(ImportError, match=r'pip install "aiosupervise\[tqdm\]"'):
         map_all(job, [0], progress=True)
+
+
+async def test_the_bar_tells_why_a_run_pauses(capsys: pytest.CaptureFixture[str]) -> None:
+    """While a run is paused the bar says so, and for how long; afterwards it says it no more."""
+    down = True
+
+    @supervise(retry_on=ConnectionError, max_retries=1)
+    async def call(_: int) -> None:
+        if down:
+            raise ConnectionError
+
+    async def mend() -> None:
+        nonlocal down
+        await asyncio.sleep(1)
+        down = False
+
+    mending = asyncio.create_task(mend())
+    overload = Overload(Budget(capacity=0), first_pause=4)
+    await map_all(call, [0, 1], progress=True, overload=overload)
+    await mending
+    drawn = lines(capsys.readouterr().err)
+    assert any("paused for" in line and "the retry budget is empty" in line for line in drawn)
+    assert drawn[-1].endswith("2 succeeded, 0 failed, 2 retried]")

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator
 
 import pytest
 
-from aiosupervise import GiveUp, Policy, RetryAfter, supervise
+from aiosupervise import Budget, GiveUp, Policy, RetryAfter, supervise
 
 pytestmark = pytest.mark.looptime
 
@@ -17,7 +17,8 @@ POLICIES = {
     "attempt_timeout": BASE.replace(attempt_timeout=5),
     "deadline": BASE.replace(deadline=500),
     "gate": BASE.replace(gate=asyncio.Semaphore()),
-    "all of it": BASE.replace(attempt_timeout=5, deadline=500, gate=asyncio.Semaphore()),
+    "budget": BASE.replace(budget=Budget(capacity=10**6)),
+    "all of it": BASE.replace(attempt_timeout=5, deadline=500, gate=asyncio.Semaphore(), budget=Budget(capacity=10**6)),
 }
 
 
@@ -189,4 +190,16 @@ async def test_a_cancelled_call_leaves_no_cycle() -> None:
     assert task.cancelled()
     assert [held() for held in failing.held] == [None]
     del task
+    assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("tokens", [0, 14])
+async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
+    """Nor does one that gives up as its budget is empty."""
+    failing = Failing("cause")
+    supervised = supervise(BASE.replace(budget=Budget(capacity=tokens)))(failing)
+    gc.collect()
+    assert await fail(supervised()) == "LostError"
+    assert [held() for held in failing.held] == [None] * (1 + tokens // 14)
+    assert all(error() is None for error in failing.errors)
     assert gc.collect() == 0

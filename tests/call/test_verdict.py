@@ -137,7 +137,13 @@ async def test_every_reason(policy: Policy, reason: Reason, text: str) -> None:
 
 def test_reasons_are_a_closed_set() -> None:
     """There are as many reasons as the tests above have."""
-    assert {reason.name for reason in Reason} == {"EXHAUSTED", "IRRECOVERABLE", "DEADLINE", "RETRY_AFTER_TOO_LONG"}
+    assert {reason.name for reason in Reason} == {
+        "EXHAUSTED",
+        "IRRECOVERABLE",
+        "DEADLINE",
+        "RETRY_AFTER_TOO_LONG",
+        "BUDGET",
+    }
 
 
 async def test_no_verdict() -> None:

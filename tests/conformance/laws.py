@@ -174,6 +174,17 @@ def play(
 
 
 @contextmanager
+def young_heap() -> Iterator[None]:
+    """Spare the garbage collector what is there already, so that it can look for cycles after each play."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def _no_traces(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Check that afterwards nobody complains: no coroutine un-awaited, no exception un-retrieved, no cycle, no task."""
     complaints: list[dict[str, Any]] = []

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
-from aiosupervise._policy import decide
+
+from .deciding import decide
 
 CASES: Counter[str] = Counter()
 LONGEST = sys.float_info.max

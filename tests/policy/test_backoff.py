@@ -8,7 +8,8 @@ import pytest
 
 from aiosupervise import Backoff, GiveUp, Policy, RetryAfter
 from aiosupervise._backoff import delay_before
-from aiosupervise._policy import decide
+
+from .deciding import decide
 
 LADDER = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20, 20]
 

@@ -7,7 +7,8 @@ import pytest
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
 from aiosupervise._errors import stand_in
-from aiosupervise._policy import decide
+
+from .deciding import decide
 
 BASE = Policy(retry_on=OSError, backoff=Backoff(0))
 RETRY, PASS = 0.0, None

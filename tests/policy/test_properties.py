@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from aiosupervise import Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
 from aiosupervise._backoff import BackoffLike
 from aiosupervise._errors import stand_in
-from aiosupervise._policy import decide, leaves
+from aiosupervise._policy import leaves
 
+from .deciding import decide
 from .made_up import (
     CASES,
     LONGEST,

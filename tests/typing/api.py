@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from typing import assert_never, assert_type
 
 from aiosupervise import (
+    Adaptive,
     AttemptTimeout,
     Backoff,
+    Budget,
     DeadlineExceeded,
     Failure,
     GiveUp,
     Outcome,
+    Overload,
     Pending,
     Policy,
     Reason,
@@ -47,12 +50,14 @@ Policy(
     attempt_timeout=5,
     deadline=60.5,
     max_retry_after=None,
+    budget=Budget(capacity=100, cost=10, cost_throttled=3, refill=2),
     gate=asyncio.Semaphore(10),
     name="fetch",
 )
 Policy(retry_on=answer_with_seconds, irrecoverable=lambda error: "fatal" in str(error), backoff=wait_longer)
 Policy(retry_on=lambda error: isinstance(error, OSError), backoff=[1, 2, 5], gate=asyncio.Lock())
-assert_type(policy.replace(max_retries=5, retry_on=OSError, gate=None), Policy)
+assert_type(policy.replace(max_retries=5, retry_on=OSError, budget=None, gate=None), Policy)
+assert_type(Budget().tokens, int)
 assert_type(Backoff()(3), float)
 assert_type(Backoff()(3, ValueError()), float)
 
@@ -163,6 +168,8 @@ def reasons(reason: Reason) -> int:
             return 3
         case Reason.RETRY_AFTER_TOO_LONG:
             return 4
+        case Reason.BUDGET:
+            return 5
         case _:
             assert_never(reason)
 
@@ -214,6 +221,11 @@ async def batches() -> None:
 
 
 async def maps() -> None:
+    overload = Overload(Budget(), when_exhausted="fail", first_pause=1, longest_pause=9.5, probes=3)
+    assert_type(overload.budget, Budget | None)
+    assert_type(run_all(jobs(), limit=Adaptive(start=5, maximum=50, minimum=2), overload=overload), Run[int])
+    run = map_all(length, ["one", "two"], strategy="as_completed", limit=Adaptive(), overload=None)
+    assert_type(run.tally.limit, int | None)
     run = map_all(length, ["one", "two"], strategy="as_completed", limit=3)
     assert_type(run, Run[int, str])
     report = await run

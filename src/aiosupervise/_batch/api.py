@@ -10,6 +10,7 @@ from aiosupervise._checks import check_count, check_name, check_seconds, is_asyn
 
 from .engine import Plan
 from .jobs import Job, discard
+from .overload import Adaptive, Overload
 from .run import Run
 from .source import HELD, AsyncSource, Source, SyncSource
 from .strategies import ReturnWhen, StrategyName, strategy_named
@@ -25,10 +26,11 @@ def run_all(
     jobs: Iterable[Job[T]] | AsyncIterable[Job[T]],
     *,
     strategy: StrategyName = "gather",
-    limit: int | None = 100,
+    limit: int | Adaptive | None = 100,
     timeout: float | None = None,
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
+    overload: Overload | None = Overload(),  # noqa: B008 - frozen
     name: str | None = None,
 ) -> Run[T]:
     """Run many jobs at once, within a limit, and get one outcome for each.
@@ -41,10 +43,13 @@ def run_all(
             arguments that return one. A job is pulled only when there is a place for it, and jobs start in input order.
         strategy: "gather": outcomes in input order; "as_completed": in completion order; "wait": in completion order,
             pending last, and `return_when` says when the run ends. What an early end came before is `Pending`.
-        limit: how many jobs run at once; None for no limit. The default is the connection limit of aiohttp and httpx.
+        limit: how many jobs run at once; None for no limit, `Adaptive()` for one that finds itself. The default is the
+            connection limit of aiohttp and httpx.
         timeout: seconds for the whole run; what has not finished then becomes `Pending`. None for no limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.
         progress: show a tqdm bar, in a terminal or a notebook.
+        overload: what the run does when the service behind its supervised calls is in trouble: by default it pauses;
+            None for nothing.
         name: what tasks and the bar are called; None for the name of each job's function.
 
     Raises:
@@ -55,7 +60,7 @@ def run_all(
     try:
         _check_iterable("jobs", jobs)
         return Run(
-            Plan(_source(jobs), None, strategy_named(strategy, return_when), *_checked(limit, timeout, name)),
+            Plan(_source(jobs), None, strategy_named(strategy, return_when), *_checked(limit, timeout, overload, name)),
             _progress_bar(name or "run_all") if progress else None,
         )
     except BaseException:
@@ -69,10 +74,11 @@ def map_all(
     inputs: Iterable[I] | AsyncIterable[I],
     *,
     strategy: StrategyName = "gather",
-    limit: int | None = 100,
+    limit: int | Adaptive | None = 100,
     timeout: float | None = None,
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
+    overload: Overload | None = Overload(),  # noqa: B008 - frozen
     name: str | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
@@ -81,10 +87,11 @@ def map_all(
         func: an async function of one argument, supervised or not; functools.partial binds further ones.
         inputs: any iterable or async iterable, endless ones too. An input is pulled only when there is a place for it.
         strategy: as for `run_all`, and so are the other keywords.
-        limit: how many calls run at once; None for no limit.
+        limit: how many calls run at once; None for no limit, `Adaptive()` for one that finds itself.
         timeout: seconds for the whole run; None for no limit.
         return_when: as for asyncio.wait.
         progress: show a tqdm bar.
+        overload: what the run does when the service is in trouble; None for nothing.
         name: what tasks and the bar are called; None for the function's name.
 
     Raises:
@@ -99,7 +106,7 @@ def map_all(
     _check_iterable("inputs", inputs)
     name = name or name_of(func)
     return Run(
-        Plan(_source(inputs), func, strategy_named(strategy, return_when), *_checked(limit, timeout, name)),
+        Plan(_source(inputs), func, strategy_named(strategy, return_when), *_checked(limit, timeout, overload, name)),
         _progress_bar(name) if progress else None,
     )
 
@@ -109,11 +116,16 @@ def _check_iterable(name: str, items: object) -> None:
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 
 
-def _checked(limit: int | None, timeout: float | None, name: str | None) -> tuple[int | None, float | None, str | None]:
-    check_count("limit", limit, least=1)
+def _checked(
+    limit: int | Adaptive | None, timeout: float | None, overload: Overload | None, name: str | None
+) -> tuple[int | Adaptive | None, float | None, Overload | None, str | None]:
+    if not isinstance(limit, Adaptive):
+        check_count("limit", limit, least=1)
     check_seconds("timeout", timeout, zero=True, none="no limit")
+    if overload is not None and not isinstance(overload, Overload):
+        raise TypeError(f"overload must be an Overload(...), or None for no protection; got {overload!r}")
     check_name(name)
-    return limit, timeout, name
+    return limit, timeout, overload, name
 
 
 def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:

@@ -22,11 +22,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from aiosupervise._call import current_job
+
+from .adaptive import AdaptiveLimit
+from .breaker import Breaker
 from .jobs import discard, used_twice
 from .outcomes import I, Outcome, Report, Tally
+from .overload import Adaptive, Overload
 from .running import Running
-from .source import END, End, Source, SyncSource
+from .source import END, AsyncSource, End, Source, SyncSource
 from .strategies import Strategy
+from .ticket import Shared
 
 T = TypeVar("T")
 
@@ -41,8 +47,9 @@ class Plan(Generic[T, I]):
     source: Source[object]
     func: Callable[[I], Awaitable[T]] | None
     strategy: Strategy[T, I]
-    limit: int | None
+    limit: int | Adaptive | None
     timeout: float | None
+    overload: Overload | None
     name: str | None
 
     def discard(self) -> None:
@@ -67,7 +74,10 @@ class Engine(Generic[T, I]):
         self._read = 0
         self._stopped = False
         self._cancelled = False
-        self._running = Running(plan.func, plan.name, tally, self._record)
+        adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
+        self._breaker = None if plan.overload is None else Breaker(plan.overload, tally, self._wake, self.stop)
+        shared = Shared(tally, self._breaker, adaptive, current_job.get())
+        self._running = Running(plan.func, plan.name, shared, self._record)
         self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -160,6 +170,10 @@ class Engine(Generic[T, I]):
         self._wake()
         return ready.popleft()
 
+    def trouble(self) -> str:
+        """Tell in words why not everybody may go, or why the run has stopped; nothing when all is well."""
+        return "" if self._breaker is None else self._breaker.describe()
+
     def report(self) -> Report[T, I]:
         """Make a report of what is known and not yet read."""
         finished = self._loop.time() if self._finished is None else self._finished
@@ -186,6 +200,8 @@ class Engine(Generic[T, I]):
             for timer in self._timers:
                 timer.cancel()
             self._running.let_go()
+            if self._breaker is not None:
+                self._breaker.close()
             self._finished = self._loop.time()
             self.ended = True
             self._arrival.set()
@@ -210,25 +226,52 @@ class Engine(Generic[T, I]):
             places = self._places()
             if places == 0:
                 await self._sleep()
-            for _ in range(places):
-                item = source.pull() if isinstance(source, SyncSource) else await source.pull()
-                if item is END:
-                    if not self._stopped:
-                        self._tally.total = self._pulled
+            elif isinstance(source, SyncSource):
+                if not self._fill(source, places):
                     return
-                self._take(item)
-                if self._stopped:
-                    return
-            if places == _BURST:
-                await asyncio.sleep(0)
+                if places == _BURST:
+                    await asyncio.sleep(0)
+            elif not await self._fill_one(source):
+                return
+
+    def _fill(self, source: SyncSource[object], places: int) -> bool:
+        """Fill all the places at once, and tell whether the source has more."""
+        for _ in range(places):
+            item = source.pull()
+            if item is END:
+                return self._run_dry()
+            self._take(item)
+            if self._stopped:
+                break
+        return True
+
+    async def _fill_one(self, source: AsyncSource[object]) -> bool:
+        """Fill one place. It may have gone when the item comes, which then waits for another."""
+        item = await source.pull()
+        if item is END:
+            return self._run_dry()
+        try:
+            while not self._stopped and self._places() == 0:
+                await self._sleep()
+        except BaseException:
+            self._abandon(item)
+            raise
+        self._take(item)
+        return True
+
+    def _run_dry(self) -> bool:
+        if not self._stopped:
+            self._tally.total = self._pulled
+        return False
 
     def _places(self) -> int:
         """Count how many more may start now; of a streamed run, an outcome that nobody has read takes a place too."""
-        limit = self._plan.limit
-        if limit is None:
-            return _BURST
+        limit = self._tally.limit
         taken = self._pulled - self._read if self._streamed else len(self._running)
-        return min(limit - taken, _BURST)
+        places = _BURST if limit is None else min(max(limit - taken, 0), _BURST)
+        if self._breaker is None or self._breaker.is_clear:
+            return places
+        return min(places, self._breaker.places())
 
     def _take(self, item: object) -> None:
         if self._stopped:  # the source was busy giving it when the run was stopped

@@ -5,44 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from aiosupervise._checks import name_of
-
-if TYPE_CHECKING:
-    from aiosupervise._call import CountsRetries
-
-    from .outcomes import Tally
 
 T = TypeVar("T")
 Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
 
 RULE = "a job must be a coroutine, a future, or a function without arguments that returns one"
-
-
-class Ticket:
-    """What is known of a job while it runs.
-
-    It lies in the job's context, which timers and tasks of the job may keep alive for long: it holds no task, no
-    coroutine and no input.
-    """
-
-    __slots__ = ("index", "name", "parent", "retries", "started", "tally")
-
-    def __init__(self, index: int, name: str, started: float, tally: Tally, parent: CountsRetries | None) -> None:
-        self.index = index
-        self.name = name
-        self.started = started
-        self.tally = tally
-        self.parent = parent  # the job in which the run itself runs
-        self.retries = 0
-
-    def retried(self) -> None:
-        """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
-        self.retries += 1
-        self.tally.retries += 1
-        if self.parent is not None:
-            self.parent.retried()
 
 
 def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:

@@ -17,8 +17,8 @@ class Progress(Protocol):
     def open(self, tally: Tally) -> None:
         """Show the bar."""
 
-    def show(self, tally: Tally) -> None:
-        """Show these counts; called ten times a second, and once more at the end."""
+    def show(self, tally: Tally, trouble: str = "") -> None:
+        """Show these counts, and what the run waits for; called ten times a second, and once more at the end."""
 
     def close(self) -> None:
         """Leave a tidy last line."""
@@ -27,9 +27,10 @@ class Progress(Protocol):
 class Ticker:
     """Shows a run's counts while it goes on. A bar that raises is reported to the loop and let go: it kills no run."""
 
-    def __init__(self, progress: Progress, tally: Tally) -> None:
+    def __init__(self, progress: Progress, tally: Tally, trouble: Callable[[], str]) -> None:
         self._progress = progress
         self._tally = tally
+        self._trouble = trouble
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         if self._try(lambda: progress.open(tally)):
@@ -40,13 +41,16 @@ class Ticker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._try(lambda: self._progress.show(self._tally))
+            self._try(self._show)
             self._try(self._progress.close)
 
     def _tick(self) -> None:
         self._timer = None
-        if self._try(lambda: self._progress.show(self._tally)):
+        if self._try(self._show):
             self._timer = self._loop.call_later(_INTERVAL, self._tick)
+
+    def _show(self) -> None:
+        self._progress.show(self._tally, self._trouble())
 
     def _try(self, act: Callable[[], None]) -> bool:
         try:

@@ -11,6 +11,7 @@ from typing import Generic, Self, TypeVar, final
 
 from .engine import Engine, Plan
 from .outcomes import I, Outcome, Report, Tally
+from .overload import Adaptive
 from .progress import Progress, Ticker
 from .source import END
 
@@ -42,7 +43,8 @@ class Run(Generic[T, I]):
 
     def __init__(self, plan: Plan[T, I], progress: Progress | None) -> None:
         """Take what `run_all` or `map_all` has made ready."""
-        self.tally: Tally = Tally(plan.source.total, plan.limit)
+        limit = plan.limit.start if isinstance(plan.limit, Adaptive) else plan.limit
+        self.tally: Tally = Tally(plan.source.total, limit)
         self._plan = plan
         self._progress = progress
         self._state = _State.NEW
@@ -117,7 +119,7 @@ class Run(Generic[T, I]):
         self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
         self._state = state
         if self._progress is not None:
-            self._ticker = Ticker(self._progress, self.tally)
+            self._ticker = Ticker(self._progress, self.tally, engine.trouble)
         engine.start()
         return engine
 
@@ -136,7 +138,8 @@ class Run(Generic[T, I]):
         t = self.tally
         name = self._plan.name or "run_all"
         counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
-        return f"<Run {name}: {self._state.value}; {counts}>"
+        trouble = "" if self._engine is None else self._engine.trouble()
+        return f"<Run {name}: {trouble or self._state.value}; {counts}>"
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._state is _State.NEW:

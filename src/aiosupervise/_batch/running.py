@@ -13,8 +13,9 @@ from aiosupervise._call import current_job
 from aiosupervise._checks import name_of
 from aiosupervise._verdict import verdict
 
-from .jobs import Ticket, coroutine_of, rerun, used_twice
-from .outcomes import Failure, I, Outcome, Pending, Success, Tally
+from .jobs import coroutine_of, rerun, used_twice
+from .outcomes import Failure, I, Outcome, Pending, Success
+from .ticket import Shared, Ticket
 
 T = TypeVar("T")
 
@@ -30,12 +31,15 @@ class Running(Generic[T, I]):
         self,
         func: Callable[[I], Awaitable[T]] | None,
         name: str | None,
-        tally: Tally,
+        shared: Shared,
         ended: Callable[[Outcome[T, I]], None],
     ) -> None:
         self._func = func
         self._name = name
-        self._tally = tally
+        self._shared = shared
+        self._tally = shared.tally
+        self._breaker = shared.breaker
+        self._adaptive = shared.adaptive
         self._report = ended
         # By coroutine, to know one that comes twice; a task that was given as a job stands for itself.
         self._tasks: dict[Coroutine[object, None, T], asyncio.Task[T]] = {}
@@ -43,7 +47,6 @@ class Running(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._new_task = _task_maker(self._loop)
         self._context = copy_context()
-        self._parent = current_job.get()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -67,12 +70,16 @@ class Running(Generic[T, I]):
         coroutine = coroutine_of(job, index)
         if coroutine in self._tasks:
             raise used_twice(item, index)
-        ticket = Ticket(index, self.name_for(item, index), self._loop.time(), self._tally, self._parent)
+        ticket = Ticket(index, self.name_for(item, index), self._loop.time(), self._shared)
+        if self._breaker is not None and not self._breaker.is_clear:
+            self._breaker.started(ticket)
         context = self._context.copy()
         context.run(current_job.set, ticket)
         task = self._new_task(coroutine, name=ticket.name, context=context)
         self._tasks[coroutine] = item if coroutine is not item and isinstance(item, asyncio.Task) else task
         self._tally.running += 1
+        if self._adaptive is not None:
+            self._adaptive.started()
         task.add_done_callback(partial(self._ended, ticket, item, coroutine), context=self._context)
 
     def cancel(self, *, reach: bool) -> None:
@@ -101,7 +108,13 @@ class Running(Generic[T, I]):
     def _ended(self, ticket: Ticket, item: Any, coroutine: Coroutine[object, None, T], task: asyncio.Task[T]) -> None:
         del self._tasks[coroutine]
         self._tally.running -= 1
-        self._report(self._outcome(ticket, item, task, begun=self._cancelled.pop(coroutine, None)))
+        outcome = self._outcome(ticket, item, task, begun=self._cancelled.pop(coroutine, None))
+        breaker = self._breaker
+        if breaker is not None and not (breaker.is_clear and breaker.budget.tokens >= breaker.budget.capacity):
+            breaker.ended(ticket, outcome)  # else all is well, and there is nothing to tell
+        if self._adaptive is not None:
+            self._adaptive.ended(ticket.generation, outcome)
+        self._report(outcome)
 
     def _outcome(self, ticket: Ticket, item: Any, task: asyncio.Task[T], *, begun: bool | None) -> Outcome[T, I]:
         index, name = ticket.index, ticket.name

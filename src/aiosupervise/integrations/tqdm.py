@@ -22,7 +22,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic for the type checkers onl
 
 @final
 class ProgressBar:
-    """A tqdm bar that shows a run: how many jobs are done, of how many, how fast, and how they ended.
+    """A tqdm bar that shows a run: how many jobs are done, of how many, how fast, how they ended, and why it pauses.
 
     Args:
         name: the text before the bar.
@@ -37,13 +37,13 @@ class ProgressBar:
         """Show the bar."""
         self._bar = _Bar(total=tally.total, desc=self._name, unit="job")
 
-    def show(self, tally: Tally) -> None:
-        """Draw the bar for these counts."""
+    def show(self, tally: Tally, trouble: str = "") -> None:
+        """Draw the bar for these counts; `trouble` says what the run waits for, if it does."""
         if self._bar is not None:
             self._bar.total = tally.total
             self._bar.n = tally.succeeded + tally.failed
             counts = f"{tally.succeeded} succeeded, {tally.failed} failed, {tally.retries} retried"
-            self._bar.set_postfix_str(counts, refresh=True)
+            self._bar.set_postfix_str(f"{counts}; {trouble}" if trouble else counts, refresh=True)
 
     def close(self) -> None:
         """Leave the last line and go on below it."""

@@ -1,0 +1,195 @@
+"""How a run goes on when a server has asked it to wait: one after the other, at chosen distances."""
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+
+import pytest
+
+from aiosupervise import Failure, Overload, Pending, Success, map_all, run_all, supervise
+
+from .service import POLICY, Answer, BusyError, Service, budget_of, busy, down, empty, tokens_of
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+def longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Luck has it that every distance and every pause is as long as it can be."""
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+
+
+@pytest.fixture
+def middling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Luck has it that every distance and every pause is the mean of what it can be."""
+    monkeypatch.setattr("random.uniform", lambda shortest, longest: (shortest + longest) / 2)
+
+
+@pytest.mark.usefixtures("middling")
+@pytest.mark.parametrize(("limit", "places"), [(4, 4), (20, 20), (None, 2)])
+async def test_the_line_is_spread_over_a_quarter_of_the_wait(limit: int | None, places: int) -> None:
+    """The mean distance is a quarter of the wait, shared by all places, or by those in line if there is no limit."""
+    service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(4)})
+    await map_all(supervise(POLICY.replace(max_retry_after=8))(service), range(4), limit=limit)
+    times = [time for time, _ in service.attempts[4:]]
+    assert times[:2] == pytest.approx([8, 8 + 8 / 4 / places])
+
+
+@pytest.mark.usefixtures("middling")
+async def test_new_jobs_start_one_by_one_behind_the_line() -> None:
+    """Places that are free are filled at the same distances when nobody is in line, and that is no probe."""
+    setting = Overload(budget_of(100))
+    service = Service(takes=0.1, script={0: [busy(8)]})
+    await map_all(supervise(POLICY)(service), range(9), limit=4, overload=setting)
+    starts = [time for time, number in service.attempts if number > 3]
+    assert starts == pytest.approx([8, 9, 9.5, 10, 10])
+    assert tokens_of(setting) == 100 + 8
+
+
+async def test_the_line_may_move_on_without_a_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shortest distance is none."""
+    monkeypatch.setattr("random.uniform", lambda shortest, _: shortest)
+    service = Service(script={number: [busy(8)] for number in range(4)})
+    await map_all(supervise(POLICY)(service), range(4), limit=4)
+    assert [time for time, _ in service.attempts[4:]] == [8, 8, 8, 8]
+
+
+@pytest.mark.usefixtures("longest")
+async def test_a_server_that_asks_again_while_the_line_moves_on_stops_it() -> None:
+    """Those who are still in line wait for the later moment."""
+    service = Service(script={number: [busy(8), busy(8)] for number in range(4)})
+    await map_all(supervise(POLICY)(service), range(4), limit=4)
+    assert len(service.between(8, 9.1)) == 1
+    assert service.between(9.1, 17) == []
+    assert len(service.attempts) == 12
+
+
+@pytest.mark.usefixtures("longest")
+async def test_a_little_longer_is_a_little_longer() -> None:
+    """A server that asks for a later moment, by a little, is waited for as much longer and no more."""
+    service = Service(script={0: [busy(10)], 1: [busy(0.2, 9.9)]})
+    await map_all(supervise(POLICY)(service), range(2))
+    assert service.attempts[2][0] == pytest.approx(10.1)
+
+
+@pytest.mark.usefixtures("longest")
+async def test_pauses_double() -> None:
+    """Each pause is twice as long as the one before, up to the longest."""
+    service = Service(script={0: [down()] * 8})
+    await map_all(supervise(POLICY)(service), [0], overload=empty())
+    times = service.times(0)
+    assert [later - time for time, later in itertools.pairwise(times)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
+
+
+async def test_when_the_line_is_empty_one_new_job_after_the_other_is_the_probe() -> None:
+    """A probe that fails and does not try again leaves nobody in line: after the pause a new job goes."""
+    service = Service(script={0: [down()], 1: [down()], 2: [down()]})
+    patient = POLICY.replace(deadline=0.1)
+    jobs = [supervise(patient if n == 0 else POLICY.replace(max_retries=0))(service) for n in range(5)]
+    report = await run_all([partial(job, n) for n, job in enumerate(jobs)], limit=1, overload=empty())
+    assert [failure.index for failure in report.failed] == [0, 1, 2]
+    assert len(report.succeeded) == 2
+    assert service.times(2)[0] - service.times(1)[0] >= 0.5
+
+
+async def test_tokens_are_whole() -> None:
+    """A quarter of a small budget is rounded down."""
+    setting = Overload(budget_of(0, capacity=6))
+    service = Service(script={0: [down()]})
+    await map_all(supervise(POLICY)(service), [0], overload=setting)
+    assert repr(tokens_of(setting)) == "1"
+
+
+async def test_the_last_second_of_a_pause_is_shown_as_it_is() -> None:
+    """The time that is left of a pause is told in tenths of a second."""
+    service = Service(script={0: [busy(10)]})
+    run = map_all(supervise(POLICY)(service), [0])
+    seen: list[str] = []
+    asyncio.get_running_loop().call_at(9.5, lambda: seen.append(repr(run)))
+    await run
+    assert "paused for 0.5 s" in seen[0]
+
+
+async def test_a_run_without_protection_has_no_trouble_to_tell() -> None:
+    """Its repr has the plain state."""
+    run = map_all(Service(takes=5), [0], overload=None)
+    seen: list[str] = []
+    asyncio.get_running_loop().call_at(1, lambda: seen.append(repr(run)))
+    await run
+    assert seen == ["<Run Service: running; 1 running, 0 succeeded, 0 failed, 0 pending>"]
+
+
+@pytest.mark.usefixtures("longest")
+async def test_a_job_that_waits_for_a_place_is_closed_when_the_loop_shuts_down() -> None:
+    """An item that an async source gave during a pause is pending when everything is cancelled, and closed."""
+    service = Service(script={0: [down(1)]})
+    call = supervise(POLICY)(service)
+    late = call(1)
+
+    async def jobs() -> AsyncIterator[Coroutine[object, None, int]]:
+        yield call(0)
+        await asyncio.sleep(2)
+        yield late
+
+    run = run_all(jobs(), limit=2, overload=empty(first_pause=9))
+    running = asyncio.ensure_future(run)
+    await asyncio.sleep(3)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending]
+    assert inspect.getcoroutinestate(late) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("answer", [down(), busy(3)])
+async def test_a_call_that_outlives_its_run_is_on_its_own(answer: Answer) -> None:
+    """A task that a job leaves behind tries again as its policy says, and pays nothing, when the run is over."""
+    service = Service(script={1: [(5, answer[1])]})
+    left: list[asyncio.Task[int]] = []
+
+    async def leave() -> None:
+        left.append(asyncio.ensure_future(supervise(POLICY.replace(backoff=[2]))(service)(1)))
+
+    setting = empty()
+    await run_all([leave], overload=setting)
+    assert await left[0] == 1
+    assert service.times(1)[1] == 5 + 2 + (3 if isinstance(answer[1], BusyError) else 0)
+    assert tokens_of(setting) == 1
+
+
+async def test_who_is_cancelled_in_the_moment_of_going_on_is_cancelled() -> None:
+    """A call in line that is cancelled in the step in which the probe succeeds does not go."""
+    service = Service(script={1: [down()]})
+    failures = iter([ConnectionError()])
+
+    @supervise(POLICY)
+    async def cancel_the_other() -> None:
+        for error in failures:
+            raise error
+        other = service.tasks[1]
+        assert other is not None
+        other.cancel()
+
+    jobs: list[Callable[[], Awaitable[object]]] = [cancel_the_other, partial(supervise(POLICY)(service), 1)]
+    report = await run_all(jobs, overload=empty())
+    assert [type(outcome) for outcome in report] == [Success, Failure]
+    assert len(service.attempts) == 1
+
+
+async def test_without_protection_a_retry_can_be_cancelled() -> None:
+    """A run that is left while a retry is under way ends clean."""
+    service = Service(script={0: [down(), (50, None)]})
+    async with run_all([partial(supervise(POLICY)(service), 0)], overload=None) as run:
+        await asyncio.sleep(3)
+    assert [outcome.started for outcome in run.report.pending] == [True]
+
+
+async def test_what_a_policys_own_budget_paid_goes_back_to_it_alone() -> None:
+    """The budget of the run neither pays for such a retry nor gets its price."""
+    own, setting = budget_of(100), Overload(budget_of(200))
+    service = Service(script={0: [down()]})
+    await map_all(supervise(POLICY.replace(budget=own))(service), [0], overload=setting)
+    assert (own.tokens, tokens_of(setting)) == (100, 200)

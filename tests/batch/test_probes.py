@@ -1,0 +1,224 @@
+"""The probe: which one it is, what it costs, and what its end means."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from aiosupervise import Failure, GiveUp, Overload, Reason, Success, map_all, run_all, supervise
+
+from .service import POLICY, Service, budget_of, down, empty, tokens_of
+
+pytestmark = pytest.mark.looptime
+
+OWN_REASONS = [LookupError("404"), GiveUp(), PermissionError()]
+STRICT = POLICY.replace(irrecoverable=PermissionError)
+
+
+async def test_a_probe_is_none_of_the_calls_retries() -> None:
+    """A call that may retry once fails as a probe three times, and then succeeds."""
+    service = Service(script={0: [down()] * 4})
+    report = await map_all(supervise(POLICY.replace(max_retries=1))(service), [0], overload=empty())
+    assert [type(outcome) for outcome in report] == [Success]
+    assert report[0].attempts == 5  # type: ignore[union-attr]  # a Success
+    assert report.tally.retries == 4
+
+
+async def test_who_goes_on_after_the_pause_uses_a_retry() -> None:
+    """Only the probe is free: whoever was held behind it makes a retry as any other."""
+    service = Service(script={0: [down()], 1: [down()] * 2, 2: [down()] * 2})
+    report = await map_all(supervise(POLICY.replace(max_retries=1))(service), range(3), overload=empty())
+    assert [type(outcome) for outcome in report] == [Success, Failure, Failure]
+    assert [failure.reason for failure in report.failed] == [Reason.EXHAUSTED] * 2
+    assert [failure.attempts for failure in report.failed] == [2, 2]
+
+
+async def test_a_retry_after_a_probe_is_counted_from_where_it_was() -> None:
+    """Probes leave the count alone: a call that may retry twice, and failed as a probe, retries twice after it."""
+    service = Service(script={0: [down()] * 2, 1: [down()] * 9})
+    setting = Overload(budget=budget_of(0, capacity=1000))
+    report = await map_all(supervise(POLICY.replace(max_retries=2))(service), range(2), overload=setting)
+    assert [failure.reason for failure in report.failed] == [Reason.EXHAUSTED]
+    assert len(service.times(1)) == 1 + 1 + 2
+
+
+@pytest.mark.parametrize("error", OWN_REASONS, ids=repr)
+async def test_a_probe_that_fails_for_its_own_reasons_makes_room_for_the_next(error: Exception) -> None:
+    """It says nothing about the service: the next in line is sent at once, and no token is moved."""
+    service = Service(takes=1, script={0: [down(), (1, error)], 1: [down(), (1, error)], 2: [down(), (1, None)]})
+    setting = empty()
+    report = await map_all(supervise(STRICT)(service), range(3), overload=setting)
+    assert service.numbers()[3:] == [0, 1, 2]
+    probe = service.times(0)[1]
+    assert [service.times(n)[1] - probe for n in range(3)] == pytest.approx([0, 1, 2])
+    assert [failure.error for failure in report.failed] == [error, error]
+    assert tokens_of(setting) == 125
+
+
+@pytest.mark.parametrize("error", OWN_REASONS, ids=repr)
+async def test_a_job_that_fails_for_its_own_reasons_moves_no_token(error: Exception) -> None:
+    """A thousand of them empty nothing and fill nothing."""
+    service = Service(script={number: [(0, error)] for number in range(200)})
+    setting = empty(tokens=100)
+    report = await map_all(supervise(STRICT)(service), range(200), overload=setting)
+    assert len(report.failed) == 200
+    assert tokens_of(setting) == 100
+    assert report.elapsed == 0
+
+
+async def test_where_no_retry_waits_a_new_job_is_the_probe() -> None:
+    """One new job starts, alone; when it has succeeded, the others start, and a quarter is put back."""
+    service = Service(takes=1, script={0: [down(0.1), (0, LookupError())], 1: [(0.2, None)]})
+    setting = empty()
+    await map_all(supervise(POLICY)(service), range(6), limit=3, overload=setting)
+    # Number 2, which started with 0 and 1, has ended after 1 s.
+    (started,) = service.times(3)
+    assert started == service.times(0)[1]
+    assert [service.times(n) for n in (4, 5)] == [pytest.approx([started + 1])] * 2
+    assert tokens_of(setting) == 125 + 5
+
+
+async def test_a_new_job_that_fails_as_the_probe_doubles_the_pause() -> None:
+    """Its attempt was a failed probe; then it waits in line itself, and is the next probe."""
+    service = Service(script={0: [down(), (0, LookupError())], 1: [down()]})
+    await map_all(supervise(POLICY)(service), range(3), limit=1, overload=empty(first_pause=1))
+    first, second = service.times(1)
+    assert 0.5 <= first <= 1
+    assert 1 <= second - first <= 2
+    assert service.times(2) == [second]
+
+
+@pytest.mark.parametrize("error", OWN_REASONS, ids=repr)
+@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "bare"])
+async def test_a_new_job_that_fails_for_its_own_reasons_makes_room_for_the_next(
+    error: Exception, *, supervised: bool
+) -> None:
+    """The next new job starts at once in its place."""
+    service = Service(takes=1, script={0: [down(), (0, LookupError())], 1: [(1, error)], 2: [(1, error)]})
+    call: Callable[[int], Awaitable[int]] = supervise(STRICT)(service)
+    jobs = [partial(call if supervised or n == 0 else service, n) for n in range(5)]
+    setting = empty()
+    await run_all(jobs, limit=1, overload=setting)
+    probe = service.times(0)[1]
+    assert [service.times(n)[0] - probe for n in range(1, 5)] == pytest.approx([0, 1, 2, 3])
+    assert tokens_of(setting) == 125 + 2
+
+
+async def test_a_job_without_supervised_calls_can_be_the_probe() -> None:
+    """Its success lets everybody go."""
+    service = Service(takes=1, script={0: [down(), (0, LookupError())]})
+    jobs = [partial(supervise(POLICY)(service), 0), *(partial(service, n) for n in range(1, 5))]
+    await run_all(jobs, limit=1, overload=empty())
+    assert len(service.times(4)) == 1
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["retry", "new job"])
+async def test_a_probe_that_is_cancelled_makes_room_for_the_next(*, new: bool) -> None:
+    """A job that somebody cancels says nothing about the service either."""
+    first: list[Any] = [down(), (0.0, LookupError())] if new else [down(), (50.0, None)]
+    service = Service(script={0: first, 1: [(50.0, None)] if new else [down(0.01)]})
+    setting = empty()
+    run = map_all(supervise(POLICY)(service), range(3), limit=1 if new else 2, overload=setting)
+    victim = 1 if new else 0
+
+    def cancel() -> None:
+        task = service.tasks[victim]
+        assert task is not None
+        task.cancel()
+
+    asyncio.get_running_loop().call_at(5, cancel)
+    report = await run
+    assert service.times(2 if new else 1)[-1] == 5
+    assert [type(failure.error) for failure in report.failed][-1] is asyncio.CancelledError
+    assert isinstance(report[2], Success)
+
+
+async def test_a_probe_that_its_job_times_out_makes_room_for_the_next() -> None:
+    """`asyncio.timeout` around the call cancels the attempt, not the job: the next goes while the job lives on."""
+    service = Service(script={0: [down(), (50, None)], 1: [down(0.01)]})
+    call = supervise(POLICY)(service)
+
+    async def job(number: int) -> None:
+        try:
+            async with asyncio.timeout(5 if number == 0 else 50):
+                await call(number)
+        except TimeoutError:
+            await asyncio.sleep(100)
+
+    await map_all(job, range(2), overload=empty())
+    assert service.times(1)[-1] == 5
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_who_is_cancelled_in_line_leaves_it(victim: int) -> None:
+    """Whoever is left is the probe at the end of the pause, and nobody waits for who has gone."""
+    service = Service(script={number: [down()] for number in range(3)})
+    run = map_all(supervise(POLICY)(service), range(3), overload=empty(first_pause=4))
+
+    def cancel() -> None:
+        task = service.tasks[victim]
+        assert task is not None
+        task.cancel()
+
+    asyncio.get_running_loop().call_at(1, cancel)
+    report = await run
+    assert service.numbers()[3:] == [number for number in range(3) if number != victim]
+    assert [failure.index for failure in report.failed] == [victim]
+    assert 2 <= service.attempts[3][0] <= 4
+
+
+async def test_who_is_cancelled_in_the_moment_of_being_sent_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that was told to go, and cancelled before it went, is not waited for."""
+    monkeypatch.setattr(random, "uniform", max)  # the pause ends after exactly half a second
+    service = Service(script={number: [down(0.1)] for number in range(2)} | {2: [(9, None)]})
+    run = map_all(supervise(POLICY)(service), range(3), overload=empty())
+    loop = asyncio.get_running_loop()
+    states: list[str] = []
+
+    def cancel() -> None:
+        states.append(repr(run))
+        task = service.tasks[0]
+        assert task is not None
+        task.cancel()
+
+    loop.call_at(0.2, lambda: loop.call_at(0.6, cancel))
+    report = await run
+    assert "probing" in states[0]
+    assert [type(outcome) for outcome in report] == [Failure, Success, Success]
+    assert service.attempts == [(0, 0), (0, 1), (0, 2), (0.6, 1)]
+
+
+async def test_with_nobody_left_to_be_the_probe_the_run_just_ends() -> None:
+    """The only call in line gives up as a probe for its own reasons, and there is no job left."""
+    service = Service(script={0: [down(), (0, LookupError())], 1: [(3, None)]})
+    report = await map_all(supervise(POLICY)(service), range(2), overload=empty())
+    assert [type(outcome) for outcome in report] == [Failure, Success]
+    assert report.elapsed == 3
+
+
+async def test_who_comes_while_no_probe_is_out_is_the_probe() -> None:
+    """A call that fails while the run waits for somebody to probe with is sent at once."""
+    service = Service(script={0: [down(), (0, LookupError())], 1: [down(3)]})
+    report = await map_all(supervise(POLICY)(service), range(2), overload=empty())
+    assert service.times(1) == [0, 3]
+    assert isinstance(report[1], Success)
+
+
+@pytest.mark.parametrize("error", [LookupError(), ConnectionError()], ids=repr)
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_another_call_of_the_same_job_is_not_the_probe(error: Exception, retries: int) -> None:
+    """Of two calls in one job one is the probe; what becomes of the other says nothing about the probe."""
+    service = Service(script={0: [down(), (5, None)], 1: [down(0.1)], 2: [(2, error)]})
+    call = supervise(POLICY)(service)
+
+    async def both() -> None:
+        other = supervise(POLICY.replace(max_retries=retries))(service)
+        await asyncio.gather(call(0), other(2), return_exceptions=True)
+
+    jobs: list[Any] = [both, partial(call, 1)]
+    await run_all(jobs, overload=empty())
+    probe = service.times(0)[1]
+    assert service.between(probe, probe + 5) == []
