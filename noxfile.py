@@ -77,6 +77,14 @@ def example(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """Simulate services in trouble with ten seeds, and draw the pictures of docs/storm.md anew; takes some minutes."""
+    _install(session, "docs")
+    session.run("python", "-m", "aiosupervise.examples.storm", *(session.posargs or ["--seeds", "10"]))
+    session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/storm")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside the peers; takes some minutes and wants a quiet machine."""
     _install(session, "bench")
@@ -86,9 +94,9 @@ def bench(session: nox.Session) -> None:
 # What the page "How it is tested" counts; each prints its numbers.
 
 
-def _thoroughly(session: nox.Session, tests: str) -> None:
+def _thoroughly(session: nox.Session, *tests: str) -> None:
     _install(session, "tests")
-    session.run("pytest", "--thorough", tests, *session.posargs)
+    session.run("pytest", "--thorough", *tests, *session.posargs)
 
 
 @nox.session
@@ -119,7 +127,7 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Run batches through a server that fails in every way and is killed meanwhile."""
-    _thoroughly(session, "tests/faults/test_faults.py")
+    _thoroughly(session, "tests/faults/test_faults.py", "tests/faults/test_throttled.py")
 
 
 @nox.session
