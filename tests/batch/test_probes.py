@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -222,3 +223,18 @@ async def test_another_call_of_the_same_job_is_not_the_probe(error: Exception, r
     await run_all(jobs, overload=empty())
     probe = service.times(0)[1]
     assert service.between(probe, probe + 5) == []
+
+
+async def test_a_new_job_that_survives_its_own_error_makes_room_for_the_next() -> None:
+    """The probe is over when a call in it fails for its own reasons, though the job goes on for long."""
+    service = Service(script={0: [down()], 2: [(0, ValueError())]})
+
+    async def job(number: int) -> None:
+        policy = POLICY.replace(deadline=0.1) if number == 0 else POLICY
+        with suppress(ValueError):
+            await supervise(policy)(service)(number)
+        await asyncio.sleep(100 if number == 2 else 0)
+
+    report = await map_all(job, range(4), limit=2, overload=empty(first_pause=1))
+    assert [failure.index for failure in report.failed] == [0]
+    assert 0.5 <= service.times(2)[0] == service.times(3)[0] <= 1

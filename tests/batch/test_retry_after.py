@@ -214,3 +214,10 @@ async def test_a_deadline_ends_the_wait() -> None:
     failure = report[1]
     assert isinstance(failure, Failure)
     assert (failure.reason, failure.elapsed, failure.error) == (Reason.DEADLINE, 5, service.errors[1])
+
+
+async def test_one_that_is_just_not_too_long_pauses_everybody() -> None:
+    """A wait of exactly max_retry_after is waited, by the whole run."""
+    service = Service(takes=1, script={0: [busy(60)]})
+    await map_all(supervise(POLICY)(service), range(4), limit=2)
+    assert service.between(0.5, 60) == []
