@@ -36,6 +36,11 @@ async def awaited(strategy: Strategy, jobs: int) -> int:
     return len(await run_all((asyncio.sleep(0) for _ in range(jobs)), strategy=strategy, limit=LIMIT))
 
 
+async def unprotected(jobs: int) -> int:
+    """Ours without a retry budget and its pauses, to see what those cost a healthy run."""
+    return len(await run_all((asyncio.sleep(0) for _ in range(jobs)), limit=LIMIT, overload=None))
+
+
 async def streamed(strategy: Strategy, jobs: int) -> int:
     """Ours, each outcome handed over as it comes."""
     finished = 0
@@ -55,6 +60,7 @@ RUNNERS: dict[str, Runner] = {
     "asyncio.gather": gather,
     "gather + Semaphore": gather_semaphore,
     "run_all gather": partial(awaited, "gather"),
+    "run_all gather, overload=None": unprotected,
     "run_all as_completed": partial(awaited, "as_completed"),
     "run_all as_completed, streamed": partial(streamed, "as_completed"),
 }
