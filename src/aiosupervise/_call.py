@@ -141,6 +141,8 @@ class _Call:
         """Decide what follows from the error that ended the running attempt."""
         # Layers do not multiply. (Our own wrapper, which catches the first error, is in that one's traceback.)
         if clerk.issued != self.seen and given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
+            if self.job is not None:
+                self.job.left(self)
             self._raise(error)
             return
         elapsed = 0.0 if self.started is None else now() - self.started

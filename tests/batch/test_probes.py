@@ -238,3 +238,28 @@ async def test_a_new_job_that_survives_its_own_error_makes_room_for_the_next() -
     report = await map_all(job, range(4), limit=2, overload=empty(first_pause=1))
     assert [failure.index for failure in report.failed] == [0]
     assert 0.5 <= service.times(2)[0] == service.times(3)[0] <= 1
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), ValueError()])
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_call_inside_of_the_probe_is_part_of_it(error: Exception, retries: int, *, nested: bool) -> None:
+    """What fails deep in the probe is no other call to be waited for: the run goes on, in time."""
+    service = Service(script={0: [(0, error)]})
+    inner = supervise(POLICY.replace(irrecoverable=ValueError, max_retries=retries))(service)
+    failures = iter([ConnectionError()])
+
+    @supervise(POLICY)
+    async def outer() -> None:
+        for failure in failures:
+            raise failure
+        if nested:
+            (await map_all(inner, [0])).values()
+        else:
+            await inner(0)
+
+    other = Service(script={1: [down()]})
+    jobs: list[Callable[[], Awaitable[object]]] = [outer, partial(supervise(POLICY)(other), 1)]
+    async with asyncio.timeout(100):
+        report = await run_all(jobs, overload=empty())
+    assert isinstance(report[1], Success)

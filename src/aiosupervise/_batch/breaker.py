@@ -19,6 +19,7 @@ import asyncio
 import enum
 import random
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from aiosupervise._budget import Budget
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 _SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
 _DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
+
+
+_sent: ContextVar[object] = ContextVar("aiosupervise.sent", default=None)
+"""The call that was sent as a probe: what is called in its attempt is part of the probe."""
 
 
 class State(enum.Enum):
@@ -83,21 +88,24 @@ class Breaker:
         if asked is not None and self._loop.time() + asked >= self._asked_until:
             self._asked = asked
             self._asked_until = self._loop.time() + asked
-        if self._probe in (call, ticket):
+        if self._is_probe(call, ticket):
             self._probe_failed()
         elif asked is not None and self._probe is None and self._state in (State.RUNNING, State.PROBING):
             self._pause(0.0)
 
+    def _is_probe(self, call: object, ticket: Ticket) -> bool:
+        return self._probe is not None and self._probe in (call, ticket, _sent.get())
+
     def says_nothing(self, call: object, ticket: Ticket) -> None:
         """Hear that an attempt has ended in a way that tells nothing of the service."""
-        if self._probe in (call, ticket):
+        if self._is_probe(call, ticket):
             self._probe = None
             self._send_probe()
 
     def recovered(self, call: object, ticket: Ticket, price: int) -> None:
         """Hear that a retry has succeeded."""
         self.budget.put(price)
-        if self._probe in (call, ticket):
+        if self._is_probe(call, ticket):
             self._probe_succeeded()
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
@@ -126,7 +134,7 @@ class Breaker:
         if self._state is State.PROBING and self._probe is None:
             self._send_probe()
         try:
-            return await place
+            turn = await place
         except asyncio.CancelledError:
             self._line.pop(place, None)
             if call is self._probe:  # it had been sent, and was cancelled before it went
@@ -134,6 +142,9 @@ class Breaker:
             if self._state is State.PROBING and self._probe is None:
                 self._send_probe()
             raise
+        if turn is Turn.PROBE:
+            _sent.set(call)
+        return turn
 
     # What the pump of the run says and asks.
 
