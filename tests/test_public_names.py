@@ -29,8 +29,8 @@ def test_nothing_public_is_missing_from_the_list() -> None:
 
 
 def test_only_an_alias_is_neither_class_nor_function() -> None:
-    """`Outcome` is the one name that is an alias of types."""
-    assert set(aiosupervise.__all__) - set(OBJECTS) == {"Outcome"}
+    """`Event` and `Outcome` are the names that are aliases of types."""
+    assert set(aiosupervise.__all__) - set(OBJECTS) == {"Event", "Outcome"}
 
 
 @pytest.mark.parametrize("name", OBJECTS)

@@ -2,30 +2,36 @@
 
 Theory of operation. A wrapper has a few lines: it makes the first attempt and is done when that
 succeeds. Only an error makes a `_Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
-and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Guard`.
+and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Guard`. While
+somebody listens, the first attempt is made by a `_Call` too.
 
 Laws, each with a test:
 - Only Exception is caught: cancellation and exit pass through.
-- The next attempt is made outside of any `except` block, and nothing here holds the last error while waiting: an
-  error holds its traceback, that its frames, those the attempt's local variables.
+- The next attempt is made outside of any `except` block, and what is kept of the last error while waiting has no
+  traceback: that holds its frames, and those the attempt's local variables.
 - Whatever holds an error lets go of it before raising it, or frame and error would keep each other alive.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
+import itertools
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
-from typing import ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from ._errors import OVERRULES, DeadlineExceeded, stand_in
+from ._events import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
 from ._frames import drop_frames, given_up_inside, without_our_frames
 from ._guard import Guard, now, until
-from ._policy import NOT_ASKED, Judgement, Policy, decide, judge
+from ._job import Job, Turn, current_job
+from ._listen import announce, audience
+from ._log import is_heard
+from ._policy import NOT_ASKED, Policy, decide, judge
 from ._verdict import Reason, clerk, pronounce
+from ._waits import no_waits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,70 +39,40 @@ Coro: TypeAlias = Coroutine[object, None, R]
 
 _EARLIER = 10  # errors before the last that a verdict lists
 _LINE = 200  # characters of each
+_numbers = itertools.count(1)
 
 
-class Turn(enum.Enum):
-    """What a call that wants to try again is told."""
-
-    GO = "go"
-    PROBE = "go, to see whether the service is back; this counts as no retry"
-    STOP = "give up: the service is not coming back"
-
-
-class Job(Protocol):
-    """What a job of a batch puts into its context: what the calls in it tell their run, and are told by it."""
-
-    def heard(self, call: object, policy: Policy, error: Exception, judged: Judgement) -> None:
-        """Hear that an attempt of a call has failed, and how its policy has judged that."""
-
-    def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
-        """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
-        ...
-
-    async def turn(self, call: object) -> Turn:
-        """Wait until a call may try again."""
-        ...
-
-    def retried(self) -> None:
-        """Count one retry that is about to be made."""
-
-    def recovered(self, call: object, price: int) -> None:
-        """Hear that a retry that had cost `price` succeeded."""
-
-    def left(self, call: object) -> None:
-        """Hear that a retry was cancelled."""
-
-
-current_job: ContextVar[Job | None] = ContextVar("aiosupervise.current_job", default=None)
-
-
-def plain(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+def plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
     """Wrap `func` for a policy without limits on time: a call that succeeds at once makes nothing of ours."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
+        if audience.listening:
+            return await _Call(policy, name, None).go_on(functools.partial(func, *args, **kwargs))
         seen = clerk.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
-            call = _Call(policy, seen, None)
-            call.failed(error)
+            call = _Call(policy, name, None, 1, seen)
+            call.failed(error, 1)
         return await call.go_on(functools.partial(func, *args, **kwargs))
 
     return supervised
 
 
-def guarded(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+def guarded(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
     """Wrap `func` for a policy with a timeout, a deadline, a budget or a gate."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         seen = clerk.issued
         started = now()
         attempt = functools.partial(Guard(policy, started).attempt, functools.partial(func, *args, **kwargs))
+        if audience.listening:
+            return await _Call(policy, name, started).go_on(attempt)
         try:
             result = await attempt()
         except Exception as error:
-            call = _Call(policy, seen, started)
-            call.failed(error)
+            call = _Call(policy, name, started, 1, seen)
+            call.failed(error, 1)
         else:
             if policy.budget is not None:
                 policy.budget.put(policy.budget.refill)
@@ -107,7 +83,7 @@ def guarded(policy: Policy, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
 
 
 class _Call:
-    """One call that has failed: what happened so far, and what is to be done: wait `delay`, or raise `error`."""
+    """One call: what happened so far, and what is to be done: wait `delay`, or raise `error`."""
 
     __slots__ = (
         "attempts",
@@ -117,102 +93,130 @@ class _Call:
         "first_failure",
         "job",
         "last",
+        "name",
+        "number",
         "policy",
         "price",
         "probes",
         "seen",
         "started",
+        "waits",
     )
 
-    def __init__(self, policy: Policy, seen: int, started: float | None) -> None:
-        self.policy = policy
-        self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
+    def __init__(self, policy: Policy, name: str, started: float | None, attempts: int = 0, seen: int = 0) -> None:
+        self.waits = no_waits.get()
+        self.policy = policy if self.waits is None else self.waits.applied_to(policy)
+        self.name = name
+        self.number = 0  # until there is something to tell
         self.started = started
         self.job = current_job.get()
-        self.attempts = 1
+        self.attempts = attempts
+        self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
         self.probes = 0  # of these attempts, those that count as no retry
         self.price = 0
-        self.first_failure = now()
         self.earlier: list[str] = []
         self.last: Exception | None = None
         self.error: Exception | None = None
 
-    def failed(self, error: Exception) -> None:
-        """Decide what follows from the error that ended the running attempt."""
-        # Layers do not multiply. (Our own wrapper, which catches the first error, is in that one's traceback.)
-        if clerk.issued != self.seen and given_up_inside(error, self.seen, ours=int(self.attempts == 1)):
-            if self.job is not None:
-                self.job.left(self)
-            self._raise(error)
+    def failed(self, error: Exception, wrappers: int = 0) -> None:
+        """Decide what follows from the error that ended the running attempt, and say so.
+
+        Of our own wrappers, so many are in the error's traceback: the one that made the first attempt itself.
+        """
+        if self.attempts == 1:
+            self.first_failure = now()
+        follows = self._follows(error, wrappers)
+        error = error if type(error) not in OVERRULES else stand_in(error)
+        if isinstance(follows, float):
+            if audience.listening or is_heard(logging.WARNING):
+                self._tell(AttemptFailed, self.attempts, error, follows)
+            self._will_retry(error, follows)
             return
+        if audience.listening:
+            self._tell(AttemptFailed, self.attempts, error, None)
+        if follows is None:
+            self._raise(error)
+        else:
+            self._give_up(error, follows)
+
+    def _follows(self, error: Exception, wrappers: int) -> float | Reason | None:
+        """Return the seconds until the next attempt, or why there is none; None for an error that is not ours."""
+        # Layers do not multiply.
+        if clerk.issued != self.seen and given_up_inside(error, self.seen, wrappers):
+            if self.job is not None:
+                self.job.left()
+            return None
         elapsed = 0.0 if self.started is None else now() - self.started
         judged = judge(self.policy, error)
         decision = decide(self.policy, error, judged, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.heard(self, self.policy, error, judged)
-        if decision is None:
-            self._raise(error)
-            return
-        error = error if type(error) not in OVERRULES else stand_in(error)
-        if type(decision) is Reason:
-            self._give_up(error, decision)
-            return
-        self.delay = decision
-        if (self.policy.budget is None and self.job is None) or self._can_pay(throttled=judged != NOT_ASKED):
-            self._will_retry(error)
-        else:
-            self._give_up(error, Reason.BUDGET)
+            self.job.heard(self.policy, error, judged)
+        if not isinstance(decision, float) or (self.policy.budget is None and self.job is None):
+            return decision
+        return self._paid(decision, throttled=judged != NOT_ASKED)
 
-    def _can_pay(self, *, throttled: bool) -> bool:
+    def _paid(self, delay: float, *, throttled: bool) -> float | Reason:
         """Pay for a retry, from the policy's own budget if it has one, else from that of the run."""
         if self.policy.budget is not None:
             price = self.policy.budget.take(throttled=throttled)
         else:
             assert self.job is not None  # noqa: S101 - for the type checkers
-            price, self.delay = self.job.pay(self.delay, throttled=throttled)
+            price, delay = self.job.pay(delay, throttled=throttled)
         self.price = price or 0
-        return price is not None
+        return Reason.BUDGET if price is None else delay
 
-    def _will_retry(self, error: Exception) -> None:
-        self.earlier.append(_describe(self.attempts, error))
+    def _will_retry(self, error: Exception, delay: float) -> None:
+        if self.last is not None:
+            self._describe_last()
+        self.delay = delay
+        self.last = error
+
+    def _describe_last(self) -> None:
+        self.earlier.append(_describe(self.attempts - 1, self.last))
         if len(self.earlier) > _EARLIER:
             del self.earlier[0]
-        if self.policy.deadline is not None or self.job is not None:  # it may have to be raised after the wait
-            self.last = error
 
     def _give_up(self, error: Exception, reason: Reason) -> None:
         elapsed = now() - self.first_failure
-        if self.last is not None and isinstance(error, DeadlineExceeded):
-            error.__cause__ = self.last
+        if self.last is not None:
+            self._describe_last()
+            if isinstance(error, DeadlineExceeded):
+                error.__cause__ = self.last
         pronounce(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
+        if audience.listening or is_heard(logging.ERROR):
+            self._tell(GaveUp, self.attempts, elapsed, reason, error)
         self._raise(error)
 
     def _raise(self, error: Exception) -> None:
         self.error = error.with_traceback(without_our_frames(error.__traceback__))
 
     async def go_on(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Wait and try again until an attempt succeeds, or there is an error to raise."""
-        while self.error is None:
-            if self.last is not None:
-                drop_frames(self.last, sys.exception())
-            await asyncio.sleep(self.delay)
-            if self.job is not None and not await self._may_go(self.job):
-                continue
-            self.attempts += 1
-            self.seen = clerk.issued
-            try:
-                result = await attempt()
-            except Exception as error:
-                self.failed(error)
-            except BaseException:
-                if self.job is not None:
-                    self.job.left(self)
-                raise
-            else:
-                if self.price or self.job is not None:
-                    self._recovered()
-                return result
+        """Make attempts until one succeeds, or there is an error to raise."""
+        try:
+            while self.error is None:
+                if self.last is not None:
+                    drop_frames(self.last, sys.exception())
+                    await asyncio.sleep(self.delay if self.waits is None else 0)
+                    if self.job is not None and not await self._may_go(self.job):
+                        continue
+                self.attempts += 1
+                self.seen = clerk.issued
+                if audience.listening:
+                    self._tell(AttemptStarted, self.attempts)
+                try:
+                    result = await attempt()
+                except Exception as error:
+                    self.failed(error)
+                else:
+                    if audience.listening or self.job is not None or self.policy.budget is not None:
+                        self._succeeded()
+                    return result
+        except BaseException as error:
+            self._left(error)
+            raise
         final, self.error, self.last = self.error, None, None
+        if audience.listening:
+            self._tell(CallFinished, self.attempts, final)
         context = final.__context__
         try:
             raise final
@@ -243,22 +247,39 @@ class _Call:
     def _give_up_on_last(self, reason: Reason) -> None:
         error, self.last = self.last, None
         assert error is not None  # noqa: S101 - for the type checkers
-        self.earlier.pop()  # it is not an earlier one
         try:
             self._give_up(error, reason)
         finally:
             del error
 
-    def _recovered(self) -> None:
-        """Put back what the retry that has succeeded had cost."""
-        if self.policy.budget is not None:
-            self.policy.budget.put(self.price)
-            self.price = 0
+    def _succeeded(self) -> None:
+        """Put into the budget what the success is worth: a refill, or what the retry that has succeeded had cost."""
+        budget = self.policy.budget
+        if budget is not None:
+            budget.put(budget.refill if self.attempts == 1 else self.price)
+        if self.attempts > 1:
+            if self.job is not None:
+                self.job.recovered(0 if budget is not None else self.price)
+            if audience.listening:
+                self._tell(Recovered, self.attempts, now() - self.first_failure)
+        if audience.listening:
+            self._tell(CallFinished, self.attempts, None)
+
+    def _left(self, error: BaseException) -> None:
+        """Go without an answer: cancelled, in an attempt or in a wait."""
         if self.job is not None:
-            self.job.recovered(self, self.price)
+            self.job.left()
+        if audience.listening:
+            self._tell(CallFinished, self.attempts, error)
+
+    def _tell(self, kind: Callable[..., Event], *values: object) -> None:
+        """Tell an event that somebody wants to hear: nobody pays for making one that nobody hears."""
+        self.number = self.number or next(_numbers)
+        run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
+        announce(kind(self.number, self.name, run, index, *values), self.job)
 
 
-def _describe(attempt: int, error: Exception) -> str:
+def _describe(attempt: int, error: Exception | None) -> str:
     """Write one short line about an error: it may be kept long after the error itself."""
     try:
         line = f"attempt {attempt}: {type(error).__name__}: {error}"

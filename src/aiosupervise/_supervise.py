@@ -87,12 +87,15 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Polic
         _check_function(func)
         limits = (policy.attempt_timeout, policy.deadline, policy.budget, policy.gate)
         wrap = plain if all(limit is None for limit in limits) else guarded
-        return _dress(wrap(policy, func), func, policy)
+        name = policy.name or name_of(func)
+        wrapper = dress(wrap(policy, name, func), func)
+        wrapper.__dict__["policy"] = policy
+        return wrapper
 
     return decorate
 
 
-def _dress(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]], policy: Policy) -> Callable[P, Coro[R]]:
+def dress(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
     """Make the wrapper look like the function that it wraps."""
     source = innermost(func)
     if inspect.isfunction(source):
@@ -100,7 +103,7 @@ def _dress(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]], policy: Po
     else:  # an object with an async __call__, whose attributes are its own
         functools.update_wrapper(wrapper, func, updated=())
         wrapper.__name__ = wrapper.__qualname__ = name_of(source)
-    wrapper.__dict__.update(__wrapped__=func, policy=policy)
+    wrapper.__dict__["__wrapped__"] = func
     return wrapper
 
 

@@ -8,13 +8,14 @@ import argparse
 import time
 from collections.abc import Callable
 
-from questions import batch, call, deadline, garbage, million, retries, waiting
+from questions import batch, call, deadline, garbage, million, retries, seen, waiting
 from questions.machine import describe
 from questions.table import Table
 
 QUESTIONS: dict[str, Callable[[], Table]] = {
     "call": call.ask,
     "retries": retries.ask,
+    "seen": seen.ask,
     "garbage": garbage.ask,
     "memory": waiting.ask,
     "batch": batch.ask,

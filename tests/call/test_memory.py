@@ -4,10 +4,11 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Coroutine, Iterator
+from contextlib import nullcontext
 
 import pytest
 
-from aiosupervise import Budget, GiveUp, Policy, RetryAfter, supervise
+from aiosupervise import Budget, GiveUp, Policy, RetryAfter, attempt, listen, supervise
 
 pytestmark = pytest.mark.looptime
 
@@ -33,14 +34,17 @@ class LostError(ConnectionError):
 class Failing:
     """A function that holds a Big thing in each attempt and fails in one of many ways."""
 
-    def __init__(self, way: str) -> None:
+    def __init__(self, way: str, *, asks: bool = False) -> None:
         self.way = way
+        self.asks = asks
         self.held: list[weakref.ref[Big]] = []
         self.errors: list[weakref.ref[Exception]] = []
 
     async def __call__(self) -> None:
         big = Big()
         self.held.append(weakref.ref(big))
+        if self.asks:
+            attempt()
         try:
             await self.fail()
         except Exception as error:
@@ -69,6 +73,13 @@ CASES = [pytest.param(POLICIES[name], way, id=f"{name}, {way}") for name in POLI
 CASES += [pytest.param(POLICIES[name], "hangs", id=f"{name}, hangs") for name in ("attempt_timeout", "all of it")]
 
 
+@pytest.fixture(params=["alone", "listened to", "asking"])
+def asks(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the function asks for its attempt; in some tests nobody does anything, in some somebody listens."""
+    with listen(lambda _: None) if request.param == "listened to" else nullcontext():
+        yield request.param == "asking"
+
+
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
     """Without the cyclic collector, only what nobody refers to goes."""
@@ -90,9 +101,9 @@ async def fail(call: Coroutine[object, None, object]) -> str:
 
 
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str) -> None:
+async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str, *, asks: bool) -> None:
     """While a call waits for its retry, the failed attempt's local variables are gone, as is all that they hold."""
-    failing = Failing(way)
+    failing = Failing(way, asks=asks)
     alive: list[int] = []
     loop = asyncio.get_running_loop()
 
@@ -128,9 +139,9 @@ async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
 
 
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str) -> None:
+async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, asks: bool) -> None:
     """When the caller lets go of the error, it is gone, and there is nothing for the cyclic collector."""
-    failing = Failing(way)
+    failing = Failing(way, asks=asks)
     supervised = supervise(policy)(failing)
     gc.collect()
     await fail(supervised())

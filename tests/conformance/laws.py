@@ -5,10 +5,22 @@ import gc
 import math
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
-from aiosupervise import Outcome, Pending, Run, Success
+from aiosupervise import (
+    AttemptStarted,
+    CallFinished,
+    Event,
+    JobFinished,
+    Outcome,
+    Pending,
+    Run,
+    RunFinished,
+    RunStarted,
+    Success,
+    listen,
+)
 
 from .loops import Steps, has_virtual_time, pause, perform
 
@@ -33,6 +45,7 @@ class Witness:
         self._open_sources = 0
         self._started = 0
         self._ended = 0
+        self._heard: list[Event] = []
 
     # What the run is fed with.
 
@@ -133,10 +146,25 @@ class Witness:
             taken = asyncio.get_running_loop().time() - self._steps.first_cancel
             assert taken <= CLEAN_UP, "the end took longer than the clean-up"
 
+    def hear(self, event: Event) -> None:
+        """Listen to what happens, if somebody is to."""
+        self._heard.append(event)
+
+    def check_events(self) -> None:
+        """Check that what began was told to end, each call and each run once, and every outcome told."""
+        began = [event.call for event in self._heard if isinstance(event, AttemptStarted) and event.attempt == 1]
+        assert sorted(event.call for event in self._heard if isinstance(event, CallFinished)) == sorted(began)
+        runs = [event.run for event in self._heard if isinstance(event, RunStarted)]
+        assert sorted(event.run for event in self._heard if isinstance(event, RunFinished)) == sorted(runs)
+        assert len(runs) >= len(self._runs), "a run was not told"
+        outcomes = sum(run.tally.succeeded + run.tally.failed + run.tally.pending for run in self._runs)
+        assert sum(isinstance(event, JobFinished) for event in self._heard) == outcomes, "an outcome was not told"
+
     def let_go(self) -> None:
         """Forget the runs: the errors in their reports hold the frames of the jobs, and those this witness."""
         self._runs.clear()
         self.read.clear()
+        self._heard.clear()
 
     def _check_outcomes(self, outcomes: list[Outcome[object]]) -> None:
         if len(self._runs) == 1:
@@ -157,31 +185,27 @@ class Witness:
 
 
 def play(
-    loop: asyncio.AbstractEventLoop, scene: Callable[[Witness], Awaitable[object]], cancel_at: Collection[int] = ()
+    loop: asyncio.AbstractEventLoop,
+    scene: Callable[[Witness], Awaitable[object]],
+    cancel_at: Collection[int] = (),
+    *,
+    listened: bool = False,
 ) -> Steps:
     """Play a scene on a loop, its caller cancelled at these steps, and check every rule of a clean end."""
 
     async def caller(steps: Steps) -> None:
         witness = Witness(steps)
-        try:
-            await scene(witness)
-        finally:
-            witness.check()
-            witness.let_go()
+        with listen(witness.hear) if listened else nullcontext():
+            try:
+                await scene(witness)
+            finally:
+                witness.check()
+                if listened:
+                    witness.check_events()
+                witness.let_go()
 
     with _no_traces(loop):
         return perform(loop, caller, cancel_at)
-
-
-@contextmanager
-def young_heap() -> Iterator[None]:
-    """Spare the garbage collector what is there already, so that it can look for cycles after each play."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from aiosupervise import Budget, Overload, run_all, supervise
 
-from .laws import Witness, play, young_heap
+from .laws import Witness, play
 from .loops import VirtualLoop
 
 
@@ -55,7 +55,7 @@ def held(budget: int, retry_after: float | None, strategy: Any) -> Callable[[Wit
 def test_a_caller_cancelled_at_any_step_leaves_it_clean(budget: int, retry_after: float | None, strategy: Any) -> None:
     """Whatever state the run is in: one outcome for each job, no task, no cycle, no warning, at once."""
     scene = held(budget, retry_after, strategy)
-    with closing(VirtualLoop()) as loop, young_heap():
+    with closing(VirtualLoop()) as loop:
         steps = play(loop, scene).count
         assert steps > 20
         for step in range(1, steps + 1):

@@ -10,11 +10,12 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from aiosupervise import Failure, Outcome, Pending, Reason, Report, Success, Tally
+from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, run_all
 from aiosupervise.examples import _terminal, fetch
 from aiosupervise.examples.site import Fault, flaky_site
 
@@ -219,7 +220,7 @@ def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is the exit code 130, not an exception."""
+    """Ctrl-C while nothing runs that would hear of it is the exit code 130, not an exception."""
 
     async def interrupted(_: _terminal.Options) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -227,6 +228,24 @@ def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fetch, "demonstrate", interrupted)
     assert fetch.main([]) == 130
+
+
+@pytest.mark.usefixtures("fast_site")
+def test_stopped_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A signal during a run lets it finish what runs, and no other strategy follows."""
+
+    async def interrupt() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "sent"
+
+    def run_all_and_interrupt(jobs: list[Callable[[], Awaitable[str]]], **options: Any) -> Run[str]:
+        return run_all([*jobs, interrupt], **options)
+
+    monkeypatch.setattr(fetch, "run_all", run_all_and_interrupt)
+    assert fetch.main(["--jobs", "2", "--quiet"]) == 130
+    printed = capsys.readouterr().out
+    assert "interrupt-2  sent" in printed
+    assert "as_completed" not in printed
 
 
 async def test_the_command() -> None:
@@ -239,30 +258,61 @@ async def test_the_command() -> None:
     assert err == b""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent SIGINT")
-@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
-async def test_ctrl_c(strategy: str) -> None:
-    """Ctrl-C prints what is known so far, under any strategy, and ends with 130 without a traceback."""
-    arrived: list[str] = []
-    busy = asyncio.Event()
+class Busy:
+    """Answers the first two requests at once, and holds the others back until they are let go."""
 
-    async def answer_the_first_two(request: web.Request) -> web.Response:
-        arrived.append(request.path)
-        if len(arrived) == 4:
-            busy.set()
-        if len(arrived) > 2:
-            await asyncio.sleep(60)
+    def __init__(self, requests: int) -> None:
+        self.reached = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self._to_come = requests
+        self._quick = 2
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """Answer one request."""
+        self._to_come -= 1
+        self._quick -= 1
+        if not self._to_come:
+            self.reached.set()
+        if self._quick < 0:
+            await self.let_go.wait()
         return web.Response(text="well")
 
-    async with serve(answer_the_first_two) as url:
-        options = ["--jobs", "6", "--limit", "2", "--strategy", strategy, "--seed", "2"]
-        async with run_example(url, *options) as child:
-            await asyncio.wait_for(busy.wait(), 10)
-            child.send_signal(signal.SIGINT)
-            out, err = await child.communicate()
+
+no_child_signals = pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent these signals")
+
+
+@no_child_signals
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal(number: signal.Signals, code: int) -> None:
+    """What runs finishes, the table tells all, no other strategy follows, and the exit code tells the signal."""
+    busy = Busy(requests=4)
+    async with serve(busy.answer) as url, run_example(url, "--jobs", "6", "--limit", "2", "--seed", "2") as child:
+        await asyncio.wait_for(busy.reached.wait(), 10)
+        child.send_signal(number)
+        busy.let_go.set()
+        out, err = await child.communicate()
+    assert child.returncode == code
+    assert out.startswith(b"gather:\n")
+    assert b"as_completed" not in out
+    assert out.count(b"4 bytes") == 4
+    assert out.count(b"pending: not started") == 2
+    assert b"4 succeeded, 0 failed, 2 pending" in out
+    assert b"rror" not in err
+
+
+@no_child_signals
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_two_signals(strategy: str) -> None:
+    """The second one cancels what runs, under any strategy; what is known so far is in the table."""
+    busy = Busy(requests=4)
+    options = ["--jobs", "6", "--limit", "2", "--strategy", strategy, "--seed", "2"]
+    async with serve(busy.answer) as url, run_example(url, *options) as child:
+        await asyncio.wait_for(busy.reached.wait(), 10)
+        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGTERM)
+        out, err = await child.communicate()
     assert child.returncode == 130
     assert out.count(b"4 bytes") == 2
     assert out.count(b"pending: stopped") == 2
     assert out.count(b"pending: not started") == 2
-    assert b"Traceback" not in err
     assert b"rror" not in err

@@ -2,28 +2,43 @@
 
 import asyncio
 import functools
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import assert_never, assert_type
 
 from aiosupervise import (
     Adaptive,
+    Attempt,
+    AttemptFailed,
+    AttemptStarted,
     AttemptTimeout,
     Backoff,
     Budget,
+    CallFinished,
     DeadlineExceeded,
+    Event,
     Failure,
+    GaveUp,
     GiveUp,
+    JobFinished,
     Outcome,
     Overload,
     Pending,
     Policy,
     Reason,
+    Recovered,
     Report,
     RetryAfter,
     Run,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
     Success,
     Tally,
     Verdict,
+    attempt,
+    listen,
     map_all,
     run_all,
     supervise,
@@ -174,6 +189,50 @@ def reasons(reason: Reason) -> int:
             assert_never(reason)
 
 
+# What happened
+
+
+def hear(event: Event) -> None:
+    match event:
+        case (
+            AttemptStarted(call=number, name=name, attempt=count) | AttemptFailed(call=number, name=name, attempt=count)
+        ):
+            assert_type((number, name, count), tuple[int, str, int])
+        case GaveUp(reason=reason, attempts=count, elapsed=seconds, error=error):
+            assert_type((reason, count, seconds, error), tuple[Reason, int, float, Exception])
+        case Recovered(run=run, job=job):
+            assert_type((run, job), tuple[int | None, int | None])
+        case CallFinished(error=end):
+            assert_type(end, BaseException | None)
+        case RunStarted() | RunResumed():
+            assert_type((event.run, event.name, event.tally), tuple[int, str, Tally])
+        case RunPaused(seconds=seconds, why=why):
+            assert_type((seconds, why), tuple[float, str])
+        case JobFinished(outcome=outcome):
+            assert_type(outcome, Outcome[object, object])
+        case RunFinished(elapsed=elapsed):
+            assert_type(elapsed, float)
+        case _:
+            assert_never(event)
+
+
+def listeners(kept: list[Event]) -> None:
+    listen(hear)
+    with listen(kept.append) as nothing:
+        assert_type(nothing, None)
+    run_all(jobs(), listen=hear)
+    map_all(length, ["one"], listen=kept.append)
+    listen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - cannot be called
+
+
+def asks() -> None:
+    now = attempt()
+    assert_type(now, Attempt)
+    assert_type(now.number, int)
+    assert_type(now.previous_error, Exception | None)
+    assert_type(now.time_left, float | None)
+
+
 # A batch
 
 
@@ -215,6 +274,7 @@ async def batches() -> None:
         timeout=5,
         return_when="FIRST_EXCEPTION",
         progress=False,
+        stop_on=(signal.SIGINT, signal.SIGTERM),
         name="lengths",
     )
     run_all(jobs(), strategy="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy
@@ -236,6 +296,8 @@ async def maps() -> None:
         narrow_map(outcome)
     assert_type((await map_all(length, inputs())).values(), list[int])
     assert_type((await map_all(Client().get, ["one"])).values(), list[list[str]])
+    map_all(length, ["one"], stop_on=[2, signal.SIGTERM])
+    map_all(length, ["one"], stop_on=signal.SIGINT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - one alone
     map_all(length, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its inputs
 
 
@@ -247,6 +309,7 @@ async def streams() -> None:
             run.stop()
         tally(run.tally)
         assert_type(run.report, Report[int])
+        assert_type(run.stopped_by, signal.Signals | None)
     async with map_all(length, ["one"]) as mapped:
         async for of_input in mapped:
             narrow_map(of_input)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+import signal
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from aiosupervise._checks import check_count, check_name, check_seconds, is_async_callable, name_of
+from aiosupervise._checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
+from aiosupervise._listen import Listener, check_listener
 
 from .engine import Plan
 from .jobs import Job, discard
 from .overload import Adaptive, Overload
 from .run import Run
+from .signals import check_place
 from .source import HELD, AsyncSource, Source, SyncSource
-from .strategies import ReturnWhen, StrategyName, strategy_named
+from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -31,6 +34,8 @@ def run_all(
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
+    listen: Listener | None = None,
+    stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
 ) -> Run[T]:
     """Run many jobs at once, within a limit, and get one outcome for each.
@@ -50,18 +55,27 @@ def run_all(
         progress: show a tqdm bar, in a terminal or a notebook.
         overload: what the run does when the service behind its supervised calls is in trouble: by default it pauses;
             None for nothing.
+        listen: a function of one argument, which is called with each `Event` of this run and of the calls in it;
+            None for nobody. See `aiosupervise.listen`.
+        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run as `Run.stop` does, the
+            second one cancels what runs, and from then on they do what they did before. Either way the run ends as any
+            other, and `Run.stopped_by` tells the signal. In the main thread only.
         name: what tasks and the bar are called; None for the name of each job's function.
 
     Raises:
         TypeError, ValueError: at once, for an argument that makes no sense; the coroutines in a list are closed.
+        RuntimeError: if `stop_on` names signals outside the main thread, or one whose handler could not be put back.
         ImportError: if `progress` is asked for and tqdm is not installed.
 
     """
     try:
         _check_iterable("jobs", jobs)
+        _check(limit, timeout, overload, listen, name)
+        order: Strategy[T, None] = strategy_named(strategy, return_when)
         return Run(
-            Plan(_source(jobs), None, strategy_named(strategy, return_when), *_checked(limit, timeout, overload, name)),
+            Plan(_source(jobs), None, order, limit, timeout, overload, listen, name),
             _progress_bar(name or "run_all") if progress else None,
+            _signals(stop_on),
         )
     except BaseException:
         for job in jobs if isinstance(jobs, HELD) else [jobs]:
@@ -79,6 +93,8 @@ def map_all(
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
+    listen: Listener | None = None,
+    stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
@@ -92,10 +108,13 @@ def map_all(
         return_when: as for asyncio.wait.
         progress: show a tqdm bar.
         overload: what the run does when the service is in trouble; None for nothing.
+        listen: what is called with each `Event` of this run and of the calls in it; None for nobody.
+        stop_on: signals that stop the run, and cancel what runs when they come again.
         name: what tasks and the bar are called; None for the function's name.
 
     Raises:
         TypeError, ValueError: at once, for an argument that makes no sense, such as a function that is not async.
+        RuntimeError: if `stop_on` names signals that cannot be handled here.
         ImportError: if `progress` is asked for and tqdm is not installed.
 
     """
@@ -104,10 +123,13 @@ def map_all(
         title = name_of(func) if callable(func) else repr(func)
         raise TypeError(f"func must be an async function of one argument; {title} is not: write `async def`")
     _check_iterable("inputs", inputs)
+    _check(limit, timeout, overload, listen, name)
     name = name or name_of(func)
+    order: Strategy[T, I] = strategy_named(strategy, return_when)
     return Run(
-        Plan(_source(inputs), func, strategy_named(strategy, return_when), *_checked(limit, timeout, overload, name)),
+        Plan(_source(inputs), func, order, limit, timeout, overload, listen, name),
         _progress_bar(name) if progress else None,
+        _signals(stop_on),
     )
 
 
@@ -116,16 +138,31 @@ def _check_iterable(name: str, items: object) -> None:
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 
 
-def _checked(
-    limit: int | Adaptive | None, timeout: float | None, overload: Overload | None, name: str | None
-) -> tuple[int | Adaptive | None, float | None, Overload | None, str | None]:
+def _check(limit: object, timeout: object, overload: object, listen: object, name: object) -> None:
     if not isinstance(limit, Adaptive):
         check_count("limit", limit, least=1)
     check_seconds("timeout", timeout, zero=True, none="no limit")
     if overload is not None and not isinstance(overload, Overload):
         raise TypeError(f"overload must be an Overload(...), or None for no protection; got {overload!r}")
+    if listen is not None:
+        check_listener("listen", listen)
     check_name(name)
-    return limit, timeout, overload, name
+
+
+def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
+    rule = "stop_on must be a collection of signals, as in stop_on=(signal.SIGINT, signal.SIGTERM) or (signal.SIGINT,)"
+    if isinstance(stop_on, str) or not isinstance(stop_on, Collection):
+        raise TypeError(f"{rule}; got {shown(stop_on)}")
+    for item in stop_on:
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise TypeError(f"{rule}; {shown(item)} is no signal")
+        if item not in signal.valid_signals() & set(signal.Signals):
+            raise ValueError(f"{rule}; {shown(item)} is no signal on this platform")
+        if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
+            raise ValueError(f"{rule}; no process can handle {shown(item)}: leave it out")
+    signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
+    check_place(signals)
+    return signals
 
 
 def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:

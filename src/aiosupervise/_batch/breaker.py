@@ -23,8 +23,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from aiosupervise._budget import Budget
-from aiosupervise._call import Turn
+from aiosupervise._job import Turn
+from aiosupervise._waits import no_waits
 
+from .herald import Herald
 from .outcomes import Outcome, Success, Tally
 from .overload import Overload
 
@@ -51,7 +53,14 @@ class State(enum.Enum):
 class Breaker:
     """The state of one run, its budget, and the line of calls that wait to try again."""
 
-    def __init__(self, setting: Overload, tally: Tally, wake: Callable[[], None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        setting: Overload,
+        tally: Tally,
+        wake: Callable[[], None],
+        stop: Callable[[], None],
+        herald: Herald,
+    ) -> None:
         self.is_clear = True  # whoever wants to go may go
         self._state = State.RUNNING
         self._setting = setting
@@ -59,53 +68,57 @@ class Breaker:
         self.budget = Budget() if setting.budget is None else setting.budget
         self._wake = wake  # the pump, to look at `places`
         self._stop = stop  # the run
+        self._herald = herald
+        self._pace = 1.0 if no_waits.get() is None else 0.0
         self._loop = asyncio.get_running_loop()
         self._line: dict[asyncio.Future[Turn], object] = {}
         self._probe: object | None = None  # a call that tries again, or the ticket of a new job
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False  # the circuit: a pause ends with a probe
-        self._until = 0.0
+        self._until: float  # when the pause ends
         self._asked_until = 0.0
-        self._asked = 0.0
-        self._paced_until = 0.0
+        self._asked: float  # seconds, by the server
+        self._paced_until: float  # when all may go again after a wait that the server asked for
         self._failures = 0  # probes in a row
-        self._starts = 0  # new jobs that may start while the line moves on
+        self._starts: int  # new jobs that may start while the line moves on
         self._closed = False
 
     def describe(self) -> str:
         """Tell the state in words; none when all is well."""
         if self._state is State.PAUSED:
-            why = "the retry budget is empty" if self._is_open else "the server asked to wait"
-            return f"paused for {max(self._until - self._loop.time(), 0.0):.1f} s, {why}"
+            return f"paused for {max(self._until - self._loop.time(), 0.0):.1f} s, {self._why()}"
         if self._state is State.STOPPED:
             return f"stopped, {self._failures} probes failed"
         return "" if self._state is State.RUNNING else "probing"
 
+    def _why(self) -> str:
+        return "the retry budget is empty" if self._is_open else "the server asked to wait"
+
     # What the calls in the run say and ask.
 
-    def failed(self, call: object, ticket: Ticket, asked: float | None) -> None:
+    def failed(self, ticket: Ticket, asked: float | None) -> None:
         """Hear that an attempt has failed by a fault of the service, which may have asked to wait."""
-        if asked is not None and self._loop.time() + asked >= self._asked_until:
-            self._asked = asked
-            self._asked_until = self._loop.time() + asked
-        if self._is_probe(call, ticket):
+        if asked is not None and self._loop.time() + asked * self._pace >= self._asked_until:
+            self._asked = asked * self._pace
+            self._asked_until = self._loop.time() + self._asked
+        if self._is_probe(ticket):
             self._probe_failed()
         elif asked is not None and self._probe is None and self._state in (State.RUNNING, State.PROBING):
-            self._pause(0.0)
+            self._pause()
 
-    def _is_probe(self, call: object, ticket: Ticket) -> bool:
-        return self._probe is not None and self._probe in (call, ticket, _sent.get())
+    def _is_probe(self, ticket: Ticket) -> bool:
+        return self._probe is not None and self._probe in (ticket, _sent.get())
 
-    def says_nothing(self, call: object, ticket: Ticket) -> None:
+    def says_nothing(self, ticket: Ticket) -> None:
         """Hear that an attempt has ended in a way that tells nothing of the service."""
-        if self._is_probe(call, ticket):
+        if self._is_probe(ticket):
             self._probe = None
             self._send_probe()
 
-    def recovered(self, call: object, ticket: Ticket, price: int) -> None:
+    def recovered(self, ticket: Ticket, price: int) -> None:
         """Hear that a retry has succeeded."""
         self.budget.put(price)
-        if self._is_probe(call, ticket):
+        if self._is_probe(ticket):
             self._probe_succeeded()
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
@@ -167,22 +180,22 @@ class Breaker:
                 self.budget.put(self.budget.refill)
             if ticket is self._probe:
                 self._probe_succeeded()
-        elif self._probe is not None:
-            self.says_nothing(ticket, ticket)
+        else:
+            self.says_nothing(ticket)
 
     def close(self) -> None:
         """Let go of the run, which has ended; calls that outlive it are not held any more."""
-        self._closed = True
-        self._asked_until = 0.0
+        self._closed = self.is_clear = True
+        self._probe = None
         if self._state is not State.STOPPED:
-            self._resume()
-        self.is_clear = True
-        self._set_timer(None, self._over)
+            self._state = State.RUNNING
+            self._dismiss(Turn.GO)
+        self._stop_timer()
         self._wake = self._stop = lambda: None
 
     # Pauses and probes.
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float = 0.0) -> None:
         """Pause for some of these seconds, and at least as long as the server asked."""
         if self._closed:
             return
@@ -190,17 +203,19 @@ class Breaker:
         self.is_clear = False
         self._starts = 0
         now = self._loop.time()
+        seconds *= self._pace
         self._until = max(now + random.uniform(seconds / 2, seconds), self._asked_until)  # noqa: S311 - no secret
         self._set_timer(self._until, self._over)
+        self._herald.paused(self._until - now, self._why())
 
     def _over(self) -> None:
         if self._asked_until > self._until:  # the server has asked for more meanwhile
-            self._pause(0.0)
+            self._pause()
         elif self._is_open:
             self._state = State.PROBING
             self._send_probe()
         else:
-            self._state = State.RUNNING
+            self._run_again()
             self._paced_until = self._loop.time() + self._asked * _SPREAD
             self._move_on()
 
@@ -208,7 +223,7 @@ class Breaker:
         """Send the first in line as the probe; if there is none, the pump may start a new job as one."""
         place = self._first()
         if self._asked_until > self._loop.time():
-            self._pause(0.0)
+            self._pause()
         elif place is None:
             self._wake()
         else:
@@ -235,13 +250,18 @@ class Breaker:
         self._probe = None
         self._is_open = False
         self._failures = 0
-        self._state = State.RUNNING
         if self._asked_until > self._loop.time():
-            self._pause(0.0)
+            self._pause()
         else:
+            self._run_again()
             self.is_clear = True
             self._dismiss(Turn.GO)
             self._wake()
+
+    def _run_again(self) -> None:
+        if self._state is not State.RUNNING:
+            self._herald.resumed()
+        self._state = State.RUNNING
 
     # The line.
 
@@ -270,7 +290,11 @@ class Breaker:
         gap = self._asked * _SPREAD / max(self._tally.limit or 1, len(self._line))
         self._set_timer(now + random.uniform(0, 2 * gap), self._move_on)  # noqa: S311 - no secret
 
-    def _set_timer(self, when: float | None, act: Callable[[], None]) -> None:
+    def _set_timer(self, when: float, act: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_at(when, act)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if when is None else self._loop.call_at(when, act)
+            self._timer = None  # also a cancelled one holds its context, and that a job of ours

@@ -22,10 +22,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from aiosupervise._call import current_job
+from aiosupervise._job import current_job
+from aiosupervise._listen import Listener
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
+from .herald import Herald
 from .jobs import discard, used_twice
 from .outcomes import I, Outcome, Report, Tally
 from .overload import Adaptive, Overload
@@ -50,6 +52,7 @@ class Plan(Generic[T, I]):
     limit: int | Adaptive | None
     timeout: float | None
     overload: Overload | None
+    listen: Listener | None
     name: str | None
 
     def discard(self) -> None:
@@ -75,8 +78,10 @@ class Engine(Generic[T, I]):
         self._stopped = False
         self._cancelled = False
         adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
-        self._breaker = None if plan.overload is None else Breaker(plan.overload, tally, self._wake, self.stop)
-        shared = Shared(tally, self._breaker, adaptive, current_job.get())
+        around = current_job.get()
+        self._herald = herald = Herald(plan.name or "run_all", tally, plan.listen, around)
+        self._breaker = None if plan.overload is None else Breaker(plan.overload, tally, self._wake, self.stop, herald)
+        shared = Shared(tally, herald, self._breaker, adaptive, around)
         self._running = Running(plan.func, plan.name, shared, self._record)
         self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
@@ -88,7 +93,14 @@ class Engine(Generic[T, I]):
 
     def start(self) -> None:
         """Start the pump."""
-        self._pump = self._loop.create_task(self._drive(), name=f"{self._plan.name or 'run_all'} pump")
+        self._herald.started()
+        drive = self._drive()
+        try:
+            self._pump = self._loop.create_task(drive, name=f"{self._plan.name or 'run_all'} pump")
+        except BaseException:  # of a task factory
+            drive.close()
+            self._herald.ended(0.0)
+            raise
         self._pump.add_done_callback(self._settle)
 
     # The ways to end.
@@ -188,6 +200,7 @@ class Engine(Generic[T, I]):
         if self._strategy.ends_run(outcome):
             self.cancel()
         self._wake()
+        self._herald.finished(outcome)
 
     def _settle(self, pump: asyncio.Task[None]) -> None:
         """Close the books: the pump has ended, whatever ended it."""
@@ -205,6 +218,7 @@ class Engine(Generic[T, I]):
             self._finished = self._loop.time()
             self.ended = True
             self._arrival.set()
+            self._herald.ended(self._finished - self._started)
 
     # The pump.
 

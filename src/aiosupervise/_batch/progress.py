@@ -48,6 +48,8 @@ class Ticker:
         self._timer = None
         if self._try(self._show):
             self._timer = self._loop.call_later(_INTERVAL, self._tick)
+        else:
+            self._try(self._progress.close)
 
     def _show(self) -> None:
         self._progress.show(self._tally, self._trouble())
@@ -56,7 +58,10 @@ class Ticker:
         try:
             act()
         except Exception as error:
-            context = {"message": "a progress bar failed; its run goes on without it", "exception": error}
-            self._loop.call_exception_handler(context)
+            self._report(error)
             return False
         return True
+
+    def _report(self, error: Exception) -> None:  # not in `_try`, a frame that the error holds
+        message = "a progress bar failed; its run goes on without it"
+        self._loop.call_exception_handler({"message": message, "exception": error})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import signal
 import warnings
 from collections.abc import Callable, Generator
 from types import TracebackType
@@ -13,6 +14,7 @@ from .engine import Engine, Plan
 from .outcomes import I, Outcome, Report, Tally
 from .overload import Adaptive
 from .progress import Progress, Ticker
+from .signals import Watch
 from .source import END
 
 T = TypeVar("T")
@@ -41,15 +43,17 @@ class Run(Generic[T, I]):
 
     """
 
-    def __init__(self, plan: Plan[T, I], progress: Progress | None) -> None:
+    def __init__(self, plan: Plan[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
         """Take what `run_all` or `map_all` has made ready."""
         limit = plan.limit.start if isinstance(plan.limit, Adaptive) else plan.limit
         self.tally: Tally = Tally(plan.source.total, limit)
         self._plan = plan
         self._progress = progress
+        self._stop_on = stop_on
         self._state = _State.NEW
         self._engine: Engine[T, I] | None = None
         self._ticker: Ticker | None = None
+        self._watch: Watch | None = None
 
     @property
     def report(self) -> Report[T, I]:
@@ -57,6 +61,11 @@ class Run(Generic[T, I]):
         if self._engine is None:
             return Report((), self.tally.copy(), 0.0)
         return self._engine.report()
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The first of the signals in `stop_on` that came during the run; None if none did."""
+        return None if self._watch is None else self._watch.stopped_by
 
     def stop(self) -> None:
         """Start no further job, and let what runs finish: a graceful end. It can be called again.
@@ -118,9 +127,16 @@ class Run(Generic[T, I]):
             raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
         self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
         self._state = state
-        if self._progress is not None:
-            self._ticker = Ticker(self._progress, self.tally, engine.trouble)
-        engine.start()
+        try:
+            if self._stop_on:
+                self._watch = Watch(self._stop_on, engine.stop, engine.cancel)
+            if self._progress is not None:
+                self._ticker = Ticker(self._progress, self.tally, engine.trouble)
+            engine.start()
+        except BaseException:
+            self._leave()
+            self._plan.discard()
+            raise
         return engine
 
     async def _end(self, engine: Engine[T, I]) -> None:
@@ -130,9 +146,16 @@ class Run(Generic[T, I]):
             engine.note_error(error)
             raise
         finally:
-            self._state = _State.LEFT
+            self._leave()
+
+    def _leave(self) -> None:
+        self._state = _State.LEFT
+        try:
             if self._ticker is not None:
                 self._ticker.stop()
+        finally:
+            if self._watch is not None:
+                self._watch.close()
 
     def __repr__(self) -> str:
         t = self.tally

@@ -9,8 +9,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from aiosupervise._call import current_job
 from aiosupervise._checks import name_of
+from aiosupervise._job import current_job
 from aiosupervise._verdict import verdict
 
 from .jobs import coroutine_of, rerun, used_twice

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from aiosupervise._call import Job, Turn
+from aiosupervise._events import Event
+from aiosupervise._job import Job, Turn
 from aiosupervise._policy import NOT_ASKED, Judgement, Policy, leaves
 from aiosupervise._verdict import Reason
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
+from .herald import Herald
 from .outcomes import Tally
 
 
 class Shared:
-    """What the jobs of one run share: its counts, what it does in trouble, and the job in which the run itself runs."""
+    """What the jobs of one run share: its counts and events, what it does in trouble, and the job that it runs in."""
 
-    __slots__ = ("adaptive", "breaker", "parent", "tally")
+    __slots__ = ("adaptive", "breaker", "herald", "parent", "tally")
 
     def __init__(
-        self, tally: Tally, breaker: Breaker | None, adaptive: AdaptiveLimit | None, parent: Job | None
+        self,
+        tally: Tally,
+        herald: Herald,
+        breaker: Breaker | None,
+        adaptive: AdaptiveLimit | None,
+        parent: Job | None,
     ) -> None:
         self.tally = tally
+        self.herald = herald
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
@@ -42,7 +50,16 @@ class Ticket:
         self.retries = 0
         self.generation = 0 if shared.adaptive is None else shared.adaptive.generation
 
-    def heard(self, call: object, policy: Policy, error: Exception, judged: Judgement) -> None:
+    @property
+    def run(self) -> int:
+        """The number of the run."""
+        return self.shared.herald.run
+
+    def tell(self, event: Event) -> None:
+        """Pass on an event to the listener of the run, and of the runs around it."""
+        self.shared.herald.tell(event)
+
+    def heard(self, policy: Policy, error: Exception, judged: Judgement) -> None:
         """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""
         adaptive, breaker = self.shared.adaptive, self.shared.breaker
         asked = judged if isinstance(judged, float) and judged != NOT_ASKED else None
@@ -53,11 +70,11 @@ class Ticket:
         if breaker is None:
             return
         if judged is None or judged is Reason.IRRECOVERABLE:
-            breaker.says_nothing(call, self)
+            breaker.says_nothing(self)
         elif asked is None or (policy.max_retry_after is not None and asked > policy.max_retry_after):
-            breaker.failed(call, self, None)
+            breaker.failed(self, None)
         else:
-            breaker.failed(call, self, asked)
+            breaker.failed(self, asked)
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry from the budget of the run."""
@@ -79,12 +96,12 @@ class Ticket:
         if self.shared.parent is not None:
             self.shared.parent.retried()
 
-    def recovered(self, call: object, price: int) -> None:
+    def recovered(self, price: int) -> None:
         """Hear that a retry succeeded, which had cost `price`."""
         if self.shared.breaker is not None:
-            self.shared.breaker.recovered(call, self, price)
+            self.shared.breaker.recovered(self, price)
 
-    def left(self, call: object) -> None:
-        """Hear that a retry was cancelled."""
+    def left(self) -> None:
+        """Hear that a call has ended without an answer."""
         if self.shared.breaker is not None:
-            self.shared.breaker.says_nothing(call, self)
+            self.shared.breaker.says_nothing(self)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from random import Random
+from signal import SIGINT, SIGTERM, Signals
 
 from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
 
@@ -20,6 +21,7 @@ from ._terminal import Options, Strategy, read_options, show
 from .site import flaky_site
 
 UNLUCKY = 0.9
+SIGNALS = (SIGINT, SIGTERM)  # the first one stops a run, the second one cancels what runs
 BAD_LUCK = (ServerDisconnectedError, ServerTimeoutError, RuntimeError)
 
 
@@ -34,8 +36,10 @@ async def fetch(session: ClientSession, url: str, random: Random, bad_luck: Sequ
         return f"{len(await response.read())} bytes"
 
 
-async def fetch_all(strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options) -> None:
-    """Run all the jobs under one strategy and show what became of each."""
+async def fetch_all(
+    strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
+) -> Signals | None:
+    """Run all the jobs under one strategy, show what became of each, and return the signal that stopped it, if any."""
     worker = supervise(fetch.policy.replace(max_retries=options.max_retries))(fetch.__wrapped__)
     # The flaky site drops and stalls by itself; on a real one the worker has to make up all of its bad luck.
     bad_luck = BAD_LUCK if options.url else (RuntimeError,)
@@ -45,36 +49,42 @@ async def fetch_all(strategy: Strategy, session: ClientSession, urls: Sequence[s
 
     match strategy:
         case "gather":  # outcomes in input order
-            run = run_all(jobs, strategy="gather", limit=limit, timeout=timeout, progress=progress)
+            run = run_all(jobs, strategy="gather", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
         case "as_completed":  # outcomes in the order in which the jobs finish
-            run = run_all(jobs, strategy="as_completed", limit=limit, timeout=timeout, progress=progress)
+            run = run_all(
+                jobs, strategy="as_completed", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS
+            )
         case _:  # the same order; `return_when` may end the run earlier, as `timeout` ends any
-            run = run_all(jobs, strategy="wait", limit=limit, timeout=timeout, progress=progress)
+            run = run_all(jobs, strategy="wait", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
     try:
         await run
-    finally:  # Ctrl-C cancels this task: the report holds what is known so far
+    finally:  # a third Ctrl-C cancels this task: the report holds what is known so far
         show(run.report)
+    return run.stopped_by
 
 
-async def demonstrate(options: Options) -> None:
-    """Run the strategies one after another, each on a site that has the same luck."""
+async def demonstrate(options: Options) -> Signals | None:
+    """Run the strategies one after another, each on a site that has the same luck, until a signal stops one."""
     for strategy in options.strategies:
         print(f"{strategy}:", flush=True)
         site = nullcontext(options.url) if options.url else flaky_site(options.seed)
         patience = ClientTimeout(sock_read=10.0 if options.url else 0.3)
         async with site as url, ClientSession(timeout=patience) as session:
             urls = [options.url or f"{url}/page/{n}" for n in range(options.jobs)]
-            await fetch_all(strategy, session, urls, options)
+            stopped_by = await fetch_all(strategy, session, urls, options)
+        if stopped_by:
+            return stopped_by
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example from a command line and return its exit code."""
     options = read_options(arguments)
     try:
-        asyncio.run(demonstrate(options))
+        stopped_by = asyncio.run(demonstrate(options))
     except KeyboardInterrupt:
-        return 130
-    return 0
+        stopped_by = SIGINT
+    return 128 + stopped_by if stopped_by else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,260 @@
+"""What listeners hear of a supervised call."""
+
+import asyncio
+import gc
+from collections.abc import Coroutine
+
+import pytest
+
+from aiosupervise import (
+    AttemptFailed,
+    AttemptStarted,
+    Budget,
+    CallFinished,
+    DeadlineExceeded,
+    GaveUp,
+    GiveUp,
+    Policy,
+    Reason,
+    Recovered,
+    listen,
+    supervise,
+)
+
+from .kept import POLICY, Kept, Script
+
+pytestmark = pytest.mark.looptime
+
+
+async def heard(policy: Policy, script: Script) -> Kept:
+    """What is heard of one call, however it ends."""
+    kept = Kept()
+    with listen(kept):
+        await asyncio.gather(supervise(policy)(script)(), return_exceptions=True)
+    return kept
+
+
+EVERY_WRAPPER = pytest.mark.parametrize(
+    "policy",
+    [
+        POLICY,
+        POLICY.replace(deadline=100),
+        POLICY.replace(attempt_timeout=100),
+        POLICY.replace(budget=Budget()),
+        POLICY.replace(gate=asyncio.Semaphore()),
+    ],
+    ids=["plain", "deadline", "attempt_timeout", "budget", "gate"],
+)
+
+
+@EVERY_WRAPPER
+async def test_a_call_that_succeeds_at_once(policy: Policy) -> None:
+    """It is one attempt, and the end of the call."""
+    kept = await heard(policy, Script())
+    started, finished = kept
+    assert isinstance(started, AttemptStarted)
+    assert isinstance(finished, CallFinished)
+    assert (started.name, started.attempt, started.run, started.job) == ("Script", 1, None, None)
+    assert (finished.call, finished.attempts, finished.error) == (started.call, 1, None)
+
+
+@EVERY_WRAPPER
+async def test_a_call_that_recovers(policy: Policy) -> None:
+    """Each failure tells the wait that follows it, before it is waited; then the call has recovered."""
+    first, second = ConnectionError("first"), ConnectionError("second")
+    kept = await heard(policy, Script(first, second))
+    call = kept[0].call if isinstance(kept[0], AttemptStarted) else 0
+    assert kept == [
+        AttemptStarted(call, "Script", None, None, 1),
+        AttemptFailed(call, "Script", None, None, 1, first, 1.0),
+        AttemptStarted(call, "Script", None, None, 2),
+        AttemptFailed(call, "Script", None, None, 2, second, 1.0),
+        AttemptStarted(call, "Script", None, None, 3),
+        Recovered(call, "Script", None, None, 3, 2.0),
+        CallFinished(call, "Script", None, None, 3, None),
+    ]
+
+
+@EVERY_WRAPPER
+async def test_a_call_that_is_given_up(policy: Policy) -> None:
+    """The last failure is followed by no wait; then it is told why, and what the caller gets."""
+    errors = [ConnectionError(number) for number in range(4)]
+    kept = await heard(policy, Script(*errors))
+    *_, failed, gave_up, finished = kept
+    assert isinstance(failed, AttemptFailed)
+    assert (failed.attempt, failed.wait, failed.error) == (4, None, errors[3])
+    assert isinstance(gave_up, GaveUp)
+    assert (gave_up.attempts, gave_up.elapsed, gave_up.reason) == (4, 3.0, Reason.EXHAUSTED)
+    assert gave_up.error is errors[3]
+    assert isinstance(finished, CallFinished)
+    assert finished.error is errors[3]
+
+
+@EVERY_WRAPPER
+async def test_an_error_that_the_policy_does_not_list(policy: Policy) -> None:
+    """Nobody gives up on it: the attempt has failed, and the call is finished."""
+    error = KeyError()
+    kept = await heard(policy, Script(error))
+    assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+    assert [event.error for event in kept if isinstance(event, AttemptFailed | CallFinished)] == [error, error]
+
+
+async def test_what_overrules_the_policy_is_told_as_what_it_stands_for() -> None:
+    """Listeners get the error that a GiveUp was raised from, as the caller does."""
+    meant = KeyError()
+    stand_in = GiveUp()
+    stand_in.__cause__ = meant
+    kept = await heard(POLICY, Script(stand_in))
+    assert [event.error for event in kept.only(AttemptFailed)] == [meant]
+    assert [event.error for event in kept.only(GaveUp)] == [meant]
+
+
+async def test_an_attempt_that_the_deadline_ends() -> None:
+    """The deadline is what the attempt failed with, and the reason to give up."""
+
+    @supervise(POLICY.replace(deadline=5))
+    async def hang() -> None:
+        await asyncio.sleep(100)
+
+    kept = Kept()
+    with listen(kept), pytest.raises(DeadlineExceeded):
+        await hang()
+    assert kept.names() == ["AttemptStarted", "AttemptFailed", "GaveUp", "CallFinished"]
+    assert isinstance(kept.only(AttemptFailed)[0].error, DeadlineExceeded)
+    assert kept.only(GaveUp)[0].reason is Reason.DEADLINE
+
+
+async def test_cancelled_in_an_attempt() -> None:
+    """The call ends with the CancelledError, and no attempt has failed."""
+
+    @supervise(POLICY)
+    async def hang() -> None:
+        await asyncio.sleep(100)
+
+    kept = await heard_of_cancelled(hang())
+    assert kept.names() == ["AttemptStarted", "CallFinished"]
+    assert isinstance(kept.only(CallFinished)[0].error, asyncio.CancelledError)
+
+
+async def test_cancelled_in_a_wait() -> None:
+    """The call ends with the CancelledError after the attempts that it had made."""
+    kept = await heard_of_cancelled(supervise(POLICY.replace(backoff=[50]))(Script(ConnectionError()))())
+    assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+    assert kept.only(CallFinished)[0].attempts == 1
+
+
+async def heard_of_cancelled(call: Coroutine[object, None, object]) -> Kept:
+    """What is heard of a call that is cancelled after two seconds."""
+    kept = Kept()
+    with listen(kept):
+        task = asyncio.ensure_future(call)
+        await asyncio.sleep(2)
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled()
+    return kept
+
+
+async def test_thrown_away() -> None:
+    """A call that the garbage collector finds half-way is finished with a GeneratorExit."""
+
+    @supervise(POLICY)
+    async def hang() -> None:
+        await asyncio.sleep(100)
+
+    kept = Kept()
+    with listen(kept):
+        call = hang()
+        call.send(None)
+        call.close()
+        gc.collect()
+    assert isinstance(kept.only(CallFinished)[0].error, GeneratorExit)
+
+
+async def test_a_policy_that_breaks_down() -> None:
+    """What a predicate of the user's raises is how the call ends."""
+
+    def broken(_: Exception) -> bool:
+        raise LookupError
+
+    kept = await heard(Policy(retry_on=broken), Script(ConnectionError()))
+    assert kept.names() == ["AttemptStarted", "CallFinished"]
+    assert isinstance(kept.only(CallFinished)[0].error, LookupError)
+
+
+async def test_layers() -> None:
+    """Each layer tells of itself; the outer one does not give up again on what the inner one gave up on."""
+
+    @supervise(POLICY.replace(name="outer"))
+    async def outer() -> None:
+        await supervise(POLICY.replace(name="inner", max_retries=0))(Script(ConnectionError()))()
+
+    kept = Kept()
+    with listen(kept), pytest.raises(ConnectionError):
+        await outer()
+    assert [(type(event).__name__, getattr(event, "name")) for event in kept] == [  # noqa: B009 - of any event
+        ("AttemptStarted", "outer"),
+        ("AttemptStarted", "inner"),
+        ("AttemptFailed", "inner"),
+        ("GaveUp", "inner"),
+        ("CallFinished", "inner"),
+        ("AttemptFailed", "outer"),
+        ("CallFinished", "outer"),
+    ]
+
+
+async def test_concurrent_calls_of_one_function_are_told_apart() -> None:
+    """Each call has a number of its own, and what is told of it adds up by itself."""
+    fails: dict[int, int] = {0: 0, 1: 1, 2: 2}
+
+    @supervise(POLICY)
+    async def fetch(number: int) -> None:
+        await asyncio.sleep(0.3)
+        if fails[number]:
+            fails[number] -= 1
+            raise ConnectionError
+
+    kept = Kept()
+    with listen(kept):
+        await asyncio.gather(*map(fetch, range(3)))
+    calls = {event.call for event in kept.only(AttemptStarted)}
+    assert len(calls) == 3
+    each = {call: [event for event in kept.only(CallFinished) if event.call == call] for call in calls}
+    assert sorted(finished.attempts for [finished] in each.values()) == [1, 2, 3]
+
+
+async def test_arguments_are_never_told() -> None:
+    """No event holds the arguments of a call: they may be secret."""
+
+    @supervise(POLICY.replace(max_retries=0))
+    async def log_in(password: str, *, token: str) -> None:
+        raise ConnectionError("refused" if password and token else "no password")
+
+    kept = Kept()
+    with listen(kept), pytest.raises(ConnectionError):
+        await log_in("hunter2", token="hunter2")  # noqa: S106 - the test looks for it
+    assert "hunter2" not in repr(list(kept))
+
+
+async def test_listening_changes_nothing_for_the_caller() -> None:
+    """With a listener the caller gets the same error, verdict and traceback as without."""
+
+    @supervise(POLICY.replace(max_retries=1))
+    async def fetch() -> None:
+        raise ConnectionError("down")
+
+    ends = []
+    for listener in (None, Kept()):
+        try:
+            if listener is None:
+                await fetch()
+            else:
+                with listen(listener):
+                    await fetch()
+        except ConnectionError as error:
+            traceback, names = error.__traceback__, []
+            while traceback is not None:
+                names.append(traceback.tb_frame.f_code.co_name)
+                traceback = traceback.tb_next
+            ends.append((str(error), error.__notes__, names))
+    assert ends[0] == ends[1]

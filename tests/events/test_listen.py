@@ -1,0 +1,188 @@
+"""`listen`: who hears, and for how long; and that no listener can hurt the work."""
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+
+from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, run_all, supervise
+from aiosupervise._listen import audience
+
+from .kept import POLICY, Kept, Script
+
+pytestmark = pytest.mark.looptime
+
+
+async def call() -> str:
+    """A supervised call that succeeds."""
+    return await supervise(POLICY)(Script())()
+
+
+async def test_for_a_while() -> None:
+    """Inside of the block a listener hears, before and after it does not."""
+    kept = Kept()
+    await call()
+    with listen(kept):
+        await call()
+    await call()
+    assert kept.names() == ["AttemptStarted", "CallFinished"]
+
+
+async def test_for_good() -> None:
+    """Without a block a listener hears from then on; leaving a block twice ends the listening once."""
+    kept, other = Kept(), Kept()
+    subscription = listen(kept)
+    await call()
+    assert len(kept) == 2
+    with listen(other):
+        with subscription:
+            await call()
+        with subscription:
+            await call()
+        assert (len(kept), len(other)) == (4, 4)
+    assert not audience.listening
+
+
+async def test_many_listeners() -> None:
+    """All of them hear, in the order in which they began; one that listens twice hears twice."""
+    order: list[str] = []
+    first, second = functools.partial(hear, order, "first"), functools.partial(hear, order, "second")
+    with listen(first), listen(second), listen(first):
+        await call()
+    assert order == ["first", "second", "first"] * 2
+
+
+def hear(order: list[str], name: str, _: Event) -> None:
+    """Write down who heard."""
+    order.append(name)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), asyncio.CancelledError("broken")], ids=["error", "cancelled"])
+async def test_a_listener_that_raises(error: BaseException) -> None:
+    """It is reported to the loop's exception handler; the work, and the other listeners, go on."""
+
+    def broken(_: Event) -> None:
+        raise error
+
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    kept = Kept()
+    with listen(broken), listen(kept):
+        assert await call() == "done"
+        report = await run_all([call], listen=broken)
+    assert report.values() == ["done"]
+    assert kept.names()[-1] == "RunFinished"
+    assert [context["exception"] for context in reports] == [error] * len(reports)
+    assert len(reports) == 2 + 2 * 5
+    assert all("a listener failed" in context["message"] and "broken" in context["message"] for context in reports)
+
+
+def test_a_listener_that_raises_where_no_loop_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a call that is thrown away after its loop, the error goes to asyncio's logger, as from the loop's handler."""
+
+    def broken(event: Event) -> None:
+        if isinstance(event, CallFinished):
+            raise LookupError  # noqa: TRY004 - not about types
+
+    @supervise(POLICY)
+    async def hang() -> None:
+        await asyncio.Future()
+
+    async def begin() -> None:
+        coroutine.send(None)
+
+    with listen(broken):
+        coroutine = hang()
+        asyncio.run(begin())
+        coroutine.close()
+    [record] = caplog.records
+    assert record.name == "asyncio"
+    assert "a listener failed" in record.getMessage()
+
+
+@pytest.mark.parametrize("listener", [None, 3, "listener"])
+def test_what_cannot_be_called(listener: Any) -> None:
+    """A listener that cannot be called is refused at once."""
+    with pytest.raises(TypeError, match="listener must be a function of one argument, the event; got"):
+        listen(listener)
+    if listener is not None:
+        with pytest.raises(TypeError, match="listen must be a function of one argument, the event; got"):
+            run_all([], listen=listener)
+
+
+def test_an_async_listener() -> None:
+    """An async function would never be awaited: it is refused at once."""
+
+    async def listener(event: Event) -> None: ...
+
+    with pytest.raises(TypeError, match=r"write `def`, not `async def`; got .*listener"):
+        listen(listener)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="listen is called and not awaited"):
+        run_all([], listen=listener)  # type: ignore[arg-type]
+    assert not audience.listening
+
+
+async def test_listening_begins_while_a_call_runs() -> None:
+    """What a call does from then on is heard, and it is finished once."""
+    kept = Kept()
+
+    async def listen_later() -> None:
+        await asyncio.sleep(0.5)
+        with listen(kept):
+            await asyncio.sleep(5)
+
+    fetch = supervise(POLICY)(Script(ConnectionError(), ConnectionError()))
+    await asyncio.gather(fetch(), listen_later())
+    assert kept.names() == ["AttemptStarted", "AttemptFailed", "AttemptStarted", "Recovered", "CallFinished"]
+
+
+async def test_a_run_has_a_listener_of_its_own() -> None:
+    """It hears of that run and of the calls in it, and of nothing else."""
+    kept = Kept()
+    await asyncio.gather(run_all([call], listen=kept), run_all([call, call]), call())
+    assert kept.names() == ["RunStarted", "AttemptStarted", "CallFinished", "JobFinished", "RunFinished"]
+    assert not audience.listening
+
+
+async def test_runs_within_runs() -> None:
+    """A run's listener hears what happens in the runs that its jobs make; theirs hears nothing of the outer one."""
+    inner, outer = Kept(), Kept()
+
+    async def job() -> None:
+        await run_all([call], listen=inner)
+
+    await run_all([job], listen=outer)
+    assert inner.names() == ["RunStarted", "AttemptStarted", "CallFinished", "JobFinished", "RunFinished"]
+    assert outer.names() == ["RunStarted", *inner.names(), "JobFinished", "RunFinished"]
+    assert [event.run for event in outer.only(CallFinished)] == [event.run for event in inner.only(RunFinished)]
+    assert len({event.run for event in outer.only(JobFinished)}) == 2
+
+
+async def test_a_listener_may_stop_its_run() -> None:
+    """What a listener does is in time for the run: it can end it at the first failure."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, JobFinished) and event.tally.failed:
+            run.stop()
+
+    async def fail() -> None:
+        raise ValueError
+
+    run = run_all((fail for _ in range(100)), limit=1, listen=stop)
+    report = await run
+    assert report.tally.failed == 1
+
+
+async def test_a_call_that_outlives_its_run_tells_nobody() -> None:
+    """When a run has ended, its listener is let go of, though a task of a job goes on."""
+    kept = Kept()
+    tasks = list[asyncio.Task[str]]()
+
+    async def leave_behind() -> None:
+        tasks.append(asyncio.create_task(supervise(POLICY)(Script(ConnectionError()))()))
+
+    await run_all([leave_behind], listen=kept)
+    before = len(kept)
+    assert await tasks[0] == "done"
+    assert len(kept) == before

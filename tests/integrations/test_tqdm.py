@@ -1,0 +1,200 @@
+"""Log lines beside a tqdm bar: whole, once each, and the bar goes on below them."""
+
+import asyncio
+import gc
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from typing import Any
+
+import pytest
+from tqdm import tqdm
+
+from aiosupervise import Backoff, map_all, supervise
+from aiosupervise._log import beside_bars
+from aiosupervise.integrations import tqdm as tqdm_integration
+from aiosupervise.integrations.tqdm import ProgressBar
+
+pytestmark = pytest.mark.looptime
+RETRY = "a call failed and will be retried"
+
+
+@supervise(retry_on=ConnectionError, max_retries=2, backoff=Backoff(base=1, jitter="none"))
+async def job(number: int) -> int:
+    """A job of one second, of which number 1 fails after two retries."""
+    await asyncio.sleep(1)
+    if number == 1:
+        raise ConnectionError
+    return number
+
+
+class Lines(logging.StreamHandler[Any]):
+    """A handler that prints to a file, as that of logging.basicConfig does, and runs something else first."""
+
+    def __init__(self, file: io.StringIO, first: Callable[[], object] = lambda: None) -> None:
+        super().__init__(file)
+        self._first = first
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print."""
+        self._first()
+        super().emit(record)
+
+
+@pytest.fixture(autouse=True)
+def logger() -> Iterator[logging.Logger]:
+    """The library's logger, whose handlers go after the test; no bar is left beside it."""
+    logger = logging.getLogger("aiosupervise")
+    before = logger.handlers[:]
+    yield logger
+    logger.handlers[:] = before
+    assert beside_bars == []
+
+
+async def test_a_log_line_does_not_tear_the_bar_apart(
+    terminal: io.StringIO, logger: logging.Logger, screen: Callable[[str], list[str]]
+) -> None:
+    """Each line is whole and printed once; the bar is below them, and once."""
+    logger.addHandler(Lines(terminal))
+    with redirect_stderr(terminal):
+        await map_all(job, [0, 1, 2], progress=True)
+        *lines, bar = screen(terminal.getvalue())
+        assert lines == [RETRY, RETRY, "a call was given up"]
+        assert bar.startswith("job: 100%")
+        assert bar.endswith("2 succeeded, 1 failed, 2 retried]")
+
+
+async def test_the_bar_is_there_again_at_once(
+    terminal: io.StringIO, logger: logging.Logger, screen: Callable[[str], list[str]]
+) -> None:
+    """The bar is drawn again right after the line, not only when its timer comes."""
+    logger.addHandler(Lines(terminal))
+    with redirect_stderr(terminal):
+        running = asyncio.ensure_future(map_all(job, [1], progress=True))
+        await asyncio.sleep(0.5)
+        with beside_bars[0]():
+            terminal.write("from somebody else\n")
+        line, bar = screen(terminal.getvalue())
+        assert line == "from somebody else"
+        assert bar.startswith("job:   0%")
+        await running
+
+
+async def test_bars_of_the_user_step_aside_too(
+    terminal: io.StringIO,
+    logger: logging.Logger,
+    screen: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tqdm bar that somebody else shows in the same terminal is not torn apart either."""
+    logger.addHandler(Lines(terminal))
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread that outlives the test
+    with redirect_stderr(terminal):
+        with tqdm(total=5, desc="theirs") as theirs:
+            await map_all(job, [1], progress=True)
+            theirs.update(5)
+        *lines, first, second = screen(terminal.getvalue())
+    assert lines == [RETRY, RETRY, "a call was given up"]
+    assert first.startswith("job: 100%")
+    assert second.startswith("theirs: 100%")
+
+
+async def test_where_stderr_is_no_terminal_nothing_changes(logger: logging.Logger) -> None:
+    """In a file nothing is torn apart: the bar stays as it is, and lines are only written."""
+    file = io.StringIO()
+    found: list[int] = []
+    logger.addHandler(Lines(file, first=lambda: found.append(len(beside_bars))))
+    with redirect_stderr(file):
+        await map_all(job, [1], progress=True)
+    assert found == [0, 0, 0]
+    assert file.getvalue().count(RETRY) == 2
+
+
+async def test_a_bar_that_the_user_has_turned_off_is_left_alone(
+    terminal: io.StringIO, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable TQDM_DISABLE turns off the bar of a run, and lines are printed as without one."""
+
+    class Off(tqdm_integration._Bar):
+        """A bar as tqdm makes it with that variable, which it reads when it is imported."""
+
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(disable=True, **settings)
+
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *complaint: complaints.append(complaint))
+    monkeypatch.setattr(tqdm_integration, "_Bar", Off)
+    logger.addHandler(Lines(terminal))
+    with redirect_stderr(terminal):
+        await map_all(job, [1], progress=True)
+        assert terminal.getvalue().splitlines() == [RETRY, RETRY, "a call was given up"]
+    assert complaints == []
+
+
+async def test_a_bar_that_failed_stands_beside_nothing(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar that was let go because it failed is not asked to step aside for the lines of later runs."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    with redirect_stderr(terminal), monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "show", lambda *_: 1 / 0)
+        await map_all(job, [0], progress=True)
+    gc.collect()  # the error and the frame that reported it hold each other
+    assert beside_bars == []
+
+
+async def test_a_bar_that_cannot_be_drawn_loses_no_line(
+    terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    """When the bar fails to step aside, or to come back, the line is printed all the same."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("terminal gone")
+
+    lines = io.StringIO()
+    logger.addHandler(Lines(lines))
+    for method in ("clear", "refresh"):
+        with redirect_stderr(terminal), monkeypatch.context() as patch:
+            running = asyncio.ensure_future(map_all(job, [1], progress=True))
+            await asyncio.sleep(0.05)
+            (beside,) = beside_bars
+            patch.setattr(tqdm_integration._Bar, method, fail)
+            with beside():
+                lines.write("printed\n")
+            patch.undo()
+            await running
+    assert lines.getvalue().count("printed") == 2
+    assert lines.getvalue().count(RETRY) == 4
+
+
+async def test_an_error_of_who_prints_is_passed_on_and_the_bar_comes_back(
+    terminal: io.StringIO, screen: Callable[[str], list[str]]
+) -> None:
+    """What a handler raises is its own; the bar is drawn again."""
+    with redirect_stderr(terminal):
+        running = asyncio.ensure_future(map_all(job, [0], progress=True))
+        await asyncio.sleep(0.05)
+        with pytest.raises(LookupError), beside_bars[0]():
+            raise LookupError
+        assert screen(terminal.getvalue())[-1].startswith("job:   0%")
+        await running
+
+
+async def test_while_a_line_is_printed_other_threads_may_draw(terminal: io.StringIO, logger: logging.Logger) -> None:
+    """A handler that has to wait for a thread that draws a bar does not wait for ever: no lock is held for it."""
+    drawn: list[bool] = []
+
+    def draw() -> None:
+        tqdm.write("drawn", file=io.StringIO())
+        drawn.append(True)
+
+    def first() -> None:
+        thread = threading.Thread(target=draw, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert drawn, "the other thread waits for the lock of the bars"
+
+    logger.addHandler(Lines(terminal, first))
+    with redirect_stderr(terminal):
+        await map_all(job, [1], progress=True)
+        assert len(drawn) == 3

@@ -1,0 +1,42 @@
+"""Uses the integrations that have types of their own, and never runs: mypy --strict and pyright read it."""
+
+from typing import assert_type
+
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import REGISTRY, CollectorRegistry
+from rich.progress import Progress
+
+from aiosupervise import Event, listen, run_all
+from aiosupervise.integrations.opentelemetry import Spans
+from aiosupervise.integrations.prometheus import Metrics
+from aiosupervise.integrations.rich import Bars
+
+
+async def work() -> int:
+    return 1
+
+
+async def listeners(event: Event) -> None:
+    metrics = Metrics()
+    spans = Spans()
+    with listen(metrics), listen(spans):
+        await run_all([work()], listen=Metrics(CollectorRegistry()))
+        await run_all([work()], listen=Spans(TracerProvider()))
+    assert_type(metrics(event), None)
+    assert_type(spans(event), None)
+    REGISTRY.unregister(metrics)
+
+
+Metrics(registry=CollectorRegistry())
+Spans(tracer_provider=None)
+Metrics("registry")  # type: ignore[arg-type]
+Spans("provider")  # type: ignore[arg-type]
+
+
+async def bars(event: Event) -> None:
+    with Progress() as progress, listen(Bars(progress)):
+        await run_all([work()], listen=Bars())
+    assert_type(Bars(progress=None)(event), None)
+
+
+Bars("progress")  # type: ignore[arg-type]
