@@ -18,7 +18,6 @@ import asyncio
 import functools
 import itertools
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, TypeAlias, TypeVar
 
@@ -113,7 +112,6 @@ class _Call:
         self.attempts = attempts
         self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
         self.probes = 0  # of these attempts, those that count as no retry
-        self.price = 0
         self.earlier: list[str] = []
         self.last: Exception | None = None
         self.error: Exception | None = None
@@ -130,7 +128,9 @@ class _Call:
         if isinstance(follows, float):
             if audience.listening or is_heard(logging.WARNING):
                 self._tell(AttemptFailed, self.attempts, error, follows)
-            self._will_retry(error, follows)
+            if self.last is not None:
+                self._describe_last()
+            self.delay, self.last = follows, error
             return
         if audience.listening:
             self._tell(AttemptFailed, self.attempts, error, None)
@@ -146,12 +146,13 @@ class _Call:
             if self.job is not None:
                 self.job.left()
             return None
+        policy = self.policy
+        judged = judge(policy, error)
         elapsed = 0.0 if self.started is None else now() - self.started
-        judged = judge(self.policy, error)
-        decision = decide(self.policy, error, judged, self.attempts - self.probes, elapsed)
+        decision = decide(policy, error, judged, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.heard(self.policy, error, judged)
-        if not isinstance(decision, float) or (self.policy.budget is None and self.job is None):
+            self.job.heard(policy, error, judged)
+        if not isinstance(decision, float) or (policy.budget is None and self.job is None):
             return decision
         return self._paid(decision, throttled=judged != NOT_ASKED)
 
@@ -164,12 +165,6 @@ class _Call:
             price, delay = self.job.pay(delay, throttled=throttled)
         self.price = price or 0
         return Reason.BUDGET if price is None else delay
-
-    def _will_retry(self, error: Exception, delay: float) -> None:
-        if self.last is not None:
-            self._describe_last()
-        self.delay = delay
-        self.last = error
 
     def _describe_last(self) -> None:
         self.earlier.append(_describe(self.attempts - 1, self.last))
@@ -195,7 +190,7 @@ class _Call:
         try:
             while self.error is None:
                 if self.last is not None:
-                    drop_frames(self.last, sys.exception())
+                    drop_frames(self.last)
                     await asyncio.sleep(self.delay if self.waits is None else 0)
                     if self.job is not None and not await self._may_go(self.job):
                         continue

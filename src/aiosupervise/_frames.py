@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -48,12 +49,12 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def drop_frames(error: Exception, handled: BaseException | None) -> None:
+def drop_frames(error: Exception) -> None:
     """Take the tracebacks off an error that outlives its attempt, and off what it refers to, up to the caller's."""
-    if error.__cause__ is None and error.__context__ is handled and not isinstance(error, BaseExceptionGroup):
-        error.with_traceback(None)  # the usual case, five times as fast
-        return
-    seen = {id(handled)}  # by identity: an error need not be hashable
+    error.with_traceback(None)
+    if error.__context__ is None and error.__cause__ is None and not isinstance(error, ExceptionGroup):
+        return  # the usual case
+    seen = {id(sys.exception())}  # by identity: an error need not be hashable
     stack: list[BaseException | None] = [error]
     while stack:
         other = stack.pop()

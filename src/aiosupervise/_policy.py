@@ -136,7 +136,8 @@ def judge(policy: Policy, error: Exception) -> Judgement:
         return judged
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
         return Reason.IRRECOVERABLE
-    answer = _matches(policy.retry_on, error)
+    condition = policy.retry_on
+    answer = isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
         return _asked_by(error)
     if answer is None or answer is False:
@@ -211,7 +212,9 @@ def _asked_by(error: Exception) -> float:
         asked = getattr(error, "retry_after", None)
     except Exception:  # a property that fails must not take the place of the error itself
         return NOT_ASKED
-    if asked is None or isinstance(asked, bool) or not isinstance(asked, (int, float)):
+    if asked is None:  # of most errors
+        return NOT_ASKED
+    if isinstance(asked, bool) or not isinstance(asked, (int, float)):
         return NOT_ASKED
     return float(min(asked, sys.float_info.max)) if asked >= 0 else NOT_ASKED  # an int can be beyond floats
 

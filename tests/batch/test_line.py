@@ -28,13 +28,41 @@ def middling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("middling")
-@pytest.mark.parametrize(("limit", "places"), [(4, 4), (20, 20), (None, 2)])
-async def test_the_line_is_spread_over_a_quarter_of_the_wait(limit: int | None, places: int) -> None:
+@pytest.mark.parametrize(("calls", "limit", "places"), [(4, 4, 4), (4, 20, 20), (4, None, 2), (3, None, 1)])
+async def test_the_line_is_spread_over_a_quarter_of_the_wait(calls: int, limit: int | None, places: int) -> None:
     """The mean distance is a quarter of the wait, shared by all places, or by those in line if there is no limit."""
-    service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(4)})
-    await map_all(supervise(POLICY.replace(max_retry_after=8))(service), range(4), limit=limit)
-    times = [time for time, _ in service.attempts[4:]]
+    service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(calls)})
+    await map_all(supervise(POLICY.replace(max_retry_after=8))(service), range(calls), limit=limit)
+    times = [time for time, _ in service.attempts[calls:]]
     assert times[:2] == pytest.approx([8, 8 + 8 / 4 / places])
+
+
+@pytest.mark.usefixtures("middling")
+async def test_of_two_waits_that_end_together_the_one_asked_for_last_spreads_the_line() -> None:
+    """A server that asks anew, for the same moment, tells best how long it needs."""
+    service = Service(script={0: [busy(8)], 1: [busy(4, 4)], 2: [busy(1)], 3: [busy(1)]})
+    await map_all(supervise(POLICY)(service), range(4), limit=4)
+    times = [time for time, _ in service.attempts[4:]]
+    assert times[:2] == pytest.approx([8, 8 + 4 / 4 / 4])
+
+
+@pytest.mark.usefixtures("middling")
+async def test_while_the_line_moves_on_the_run_is_running() -> None:
+    """Its repr tells of no probe, and of no pause that is over."""
+    service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(4)})
+    run = map_all(supervise(POLICY)(service), range(4), limit=4)
+    seen: list[str] = []
+    asyncio.get_running_loop().call_at(8.1, lambda: seen.append(repr(run)))
+    await run
+    assert seen == ["<Run Service: running; 3 running, 1 succeeded, 0 failed, 0 pending>"]
+
+
+@pytest.mark.usefixtures("longest")
+async def test_a_server_that_asks_in_the_pause_of_an_empty_budget_does_not_shorten_it() -> None:
+    """A wait that ends before the pause does is over by then."""
+    service = Service(script={0: [down()], 1: [busy(2, 1)]})
+    await map_all(supervise(POLICY)(service), range(2), overload=empty(first_pause=9))
+    assert service.attempts[2:] == [(9, 0), (9, 1)]
 
 
 @pytest.mark.usefixtures("middling")

@@ -240,6 +240,26 @@ async def test_a_new_job_that_survives_its_own_error_makes_room_for_the_next() -
     assert 0.5 <= service.times(2)[0] == service.times(3)[0] <= 1
 
 
+async def test_a_new_job_that_survives_what_a_run_inside_of_it_gave_up_on_makes_room_for_the_next() -> None:
+    """The probe is over when it has got no answer, though the job goes on for long."""
+    service = Service(script={0: [down()], 2: [down()]})
+    inner = supervise(POLICY.replace(max_retries=0))(service)
+
+    @supervise(POLICY)
+    async def call(number: int) -> None:
+        (await map_all(inner, [number])).values()
+
+    async def job(number: int) -> None:
+        if number == 0:
+            await supervise(POLICY.replace(deadline=0.1))(service)(number)
+        with suppress(ExceptionGroup):
+            await call(number)
+        await asyncio.sleep(100 if number == 2 else 0)
+
+    await map_all(job, range(4), limit=2, overload=empty(first_pause=1))
+    assert 0.5 <= service.times(2)[0] == service.times(3)[0] <= 1
+
+
 @pytest.mark.parametrize("error", [ConnectionError(), ValueError()])
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("nested", [False, True])

@@ -142,6 +142,18 @@ async def test_as_the_last_probe_it_stops_the_run() -> None:
     assert report.elapsed < 1
 
 
+async def test_a_new_job_that_is_asked_to_wait_as_the_probe_has_failed() -> None:
+    """Where nobody is in line, what a new job is told counts as the answer to a probe."""
+    service = Service(script={0: [down()], 1: [busy(30)]})
+    jobs = [
+        partial(supervise(POLICY.replace(deadline=0.1))(service), 0),
+        partial(supervise(POLICY)(service), 1),
+    ]
+    report = await run_all(jobs, limit=1, overload=empty(probes=1))
+    assert [failure.reason for failure in report.failed] == [Reason.DEADLINE, Reason.BUDGET]
+    assert service.numbers() == [0, 1]
+
+
 ENDS: list[Any] = [None, LookupError()]
 
 

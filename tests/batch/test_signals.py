@@ -35,6 +35,7 @@ def before() -> Iterator[Heard]:
         heard.append(number)
 
     first = signal.signal(SIGTERM, handler)
+    signal.signal(SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
     try:
         yield heard
         assert signal.getsignal(SIGTERM) is handler

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -114,6 +115,37 @@ async def test_jobs_that_change_the_deque_they_come_from() -> None:
     with pytest.raises(RuntimeError, match="deque mutated during iteration"):
         await run_all(jobs, limit=2)
     assert (ended, complaints) == ([True], [])
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["awaited", "streamed"])
+async def test_a_deque_that_its_jobs_change_breaks_a_run_that_ends_early_too(*, streamed: bool) -> None:
+    """What the deque still held cannot be told: its error is raised, once, when the run has ended."""
+    jobs: deque[Callable[[], Awaitable[object]]] = deque()
+
+    async def add() -> None:
+        jobs.append(sleep)
+        await asyncio.sleep(9)
+
+    jobs.extend([add, sleep])
+    run = run_all(jobs, limit=1, timeout=1)
+    async with run if streamed else nullcontext():
+        with pytest.raises(RuntimeError, match="deque mutated during iteration"):
+            [outcome async for outcome in run] if streamed else await run
+    assert (run.tally.pending, run.tally.running) == (1, 0)
+    assert asyncio.get_running_loop().time() == 1
+
+
+async def test_a_deque_that_changes_does_not_hide_what_went_wrong_first() -> None:
+    """The error of an item that is no job is raised, though the rest of the deque cannot be told."""
+
+    class Hostile:
+        def __repr__(self) -> str:
+            jobs.append(sleep)
+            return "hostile"
+
+    jobs: deque[Any] = deque([sleep, Hostile(), sleep])
+    with pytest.raises(TypeError, match="job 1 is hostile"):
+        await run_all(jobs)
 
 
 class Pages:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
 
-from aiosupervise import AttemptTimeout, Backoff, Budget, GiveUp, Policy, Reason, RetryAfter, run_all, supervise
+from aiosupervise import AttemptTimeout, Backoff, Budget, GiveUp, Policy, Reason, RetryAfter, listen, run_all, supervise
 
 from .endings import error_of, verdict_of
 
@@ -175,10 +177,14 @@ async def test_budgets_that_are_not_shared_know_nothing_of_each_other() -> None:
 @pytest.mark.parametrize(
     ("tokens", "after"), [(480, 481), (499, 500), (500, 500)], ids=["some room", "room for one", "full"]
 )
-async def test_a_call_that_succeeds_at_once_puts_one_back(tokens: int, after: int) -> None:
+@pytest.mark.parametrize("around", [nullcontext, partial(listen, lambda _: None)], ids=["alone", "listened to"])
+async def test_a_call_that_succeeds_at_once_puts_one_back(
+    tokens: int, after: int, around: Callable[[], AbstractContextManager[None]]
+) -> None:
     """One token, and never above the capacity."""
     budget = budget_of(tokens)
-    await supervise(policy(budget, 3))(Server([200]))()
+    with around():
+        await supervise(policy(budget, 3))(Server([200]))()
     assert budget.tokens == after
 
 

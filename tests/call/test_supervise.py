@@ -402,6 +402,22 @@ async def test_context_of_the_error_where_the_caller_handles_another() -> None:
     assert error.__context__ is not theirs
 
 
+async def test_what_the_caller_handles_keeps_its_traceback() -> None:
+    """A call that waits lets go of the frames of its own errors, not of those that the caller may still print."""
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    async def func() -> None:
+        raise ConnectionError from LookupError()
+
+    traceback = None
+    try:
+        float("the caller's")
+    except ValueError as handled:
+        await error_of(func())
+        traceback = handled.__traceback__
+    assert traceback is not None
+
+
 # Promise 8: layers do not multiply
 
 
@@ -497,14 +513,15 @@ async def test_error_of_an_earlier_attempts_inner_call_is_judged_afresh() -> Non
     assert given_up.attempts == 4
 
 
-async def test_error_given_up_on_just_before_an_attempt_is_judged_afresh() -> None:
+@pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
+async def test_error_given_up_on_just_before_an_attempt_is_judged_afresh(limit: float | None) -> None:
     """An error that comes out of another call is that call's verdict only if it gave up on it during this attempt."""
     cached = ConnectionError("cached")
     give_up = Policy(retry_on=OSError, max_retries=0)
     passes_by = supervise(retry_on=KeyError)(Script(cached))
     attempts = 0
 
-    @supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)
+    @supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, deadline=limit)
     async def outer() -> None:
         nonlocal attempts
         attempts += 1

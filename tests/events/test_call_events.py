@@ -27,8 +27,9 @@ pytestmark = pytest.mark.looptime
 
 
 async def heard(policy: Policy, script: Script) -> Kept:
-    """What is heard of one call, however it ends."""
+    """What is heard of one call, however it ends, some time after the loop began."""
     kept = Kept()
+    await asyncio.sleep(3)
     with listen(kept):
         await asyncio.gather(supervise(policy)(script)(), return_exceptions=True)
     return kept
@@ -87,6 +88,7 @@ async def test_a_call_that_is_given_up(policy: Policy) -> None:
     assert (gave_up.attempts, gave_up.elapsed, gave_up.reason) == (4, 3.0, Reason.EXHAUSTED)
     assert gave_up.error is errors[3]
     assert isinstance(finished, CallFinished)
+    assert finished.attempts == 4
     assert finished.error is errors[3]
 
 

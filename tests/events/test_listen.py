@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, run_all, supervise
-from aiosupervise._listen import audience
+from aiosupervise._listen import Audience, audience
 
 from .kept import POLICY, Kept, Script
 
@@ -17,6 +17,19 @@ pytestmark = pytest.mark.looptime
 async def call() -> str:
     """A supervised call that succeeds."""
     return await supervise(POLICY)(Script())()
+
+
+def test_at_first_nobody_listens() -> None:
+    """A process begins without listeners; each of them counts for one, and those of runs count too."""
+    kept = Kept()
+    fresh = Audience()
+    assert (fresh.listening, fresh.for_all) == (0, ())
+    fresh.add(kept)
+    assert (fresh.listening, fresh.for_all) == (1, (kept,))
+    fresh.count(2)
+    assert fresh.listening == 3
+    fresh.remove(kept)
+    assert (fresh.listening, fresh.for_all) == (2, ())
 
 
 async def test_for_a_while() -> None:
@@ -99,15 +112,18 @@ def test_a_listener_that_raises_where_no_loop_runs(caplog: pytest.LogCaptureFixt
     [record] = caplog.records
     assert record.name == "asyncio"
     assert "a listener failed" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is LookupError
 
 
 @pytest.mark.parametrize("listener", [None, 3, "listener"])
 def test_what_cannot_be_called(listener: Any) -> None:
     """A listener that cannot be called is refused at once."""
-    with pytest.raises(TypeError, match="listener must be a function of one argument, the event; got"):
+    told = f"must be a function of one argument, the event; got {listener!r}$"
+    with pytest.raises(TypeError, match=f"^listener {told}"):
         listen(listener)
     if listener is not None:
-        with pytest.raises(TypeError, match="listen must be a function of one argument, the event; got"):
+        with pytest.raises(TypeError, match=f"^listen {told}"):
             run_all([], listen=listener)
 
 

@@ -28,9 +28,10 @@ def info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-async def test_a_retry_is_a_warning_before_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("deadline", [None, 60.0], ids=["plain", "guarded"])
+async def test_a_retry_is_a_warning_before_the_wait(deadline: float | None, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged at the time of the failure, with the wait to come."""
-    call = asyncio.create_task(supervise(POLICY)(Script(ConnectionError("down")))())
+    call = asyncio.create_task(supervise(POLICY.replace(deadline=deadline))(Script(ConnectionError("down")))())
     await asyncio.sleep(0.5)
     [record] = caplog.records
     assert (record.name, record.levelname) == ("aiosupervise", "WARNING")

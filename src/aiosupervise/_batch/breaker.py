@@ -115,10 +115,10 @@ class Breaker:
             self._probe = None
             self._send_probe()
 
-    def recovered(self, ticket: Ticket, price: int) -> None:
-        """Hear that a retry has succeeded."""
+    def recovered(self, price: int) -> None:
+        """Hear that a retry has succeeded; as the probe it was sent, for a new job that is the probe makes none."""
         self.budget.put(price)
-        if self._is_probe(ticket):
+        if self._probe is not None and self._probe is _sent.get():
             self._probe_succeeded()
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
@@ -191,7 +191,7 @@ class Breaker:
             self._state = State.RUNNING
             self._dismiss(Turn.GO)
         self._stop_timer()
-        self._wake = self._stop = lambda: None
+        del self._wake, self._stop  # which hold the run
 
     # Pauses and probes.
 

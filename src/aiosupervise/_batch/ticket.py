@@ -99,7 +99,7 @@ class Ticket:
     def recovered(self, price: int) -> None:
         """Hear that a retry succeeded, which had cost `price`."""
         if self.shared.breaker is not None:
-            self.shared.breaker.recovered(self, price)
+            self.shared.breaker.recovered(price)
 
     def left(self) -> None:
         """Hear that a call has ended without an answer."""
