@@ -77,6 +77,13 @@ def example(session: nox.Session) -> None:
 
 
 @nox.session
+def service(session: nox.Session) -> None:
+    """Run the service that is kept alive while its upstream fails; Ctrl-C ends it."""
+    _install(session)
+    session.run("python", "-m", "aiosupervise.examples.service", *session.posargs)
+
+
+@nox.session
 def storm(session: nox.Session) -> None:
     """Simulate services in trouble with ten seeds, and draw the pictures of docs/storm.md anew; takes some minutes."""
     _install(session, "docs")
@@ -101,14 +108,14 @@ def _thoroughly(session: nox.Session, *tests: str) -> None:
 
 @nox.session
 def sweep(session: nox.Session) -> None:
-    """Cancel the caller of scripted runs at every step of the loop, once and twice."""
-    _thoroughly(session, "tests/conformance/test_sweep.py")
+    """Cancel the caller of scripted runs and supervisors at every step of the loop, once and twice."""
+    _thoroughly(session, "tests/conformance/test_sweep.py", "tests/conformance/test_supervisor_sweep.py")
 
 
 @nox.session
 def random(session: nox.Session) -> None:
-    """Play 10,000 random runs against a model; takes some minutes."""
-    _thoroughly(session, "tests/conformance/test_random_runs.py")
+    """Play 10,000 random runs, and random trees of supervisors, against models; takes some minutes."""
+    _thoroughly(session, "tests/conformance/test_random_runs.py", "tests/conformance/test_random_tree.py")
 
 
 @nox.session

@@ -1,8 +1,8 @@
 """Supervise a call, a batch, a service: retries, limits and outcomes for asyncio work that can fail.
 
 Imports point one way:
-integrations, testing, examples -> _batch, _supervise, _attempt -> _call -> _job, _listen -> _policy, _backoff, _budget,
-_errors, _verdict, _events.
+integrations, testing, examples -> _service, _batch, _supervise, _attempt -> _call -> _job, _listen
+-> _policy, _backoff, _budget, _errors, _verdict, _events.
 (One exception: `progress=True` imports the tqdm integration when it is called.)
 """
 
@@ -18,6 +18,11 @@ from ._events import (
     AttemptFailed,
     AttemptStarted,
     CallFinished,
+    ChildExited,
+    ChildRestarted,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
     Event,
     GaveUp,
     JobFinished,
@@ -29,6 +34,8 @@ from ._events import (
 )
 from ._listen import listen
 from ._policy import Policy
+from ._service.child import Child, RestartsExceeded
+from ._service.supervisor import Supervisor
 from ._supervise import supervise
 from ._verdict import Reason, Verdict, verdict
 
@@ -41,7 +48,13 @@ __all__ = [
     "Backoff",
     "Budget",
     "CallFinished",
+    "Child",
+    "ChildExited",
+    "ChildRestarted",
+    "ChildStarted",
+    "ChildStopped",
     "DeadlineExceeded",
+    "Escalated",
     "Event",
     "Failure",
     "GaveUp",
@@ -54,6 +67,7 @@ __all__ = [
     "Reason",
     "Recovered",
     "Report",
+    "RestartsExceeded",
     "RetryAfter",
     "Run",
     "RunFinished",
@@ -61,6 +75,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "Success",
+    "Supervisor",
     "Tally",
     "Verdict",
     "attempt",

@@ -12,6 +12,7 @@ from typing_extensions import dataclass_transform
 
 if TYPE_CHECKING:
     from ._batch.outcomes import Outcome, Tally
+    from ._service.child import RestartsExceeded
     from ._verdict import Reason
 
 C = TypeVar("C")
@@ -227,6 +228,95 @@ class RunFinished(_OfRun):
     elapsed: float
 
 
+@_record
+class _OfSupervisor:
+    """What every event of a supervisor tells.
+
+    Attributes:
+        supervisor: a number that this supervisor alone has in its process.
+        name: its name.
+        child: the name of the child.
+
+    """
+
+    supervisor: int
+    name: str
+    child: str
+
+
+@final
+@_record
+class ChildStarted(_OfSupervisor):
+    """A supervisor has started a child for the first time, or again after it was stopped.
+
+    Attributes:
+        supervisor: the number of the supervisor, which it alone has in this process.
+        name: its name.
+        child: the name of the child.
+
+    """
+
+
+@final
+@_record
+class ChildExited(_OfSupervisor):
+    """A child has ended by itself.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: what it raised; None if it returned.
+
+    """
+
+    error: BaseException | None
+
+
+@final
+@_record
+class ChildRestarted(_OfSupervisor):
+    """A supervisor has started a child again, because it or a sibling had ended.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        restarts: how often that has happened to this child.
+
+    """
+
+    restarts: int
+
+
+@final
+@_record
+class ChildStopped(_OfSupervisor):
+    """A supervisor has stopped a child: it was asked to, it ends, or a sibling had ended.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: what the child raised in its clean-up; None if it did not.
+
+    """
+
+    error: BaseException | None
+
+
+@final
+@_record
+class Escalated(_OfSupervisor):
+    """A supervisor gives up: a child had to be restarted too often. It stops its children, and raises.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: what it raises, in an ExceptionGroup.
+
+    """
+
+    error: RestartsExceeded
+
+
 Event: TypeAlias = (
     AttemptStarted
     | AttemptFailed
@@ -238,4 +328,9 @@ Event: TypeAlias = (
     | RunResumed
     | JobFinished
     | RunFinished
+    | ChildStarted
+    | ChildExited
+    | ChildRestarted
+    | ChildStopped
+    | Escalated
 )

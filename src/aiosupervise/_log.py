@@ -11,9 +11,30 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
 from ._checks import shown
-from ._events import AttemptFailed, Event, GaveUp, RunFinished, RunPaused
+from ._events import (
+    AttemptFailed,
+    ChildExited,
+    ChildRestarted,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
+    Event,
+    GaveUp,
+    RunFinished,
+    RunPaused,
+)
 
-LOGGED = (AttemptFailed, GaveUp, RunPaused, RunFinished)
+LOGGED = (
+    AttemptFailed,
+    GaveUp,
+    RunPaused,
+    RunFinished,
+    ChildStarted,
+    ChildExited,
+    ChildRestarted,
+    ChildStopped,
+    Escalated,
+)
 LOGGER = logging.getLogger("aiosupervise")
 _OURS: list[logging.Handler] = [logging.NullHandler()]  # nothing is printed until the user configures logging
 LOGGER.addHandler(_OURS[0])
@@ -44,6 +65,16 @@ def write(event: Event) -> None:
         case RunFinished(tally=tally):
             counts = {name: getattr(tally, name) for name in ("total", "succeeded", "failed", "pending", "retries")}
             _log(logging.INFO, "a run has finished", {**_of_run(event), **counts, "elapsed": event.elapsed})
+        case ChildStarted():
+            _log(logging.INFO, "a child was started", _of_child(event))
+        case ChildExited(error=error):
+            _log(_level(error), "a child has exited", {**_of_child(event), "error": error and shown(error)})
+        case ChildRestarted(restarts=restarts):
+            _log(logging.WARNING, "a child was restarted", {**_of_child(event), "restarts": restarts})
+        case ChildStopped(error=error):
+            _log(_level(error), "a child was stopped", {**_of_child(event), "error": error and shown(error)})
+        case Escalated(error=error):
+            _log(logging.ERROR, "a supervisor gives up", {**_of_child(event), "error": shown(error)})
         case _:
             pass
 
@@ -54,6 +85,14 @@ def _of_call(event: AttemptFailed | GaveUp) -> dict[str, object]:
 
 def _of_run(event: RunPaused | RunFinished) -> dict[str, object]:
     return {"name": event.name, "run": event.run}
+
+
+def _of_child(event: ChildStarted | ChildExited | ChildRestarted | ChildStopped | Escalated) -> dict[str, object]:
+    return {"supervisor": event.name, "child": event.child}
+
+
+def _level(error: BaseException | None) -> int:
+    return logging.INFO if error is None else logging.WARNING
 
 
 def _log(level: int, message: str, values: dict[str, object]) -> None:

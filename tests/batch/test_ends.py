@@ -518,3 +518,19 @@ def test_a_loop_that_is_thrown_away_with_its_run_warns_of_nothing(*, ended: bool
     del loop
     gc.collect()
     assert set(complaints) <= {"Task was destroyed but it is pending!"}
+
+
+async def test_a_run_that_comes_to_its_end_says_so() -> None:
+    """From `stop` on until nothing runs any more, the repr and the bar say that the run is stopping."""
+
+    async def work() -> None:
+        await asyncio.sleep(1)
+
+    run = run_all([work for _ in range(9)], limit=3)
+    waiting = asyncio.ensure_future(run)
+    await asyncio.sleep(0.5)
+    assert "stopping" not in repr(run)
+    run.stop()
+    assert repr(run) == "<Run run_all: stopping; 3 running, 0 succeeded, 0 failed, 0 pending>"
+    await waiting
+    assert repr(run) == "<Run run_all: ended; 0 running, 3 succeeded, 0 failed, 6 pending>"

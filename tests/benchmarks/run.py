@@ -8,7 +8,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from questions import batch, call, deadline, garbage, million, retries, seen, waiting
+from questions import batch, call, deadline, garbage, million, restarts, retries, seen, waiting
 from questions.machine import describe
 from questions.table import Table
 
@@ -21,6 +21,7 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
     "batch": batch.ask,
     "million": million.ask,
     "deadline": deadline.ask,
+    "restarts": restarts.ask,
 }
 
 

@@ -15,7 +15,13 @@ from aiosupervise import (
     Backoff,
     Budget,
     CallFinished,
+    Child,
+    ChildExited,
+    ChildRestarted,
+    ChildStarted,
+    ChildStopped,
     DeadlineExceeded,
+    Escalated,
     Event,
     Failure,
     GaveUp,
@@ -28,6 +34,7 @@ from aiosupervise import (
     Reason,
     Recovered,
     Report,
+    RestartsExceeded,
     RetryAfter,
     Run,
     RunFinished,
@@ -35,6 +42,7 @@ from aiosupervise import (
     RunResumed,
     RunStarted,
     Success,
+    Supervisor,
     Tally,
     Verdict,
     attempt,
@@ -192,7 +200,7 @@ def reasons(reason: Reason) -> int:
 # What happened
 
 
-def hear(event: Event) -> None:
+def hear(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
     match event:
         case (
             AttemptStarted(call=number, name=name, attempt=count) | AttemptFailed(call=number, name=name, attempt=count)
@@ -212,6 +220,17 @@ def hear(event: Event) -> None:
             assert_type(outcome, Outcome[object, object])
         case RunFinished(elapsed=elapsed):
             assert_type(elapsed, float)
+        case ChildStarted(supervisor=number, name=name, child=child):
+            assert_type((number, name, child), tuple[int, str, str])
+        case ChildExited(error=end) | ChildStopped(error=end):
+            assert_type(end, BaseException | None)
+        case ChildRestarted(restarts=count):
+            assert_type(count, int)
+        case Escalated(error=exceeded):
+            assert_type(exceeded, RestartsExceeded)
+            assert_type((exceeded.child, exceeded.within), tuple[str, float])
+            assert_type(exceeded.errors, tuple[BaseException, ...])
+            assert_type(exceeded.max_restarts, int)
         case _:
             assert_never(event)
 
@@ -352,3 +371,29 @@ def narrow_map(outcome: Outcome[int, str]) -> str:
             return text
         case _:
             assert_never(outcome)
+
+
+# A service
+
+
+async def services() -> None:
+    sup = Supervisor(strategy="rest_for_one", max_restarts=None, within=2, backoff=[0, 1], grace=1, name="web")
+    async with sup as entered:
+        assert_type(entered, Supervisor)
+        child = sup.start(length, "url", restart="transient", name="length", grace=0.5)
+        assert_type(child, Child)
+        sup.start(functools.partial(fetch, size=2), "url")
+        sup.start(Client().get, "url")
+        sup.start(Callable_(), 3)
+        sup.start(length, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - arguments are checked
+        sup.start(length, "url", restart="ever")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such type
+        assert_type((child.name, child.restarts, child.since), tuple[str, int, float])
+        text: str = child.state
+        print(text)  # noqa: T201
+        assert_type(child.last_error, BaseException | None)
+        assert_type(sup.children(), tuple[Child, ...])
+        await child.stop()
+        await child.restart()
+        await sup.wait()
+        sup.stop()
+    Supervisor(strategy="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy

@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 
 from aiosupervise._job import current_job
 from aiosupervise._listen import Listener
+from aiosupervise._tasks import outlast
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
@@ -126,22 +127,8 @@ class Engine(Generic[T, I]):
 
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels it, and still waits."""
-        cancellation: asyncio.CancelledError | None = None
-        while self._pump is not None and not self.ended:
-            try:
-                await asyncio.wait([self._pump])
-            except asyncio.CancelledError as error:
-                cancellation = cancellation or error
-                self.cancel()
-            except GeneratorExit:  # the caller is thrown away, and with it maybe the loop
-                if not self._loop.is_closed():
-                    self.cancel()
-                raise
-        try:
-            if cancellation is not None:
-                raise cancellation
-        finally:
-            del cancellation
+        if self._pump is not None and not self.ended:
+            await outlast(self._pump, self.cancel)
 
     def note_error(self, error: BaseException) -> None:
         """Note what the source raised on the error that the caller gets instead, and forget it."""
@@ -183,8 +170,9 @@ class Engine(Generic[T, I]):
         return ready.popleft()
 
     def trouble(self) -> str:
-        """Tell in words why not everybody may go, or why the run has stopped; nothing when all is well."""
-        return "" if self._breaker is None else self._breaker.describe()
+        """Tell in words why not everybody may go, or that the run comes to its end; nothing when all is well."""
+        trouble = "" if self._breaker is None else self._breaker.describe()
+        return trouble or ("stopping" if self._stopped and not self.ended else "")
 
     def report(self) -> Report[T, I]:
         """Make a report of what is known and not yet read."""

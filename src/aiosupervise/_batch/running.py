@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from aiosupervise._checks import name_of
 from aiosupervise._job import current_job
+from aiosupervise._tasks import cancellation, task_maker
 from aiosupervise._verdict import verdict
 
 from .jobs import coroutine_of, rerun, used_twice
@@ -45,7 +46,7 @@ class Running(Generic[T, I]):
         self._tasks: dict[Coroutine[object, None, T], asyncio.Task[T]] = {}
         self._cancelled: dict[object, bool] = {}  # those that the end of the run has cancelled: had they begun?
         self._loop = asyncio.get_running_loop()
-        self._new_task = _task_maker(self._loop)
+        self._new_task = task_maker(self._loop)
         self._context = copy_context()
 
     def __len__(self) -> int:
@@ -121,7 +122,7 @@ class Running(Generic[T, I]):
         if task.cancelled():
             if begun is not None:
                 return self.pending(item, index, name, started=begun or isinstance(item, asyncio.Task))
-            error: BaseException | None = _cancellation(task)
+            error: BaseException | None = cancellation(task)
         else:
             error = task.exception()
         attempts = ticket.retries + 1
@@ -130,24 +131,3 @@ class Running(Generic[T, I]):
             return Success(index, task.result(), attempts, elapsed, name, self._input(item))
         gave_up = verdict(error)
         return Failure(index, error, attempts, elapsed, gave_up.reason if gave_up else None, name, self._input(item))
-
-
-def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return what makes the tasks: the loop's own factory, unless it starts them eagerly.
-
-    The error of a job that fails while its task is being made would hold the frames that make it, task included.
-    """
-    factory = loop.get_task_factory()
-    if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
-        return partial(asyncio.Task, loop=loop)
-    return loop.create_task
-
-
-def _cancellation(task: asyncio.Task[T]) -> BaseException | None:
-    """Return the CancelledError that ended a task, without the frame of this function."""
-    error: BaseException | None = None
-    try:
-        task.result()
-    except asyncio.CancelledError as raised:
-        error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
-    return error

@@ -91,8 +91,10 @@ class Bars:
             case RunFinished(run=run):
                 self._runs.discard(run)
                 self._display.end(run)
-            case _:
+            case AttemptStarted() | AttemptFailed() | CallFinished() | RunPaused() | RunResumed():
                 self._display.hear(event)
+            case _:
+                pass
 
 
 def _got(value: object) -> str:
@@ -269,7 +271,7 @@ class _Display:
             line.task = self._progress.add_task(**line.shown())
             self._lines[event.run] = line
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
         """Take an event into the counts of its run, if that is shown."""
         line = self._lines.get(event.run)
         if line is not None:

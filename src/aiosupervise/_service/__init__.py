@@ -1,0 +1,1 @@
+"""A service: tasks that should never end, kept alive by a supervisor, after Erlang/OTP."""

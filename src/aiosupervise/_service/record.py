@@ -1,0 +1,69 @@
+"""What a supervisor knows of a child."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Literal, TypeAlias
+
+from .intensity import Clock
+
+RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
+State: TypeAlias = Literal["running", "waiting", "stopping", "stopped", "ended", "failed"]
+
+
+class Record:
+    """What a supervisor knows of a child: what it runs, and how that is doing."""
+
+    __slots__ = (
+        "clock",
+        "context",
+        "func",
+        "grace",
+        "last_error",
+        "name",
+        "quick",
+        "restarts",
+        "since",
+        "starts",
+        "state",
+        "task",
+        "type",
+    )
+
+    def __init__(
+        self,
+        func: Callable[[], Coroutine[object, None, object]],
+        name: str,
+        restart: RestartType,
+        grace: float | None,
+        context: Context,
+    ) -> None:
+        self.func = func
+        self.name = name
+        self.type = restart
+        self.grace = grace
+        self.context = context
+        self.clock = Clock()
+        self.state: State = "stopped"
+        self.since = 0.0  # loop time at which it came into this state
+        self.starts = 0
+        self.restarts = 0  # of these starts, those after an end of it or of a sibling
+        self.quick = 0  # restarts since it last ran for long
+        self.last_error: BaseException | None = None
+        self.task: asyncio.Task[object] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, or will run again by itself."""
+        return self.state in ("running", "waiting", "stopping")
+
+    def become(self, state: State, now: float) -> None:
+        """Come into a state. Its clock stands still while it waits."""
+        self.state = state
+        self.since = now
+        if state == "waiting":
+            self.clock.stand(now)
+        else:
+            self.clock.go_on(now)

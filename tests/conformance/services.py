@@ -1,0 +1,254 @@
+"""Scripted supervisors, one for each way in which children behave and supervisors end; the sweep plays them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+from aiosupervise import Supervisor, run_all
+from aiosupervise._service.keeper import Strategy
+
+from .laws import Make
+from .loops import pause
+from .scenarios import MIXED, cancel_a_child, sleeper, swallow_one_cancel
+from .service_laws import Watch
+
+Service: TypeAlias = Callable[[Watch, Strategy], Awaitable[object]]
+
+
+def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
+    """A child that crashes after so many ticks, each time it is started, and at last runs until it is cancelled."""
+    runs = iter(ticks)
+
+    async def crash() -> None:
+        await pause(next(runs, 100))
+        raise error()
+
+    return crash
+
+
+async def forever() -> None:
+    """A child that runs until it is cancelled."""
+    await pause(100)
+
+
+async def crashes(watch: Watch, strategy: Strategy) -> None:
+    """Children that crash at once, later, by a cancel from inside; one that returns; two that run."""
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        watch.start(sup, "first", forever)
+        watch.start(sup, "crashing", crashing(0, 2))
+        watch.start(sup, "returning", sleeper(3), "transient")
+        watch.start(sup, "cancelled", crashing(3, error=asyncio.CancelledError))
+        watch.start(sup, "temporary", sleeper(1, error=OSError), "temporary")
+        watch.start(sup, "last", forever)
+        await pause(8)
+        sup.stop()
+
+
+async def to_the_end(watch: Watch, strategy: Strategy) -> None:
+    """A body that leaves at once, and children that end by themselves."""
+    runs = iter([1, 2])
+
+    async def twice() -> None:
+        for ticks in runs:
+            await pause(ticks)
+            raise OSError
+
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        watch.start(sup, "first", sleeper(4), "transient")
+        watch.start(sup, "second", twice, "transient")
+        watch.start(sup, "third", sleeper(2), "temporary")
+
+
+async def slow_clean_up(watch: Watch, strategy: Strategy) -> None:
+    """Siblings of a child that crashes, who take their time, one after the other."""
+    async with watch.supervisor(strategy) as sup:
+        watch.start(sup, "first", watch.clean_up_slowly())
+        watch.start(sup, "crashing", crashing(1))
+        watch.start(sup, "second", watch.clean_up_slowly())
+        watch.start(sup, "temporary", watch.clean_up_slowly(), "temporary")
+        await pause(5)
+        sup.stop()
+
+
+async def swallowed_cancels(watch: Watch, strategy: Strategy) -> None:
+    """Children that return although they were cancelled, and one that raises something else."""
+
+    async def fail_in_clean_up() -> None:
+        try:
+            await pause(100)
+        finally:
+            raise LookupError
+
+    async with watch.supervisor(strategy) as sup:
+        watch.start(sup, "swallowing", swallow_one_cancel)
+        watch.start(sup, "crashing", crashing(1))
+        watch.start(sup, "failing", fail_in_clean_up)
+        watch.start(sup, "transient", swallow_one_cancel, "transient")
+        await pause(4)
+        sup.stop()
+
+
+async def nested(watch: Watch, strategy: Strategy) -> None:
+    """A supervisor in a child, between two that clean up slowly."""
+
+    async def inner() -> None:
+        async with watch.supervisor(strategy, max_restarts=9) as sup:
+            watch.start(sup, "inner first", watch.clean_up_slowly())
+            watch.start(sup, "inner crashing", crashing(1))
+            await pause(100)
+
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        watch.start(sup, "first", watch.clean_up_slowly())
+        watch.start_nested(sup, inner)
+        watch.start(sup, "crashing", crashing(3))
+        await pause(8)
+        sup.stop()
+
+
+async def escalation(watch: Watch, strategy: Strategy) -> None:
+    """A child that crashes too often, and a body that waits for something else."""
+    with watch.escalation():
+        async with watch.supervisor(strategy, max_restarts=1) as sup:
+            watch.start(sup, "slow", watch.clean_up_slowly())
+            watch.start(sup, "crashing", sleeper(1, error=OSError))
+            await pause(100)
+
+
+async def escalation_of_a_left_one(watch: Watch, strategy: Strategy) -> None:
+    """A child that crashes too often when the body has left."""
+    with watch.escalation():
+        async with watch.supervisor(strategy, max_restarts=1) as sup:
+            watch.start(sup, "crashing", sleeper(1, error=OSError))
+            watch.start(sup, "swallowing", swallow_one_cancel)
+
+
+async def nested_escalation(watch: Watch, strategy: Strategy) -> None:
+    """A supervisor in a child that gives up, is started again, and gives up again, so that the outer one does."""
+
+    async def inner() -> None:
+        async with watch.supervisor(strategy, max_restarts=0) as sup:
+            watch.start(sup, "inner slow", watch.clean_up_slowly())
+            watch.start(sup, "inner crashing", sleeper(1, error=OSError))
+            await pause(100)
+
+    with watch.escalation():
+        async with watch.supervisor(strategy, max_restarts=1) as sup:
+            watch.start(sup, "first", forever)
+            watch.start_nested(sup, inner)
+            await sup.wait()
+
+
+async def stopped_from_outside(watch: Watch, strategy: Strategy) -> None:
+    """A supervisor that is stopped, and stopped again, while one waits for it."""
+    async with watch.supervisor(strategy) as sup:
+        watch.start(sup, "slow", watch.clean_up_slowly())
+        watch.start(sup, "first step", sleeper(0), "temporary")
+        await pause(1)
+        stopped = sup.stop()
+        await pause(1)
+        await sup.stop()
+        await stopped
+        await sup.wait()
+
+
+async def stopped_from_inside(watch: Watch, strategy: Strategy) -> None:
+    """A supervisor that its own child stops, and waits for, until that stops it too."""
+    async with watch.supervisor(strategy) as sup:
+
+        async def stop() -> None:
+            await pause(1)
+            await sup.stop()
+
+        watch.start(sup, "slow", watch.clean_up_slowly())
+        watch.start(sup, "stopping", stop)
+        watch.start(sup, "last", forever)
+
+
+async def body_fails(watch: Watch, strategy: Strategy) -> None:
+    """A body that leaves by an error of its own."""
+    with suppress(LookupError):
+        async with watch.supervisor(strategy) as sup:
+            watch.start(sup, "slow", watch.clean_up_slowly())
+            watch.start(sup, "crashing", crashing(1))
+            await pause(2)
+            raise LookupError
+
+
+async def starting_others(watch: Watch, strategy: Strategy) -> None:
+    """A child that starts another one each time, as long as the supervisor starts any."""
+    numbers = iter(range(100))
+
+    def starting(sup: Supervisor) -> Make:
+        async def start_another() -> None:
+            await pause(1)
+            with suppress(RuntimeError):  # the refusal holds this frame, and that the supervisor
+                watch.start(sup, f"helper {next(numbers)}", watch.clean_up_slowly(), "temporary")
+            await pause(2)
+
+        return start_another
+
+    async with watch.supervisor(strategy, max_restarts=None) as sup:
+        watch.start(sup, "starting", starting(sup))
+        await pause(6)
+        sup.stop()
+
+
+async def commands(watch: Watch, strategy: Strategy) -> None:
+    """Children that are restarted and stopped one by one: while they run, wait, clean up, and afterwards."""
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        slow = watch.start(sup, "slow", watch.clean_up_slowly())
+        crashing_one = watch.start(sup, "crashing", crashing(1))
+        temporary = watch.start(sup, "temporary", forever, "temporary")
+        await pause(1)
+        await crashing_one.restart()
+        slow.stop()
+        await slow.restart()
+        await temporary.stop()
+        await temporary.restart()
+        await slow.stop()
+        sup.stop()
+
+
+async def batches(watch: Watch, strategy: Strategy) -> None:
+    """A child that runs batches, and one that waits for a task that somebody cancels."""
+
+    async def batch() -> None:
+        await run_all([make() for make in MIXED], limit=2)
+        raise OSError
+
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        watch.start(sup, "batch", batch, "transient")
+        watch.start(sup, "cancelled", cancel_a_child, "temporary")
+        await pause(7)
+        sup.stop()
+
+
+async def refusals(watch: Watch, strategy: Strategy) -> None:
+    """Siblings of a child that crashes, who refuse to end."""
+    with watch.refusals():
+        async with watch.supervisor(strategy) as sup:
+            watch.start(sup, "first", watch.refuse)
+            watch.start(sup, "crashing", crashing(1))
+            watch.start(sup, "slow", watch.clean_up_slowly())
+            watch.start(sup, "last", watch.refuse)
+            await pause(5)
+            sup.stop()
+
+
+ANY_TIME: list[Service] = [
+    crashes,
+    to_the_end,
+    slow_clean_up,
+    nested,
+    escalation,
+    escalation_of_a_left_one,
+    nested_escalation,
+    stopped_from_outside,
+    stopped_from_inside,
+    body_fails,
+    starting_others,
+    commands,
+    batches,
+]
+VIRTUAL_TIME: list[Service] = [swallowed_cancels, refusals]

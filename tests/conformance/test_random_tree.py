@@ -1,0 +1,304 @@
+"""A random tree of supervisors in virtual time, each of which is followed by a model of what it must do.
+
+All times are sixteenths of a second, which floats tell exactly, so that the edges of all rules are met often.
+"""
+
+import asyncio
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import pytest
+
+from aiosupervise import (
+    Child,
+    ChildExited,
+    ChildRestarted,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
+    Event,
+    Supervisor,
+    listen,
+)
+from aiosupervise._service.keeper import Strategy
+from aiosupervise._service.record import RestartType
+
+from .loops import VirtualLoop
+from .otp_model import Command, Model, Settings
+
+DEPTH = 3
+TICK = 1 / 16
+STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]
+TOLD = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was noted on an error."""
+    return getattr(error, "__notes__", [])
+
+
+class Branch(NamedTuple):
+    """A supervisor and what is known of it."""
+
+    name: str
+    sup: Supervisor
+    model: Model
+    depth: int
+    children: list[Child]  # some are forgotten
+
+
+class Tree:
+    """A random tree: everything it does follows from its seed."""
+
+    def __init__(self, seed: int, length: float) -> None:
+        self.random = random.Random(seed)
+        self.events = Counter[str]()
+        self.most = 0  # children at once
+        self._length = length
+        self._branches: dict[str, Branch] = {}
+        self._made = 0
+        self._running: set[tuple[str, str]] = set()
+        self._commands: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    async def grow(self) -> None:
+        """Grow, live, and end in one of the ways in which supervisors end."""
+        with listen(self._hear), suppress(ExceptionGroup, LookupError, TimeoutError):
+            async with asyncio.timeout(self._length):
+                await self._supervise("root", 0)
+        if self._commands:
+            await asyncio.wait(self._commands)
+        if self._failure is not None:
+            raise self._failure
+        assert not self._running
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks were left behind"
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, TOLD) and self._failure is None:
+            self.events[type(event).__name__] += 1
+            with self._first_failure():
+                self._branches[event.name].model.hear(event, self._now())
+
+    @contextmanager
+    def _first_failure(self) -> Iterator[None]:
+        """Keep the first rule that was broken: here it would only end a child, or go to a handler."""
+        try:
+            yield
+        except (AssertionError, LookupError) as error:
+            self._failure = self._failure or error
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _ticks(self, least: int, most: int) -> float:
+        return self.random.randint(least, most) * TICK
+
+    # Supervisors.
+
+    async def _supervise(self, path: str, depth: int) -> None:
+        branch = self._branch(path, depth)
+        left_early = raised = False
+        try:
+            async with branch.sup as sup:
+                for _ in range(self.random.randint(4, 6)):
+                    self._start(branch, can_be_supervisor=True)
+                await self._body(sup, depth)
+        except BaseException as error:
+            left_early = True
+            # A cancel from outside comes first, and has a note of the rest.
+            raised = isinstance(error, ExceptionGroup) or any("had given up" in note for note in notes_of(error))
+            raise
+        finally:
+            with self._first_failure():
+                branch.model.finish(raised=raised, left_early=left_early)
+            del self._branches[branch.name]
+
+    def _branch(self, path: str, depth: int) -> Branch:
+        rare = depth == 0  # the whole tree ends with its root
+        most = self.random.choice([None, 200]) if rare else self.random.choice([0, 1, 2, 3, 3, 5, 8, None])
+        delays = [self._ticks(0, 8) for _ in range(self.random.randint(1, 4))]
+        settings = Settings(self.random.choice(STRATEGIES), most, self._ticks(4, 64), delays)
+        self._made += 1
+        name = f"{path}#{self._made}"
+        sup = Supervisor(
+            strategy=settings.strategy,
+            max_restarts=settings.max_restarts,
+            within=settings.within,
+            backoff=settings.delays,
+            grace=self._ticks(0, 16),
+            name=name,
+        )
+        branch = self._branches[name] = Branch(name, sup, Model(settings), depth, [])
+        return branch
+
+    async def _body(self, sup: Supervisor, depth: int) -> None:
+        await asyncio.sleep(self._ticks(0, 2000) if depth else 2 * self._length)
+        match self.random.choice(["leave", "fail", "stop", "stop and wait", "wait"]):
+            case "fail":
+                raise LookupError
+            case "stop":
+                self._stop(sup)
+            case "stop and wait":
+                await self._stop(sup)
+            case "wait":
+                await sup.wait()
+
+    def _stop(self, sup: Supervisor) -> Any:
+        next(branch for branch in self._branches.values() if branch.sup is sup).model.stop_called = True
+        return sup.stop()
+
+    # Children.
+
+    def _start(self, branch: Branch, *, can_be_supervisor: bool = False) -> None:
+        """Start a child, under a name that may be taken."""
+        nested = branch.depth + 1 < DEPTH and can_be_supervisor and self.random.random() < 0.8
+        name = f"{branch.depth}.{self.random.randint(0, 15)}"
+        restart = self.random.choice(RESTARTS[:3] if nested else RESTARTS)
+        grace = self._ticks(0, 48) if nested else self.random.choice([None, self._ticks(0, 32)])
+        if name in branch.model.kids:
+            with pytest.raises((ValueError, RuntimeError)):
+                branch.sup.start(asyncio.sleep, 0, name=name)
+            return
+        branch.model.types[name] = restart
+        with suppress(RuntimeError):
+            child = branch.sup.start(self._child, branch, name, nested, restart=restart, name=name, grace=grace)
+            branch.children.append(child)
+            del branch.children[:-12]
+
+    async def _child(self, branch: Branch, name: str, nested: bool) -> None:  # noqa: FBT001 - Supervisor.start passes no keywords
+        key = (branch.name, name)
+        if key in self._running:
+            self._failure = self._failure or AssertionError(f"{key} runs twice")
+        self._running.add(key)
+        self.most = max(self.most, len(self._running))
+        try:
+            await (self._supervise(name, branch.depth + 1) if nested else self._work(branch))
+        finally:
+            self._running.remove(key)
+
+    async def _work(self, branch: Branch) -> None:
+        try:
+            for _ in range(self.random.randint(0, 3)):
+                await asyncio.sleep(self._ticks(0, 64))
+                self._meddle(branch)
+            await self._end()
+        except asyncio.CancelledError:
+            await self._clean_up()
+            raise
+
+    async def _end(self) -> None:
+        match self.random.choice(["return", "raise", "cancel", "cancel a future", "run on", "run on"]):
+            case "raise":
+                raise OSError
+            case "cancel":
+                raise asyncio.CancelledError
+            case "cancel a future":
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+            case "run on":
+                await asyncio.sleep(self._ticks(0, 800))
+
+    async def _clean_up(self) -> None:
+        """Take a cancel at once, slowly, badly, or not before the second one."""
+        match self.random.choice(["at once", "at once", "slowly", "badly", "never"]):
+            case "slowly":
+                await asyncio.sleep(self._ticks(0, 24))
+            case "badly":
+                await asyncio.sleep(self._ticks(0, 4))
+                raise LookupError
+            case "never":
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1000)
+
+    # What happens to them.
+
+    def _meddle(self, branch: Branch) -> None:
+        """Do something to a supervisor or to one of its children, forgotten ones included."""
+        what = self.random.random()
+        if what < 0.3:
+            self._start(branch)
+        elif what < 0.5:
+            self._ask(branch, "restart")
+        elif what < 0.7:
+            self._ask(branch, "stop")
+        elif what < 0.71 and branch.depth:
+            self._stop(branch.sup)
+        self._check(branch)
+
+    def _ask(self, branch: Branch, command: Command) -> None:
+        child = self.random.choice(branch.children)
+        is_known = any(one._record is child._record for one in branch.sup.children())  # its name may be another's
+        kid = branch.model.kids.get(child.name) if is_known else None
+        if (kid is None or kid.type == "temporary") and branch.model.asked[child.name]:
+            return  # whether it keeps its place would depend on which is done first
+        branch.model.ask(child.name, kid, command)
+        try:
+            answer = child.stop() if command == "stop" else child.restart()
+        except RuntimeError:
+            branch.model.answer(child.name, kid, command, child.state, self._now())
+            return
+
+        async def wait() -> None:
+            with suppress(RuntimeError):
+                await answer
+            branch.model.answer(child.name, kid, command, child.state, self._now())
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+
+    def _check(self, branch: Branch) -> None:
+        """Compare what the supervisor tells when asked with what the model knows."""
+        if branch.model.is_settled and not branch.model.asked.total():
+            with self._first_failure():
+                told = [child.name for child in branch.sup.children()]
+                assert told == [*branch.model.kids], "the order is not that of the starts"
+
+
+@contextmanager
+def warnings_of_those_who_refuse() -> Iterator[None]:
+    """Let children be warned of who do not end in time."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "cancelled .* s ago and still running", RuntimeWarning)
+        yield
+
+
+def play(seed: int, length: float) -> Tree:
+    """Grow one tree."""
+    loop = VirtualLoop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    tree = Tree(seed, length)
+    try:
+        loop.run_until_complete(tree.grow())
+    except BaseException as error:
+        error.add_note(f"the seed was {seed}")
+        raise
+    finally:
+        loop.close()
+    assert complaints == [], f"the seed was {seed}"
+    return tree
+
+
+def test_a_random_tree_keeps_the_rules(counts: Counter[str], *, thorough: bool) -> None:
+    """Whatever happens in a tree, each supervisor does what OTP's rules say, and leaves nothing behind."""
+    wanted = 1_000_000 if thorough else 10_000
+    seed, events = random.SystemRandom().randrange(2**32), Counter[str]()
+    print(f"\nthe first seed is {seed}")  # noqa: T201
+    with warnings_of_those_who_refuse():
+        while events.total() < wanted:
+            tree = play(seed, length=200.0)
+            events += tree.events
+            counts["random tree: trees"] += 1
+            counts["random tree: most children at once"] = max(counts["random tree: most children at once"], tree.most)
+            seed += 1
+    for what, count in events.items():
+        counts[f"random tree: {what}"] += count
+    assert [told.__name__ for told in TOLD if not events[told.__name__]] == []

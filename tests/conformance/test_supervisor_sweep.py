@@ -1,0 +1,95 @@
+"""The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once and twice.
+
+After each of these ends all the rules of `service_laws` hold, and a cancel that the caller's task has accepted comes
+out.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from aiosupervise._service.keeper import Strategy
+
+from .loops import VirtualLoop, eager_loop, uvloop_loop
+from .service_laws import Watch, play_service
+from .services import ANY_TIME, VIRTUAL_TIME, Service
+
+STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+
+
+@pytest.fixture
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop of the kind that the test asks for."""
+    make: Callable[[], asyncio.AbstractEventLoop] = request.param
+    loop = make()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def sweep(
+    loop: asyncio.AbstractEventLoop, service: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+) -> None:
+    """Play a service, then again for each of its steps, and each pair of steps up to five apart, or of some."""
+    steps, escalated = 0, []
+
+    def scene(watch: Watch) -> Awaitable[object]:
+        return service(watch, strategy)
+
+    async def whole(watch: Watch) -> None:
+        await scene(watch)
+        escalated.append(watch.escalated)
+
+    steps = play_service(loop, whole, listened=True).count
+    assert escalated == ["escalation" in service.__name__], "the script was not played as written"
+    counts["supervisor sweep: scripted supervisors"] += 1
+    counts["supervisor sweep: steps"] += steps
+    for k in range(1, steps + 1):
+        for cancel_at in _moments(k, thorough=thorough):
+            listened = (k + len(cancel_at)) % 2 == 0
+            counts["supervisor sweep: cancels"] += play_service(loop, scene, cancel_at, listened=listened).cancels
+            counts["supervisor sweep: cancelled supervisors"] += 1
+
+
+def _moments(k: int, *, thorough: bool) -> list[tuple[int, ...]]:
+    """The steps at which to cancel: in an ordinary run once at each, and twice from every third one on."""
+    if thorough:
+        return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5))]
+    return [(k,), (k, k + 1 + k % 5)] if k % 3 == 0 else [(k,)]
+
+
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+
+
+@every_strategy
+@pytest.mark.parametrize("service", [*ANY_TIME, *VIRTUAL_TIME])
+@pytest.mark.parametrize("loop", [VirtualLoop], indirect=True, ids=["lazy tasks"])
+def test_a_cancel_at_any_step(
+    loop: asyncio.AbstractEventLoop, service: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+) -> None:
+    """However often and whenever the caller is cancelled, every rule of a clean end holds."""
+    sweep(loop, service, strategy, counts, thorough=thorough)
+
+
+@every_strategy
+@pytest.mark.parametrize("service", [*ANY_TIME, *VIRTUAL_TIME])
+@pytest.mark.parametrize("loop", [eager_loop], indirect=True, ids=["eager tasks"])
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_a_cancel_at_any_step_with_eager_tasks(
+    loop: asyncio.AbstractEventLoop, service: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+) -> None:
+    """The same where tasks start at once."""
+    sweep(loop, service, strategy, counts, thorough=thorough)
+
+
+@every_strategy
+@pytest.mark.parametrize("service", ANY_TIME)
+@pytest.mark.parametrize("loop", [uvloop_loop], indirect=True, ids=["uvloop"])
+def test_a_cancel_at_any_step_on_uvloop(
+    loop: asyncio.AbstractEventLoop, service: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+) -> None:
+    """The same on uvloop, for what needs no virtual time."""
+    sweep(loop, service, strategy, counts, thorough=thorough)

@@ -1,0 +1,114 @@
+"""Bad input: each error names the argument, the rule, and the repair."""
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from aiosupervise import Supervisor
+
+from .scene import Scene, nothing_left
+
+pytestmark = pytest.mark.looptime
+
+
+async def poll() -> None:
+    """A child."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"strategy": "all"}, ValueError, "strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got 'all'"),
+        ({"max_restarts": -1}, ValueError, "max_restarts must be an int of at least 0, or None"),
+        ({"max_restarts": 1.5}, TypeError, "max_restarts must be an int"),
+        ({"within": 0}, ValueError, "within must be a finite number of seconds, above 0"),
+        ({"within": -1}, ValueError, "within must be"),
+        ({"within": math.nan}, ValueError, "within must be"),
+        ({"within": None}, TypeError, "within must be"),
+        ({"backoff": 3}, TypeError, "backoff must be"),
+        ({"backoff": []}, ValueError, "backoff must have at least one delay"),
+        ({"grace": -1}, ValueError, "grace must be a finite number of seconds, 0 or more"),
+        ({"grace": math.nan}, ValueError, "grace must be"),
+        ({"grace": math.inf}, ValueError, "grace must be"),
+        ({"grace": None}, TypeError, "grace must be"),
+        ({"name": 3}, TypeError, "name must be a str"),
+    ],
+)
+def test_a_supervisor_refuses_what_makes_no_sense(settings: Any, kind: type[Exception], words: str) -> None:
+    """It says so when it is made, before anything starts."""
+    with pytest.raises(kind, match=words):
+        Supervisor(**settings)
+
+
+@pytest.mark.parametrize(
+    ("func", "words"),
+    [
+        (print, r"a child is an async function and its arguments; print is not async: write `async def print`"),
+        (3, "a child is an async function and its arguments; got 3"),
+        (Scene, "Scene is not async"),
+    ],
+)
+async def test_start_refuses_what_is_no_async_function(func: Any, words: str) -> None:
+    """It says what to write instead."""
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match=words):
+            sup.start(func)
+
+
+async def test_start_refuses_a_coroutine_and_closes_it() -> None:
+    """It could not be called again; nothing warns that it was never awaited."""
+    async with Supervisor() as sup:
+        coroutine: Any = poll()
+        with pytest.raises(TypeError, match=r"it may have to be called again: sup.start\(poll, ...\), not its call"):
+            sup.start(coroutine)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"restart": "always"}, ValueError, "restart must be 'permanent', 'transient' or 'temporary'; got 'always'"),
+        ({"name": 3}, TypeError, "name must be a str"),
+        ({"grace": -1}, ValueError, "grace must be"),
+        ({"grace": math.nan}, ValueError, "grace must be"),
+        ({"name": "taken"}, ValueError, "has a child of this name: taken; give each its own"),
+    ],
+)
+async def test_start_refuses_what_makes_no_sense(settings: Any, kind: type[Exception], words: str) -> None:
+    """The supervisor is as before."""
+    async with Supervisor() as sup:
+        sup.start(poll, name="taken")
+        with pytest.raises(kind, match=words):
+            sup.start(poll, **settings)
+        assert len(sup.children()) == 1
+        sup.stop()
+
+
+async def test_a_supervisor_that_is_not_entered_says_how() -> None:
+    """Outside of its block it starts, stops and waits for nothing."""
+    sup = Supervisor(name="web")
+    assert repr(sup) == "<Supervisor web: not entered>"
+    assert sup.children() == ()
+    words = r"<Supervisor web: not entered> is not entered: use it in `async with Supervisor\(...\) as sup:`"
+    with pytest.raises(RuntimeError, match=words):
+        sup.start(poll)
+    with pytest.raises(RuntimeError, match=words):
+        sup.stop()
+    with pytest.raises(RuntimeError, match=words):
+        await sup.wait()
+
+
+async def test_a_supervisor_is_used_once() -> None:
+    """To enter it again, or a second time after its end, is an error."""
+    with nothing_left():
+        async with Supervisor() as sup:
+            sup.start(poll)
+            assert repr(sup) == "<Supervisor supervisor: 1 of 1 children alive>"
+            with pytest.raises(RuntimeError, match="was used before, and a supervisor is used once"):
+                await sup.__aenter__()
+            sup.stop()
+        assert repr(sup) == "<Supervisor supervisor: 0 of 1 children alive, stopped>"
+        with pytest.raises(RuntimeError, match="used once"):
+            await sup.__aenter__()

@@ -1,0 +1,226 @@
+"""Escalation: a supervisor that gives up, the trees above it, and what else ends a block at the same time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiosupervise import RestartsExceeded, Supervisor
+
+from .scene import Scene, cancels, fails, nothing_left, now, reason, returns, turns
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.mark.parametrize("body", ["blocked", "waits for the children", "left"])
+async def test_giving_up_stops_all_children_and_raises_to_whoever_runs_the_supervisor(body: str) -> None:
+    """A body that is blocked is released by a cancel, which is taken back: no trace of it is left."""
+    scene = Scene()
+    with nothing_left():
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+            async with Supervisor(max_restarts=0) as sup:
+                scene.start(sup, "a", clean_up=1)
+                scene.start(sup, "it", fails(1))
+                scene.start(sup, "b", clean_up=1)
+                if body == "blocked":
+                    await asyncio.Event().wait()
+                elif body == "waits for the children":
+                    await sup.wait()
+        assert reason(caught.value).child == "it"
+        assert scene.times("b is cancelled") == [1]
+        assert scene.times("a is cancelled") == [2]
+        assert now() == 3
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("body", ["blocked", "left"])
+async def test_a_cancel_from_inside_escalates_as_an_error(body: str) -> None:
+    """It counts as any other, and is not taken for a cancel of the supervisor."""
+    with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "it", cancels(1), restart="transient")
+            if body == "blocked":
+                await asyncio.Event().wait()
+    assert [type(error) for error in reason(caught.value).errors] == [asyncio.CancelledError]
+
+
+async def test_trees_escalate() -> None:
+    """Inside of a parent, giving up is an ordinary failure of a child: the parent restarts it, and gives up too."""
+    scene = Scene()
+
+    async def branch() -> None:
+        scene.write("branch")
+        async with Supervisor(max_restarts=1, backoff=[0], name="branch") as sup:
+            scene.start(sup, "other")
+            scene.start(sup, "leaf", *[fails(1)] * 9)
+
+    with nothing_left(), pytest.raises(ExceptionGroup, match="root gave up") as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=2, within=10, backoff=[0], name="root") as sup:
+            scene.start(sup, "trunk")
+            sup.start(branch, name="branch")
+    assert scene.times("branch") == [0, 2, 4]
+    assert len(scene.times("leaf starts")) == 6
+    assert now() == 6
+    exceeded = reason(caught.value)
+    assert exceeded.child == "branch"
+    assert [reason(error).child for error in exceeded.errors if isinstance(error, ExceptionGroup)] == ["leaf"] * 3
+
+
+async def test_a_tree_is_stopped_from_its_leaves_up() -> None:
+    """Stopping a child that is a supervisor stops its children, in reverse order, before the next one is stopped."""
+    scene = Scene()
+
+    async def branch(number: int) -> None:
+        async with Supervisor() as sup:
+            for name in "ab":
+                scene.start(sup, f"{name}{number}", clean_up=0.5)
+
+    with nothing_left():
+        async with Supervisor() as sup:
+            sup.start(branch, 1)
+            sup.start(branch, 2)
+            await asyncio.sleep(1)
+            scene.words()
+            await sup.stop()
+    names = [word.split()[0] for word in scene.words()]
+    assert names == ["b2", "b2", "a2", "a2", "b1", "b1", "a1", "a1"]
+
+
+async def test_the_error_of_the_body_comes_out_as_it_is() -> None:
+    """It is the same object, without a group around it, and the children are stopped."""
+    scene = Scene()
+    error = LookupError("of the body")
+    with nothing_left(), pytest.raises(LookupError) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor() as sup:
+            scene.start(sup, "a", clean_up=1)
+            await asyncio.sleep(1)
+            raise error
+    assert caught.value is error
+    assert error.__cause__ is error.__context__ is None
+    assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
+
+
+async def test_an_error_of_the_body_that_was_released_goes_with_it() -> None:
+    """A body that raises in its clean-up loses nothing: its error is in the group too."""
+    error = LookupError("of the body")
+    with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "it", fails(1))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise error
+    exceeded, other = caught.value.exceptions
+    assert isinstance(exceeded, RestartsExceeded)
+    assert other is error
+
+
+async def test_a_body_that_swallows_its_release_changes_nothing() -> None:
+    """The group is raised at the end of the block."""
+    with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "it", fails(1))
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+    assert reason(caught.value).child == "it"
+    assert now() == 2
+
+
+async def test_a_timeout_around_a_supervisor_is_a_timeout() -> None:
+    """Its cancel stops the children, and comes out as the TimeoutError that it is."""
+    scene = Scene()
+    with nothing_left(), pytest.raises(TimeoutError):  # noqa: PT012 - the whole block is what raises
+        async with asyncio.timeout(2), Supervisor(backoff=[0]) as sup:
+            scene.start(sup, "it", fails(1))
+            await asyncio.Event().wait()
+    assert scene.alive == []
+    assert now() == 2
+
+
+async def test_a_cancel_from_outside_comes_before_giving_up() -> None:
+    """Who is cancelled while its supervisor gives up gets the CancelledError, with a note of why it gave up."""
+    scene = Scene()
+
+    async def serve() -> None:
+        async with Supervisor(max_restarts=0) as sup:
+            scene.start(sup, "slow", clean_up=2)
+            scene.start(sup, "it", fails(1))
+            await asyncio.Event().wait()
+
+    caller = asyncio.create_task(serve())
+    await asyncio.sleep(2)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await caller
+    assert "supervisor had given up: RestartsExceeded('it'" in caught.value.__notes__[0]
+    assert now() == 3
+
+
+async def test_a_timeout_that_expires_while_a_supervisor_gives_up() -> None:
+    """The errors come out, nobody stays cancelled, and the next await works."""
+    with nothing_left():
+        with pytest.raises((ExceptionGroup, TimeoutError)):  # noqa: PT012 - the whole block is what raises
+            async with asyncio.timeout(2), Supervisor(max_restarts=0) as sup:
+                Scene().start(sup, "slow", clean_up=2)
+                Scene().start(sup, "it", fails(1))
+                await asyncio.Event().wait()
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_keyboard_interrupt_and_system_exit_of_a_child_end_the_program(kind: Any) -> None:
+    """They are out of reach, as everywhere in asyncio: no restart, and siblings clean up."""
+    scene = Scene()
+    starts: list[str] = []
+
+    async def ends() -> None:
+        starts.append("ends")
+        await turns(2)
+        raise kind
+
+    async def serve() -> None:
+        async with Supervisor(backoff=[0]) as sup:
+            scene.start(sup, "a")
+            sup.start(ends)
+            await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(serve())
+    assert starts == ["ends"]
+    assert scene.words() == ["a starts", "a is cancelled"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_loop_that_goes_on_after_it_gets_it_from_the_supervisor(kind: Any) -> None:
+    """Where the loop runs on, the supervisor stops its children and raises the very error."""
+    loop = asyncio.new_event_loop()
+    scene = Scene()
+    error = kind()
+
+    async def serve() -> None:
+        async with Supervisor(backoff=[0]) as sup:
+            scene.start(sup, "a")
+            scene.start(sup, "it", fails(0, error))
+            await asyncio.Event().wait()
+
+    task = loop.create_task(serve())
+    try:
+        with pytest.raises(kind):
+            loop.run_forever()
+        with pytest.raises(kind):
+            loop.run_until_complete(task)
+        assert task.exception() is error
+    finally:
+        loop.close()
+    assert scene.words() == ["a starts", "it starts", "it ends", "a is cancelled"]
+
+
+async def test_a_supervisor_that_ended_well_raises_nothing() -> None:
+    """Children that ended, failed as temporary ones, or were stopped are no reason to raise."""
+    with nothing_left():
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "ended", returns(1), restart="transient")
+            Scene().start(sup, "failed", fails(1), restart="temporary")
+            Scene().start(sup, "stopped").stop()

@@ -1,0 +1,366 @@
+"""Handles: what `Child` and `Supervisor` tell and take, from the body, from elsewhere, and from inside of a child."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+
+from aiosupervise import Child, Supervisor, run_all
+
+from .scene import Scene, fails, nothing_left, now, returns, times_out, turns
+
+pytestmark = pytest.mark.looptime
+
+COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
+
+
+async def forever() -> None:
+    """A child."""
+    await asyncio.Event().wait()
+
+
+async def test_a_child_tells_how_it_is_doing() -> None:
+    """Its state in words, since when, how often it was restarted, and its last error."""
+    async with Supervisor(backoff=[2]) as sup:
+        child = Scene().start(sup, "it", fails(1), returns(3), restart="transient", clean_up=1)
+        assert (child.name, child.state, child.since) == ("it", "running", 0)
+        assert repr(child) == "<Child it: running, 0 restarts>"
+        await asyncio.sleep(1.5)
+        assert (child.state, child.since, child.restarts) == ("waiting", 1, 0)
+        await asyncio.sleep(2)
+        assert (child.state, child.since, child.restarts) == ("running", 3, 1)
+        assert repr(child) == "<Child it: running, 1 restarts, last error ValueError('broken')>"
+        await asyncio.sleep(3)
+        assert (child.state, child.since) == ("ended", 6)
+        await child.restart()
+        child.stop()
+        await turns()
+        assert (child.state, child.since) == ("stopping", 6.5)
+        await asyncio.sleep(2)
+        assert (child.state, child.since) == ("stopped", 7.5)
+
+
+async def test_children_are_told_in_start_order_and_live() -> None:
+    """Those that `children()` returns are the same as those of `start`."""
+    async with Supervisor() as sup:
+        made = [Scene().start(sup, name) for name in "cab"]
+        assert [child.name for child in sup.children()] == [child.name for child in made] == [*"cab"]
+        await sup.children()[1].stop()
+        assert [child.state for child in made] == ["running", "stopped", "running"]
+        sup.stop()
+    assert [child.state for child in sup.children()] == ["stopped"] * 3
+
+
+async def test_names_are_those_of_the_functions_and_a_number() -> None:
+    """Default names get a number; the task has the name of the child."""
+    names: list[str] = []
+
+    async def tell() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        names.append(task.get_name())
+
+    async with Supervisor() as sup:
+        sup.start(tell, restart="temporary")
+        sup.start(partial(tell), restart="temporary")
+        sup.start(tell, restart="temporary", name="mine")
+    assert names == ["tell-0", "tell-1", "mine"]
+
+
+async def test_arguments_are_those_of_each_call() -> None:
+    """`start` takes positional ones; functools.partial binds keywords."""
+    calls: list[Any] = []
+
+    async def note(*args: int, **settings: int) -> None:
+        calls.append((args, settings))
+        if len(calls) == 1:
+            raise ValueError
+
+    async with Supervisor(backoff=[0]) as sup:
+        sup.start(partial(note, 1, key=3), 2, restart="transient")
+    assert calls == [((1, 2), {"key": 3})] * 2
+
+
+async def test_each_life_has_a_context_of_its_own() -> None:
+    """It is a copy of that of `start`: what one life sets, the next does not see."""
+    seen: list[str] = []
+
+    async def paint() -> None:
+        seen.append(COLOUR.get())
+        COLOUR.set("red")
+        if len(seen) == 1:
+            raise ValueError
+
+    COLOUR.set("blue")
+    async with Supervisor(backoff=[0]) as sup:
+        sup.start(paint, restart="transient")
+        COLOUR.set("green")
+    assert seen == ["blue", "blue"]
+
+
+async def test_a_function_that_cannot_be_called_again_is_a_failure_of_the_child() -> None:
+    """The first call is made by `start`, which raises; each later one is made in the task of the child."""
+    calls: list[int] = []
+
+    class Moody:
+        def __init__(self) -> None:
+            self.func = self.first
+
+        async def first(self) -> None:
+            raise ValueError
+
+        async def __call__(self) -> None:
+            calls.append(1)
+            if len(calls) < 2:
+                raise ValueError
+            await asyncio.Event().wait()
+
+    async with Supervisor(backoff=[0]) as sup:
+        with pytest.raises(TypeError, match="argument"):
+            sup.start(Moody().first, 1)  # type: ignore[arg-type]  # the mistake
+        assert sup.children() == ()
+        child = sup.start(Moody())
+        await asyncio.sleep(1)
+        assert (child.name, child.restarts) == ("Moody-0", 1)
+        sup.stop()
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_a_child_is_stopped_awaited_or_not(awaited: bool) -> None:  # noqa: FBT001 - a row
+    """It begins at once; who awaits it has it done. A second time asks for what is so already."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            child = scene.start(sup, "it", clean_up=1)
+            await asyncio.sleep(1)
+            for _ in range(2):
+                done = child.stop()
+                if awaited:
+                    await done
+                    assert (child.state, now()) == ("stopped", 2)
+            await asyncio.sleep(5)
+            assert scene.words() == ["it starts", "it is cancelled", "it has cleaned up"]
+        assert child.restarts == 0
+
+
+async def test_what_stop_returns_can_be_awaited_by_many_and_late() -> None:
+    """It is no coroutine: nothing warns if nobody awaits it."""
+    async with Supervisor() as sup:
+        done = Scene().start(sup, "it", clean_up=1).stop()
+        await asyncio.gather(*[asyncio.ensure_future(waiting(done)) for _ in range(3)])
+        await done
+
+
+async def waiting(done: Any) -> None:
+    """Await something in a task of its own."""
+    await done
+
+
+async def test_a_cancelled_wait_for_a_stop_does_not_call_it_off() -> None:
+    """Whoever does not want to wait any more leaves the stop to go on."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        child = scene.start(sup, "it", clean_up=3)
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await child.stop()
+        await sup.wait()
+        assert scene.words()[-1] == "it has cleaned up"
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "ended", "forgotten"])
+async def test_a_child_is_restarted_whatever_it_does(state: str) -> None:
+    """One that runs is stopped first; one that does not is just started."""
+    scene = Scene()
+    restart: Any = {"ended": "transient", "forgotten": "temporary"}.get(state, "permanent")
+    async with Supervisor(max_restarts=0) as sup:
+        child = scene.start(sup, "it", *([] if restart == "permanent" else [returns(1)]), restart=restart)
+        await asyncio.sleep(2)
+        if state == "stopped":
+            await child.stop()
+        scene.words()
+        await child.restart()
+        await turns()
+        assert scene.words() == ["it is cancelled"] * (state == "running") + ["it starts"]
+        assert (child.state, child.restarts) == ("running", 0)
+        assert [known.name for known in sup.children()] == ["it"]
+        sup.stop()
+
+
+async def test_a_forgotten_child_is_not_restarted_over_another() -> None:
+    """When its name is another child's, that is an error."""
+    async with Supervisor() as sup:
+        old = Scene().start(sup, "it", returns(1), restart="temporary")
+        await sup.wait()
+        Scene().start(sup, "it")
+        with pytest.raises(RuntimeError, match="it has ended, and another child has its name now"):
+            old.restart()
+        sup.stop()
+
+
+async def test_a_restart_that_waits_for_its_turn_does_not_write_over_another_child() -> None:
+    """A name that was given to a new child meanwhile stays its name, and the new child is stopped with the others."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            slow = scene.start(sup, "slow", clean_up=1)
+            old = scene.start(sup, "it", returns(1), restart="temporary")
+            await asyncio.sleep(2)
+            slow.stop()
+            await turns()
+            restarted = old.restart()
+            scene.start(sup, "it")
+            try:
+                await restarted
+            except RuntimeError:
+                scene.write("refused")
+            sup.stop()
+
+
+async def test_a_restart_that_is_overtaken_by_the_end_is_refused() -> None:
+    """Who awaits it is told that the child was not started."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", clean_up=1)
+        await asyncio.sleep(1)
+        restarted = child.restart()
+        await asyncio.sleep(0.5)
+        sup.stop()
+        with pytest.raises(RuntimeError, match="it cannot be restarted: its supervisor has stopped"):
+            await restarted
+
+
+async def test_orders_that_were_not_carried_out_are_answered_at_the_end() -> None:
+    """Nobody waits for ever: a restart is refused, and a stop is done."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        slow = scene.start(sup, "slow", clean_up=1)
+        other = scene.start(sup, "other")
+        await asyncio.sleep(1)
+        slow.stop()
+        await turns()
+        restarted, stopped = other.restart(), other.stop()
+        await sup.stop()
+        with pytest.raises(RuntimeError, match="other cannot be restarted"):
+            await restarted
+        await stopped
+    await other.stop()
+
+
+@pytest.mark.parametrize("what", ["stop itself", "restart itself", "stop all", "stop a sibling"])
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_a_child_can_ask_too(what: str, awaited: bool) -> None:  # noqa: FBT001 - a row
+    """What it asks for itself is a cancel that it gets; awaited or not, nothing waits for ever."""
+    starts: list[float] = []
+
+    async def ask() -> None:
+        starts.append(now())
+        if len(starts) == 1:
+            await asyncio.sleep(1)
+            it: dict[str, Any] = {"stop all": sup.stop, "stop itself": sup.children()[1].stop}
+            it |= {"restart itself": sup.children()[1].restart, "stop a sibling": sup.children()[0].stop}
+            done = it[what]()
+            if awaited:
+                await done
+        await asyncio.Event().wait()
+
+    async def serve() -> list[str]:
+        async with sup:
+            Scene().start(sup, "sibling")
+            sup.start(ask)
+            await asyncio.sleep(10)
+            states: list[str] = [child.state for child in sup.children()]
+            sup.stop()
+        return states
+
+    sup = Supervisor()
+    expected = {
+        "stop itself": ["running", "stopped"],
+        "restart itself": ["running", "running"],
+        "stop all": ["stopped", "stopped"],
+        "stop a sibling": ["stopped", "running"],
+    }
+    with nothing_left():
+        assert await serve() == expected[what]
+    assert starts == ([0, 1] if what == "restart itself" else [0])
+
+
+async def test_wait_lasts_until_no_child_runs_or_waits() -> None:
+    """A restart that is to come counts; a supervisor without children is idle, and can be waited for again."""
+    async with Supervisor(backoff=[2]) as sup:
+        await sup.wait()
+        Scene().start(sup, "it", fails(1), returns(1), restart="transient")
+        await sup.wait()
+        assert now() == 4
+        Scene().start(sup, "other", returns(1), restart="temporary")
+        await sup.wait()
+        assert now() == 5
+        forever = Scene().start(sup, "forever")
+        assert await times_out(sup.wait())
+        forever.stop()
+    await sup.wait()
+
+
+async def test_a_run_inside_of_a_child() -> None:
+    """A batch in a child is stopped with it: its jobs have ended before the child has."""
+    ended: list[int] = []
+
+    async def job(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    async def batch() -> None:
+        await run_all([partial(job, 0), partial(job, 1)])
+
+    with nothing_left():
+        async with Supervisor() as sup:
+            sup.start(batch)
+            await asyncio.sleep(1)
+            await sup.stop()
+            assert ended == [0, 1]
+
+
+@pytest.fixture
+def garbage() -> Iterator[list[Any]]:
+    """What only the collector could free."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("way", ["left", "stopped", "gave up"])
+async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: str) -> None:
+    """It and its parts let go of each other at the end: nothing is left for the collector."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def serve() -> None:
+        async with Supervisor(max_restarts=0 if way == "gave up" else 100, backoff=[0]) as sup:
+            child: Child = sup.start(fail, restart="temporary" if way == "left" else "permanent")
+            await turns()
+            if way == "stopped":
+                assert child.restarts
+                child.stop()
+                sup.stop()
+
+    try:
+        await asyncio.create_task(serve())
+    except ExceptionGroup:
+        assert way == "gave up"
+    await turns()
+    gc.collect()
+    ours = [thing for thing in garbage if type(thing).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]
+    assert [repr(thing)[:80] for thing in ours] == []

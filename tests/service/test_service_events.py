@@ -1,0 +1,176 @@
+"""What a supervisor tells: five events, and five lines of the log."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from aiosupervise import (
+    ChildExited,
+    ChildRestarted,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
+    Event,
+    RestartsExceeded,
+    Supervisor,
+    listen,
+    run_all,
+)
+
+from .scene import Scene, fails, returns
+
+pytestmark = pytest.mark.looptime
+
+OURS = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
+
+
+def told(heard: list[Event]) -> list[tuple[Any, ...]]:
+    """Each event of a supervisor as a row: its kind, the child, and its own field."""
+    rows: list[tuple[Any, ...]] = []
+    for event in heard:
+        assert isinstance(event, OURS)
+        own = [getattr(event, name) for name in ("error", "restarts") if hasattr(event, name)]
+        rows.append((type(event).__name__, event.child, *own))
+    return rows
+
+
+async def test_a_life_in_events() -> None:
+    """Started, exited, restarted, stopped and started again on request: each is told when it happens."""
+    heard: list[Event] = []
+    error = ValueError("broken")
+    with listen(heard.append):
+        async with Supervisor(backoff=[0], name="web") as sup:
+            child = Scene().start(sup, "it", fails(1, error), returns(1))
+            await asyncio.sleep(3)
+            await child.restart()
+            sup.stop()
+    assert told(heard) == [
+        ("ChildStarted", "it"),
+        ("ChildExited", "it", error),
+        ("ChildRestarted", "it", 1),
+        ("ChildExited", "it", None),
+        ("ChildRestarted", "it", 2),
+        ("ChildStopped", "it", None),
+        ("ChildStarted", "it"),
+        ("ChildStopped", "it", None),
+    ]
+    assert {event.name for event in heard if isinstance(event, OURS)} == {"web"}
+
+
+async def test_siblings_are_told_as_stopped_and_restarted() -> None:
+    """Only who ended by itself has exited; all that are started again are restarted."""
+    heard: list[Event] = []
+    with listen(heard.append):
+        async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+            Scene().start(sup, "a")
+            Scene().start(sup, "b", returns(1))
+            await asyncio.sleep(2)
+            heard_then = [*heard]
+            sup.stop()
+    assert told(heard_then) == [
+        ("ChildStarted", "a"),
+        ("ChildStarted", "b"),
+        ("ChildExited", "b", None),
+        ("ChildStopped", "a", None),
+        ("ChildRestarted", "a", 1),
+        ("ChildRestarted", "b", 1),
+    ]
+
+
+async def test_giving_up_is_told_before_the_children_are_stopped() -> None:
+    """With the error that is about to be raised."""
+    heard: list[Event] = []
+    with listen(heard.append), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "a")
+            Scene().start(sup, "it", fails(1))
+            await sup.wait()
+    assert [row[:2] for row in told(heard)][2:] == [("ChildExited", "it"), ("Escalated", "it"), ("ChildStopped", "a")]
+    [escalated] = [event for event in heard if isinstance(event, Escalated)]
+    assert escalated.error is caught.value.exceptions[0]
+    assert isinstance(escalated.error, RestartsExceeded)
+
+
+async def test_each_supervisor_has_a_number() -> None:
+    """Two of one name can be told apart."""
+    heard: list[Event] = []
+    with listen(heard.append):
+        for _ in range(2):
+            async with Supervisor() as sup:
+                Scene().start(sup, "it", returns(), restart="temporary")
+    numbers = [event.supervisor for event in heard if isinstance(event, OURS)]
+    assert numbers == [numbers[0]] * 2 + [numbers[2]] * 2
+    assert numbers[0] != numbers[2]
+
+
+async def test_a_supervisor_inside_of_a_job_tells_the_run() -> None:
+    """The listener of the run hears what happens to the children of its jobs."""
+    heard: list[Event] = []
+
+    async def job() -> str:
+        async with Supervisor(backoff=[0]) as sup:
+            Scene().start(sup, "it", fails(1), returns(1), restart="transient")
+        return "done"
+
+    report = await run_all([job], listen=heard.append)
+    assert report.values() == ["done"]
+    ours = [type(event).__name__ for event in heard if isinstance(event, OURS)]
+    assert ours == ["ChildStarted", "ChildExited", "ChildRestarted", "ChildExited"]
+
+
+async def test_a_listener_that_fails_does_not_hurt_the_service() -> None:
+    """What it raises goes to the loop's exception handler, and the children go on."""
+    reports: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["exception"]))
+
+    def broken(event: Event) -> None:
+        raise LookupError(event)
+
+    with listen(broken):
+        async with Supervisor(backoff=[0]) as sup:
+            child = Scene().start(sup, "it", fails(1))
+            await asyncio.sleep(2)
+            assert child.state == "running"
+            sup.stop()
+    assert [type(error) for error in reports] == [LookupError] * 4
+
+
+async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> None:
+    """The messages are constant; the levels are for operators, and the values are attributes of the record."""
+    caplog.set_level(logging.INFO, "aiosupervise")
+
+    async def clumsy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup):  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=1, backoff=[0], name="web") as sup:
+            Scene().start(sup, "polite")
+            sup.start(clumsy, name="clumsy")
+            Scene().start(sup, "short", returns(1), restart="temporary")
+            Scene().start(sup, "it", fails(2), fails(1))
+            await sup.wait()
+    error = "ValueError('broken')"
+    gave_up = "RestartsExceeded('it', (ValueError('broken'), ValueError('broken')), 1, 5.0)"
+    assert [line(record) for record in caplog.records] == [
+        *[("INFO", "a child was started", name) for name in ("polite", "clumsy", "short", "it")],
+        ("INFO", "a child has exited", "short", None),
+        ("WARNING", "a child has exited", "it", error),
+        ("WARNING", "a child was restarted", "it", 1),
+        ("WARNING", "a child has exited", "it", error),
+        ("ERROR", "a supervisor gives up", "it", gave_up),
+        ("WARNING", "a child was stopped", "clumsy", "LookupError()"),
+        ("INFO", "a child was stopped", "polite", None),
+    ]
+    assert {vars(record)["aiosupervise_supervisor"] for record in caplog.records} == {"web"}
+
+
+def line(record: logging.LogRecord) -> tuple[Any, ...]:
+    """What a record says."""
+    values = vars(record)
+    own = [values[f"aiosupervise_{name}"] for name in ("error", "restarts") if f"aiosupervise_{name}" in values]
+    return (record.levelname, record.getMessage(), values["aiosupervise_child"], *own)

@@ -1,0 +1,363 @@
+"""Shutdown: in which order children are stopped, how long they have, and how the block is left."""
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiosupervise import Supervisor
+
+from .scene import Scene, eager_task_factory, fails, me, needs_eager, nothing_left, now, returns, stubborn, turns
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.mark.parametrize("way", ["stop", "error", "cancel"])
+@pytest.mark.parametrize("eager", [False, pytest.param(True, marks=needs_eager)])
+async def test_children_are_stopped_in_reverse_start_order(way: str, eager: bool) -> None:  # noqa: FBT001 - a row
+    """One after the other, each with its clean-up, whatever ends the supervisor."""
+    asyncio.get_running_loop().set_task_factory(eager_task_factory if eager else None)
+    scene = Scene()
+    with nothing_left():
+        try:
+            async with asyncio.timeout(1 if way == "cancel" else None), Supervisor() as sup:
+                for name in "abc":
+                    scene.start(sup, name, clean_up=1)
+                await asyncio.sleep(1)
+                if way == "error":
+                    raise LookupError  # noqa: TRY301 - it is the body that raises
+                sup.stop()
+        except (LookupError, TimeoutError) as error:
+            assert type(error).__name__ == {"error": "LookupError", "cancel": "TimeoutError"}[way]  # noqa: PT017 - one of two endings
+        stops = [(1 + n, 2 + n, name) for n, name in enumerate("cba")]
+        for cancelled, cleaned, name in stops:
+            assert scene.times(f"{name} is cancelled") == [cancelled]
+            assert scene.times(f"{name} has cleaned up") == [cleaned]
+        assert now() == 4
+
+
+async def test_leaving_normally_waits_for_the_children() -> None:
+    """As under TaskGroup, the end of the body ends nothing: children run on, and are restarted, until they end."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(backoff=[1]) as sup:
+            scene.start(sup, "a", fails(1), returns(3), restart="transient")
+            scene.start(sup, "b", returns(2), restart="transient")
+    assert now() == 5
+    assert [child.state for child in sup.children()] == ["ended", "ended"]
+
+
+async def test_a_supervisor_without_children_ends_at_once() -> None:
+    """There is nothing to wait for."""
+    with nothing_left():
+        async with Supervisor() as sup:
+            pass
+    assert now() == 0
+    assert sup.children() == ()
+
+
+async def test_a_child_can_start_others_after_the_body_has_ended() -> None:
+    """The supervisor takes children as long as one is alive."""
+    scene = Scene()
+
+    async def first() -> None:
+        await asyncio.sleep(1)
+        scene.start(sup, "second", returns(1), restart="temporary")
+
+    async with Supervisor() as sup:
+        sup.start(first, restart="temporary")
+    assert now() == 2
+
+
+async def test_stop_may_be_called_twice_and_after_the_end() -> None:
+    """It asks for what is so already: nobody is cancelled once more."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        scene.start(sup, "a", clean_up=1)
+        await asyncio.sleep(1)
+        sup.stop()
+        await asyncio.sleep(0.5)
+        await sup.stop()
+        assert now() == 2
+    await sup.stop()
+    assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
+
+
+async def test_a_child_that_refuses_to_stop_is_cancelled_again_and_named() -> None:
+    """When its grace is over it is cancelled once more, a RuntimeWarning names it, and the waiting goes on."""
+    scene = Scene()
+    cancels: list[float] = []
+
+    async def refuse() -> None:
+        while len(cancels) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancels.append(now())
+        await asyncio.sleep(100)
+
+    with nothing_left():
+        async with Supervisor(grace=3) as sup:
+            scene.start(sup, "first")
+            sup.start(refuse, name="refuses")
+            await asyncio.sleep(1)
+            with pytest.warns(RuntimeWarning, match="cancelled 3 s ago and still running.*: refuses") as caught:
+                await sup.stop()
+    assert len(caught) == 1
+    assert cancels == [1, 4]
+    assert now() == scene.times("first is cancelled")[0] == 104
+
+
+async def test_a_child_that_ends_exactly_in_time_is_not_cancelled_again() -> None:
+    """Clean-up that takes a little less than the grace is left alone."""
+    scene = Scene()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with Supervisor(grace=3) as sup:
+            scene.start(sup, "a", clean_up=2.999)
+            await asyncio.sleep(1)
+            await sup.stop()
+    assert now() == 3.999
+
+
+async def test_each_child_can_have_a_grace_of_its_own() -> None:
+    """It takes the place of the supervisor's, also when it is none at all."""
+    async with Supervisor(grace=100) as sup:
+        sup.start(stubborn, name="short", grace=1)
+        sup.start(stubborn, name="default")
+        await asyncio.sleep(1)
+        with pytest.warns(RuntimeWarning) as caught:
+            await sup.stop()
+    assert [str(warning.message).rpartition(" ")[2] for warning in caught] == ["default", "short"]
+    assert now() == 102
+
+
+async def test_no_grace_is_still_one_turn() -> None:
+    """A child that ends by its first cancel has not refused, so nothing warns of it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with Supervisor(grace=0) as sup:
+            Scene().start(sup, "a")
+            await asyncio.sleep(1)
+            await sup.stop()
+        await turns()
+    assert caught == []
+
+
+async def test_a_second_cancel_of_the_caller_does_not_cut_clean_up_short() -> None:
+    """Children are cancelled once, however often the caller is, and the caller gets its CancelledError."""
+    scene = Scene()
+    before = asyncio.all_tasks()
+
+    async def serve() -> None:
+        async with Supervisor() as sup:
+            scene.start(sup, "a", clean_up=2)
+            await asyncio.Event().wait()
+
+    caller = asyncio.create_task(serve())
+    for _ in range(3):
+        await asyncio.sleep(0.5)
+        caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
+    assert now() == 2.5
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_cancel_while_the_block_waits_for_the_children_stops_them() -> None:
+    """Waiting at the end of the block is as easily cancelled as any other."""
+    scene = Scene()
+    with nothing_left(), pytest.raises(TimeoutError):
+        async with asyncio.timeout(2), Supervisor() as sup:
+            scene.start(sup, "a", clean_up=1)
+    assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
+    assert now() == 3
+
+
+async def test_start_during_shutdown_is_refused() -> None:
+    """Nothing is started on a supervisor that stops, or has stopped; a restart is refused as well."""
+    scene = Scene()
+
+    async def late() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            with pytest.raises(RuntimeError, match="starts nothing more"):
+                scene.start(sup, "new")
+            scene.write("refused")
+
+    async with Supervisor(name="web") as sup:
+        child = sup.start(late)
+        await asyncio.sleep(1)
+        sup.stop()
+        with pytest.raises(RuntimeError, match="<Supervisor web: 1 of 1 children alive, stopped> starts nothing more"):
+            scene.start(sup, "new")
+        with pytest.raises(RuntimeError, match="late-0 cannot be restarted: its supervisor has stopped"):
+            child.restart()
+    assert scene.words() == ["refused"]
+    with pytest.raises(RuntimeError, match="starts nothing more"):
+        scene.start(sup, "new")
+
+
+async def test_a_child_that_raises_in_its_clean_up_hurts_nobody() -> None:
+    """Its error is its last one; it was stopped all the same, and is not restarted."""
+
+    async def clumsy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("clean-up")
+
+    with nothing_left():
+        async with Supervisor() as sup:
+            child = sup.start(clumsy)
+            await asyncio.sleep(1)
+            await sup.stop()
+    assert (child.state, repr(child.last_error)) == ("stopped", "LookupError('clean-up')")
+
+
+async def test_a_child_that_returns_when_it_is_cancelled_is_stopped() -> None:
+    """How it ends when it is told to plays no part."""
+
+    async def polite() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    async with Supervisor() as sup:
+        child = sup.start(polite)
+        await asyncio.sleep(1)
+        await child.stop()
+        assert (child.state, child.last_error) == ("stopped", None)
+
+
+async def test_a_child_that_is_stopped_before_its_first_step_never_runs() -> None:
+    """A task that is cancelled before it begins does nothing, and no coroutine is left unawaited."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            child = scene.start(sup, "a")
+            sup.stop()
+    assert scene.words() == []
+    assert child.state == "stopped"
+
+
+def shut_down(before: Callable[[], None]) -> Scene:
+    """Let asyncio.run cancel every task, while a child cleans up for some turns."""
+    scene = Scene()
+
+    async def cleaner(count: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            scene.write("cancelled")
+            await turns(count)
+            scene.write("cleaned up")
+            raise
+
+    async def serve(ready: asyncio.Event) -> None:
+        async with Supervisor() as sup:
+            for count in (15, 10, 5):  # the keeper comes to the later ones while they are at it
+                sup.start(cleaner, count)
+            ready.set()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        ready = asyncio.Event()
+        task = asyncio.create_task(serve(ready))
+        await ready.wait()
+        await turns(3)
+        before()
+        assert not task.done()
+
+    asyncio.run(main())
+    return scene
+
+
+def test_a_loop_that_shuts_down_cancels_each_child_once() -> None:
+    """asyncio.run cancels all tasks at its end; the supervisor does not cancel its children a second time."""
+    assert shut_down(lambda: None).words() == ["cancelled"] * 3 + ["cleaned up"] * 3
+
+
+def test_system_exit_of_the_main_function_lets_children_clean_up() -> None:
+    """A program that exits cleans up all the same."""
+    scene: Any = None
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        scene = shut_down(leave)
+    assert scene is None
+
+
+async def test_a_keeper_that_is_cancelled_before_its_first_step_ends_all_the_same() -> None:
+    """A loop that shuts down in the very turn in which the block was entered leaves nobody waiting for ever."""
+    with nothing_left():
+        async with asyncio.timeout(100), Supervisor() as sup:
+            Scene().start(sup, "a")
+            for task in asyncio.all_tasks() - {me()}:
+                task.cancel()
+            await turns()
+            await sup.stop()
+
+
+async def test_a_loop_that_shuts_down_while_a_child_is_being_stopped_leaves_it_its_clean_up() -> None:
+    """A keeper that is cancelled meanwhile waits on, as any keeper does."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        child = scene.start(sup, "it", clean_up=2)
+        await asyncio.sleep(1)
+        child.stop()
+        await asyncio.sleep(1)
+        [keeper] = [task for task in asyncio.all_tasks() if "keeper" in task.get_name()]
+        keeper.cancel()
+        await sup.stop()
+    assert scene.words() == ["it starts", "it is cancelled", "it has cleaned up"]
+    assert now() == 3
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_block_that_is_thrown_away_lets_go_of_the_waiting(closed: bool) -> None:  # noqa: FBT001 - a row
+    """A coroutine that is closed cannot wait: where the loop can still run, it stops the children."""
+    loop = asyncio.new_event_loop()
+    scene = Scene()
+
+    async def serve() -> None:
+        async with Supervisor() as sup:
+            scene.start(sup, "it")
+
+    async def begin() -> Any:
+        block = serve()
+        waits_for = block.send(None)
+        assert waits_for is not None
+        await turns()
+        return block
+
+    block = loop.run_until_complete(begin())
+    tasks = asyncio.all_tasks(loop)
+    if closed:
+        loop.close()
+        block.close()
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # they go with the loop
+    else:
+        block.close()
+        loop.run_until_complete(asyncio.wait(tasks))
+        loop.close()
+    assert scene.words() == ["it starts"] + ["it is cancelled"] * (not closed)
+
+
+async def test_leaving_waits_for_the_children_of_a_keeper_that_never_began() -> None:
+    """The same, with a body that leaves at once: control returns when its children have ended."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            child = scene.start(sup, "a")
+            for task in asyncio.all_tasks() - {me()}:
+                task.cancel()
+    assert child.state == "stopped"

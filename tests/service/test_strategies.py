@@ -1,0 +1,218 @@
+"""Strategies: who is stopped and started with a child that is restarted, and in which order."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiosupervise import Supervisor
+
+from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, returns
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture(params=["lazy", pytest.param("eager", marks=needs_eager), pytest.param("own eager", marks=needs_eager)])
+async def tasks(request: pytest.FixtureRequest) -> None:
+    """Run a test with plain tasks, with asyncio's eager ones, and with eager ones of the user's own."""
+    factories: dict[str, Any] = {"lazy": None, "eager": eager_task_factory}
+    if request.param == "own eager":
+        make = vars(asyncio)["create_eager_task_factory"]
+        factories["own eager"] = make(lambda coro, **settings: asyncio.Task(coro, **settings))  # noqa: PLW0108 - the factory takes what the loop gives it
+    asyncio.get_running_loop().set_task_factory(factories[request.param])
+
+
+@pytest.mark.usefixtures("tasks")
+@pytest.mark.parametrize(
+    ("strategy", "siblings"),
+    [("one_for_one", ""), ("one_for_all", "abde"), ("rest_for_one", "de")],
+)
+async def test_siblings_are_stopped_in_reverse_and_restarted_in_start_order(strategy: Any, siblings: str) -> None:
+    """Each sibling has ended, clean-up included, before the next is cancelled; starts are in the order of the first."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(strategy=strategy, backoff=[0]) as sup:
+            for name in "ab":
+                scene.start(sup, name, clean_up=1)
+            scene.start(sup, "c", fails(1))
+            for name in "de":
+                scene.start(sup, name, clean_up=1)
+            assert [child.name for child in sup.children()] == [*"abcde"]
+            await asyncio.sleep(0.5)
+            scene.words()
+            await asyncio.sleep(5)
+            stops = [f"{name} {what}" for name in reversed(siblings) for what in ("is cancelled", "has cleaned up")]
+            starts = [f"{name} starts" for name in sorted([*siblings, "c"])]
+            assert scene.words() == ["c ends", *stops, *starts]
+            assert {child.name for child in sup.children() if child.restarts == 1} == {*siblings, "c"}
+            sup.stop()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_temporary_siblings_are_stopped_and_forgotten(strategy: Any) -> None:
+    """The death of a sibling stops a temporary child too, and does not start it again."""
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[0]) as sup:
+        scene.start(sup, "it", fails(1))
+        temporary = scene.start(sup, "temporary", restart="temporary")
+        await asyncio.sleep(2)
+        assert scene.words() == ["it starts", "temporary starts", "it ends", "temporary is cancelled", "it starts"]
+        assert [child.name for child in sup.children()] == ["it"]
+        assert temporary.state == "stopped"
+        sup.stop()
+
+
+async def test_the_end_of_a_temporary_child_stops_no_siblings() -> None:
+    """Who is not restarted takes nobody along."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all") as sup:
+        scene.start(sup, "other")
+        scene.start(sup, "temporary", fails(1), restart="temporary")
+        await asyncio.sleep(2)
+        assert scene.alive == ["other"]
+        sup.stop()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_siblings_that_had_ended_are_started_again(strategy: Any) -> None:
+    """A group restart starts transient children that had returned, and children that were stopped, as OTP's does."""
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[0]) as sup:
+        scene.start(sup, "it", fails(2))
+        ended = scene.start(sup, "ended", returns(1), restart="transient")
+        stopped = scene.start(sup, "stopped")
+        await stopped.stop()
+        await asyncio.sleep(1.5)
+        assert (ended.state, stopped.state) == ("ended", "stopped")
+        await asyncio.sleep(1)
+        assert scene.alive == ["it", "ended", "stopped"]
+        sup.stop()
+
+
+async def test_one_for_one_leaves_siblings_that_had_ended() -> None:
+    """Where siblings play no part, a child that was stopped stays so."""
+    scene = Scene()
+    async with Supervisor(backoff=[0]) as sup:
+        scene.start(sup, "it", fails(2))
+        await scene.start(sup, "stopped").stop()
+        await asyncio.sleep(3)
+        assert scene.alive == ["it"]
+        sup.stop()
+
+
+async def test_siblings_that_fail_together_are_one_restart() -> None:
+    """A sibling that fails while it is being stopped, or had failed just before, is not restarted once more for it."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", max_restarts=1, backoff=[0]) as sup:
+        for name in "abc":
+            scene.start(sup, name, fails(1))
+        await asyncio.sleep(2)
+        assert scene.alive == [*"abc"]
+        assert [child.restarts for child in sup.children()] == [1, 1, 1]
+        assert {repr(child.last_error) for child in sup.children()} == {"ValueError('broken')"}
+        sup.stop()
+
+
+async def test_the_group_waits_together() -> None:
+    """Siblings are stopped at once, and wait for the restart with the child that has failed."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[3]) as sup:
+        scene.start(sup, "a")
+        scene.start(sup, "b", fails(1))
+        await asyncio.sleep(2)
+        assert [(child.state, child.since) for child in sup.children()] == [("waiting", 1), ("waiting", 1)]
+        await asyncio.sleep(3)
+        assert [(child.state, child.since) for child in sup.children()] == [("running", 4), ("running", 4)]
+        sup.stop()
+
+
+async def test_a_child_that_is_stopped_while_its_group_waits_is_not_started() -> None:
+    """Stopping one of those that wait takes it alone out of the group."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[3]) as sup:
+        a = scene.start(sup, "a")
+        scene.start(sup, "b", fails(1))
+        await asyncio.sleep(2)
+        await a.stop()
+        await asyncio.sleep(3)
+        assert scene.alive == ["b"]
+        assert a.state == "stopped"
+        sup.stop()
+
+
+async def test_a_child_that_waits_and_is_needed_in_a_group_waits_with_it() -> None:
+    """A group takes along those of its members that wait already, and starts each once."""
+    scene = Scene()
+    async with Supervisor(strategy="rest_for_one", backoff=[3]) as sup:
+        scene.start(sup, "a", fails(2))
+        scene.start(sup, "b", fails(1))
+        scene.start(sup, "c")
+        await asyncio.sleep(10)
+        assert scene.times("a starts") == [0, 5]
+        assert scene.times("b starts") == [0, 5]
+        assert scene.times("c starts") == [0, 5]
+        sup.stop()
+
+
+async def test_a_child_that_is_started_while_a_group_is_stopped_stays() -> None:
+    """It is not of the group, so it is neither stopped nor restarted."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        scene.start(sup, "slow", clean_up=1)
+        scene.start(sup, "it", fails(1))
+        await asyncio.sleep(1.5)
+        scene.start(sup, "new")
+        await asyncio.sleep(1)
+        assert scene.words()[3:] == [
+            "slow is cancelled",
+            "new starts",
+            "slow has cleaned up",
+            "slow starts",
+            "it starts",
+        ]
+        sup.stop()
+
+
+async def test_a_supervisor_that_is_stopped_while_it_stops_a_group_starts_nothing() -> None:
+    """The restart is called off: what was stopped stays so."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+            scene.start(sup, "slow", clean_up=1)
+            scene.start(sup, "it", fails(1))
+            await asyncio.sleep(1.5)
+            await sup.stop()
+            assert now() == 2
+            assert scene.alive == []
+            assert [child.state for child in sup.children()] == ["stopped", "stopped"]
+
+
+async def test_a_wait_that_is_over_while_the_keeper_is_busy_can_still_be_left() -> None:
+    """A child is stopped although its restart was due already, and the others go on."""
+    scene = Scene()
+    async with Supervisor(backoff=[1.0]) as sup:
+        slow = scene.start(sup, "slow", clean_up=2)
+        it = scene.start(sup, "it", fails(0.5))
+        scene.start(sup, "other")
+        await asyncio.sleep(1)
+        slow.stop()
+        it.stop()
+        await asyncio.sleep(5)
+        assert it.state == "stopped"
+        assert scene.alive == ["other"]
+        sup.stop()
+
+
+async def test_a_temporary_child_whose_name_was_given_again_does_not_come_back() -> None:
+    """A group restart starts no temporary child, also when a new one has its name meanwhile."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+            scene.start(sup, "slow", clean_up=1)
+            scene.start(sup, "it", fails(1))
+            scene.start(sup, "temporary", restart="temporary")
+            await asyncio.sleep(1.5)
+            scene.start(sup, "temporary", restart="temporary")
+            await asyncio.sleep(5)
+            sup.stop()
+        assert scene.words().count("temporary starts") == 2
