@@ -191,14 +191,19 @@ async def test_a_listener_may_stop_its_run() -> None:
 
 
 async def test_a_call_that_outlives_its_run_tells_nobody() -> None:
-    """When a run has ended, its listener is let go of, though a task of a job goes on."""
-    kept = Kept()
+    """When a run has ended, its listener is let go of, though a task of a job goes on and others listen."""
+    kept, other = Kept(), Kept()
     tasks = list[asyncio.Task[str]]()
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
 
     async def leave_behind() -> None:
         tasks.append(asyncio.create_task(supervise(POLICY)(Script(ConnectionError()))()))
 
     await run_all([leave_behind], listen=kept)
     before = len(kept)
-    assert await tasks[0] == "done"
+    with listen(other):
+        assert await tasks[0] == "done"
     assert len(kept) == before
+    assert len(other) > 0
+    assert reports == []

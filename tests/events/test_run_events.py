@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,7 @@ def empty(probes: int = 8) -> Overload:
 async def test_a_run(strategy: str) -> None:
     """It begins, each job has its outcome, and it ends; each event has the number, the name and the live counts."""
     kept = Kept()
+    await asyncio.sleep(3)
     run = map_all(fetch, range(3), strategy=strategy, limit=2, listen=kept, name="pages")  # type: ignore[arg-type]
     report = await run
     assert kept.names() == ["RunStarted", *["JobFinished"] * 3, "RunFinished"]
@@ -132,6 +134,21 @@ async def test_every_end_is_told(way: str) -> None:
     [tally] = [event.tally for event in kept.only(RunFinished)]
     assert tally.succeeded + tally.failed + tally.pending == len(kept.only(JobFinished))
     task.cancelled() or task.exception()
+
+
+async def test_a_run_that_cannot_begin_has_ended_at_once() -> None:
+    """Where the loop's task factory raises, the run is finished after no time at all."""
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise LookupError
+
+    kept = Kept()
+    asyncio.get_running_loop().set_task_factory(broken)
+    with pytest.raises(LookupError):
+        await map_all(fetch, range(3), listen=kept)
+    asyncio.get_running_loop().set_task_factory(None)
+    assert kept.names() == ["RunStarted", "RunFinished"]
+    assert [event.elapsed for event in kept.only(RunFinished)] == [0.0]
 
 
 async def test_a_run_that_pauses_and_goes_on() -> None:

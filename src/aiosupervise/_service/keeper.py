@@ -268,7 +268,6 @@ class Keeper:
     def _launch(
         self, record: Record, coroutine: Coroutine[object, None, object] | None = None, *, again: bool = False
     ) -> None:
-        record.starts += 1
         record.restarts += again
         task = self._new_task(coroutine or _call(record.func), name=record.name, context=record.context.copy())
         record.task = task

@@ -26,7 +26,6 @@ class Record:
         "quick",
         "restarts",
         "since",
-        "starts",
         "state",
         "task",
         "type",
@@ -40,17 +39,16 @@ class Record:
         grace: float | None,
         context: Context,
     ) -> None:
-        self.func = func
-        self.name = name
-        self.type = restart
-        self.grace = grace
-        self.context = context
-        self.clock = Clock()
+        self.func: Callable[[], Coroutine[object, None, object]] = func
+        self.name: str = name
+        self.type: RestartType = restart
+        self.grace: float | None = grace
+        self.context: Context = context
+        self.clock: Clock = Clock()
         self.state: State = "stopped"
-        self.since = 0.0  # loop time at which it came into this state
-        self.starts = 0
-        self.restarts = 0  # of these starts, those after an end of it or of a sibling
-        self.quick = 0  # restarts since it last ran for long
+        self.since: float = 0.0  # loop time at which it came into this state
+        self.restarts: int = 0  # starts after an end of it or of a sibling
+        self.quick: int = 0  # restarts since it last ran for long
         self.last_error: BaseException | None = None
         self.task: asyncio.Task[object] | None = None
 
