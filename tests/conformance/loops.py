@@ -91,6 +91,13 @@ def uvloop_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def moments(k: int, *, thorough: bool) -> list[tuple[int, ...]]:
+    """The steps at which a sweep cancels: in an ordinary run once at each, and twice from every third one on."""
+    if thorough:
+        return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5))]
+    return [(k,), (k, k + 1 + k % 5)] if k % 3 == 0 else [(k,)]
+
+
 def perform(
     loop: asyncio.AbstractEventLoop,
     caller: Callable[[Steps], Coroutine[object, None, None]],

@@ -13,7 +13,7 @@ import pytest
 
 from aiosupervise._service.keeper import Strategy
 
-from .loops import VirtualLoop, eager_loop, uvloop_loop
+from .loops import VirtualLoop, eager_loop, moments, uvloop_loop
 from .service_laws import Watch, play_service
 from .services import ANY_TIME, VIRTUAL_TIME, Service
 
@@ -48,17 +48,10 @@ def sweep(
     counts["supervisor sweep: scripted supervisors"] += 1
     counts["supervisor sweep: steps"] += steps
     for k in range(1, steps + 1):
-        for cancel_at in _moments(k, thorough=thorough):
+        for cancel_at in moments(k, thorough=thorough):
             listened = (k + len(cancel_at)) % 2 == 0
             counts["supervisor sweep: cancels"] += play_service(loop, scene, cancel_at, listened=listened).cancels
             counts["supervisor sweep: cancelled supervisors"] += 1
-
-
-def _moments(k: int, *, thorough: bool) -> list[tuple[int, ...]]:
-    """The steps at which to cancel: in an ordinary run once at each, and twice from every third one on."""
-    if thorough:
-        return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5))]
-    return [(k,), (k, k + 1 + k % 5)] if k % 3 == 0 else [(k,)]
 
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from .laws import Witness, play
-from .loops import VirtualLoop, eager_loop, uvloop_loop
+from .loops import VirtualLoop, eager_loop, moments, uvloop_loop
 from .scenarios import ANY_TIME, VIRTUAL_TIME, Scenario, Strategy
 
 STRATEGIES: list[Strategy] = ["gather", "as_completed", "wait"]
@@ -42,7 +42,7 @@ def sweep(
     counts["sweep: scripted runs"] += 1
     counts["sweep: steps"] += steps
     for k in range(1, steps + 1):
-        for cancel_at in ((k,), *((k, k + later) for later in ((1, 2, 3, 4, 5) if thorough else (2,)))):
+        for cancel_at in moments(k, thorough=thorough):
             listened = (k + len(cancel_at)) % 2 == 0  # a call that is listened to takes a way of its own
             counts["sweep: cancels"] += play(loop, scene, cancel_at, listened=listened).cancels
             counts["sweep: cancelled runs"] += 1
