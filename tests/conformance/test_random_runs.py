@@ -327,7 +327,7 @@ def test_random_runs(counts: "Counter[str]", *, thorough: bool) -> None:
         visits: ClassVar = Counter[str]()
 
     run_state_machine_as_test(
-        CountedRun, settings=settings(stateful_step_count=20, max_examples=10_000 if thorough else 300)
+        CountedRun, settings=settings(stateful_step_count=20, max_examples=10_000 if thorough else 400)
     )
     for what, count in CountedRun.visits.items():
         counts[f"random: {what}"] += count
