@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -30,6 +31,21 @@ def young_heap() -> None:
     """Spare the garbage collector what is there already, so that each of the many looks for cycles is quick."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def garbage() -> Iterator[list[object]]:
+    """What only the collector could free at the end of the test."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -197,21 +197,6 @@ async def test_no_timer_is_left_behind(state: str) -> None:
     await map_all(supervise(POLICY)(service), range(9), limit=3, timeout=3, overload=setting)
     left = [handle for handle in loop._scheduled if not handle.cancelled()]
     assert [handle for handle in left if handle not in before] == []
-
-
-@pytest.fixture
-def garbage() -> Iterator[list[Any]]:
-    """What only the collector could free at the end of the test."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield gc.garbage
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-        gc.collect()
 
 
 @pytest.mark.parametrize("end", ["stopped", "timed out", "left", "gone on"])

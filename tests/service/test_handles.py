@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -324,20 +323,6 @@ async def test_a_run_inside_of_a_child() -> None:
             await asyncio.sleep(1)
             await sup.stop()
             assert ended == [0, 1]
-
-
-@pytest.fixture
-def garbage() -> Iterator[list[Any]]:
-    """What only the collector could free."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield gc.garbage
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
 
 
 @pytest.mark.parametrize("way", ["left", "stopped", "gave up"])
