@@ -13,6 +13,7 @@ from aiosupervise._listen import Listener, check_listener
 from .engine import Plan
 from .jobs import Job, discard
 from .overload import Adaptive, Overload
+from .place import BatchEngine
 from .run import Run
 from .signals import check_place
 from .source import HELD, AsyncSource, Source, SyncSource
@@ -96,6 +97,7 @@ def map_all(
     listen: Listener | None = None,
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
+    engine: BatchEngine | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
 
@@ -111,6 +113,8 @@ def map_all(
         listen: what is called with each `Event` of this run and of the calls in it; None for nobody.
         stop_on: signals that stop the run, and cancel what runs when they come again.
         name: what tasks and the bar are called; None for the function's name.
+        engine: where the calls are made: None for this process and loop, or
+            `aiosupervise.integrations.dask.DaskEngine` for a cluster.
 
     Raises:
         TypeError, ValueError: at once, for an argument that makes no sense, such as a function that is not async.
@@ -126,8 +130,12 @@ def map_all(
     _check(limit, timeout, overload, listen, name)
     name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
+    source = _source(inputs)
+    if engine is not None:
+        _check_engine(engine)
+        engine.check(func, source.held())
     return Run(
-        Plan(_source(inputs), func, order, limit, timeout, overload, listen, name),
+        Plan(source, func, order, limit, timeout, overload, listen, name, engine),
         _progress_bar(name) if progress else None,
         _signals(stop_on),
     )
@@ -147,6 +155,11 @@ def _check(limit: object, timeout: object, overload: object, listen: object, nam
     if listen is not None:
         check_listener("listen", listen)
     check_name(name)
+
+
+def _check_engine(engine: object) -> None:
+    if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "jobs")):
+        raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {shown(engine)}")
 
 
 def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:

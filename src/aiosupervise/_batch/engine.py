@@ -32,7 +32,8 @@ from .herald import Herald
 from .jobs import discard, used_twice
 from .outcomes import I, Outcome, Report, Tally
 from .overload import Adaptive, Overload
-from .running import Running
+from .place import BatchEngine, Jobs, Order
+from .running import BURST, Running
 from .source import END, AsyncSource, End, Source, SyncSource
 from .strategies import Strategy
 from .ticket import Shared
@@ -40,7 +41,6 @@ from .ticket import Shared
 T = TypeVar("T")
 
 _STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
-_BURST = 1000  # jobs started in a row before the loop's other tasks get a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Plan(Generic[T, I]):
     overload: Overload | None
     listen: Listener | None
     name: str | None
+    engine: BatchEngine | None = None  # None: in this process
 
     def discard(self) -> None:
         """Close the coroutines of a run that will not take place."""
@@ -78,12 +79,10 @@ class Engine(Generic[T, I]):
         self._read = 0
         self._stopped = False
         self._cancelled = False
-        adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
-        around = current_job.get()
-        self._herald = herald = Herald(plan.name or "run_all", tally, plan.listen, around)
-        self._breaker = None if plan.overload is None else Breaker(plan.overload, tally, self._wake, self.stop, herald)
-        shared = Shared(tally, herald, self._breaker, adaptive, around)
-        self._running = Running(plan.func, plan.name, shared, self._record)
+        self._around = current_job.get()
+        self._herald = Herald(plan.name or "run_all", tally, plan.listen, self._around)
+        self._breaker: Breaker | None = None
+        self._running: Jobs[T, I] = self._here() if plan.engine is None else self._elsewhere(plan.engine)
         self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -91,6 +90,21 @@ class Engine(Generic[T, I]):
         self._started = self._loop.time()
         self._finished: float | None = None
         self._pump: asyncio.Task[None] | None = None
+
+    def _here(self) -> Jobs[T, I]:
+        plan, tally, herald = self._plan, self._tally, self._herald
+        adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
+        if plan.overload is not None:
+            self._breaker = Breaker(plan.overload, tally, self._wake, self.stop, herald)
+        shared = Shared(tally, herald, self._breaker, adaptive, self._around)
+        return Running(plan.func, plan.name, shared, self._record)
+
+    def _elsewhere(self, engine: BatchEngine) -> Jobs[T, I]:
+        plan, name = self._plan, self._plan.name
+        assert plan.func is not None  # noqa: S101 - for the type checkers
+        assert name is not None  # noqa: S101 - for the type checkers
+        whom = (self._tally, self._herald, self._record, self._wake, self.stop, self._fail)
+        return engine.jobs(Order(plan.func, name, plan.limit, plan.overload, *whom))
 
     def start(self) -> None:
         """Start the pump."""
@@ -113,6 +127,7 @@ class Engine(Generic[T, I]):
         self._stopped = True
         if not self._shut_down():
             self._source.interrupt()
+        self._running.stop()
         self._wake()
 
     def cancel(self) -> None:
@@ -171,8 +186,7 @@ class Engine(Generic[T, I]):
 
     def trouble(self) -> str:
         """Tell in words why not everybody may go, or that the run comes to its end; nothing when all is well."""
-        trouble = "" if self._breaker is None else self._breaker.describe()
-        return trouble or ("stopping" if self._stopped and not self.ended else "")
+        return self._running.trouble() or ("stopping" if self._stopped and not self.ended else "")
 
     def report(self) -> Report[T, I]:
         """Make a report of what is known and not yet read."""
@@ -213,6 +227,7 @@ class Engine(Generic[T, I]):
     async def _drive(self) -> None:
         if self._plan.timeout is not None:
             self._timers.append(self._loop.call_at(self._started + self._plan.timeout, self.cancel))
+        await self._guarded(self._running.open)
         await self._guarded(self._feed)
         await self._guarded(self._source.close)
         self._abandon_rest()
@@ -221,6 +236,7 @@ class Engine(Generic[T, I]):
                 await self._sleep()
             except asyncio.CancelledError:
                 self.cancel()
+        await self._guarded(self._running.close)
 
     async def _feed(self) -> None:
         source = self._source
@@ -231,7 +247,7 @@ class Engine(Generic[T, I]):
             elif isinstance(source, SyncSource):
                 if not self._fill(source, places):
                     return
-                if places == _BURST:
+                if places == BURST:
                     await asyncio.sleep(0)
             elif not await self._fill_one(source):
                 return
@@ -268,9 +284,8 @@ class Engine(Generic[T, I]):
 
     def _places(self) -> int:
         """Count how many more may start now; of a streamed run, an outcome that nobody has read takes a place too."""
-        limit = self._tally.limit
         taken = self._pulled - self._read if self._streamed else len(self._running)
-        places = _BURST if limit is None else min(max(limit - taken, 0), _BURST)
+        places = min(max(self._running.places(taken), 0), BURST)
         if self._breaker is None or self._breaker.is_clear:
             return places
         return min(places, self._breaker.places())
@@ -297,6 +312,10 @@ class Engine(Generic[T, I]):
                 self.stop()
             else:
                 self.cancel()
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error if self.error is None else self.error
+        self.stop()
 
     def _abandon_rest(self) -> None:
         try:

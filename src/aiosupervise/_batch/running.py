@@ -19,6 +19,7 @@ from .outcomes import Failure, I, Outcome, Pending, Success
 from .ticket import Shared, Ticket
 
 T = TypeVar("T")
+BURST = 1000  # jobs started in a row before the loop's other tasks get a turn
 
 
 class Running(Generic[T, I]):
@@ -54,6 +55,24 @@ class Running(Generic[T, I]):
 
     def __contains__(self, item: object) -> bool:
         return inspect.iscoroutine(item) and item in self._tasks
+
+    def places(self, taken: int) -> int:
+        """Count how many more may start, as the limit is now."""
+        limit = self._tally.limit
+        return BURST if limit is None else limit - taken
+
+    def trouble(self) -> str:
+        """Tell in words why the run pauses or has stopped."""
+        return "" if self._breaker is None else self._breaker.describe()
+
+    async def open(self) -> None:
+        """Have nothing to do: jobs are done here."""
+
+    async def close(self) -> None:
+        """Have nothing to do."""
+
+    def stop(self) -> None:
+        """Have nothing to do: what was started runs, and it finishes."""
 
     def names(self) -> list[str]:
         """Return the names of the jobs."""

@@ -6,7 +6,7 @@ import asyncio
 import enum
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Sized
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 J = TypeVar("J")
@@ -35,6 +35,10 @@ class SyncSource(Generic[J]):
         self._items = items
         self._iterator: Iterator[J] | None = None
         self._exhausted = False
+
+    def held(self) -> Collection[J]:
+        """Return what a list or the like holds, and leave it there; of any other iterable nothing."""
+        return self._items if isinstance(self._items, HELD) else ()
 
     def pull(self) -> J | End:
         """Return the next item, or END."""
@@ -92,6 +96,10 @@ class AsyncSource(Generic[J]):
             if self.interrupts:
                 self.interrupts = 0
                 puller.uncancel()
+
+    def held(self) -> Collection[J]:
+        """Return nothing: the source may be endless."""
+        return ()
 
     def interrupt(self) -> None:
         """End the wait for the next item, if there is one."""
