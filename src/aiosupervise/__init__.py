@@ -31,6 +31,7 @@ from ._events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    WorkerLost,
 )
 from ._listen import listen
 from ._policy import Policy
@@ -78,6 +79,7 @@ __all__ = [
     "Supervisor",
     "Tally",
     "Verdict",
+    "WorkerLost",
     "attempt",
     "listen",
     "map_all",

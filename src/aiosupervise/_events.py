@@ -215,6 +215,24 @@ class JobFinished(_OfRun):
 
 @final
 @_record
+class WorkerLost(_OfRun):
+    """A worker of a cluster was lost, or a chunk of jobs was taken from it: they start again on another one.
+
+    Jobs that a worker did without anybody seeing it start again without this event. It has `run`, `name` and `tally`,
+    as every event of a run.
+
+    Attributes:
+        worker: the address of the worker that had them.
+        jobs: how many of them have no outcome and so start again.
+
+    """
+
+    worker: str
+    jobs: int
+
+
+@final
+@_record
 class RunFinished(_OfRun):
     """A run has ended, in whatever way: it is the last event of each, and nothing of the run goes on.
 
@@ -327,6 +345,7 @@ Event: TypeAlias = (
     | RunPaused
     | RunResumed
     | JobFinished
+    | WorkerLost
     | RunFinished
     | ChildStarted
     | ChildExited

@@ -22,12 +22,14 @@ from ._events import (
     GaveUp,
     RunFinished,
     RunPaused,
+    WorkerLost,
 )
 
 LOGGED = (
     AttemptFailed,
     GaveUp,
     RunPaused,
+    WorkerLost,
     RunFinished,
     ChildStarted,
     ChildExited,
@@ -50,7 +52,7 @@ def is_heard(level: int) -> bool:
     return False
 
 
-def write(event: Event) -> None:
+def write(event: Event) -> None:  # noqa: C901 - one case for each event
     """Log an event, if it is one of those that are logged."""
     match event:
         case AttemptFailed(wait=float() | int() as wait):
@@ -62,6 +64,8 @@ def write(event: Event) -> None:
             _log(logging.ERROR, "a call was given up", values)
         case RunPaused():
             _log(logging.WARNING, "a run pauses", {**_of_run(event), "seconds": event.seconds, "why": event.why})
+        case WorkerLost():
+            _log(logging.WARNING, "a worker was lost", {**_of_run(event), "worker": event.worker, "jobs": event.jobs})
         case RunFinished(tally=tally):
             counts = {name: getattr(tally, name) for name in ("total", "succeeded", "failed", "pending", "retries")}
             _log(logging.INFO, "a run has finished", {**_of_run(event), **counts, "elapsed": event.elapsed})
@@ -83,7 +87,7 @@ def _of_call(event: AttemptFailed | GaveUp) -> dict[str, object]:
     return {"call": event.name, "run": event.run, "job": event.job}
 
 
-def _of_run(event: RunPaused | RunFinished) -> dict[str, object]:
+def _of_run(event: RunPaused | WorkerLost | RunFinished) -> dict[str, object]:
     return {"name": event.name, "run": event.run}
 
 

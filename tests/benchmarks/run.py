@@ -8,7 +8,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from questions import batch, call, deadline, garbage, million, restarts, retries, seen, waiting
+from questions import batch, call, cluster, deadline, garbage, million, restarts, retries, seen, waiting
 from questions.machine import describe
 from questions.table import Table
 
@@ -22,6 +22,7 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
     "million": million.ask,
     "deadline": deadline.ask,
     "restarts": restarts.ask,
+    "cluster": cluster.ask,
 }
 
 

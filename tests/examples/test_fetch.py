@@ -110,6 +110,16 @@ def test_a_run_repeats(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed[0] != printed[2]
 
 
+def test_a_cluster_makes_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    """By two worker processes the same fetches have the same outcomes, after the same attempts."""
+    printed: list[list[str]] = []
+    for engine in ("local", "dask"):
+        assert fetch.main(["--jobs", "6", "--strategy", "gather", "--quiet", "--engine", engine]) == 0
+        printed.append(rows_of(capsys.readouterr().out))
+    assert len(printed[0]) == 6
+    assert printed[0] == printed[1]
+
+
 def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) -> None:
     """What a newcomer sees first has success at once and after retries, and both reasons to give up."""
     fetch.main(["--strategy", "gather", "--quiet"])

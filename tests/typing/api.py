@@ -45,6 +45,7 @@ from aiosupervise import (
     Supervisor,
     Tally,
     Verdict,
+    WorkerLost,
     attempt,
     listen,
     map_all,
@@ -218,6 +219,8 @@ def hear(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
             assert_type((seconds, why), tuple[float, str])
         case JobFinished(outcome=outcome):
             assert_type(outcome, Outcome[object, object])
+        case WorkerLost(worker=worker, jobs=jobs):
+            assert_type((worker, jobs), tuple[str, int])
         case RunFinished(elapsed=elapsed):
             assert_type(elapsed, float)
         case ChildStarted(supervisor=number, name=name, child=child):

@@ -2,11 +2,13 @@
 
 from typing import assert_type
 
+from distributed import Client
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY, CollectorRegistry
 from rich.progress import Progress
 
-from aiosupervise import Event, listen, run_all
+from aiosupervise import Event, Report, listen, map_all, run_all
+from aiosupervise.integrations.dask import DaskEngine, RemoteError
 from aiosupervise.integrations.opentelemetry import Spans
 from aiosupervise.integrations.prometheus import Metrics
 from aiosupervise.integrations.rich import Bars
@@ -40,3 +42,17 @@ async def bars(event: Event) -> None:
 
 
 Bars("progress")  # type: ignore[arg-type]
+
+
+async def half(number: int) -> float:
+    return number / 2
+
+
+async def cluster(client: Client, error: RemoteError) -> None:
+    report = await map_all(half, [1], engine=DaskEngine(client, chunk=10))
+    assert_type(report, Report[float, int])
+    assert_type(await map_all(half, [1], engine=DaskEngine("tcp://scheduler:8786")), Report[float, int])
+    assert_type(await map_all(half, [1], engine=None), Report[float, int])
+    assert_type((error.type_name, error.message, error.traceback_text, error.why), tuple[str, str, str, str])
+    map_all(half, [1], engine="dask")  # type: ignore[arg-type]
+    DaskEngine(1)  # type: ignore[arg-type]

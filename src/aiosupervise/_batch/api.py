@@ -130,7 +130,7 @@ def map_all(
     _check(limit, timeout, overload, listen, name)
     name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
-    source = _source(inputs)
+    source: Source[object] = _source(inputs)
     if engine is not None:
         _check_engine(engine)
         engine.check(func, source.held())

@@ -122,12 +122,15 @@ class Engine(Generic[T, I]):
 
     def stop(self) -> None:
         """Start nothing new; what runs finishes."""
+        self._pull_no_more()
+        self._running.stop()
+
+    def _pull_no_more(self) -> None:
         if self._stopped:
             return
         self._stopped = True
         if not self._shut_down():
             self._source.interrupt()
-        self._running.stop()
         self._wake()
 
     def cancel(self) -> None:
@@ -309,7 +312,7 @@ class Engine(Generic[T, I]):
                 return
             self.error = error if self.error is None else self.error
             if isinstance(error, (Exception, asyncio.CancelledError)):
-                self.stop()
+                self._pull_no_more()  # and what was pulled is done, also where it has to be sent first
             else:
                 self.cancel()
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from logging import INFO, WARNING
 
-from aiosupervise._events import Event, JobFinished, RunFinished, RunPaused, RunResumed, RunStarted
+from aiosupervise._events import Event, JobFinished, RunFinished, RunPaused, RunResumed, RunStarted, WorkerLost
 from aiosupervise._listen import Listener, Place, announce, audience, deliver
 from aiosupervise._log import is_heard
 
@@ -49,6 +49,11 @@ class Herald:
         """Tell that the run goes on."""
         if audience.listening:
             self._announce(RunResumed)
+
+    def started_again(self, jobs: int, worker: str) -> None:
+        """Tell that jobs start again, because the worker that had them was lost."""
+        if audience.listening or is_heard(WARNING):
+            self._announce(WorkerLost, worker, jobs)
 
     def finished(self, outcome: Outcome[object, object]) -> None:
         """Tell what became of a job."""

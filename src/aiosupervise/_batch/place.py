@@ -51,7 +51,7 @@ class Jobs(Protocol[T_co, I_co]):
         ...
 
     def stop(self) -> None:
-        """Let what runs finish, and nothing else begin; called once, also before `cancel`."""
+        """Let what runs finish, and nothing else begin; called again, and also before `cancel`."""
         ...
 
     def cancel(self, *, reach: bool) -> None:

@@ -125,9 +125,9 @@ class Run(Generic[T, I]):
     def _begin(self, state: _State) -> Engine[T, I]:
         if self._state is not _State.NEW:
             raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
-        self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
         self._state = state
         try:
+            self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
                 self._watch = Watch(self._stop_on, engine.stop, engine.cancel)
             if self._progress is not None:

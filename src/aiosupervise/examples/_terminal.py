@@ -29,6 +29,7 @@ class Options:
     max_retries: int
     seed: int
     quiet: bool
+    engine: str
 
 
 def read_options(arguments: Sequence[str] | None) -> Options:
@@ -51,13 +52,14 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         metavar="N",
         help="the same seed brings the same luck (default: %(default)s)",
     )
+    add("--engine", choices=["local", "dask"], default="local", help="dask: two worker processes (default: local)")
     add("--quiet", action="store_true", help="no progress bar")
     values = vars(parser.parse_args(arguments))
     strategy = values.pop("strategy")
     return Options(strategies=_STRATEGIES if strategy == "all" else (strategy,), **values)
 
 
-def show(report: Report[str]) -> None:
+def show(report: Report[str, object]) -> None:
     """Print a table of the outcomes and a line of totals."""
     rows = [("job", "result or error", "attempts", "seconds"), *map(_row, report)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -78,7 +80,7 @@ def show(report: Report[str]) -> None:
     )
 
 
-def _row(outcome: Outcome[str]) -> tuple[str, str, str, str]:
+def _row(outcome: Outcome[str, object]) -> tuple[str, str, str, str]:
     if isinstance(outcome, Success):
         return outcome.name, outcome.value, str(outcome.attempts), f"{outcome.elapsed:.2f}"
     if isinstance(outcome, Failure):
@@ -86,7 +88,7 @@ def _row(outcome: Outcome[str]) -> tuple[str, str, str, str]:
     return outcome.name, "pending: stopped" if outcome.started else "pending: not started", "", ""
 
 
-def _describe(failure: Failure) -> str:
+def _describe(failure: Failure[object]) -> str:
     reason = [failure.reason.value] if failure.reason else []
     # A message may quote what a server sent: nothing of it may reach the terminal as a control sequence.
     message = "".join(char if char.isprintable() else " " for char in str(failure.error))

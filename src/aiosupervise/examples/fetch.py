@@ -2,15 +2,17 @@
 
 python -m aiosupervise.examples.fetch         # a flaky site on loopback, started in this process
 python -m aiosupervise.examples.fetch URL     # a real one
+python -m aiosupervise.examples.fetch --engine dask     # by two worker processes of a local cluster
 """
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from random import Random
 from signal import SIGINT, SIGTERM, Signals
+from typing import TypeAlias
 
 from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
 
@@ -22,6 +24,7 @@ from .site import flaky_site
 
 UNLUCKY = 0.9
 SIGNALS = (SIGINT, SIGTERM)  # the first one stops a run, the second one cancels what runs
+Fetcher: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
 BAD_LUCK = (ServerDisconnectedError, ServerTimeoutError, RuntimeError)
 
 
@@ -65,15 +68,21 @@ async def fetch_all(
 
 async def demonstrate(options: Options) -> Signals | None:
     """Run the strategies one after another, each on a site that has the same luck, until a signal stops one."""
-    for strategy in options.strategies:
-        print(f"{strategy}:", flush=True)
-        site = nullcontext(options.url) if options.url else flaky_site(options.seed)
-        patience = ClientTimeout(sock_read=10.0 if options.url else 0.3)
-        async with site as url, ClientSession(timeout=patience) as session:
-            urls = [options.url or f"{url}/page/{n}" for n in range(options.jobs)]
-            stopped_by = await fetch_all(strategy, session, urls, options)
-        if stopped_by:
-            return stopped_by
+    async with AsyncExitStack() as stack:
+        fetch_them: Fetcher = fetch_all
+        if options.engine == "dask":
+            from ._cluster import fetcher  # noqa: PLC0415 - an extra, needed only here
+
+            fetch_them = await stack.enter_async_context(fetcher())
+        for strategy in options.strategies:
+            print(f"{strategy}:", flush=True)
+            site = nullcontext(options.url) if options.url else flaky_site(options.seed)
+            patience = ClientTimeout(sock_read=10.0 if options.url else 0.3)
+            async with site as url, ClientSession(timeout=patience) as session:
+                urls = [options.url or f"{url}/page/{n}" for n in range(options.jobs)]
+                stopped_by = await fetch_them(strategy, session, urls, options)
+            if stopped_by:
+                return stopped_by
     return None
 
 

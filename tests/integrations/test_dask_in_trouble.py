@@ -1,0 +1,344 @@
+"""What seldom happens to a run on a cluster, each made to happen in a cluster of this process."""
+
+import asyncio
+import importlib
+import sys
+import types
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from distributed import Client, KilledWorker, LocalCluster
+
+from aiosupervise import Adaptive, Budget, Failure, Overload, Pending, Success, map_all
+from aiosupervise.integrations import _dask_driver, _dask_travel, _dask_worker
+from aiosupervise.integrations.dask import DaskEngine, RemoteError
+
+from . import dask_jobs as jobs
+
+EMPTY = Budget(capacity=1)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A client of a cluster that is all in this process and loop."""
+    settings: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    async with (
+        LocalCluster(processes=False, asynchronous=True, **settings) as cluster,
+        Client(cluster, asynchronous=True, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def killed(key: str) -> KilledWorker:
+    """What Dask raises for a task whose workers died too often."""
+    return KilledWorker(key, types.SimpleNamespace(address="tcp://gone"), 3)  # type: ignore[arg-type]  # all it needs
+
+
+async def finish(run: Any) -> None:
+    """Await a run in a task of its own."""
+    await run
+
+
+async def test_a_run_tells_which_worker_pauses(client: Client) -> None:
+    """The budget is the worker's, and so is the pause."""
+    trouble = Overload(EMPTY, first_pause=30.0, longest_pause=30.0)
+    run = map_all(jobs.hopeless, range(3), overload=trouble, engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.5)
+    assert "worker inproc://" in repr(run)
+    assert "paused" in repr(run)
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(run.report.pending) == 3
+
+
+async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
+    """When its probes have failed nothing else is sent anywhere, and what never ran is pending."""
+    trouble = Overload(EMPTY, first_pause=0.001, longest_pause=0.001, probes=1)
+    run = map_all(jobs.hopeless, list(range(500)), limit=2, overload=trouble, engine=DaskEngine(client, chunk=10))
+    report = await run
+    assert len(report.failed) + len(report.pending) == len(report) == 500
+    assert report.failed
+    assert report.pending
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(None, {None}), (Adaptive(start=3), {3, 4})])
+async def test_limits_of_every_kind(client: Client, limit: Any, shown: set[int | None]) -> None:
+    """None stays None, and of one that finds itself the tally tells what the workers have found."""
+    run = map_all(jobs.nap, [0.3] * 3, limit=limit, engine=DaskEngine(client))
+    assert len((await run).succeeded) == 3
+    assert run.tally.limit in shown
+
+
+async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that waits long for cancelled jobs names some of them."""
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.1)
+    with pytest.warns(RuntimeWarning) as told:  # the worker's run, which is in this process, warns too
+        await map_all(jobs.lingers, [0.6] * 15, timeout=0.4, engine=DaskEngine(client))
+    assert any("lingers-9, and 5 more" in str(warning.message) for warning in told)
+
+
+async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few enough are all named."""
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.1)
+    with pytest.warns(RuntimeWarning) as told:
+        await map_all(jobs.lingers, [0.6] * 2, timeout=0.4, engine=DaskEngine(client))
+    assert {str(warning.message).partition("waits: ")[2] for warning in told} == {"lingers-0, lingers-1"}
+
+
+async def test_a_run_can_end_before_it_has_connected() -> None:
+    """Nobody listens at the address: a timeout ends the attempt to connect too."""
+    report = await map_all(jobs.double, [1, 2], timeout=0.3, engine=DaskEngine("tcp://127.0.0.1:1"))
+    assert [(type(outcome), outcome.index) for outcome in report] == [(Pending, 0), (Pending, 1)]
+
+
+async def test_a_function_that_the_workers_cannot_load(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run raises before anything starts."""
+    module = types.ModuleType("only_here")
+    exec("async def work(n): return n", module.__dict__)  # noqa: S102 - a module that is nowhere else
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    run = map_all(module.work, [1], engine=DaskEngine(client))
+    monkeypatch.delitem(sys.modules, "only_here")
+    monkeypatch.setattr(_dask_driver, "pack", lambda _: b"conly_here\nwork\n.")
+    with pytest.raises(RuntimeError, match="cannot unpickle work"):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Pending]
+
+
+async def test_an_input_that_the_worker_cannot_unpickle(client: Client) -> None:
+    """It is a failure of that job alone."""
+    inputs: list[Any] = ["fine", jobs.Changeling(None), "fine too"]
+    report = await map_all(jobs.trouble, inputs, engine=DaskEngine(client))
+    assert [type(outcome) for outcome in report] == [Success, Failure, Success]
+    assert isinstance(report.failed[0].error, RemoteError)
+    assert "on the worker" in str(report.failed[0].error)
+
+
+async def test_only_inputs_that_the_worker_cannot_unpickle(client: Client) -> None:
+    """A chunk of nothing else ends as well."""
+    inputs: list[Any] = [jobs.Changeling(None)] * 3
+    report = await map_all(jobs.trouble, inputs, engine=DaskEngine(client))
+    assert len(report.failed) == 3
+
+
+async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk whose workers died too often is tried once more; what comes meanwhile waits for its turn."""
+    real = _dask_worker.do_chunk
+
+    async def dies_first(key: str, *rest: Any) -> Any:
+        if not key.endswith("-alone"):
+            raise killed(key)
+        await asyncio.sleep(0.3)
+        return await real(key, *rest)
+
+    async def slowly() -> AsyncIterator[int]:
+        for n in range(3):
+            yield n
+        await asyncio.sleep(0.2)
+        yield 3
+
+    beside: list[int] = []
+    send = _dask_driver.RemoteJobs._send
+
+    def counted(remote: Any, chunk: Any) -> None:
+        beside.append(sum(other.is_suspect for other in remote._chunks.values()))
+        send(remote, chunk)
+
+    monkeypatch.setattr(_dask_driver.RemoteJobs, "_send", counted)
+    monkeypatch.setattr(_dask_driver, "_LINGER", 0.1)
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", dies_first)
+    report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40))
+    assert report.values() == [0, 2, 4, 6]
+    assert beside == [0] * len(beside)
+
+
+async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are pending, as everything that has no outcome."""
+
+    async def dies(key: str, *_: Any) -> Any:
+        await asyncio.sleep(3600 if key.endswith("-alone") else 0)
+        raise killed(key)
+
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", dies)
+    report = await map_all(jobs.double, list(range(30)), timeout=0.5, engine=DaskEngine(client, chunk=3))
+    assert len(report.pending) == 30
+
+
+async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job without a record fails: nothing is lost in silence."""
+    real = _dask_worker.do_chunk
+
+    async def forgets(*args: Any) -> Any:
+        done = await real(*args)
+        done.records.pop()
+        return done
+
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", forgets)
+    (failure,) = (await map_all(jobs.double, [1], engine=DaskEngine(client))).failed
+    assert "gave no outcome" in str(failure.error)
+
+
+@pytest.mark.parametrize("limit", [1, None])
+async def test_a_lost_connection_ends_the_run(client: Client, limit: int | None) -> None:
+    """What was under way has an outcome each, and the run raises."""
+    run = map_all(jobs.nap, [3600.0] * 3, limit=limit, engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.3)
+    await client.close()
+    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+        await asyncio.wait_for(task, 10)
+    assert len(run.report) == 3
+
+
+async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs finishes, what has not begun is pending, and the run raises."""
+
+    async def silent() -> dict[str, int]:
+        raise OSError("no answer")
+
+    run = map_all(jobs.nap, [0.6] * 9, limit=1, engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.3)
+    monkeypatch.setattr(client, "nthreads", silent)
+    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+        await asyncio.wait_for(task, 10)
+    assert len(run.report) == 9
+
+
+async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker cancels its jobs; if the driver comes back, its run stops."""
+    monkeypatch.setattr(_dask_worker, "LEASE", 0.05)
+    monkeypatch.setattr(_dask_driver, "INTERVAL", 0.4)
+    report = await map_all(jobs.nap, [3600.0] * 5, limit=2, engine=DaskEngine(client))
+    assert len(report.pending) == 5
+
+
+async def test_a_late_chunk_does_nothing(client: Client) -> None:
+    """A chunk of a run that has ended starts no job."""
+    (worker,) = (await client.nthreads()).keys()
+    await client.run(_dask_worker.visit, "ended before it came", 2, workers=[worker])
+    await client.run(_dask_worker.visit, "ended before it came", 2, workers=[worker])
+    packed = _dask_travel.pack([_dask_travel.pack(1)])
+    done = await client.submit(_dask_worker.do_chunk, "late", "ended before it came", b"", packed, key="late")
+    assert [(record[0], record[1], record[-1]) for record in done.records] == [(0, None, False)]
+
+
+async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
+    """It has no job started."""
+    here = _dask_worker.WorkerRun(_dask_worker.Spec(jobs.double, "double", 1, None))
+    here.visit(_dask_worker.Phase.STOPPED)
+    await asyncio.sleep(0.05)
+    records = await here.do("late", [_dask_travel.pack(1)], lambda: None)
+    assert [record[-1] for record in records] == [False]
+    here.visit(_dask_worker.Phase.STOPPED)
+    await here.end()
+
+
+async def test_an_error_that_takes_no_notes() -> None:
+    """It is told in words."""
+
+    class NoNotesError(Exception):
+        pass
+
+    notes: Any = property(lambda _: ["one", 1])
+    NoNotesError.__notes__ = notes
+
+    story = _dask_travel._story(NoNotesError("x"), "")
+    assert story.notes == ("one",)
+    packed = _dask_travel.pack(NoNotesError("x"))
+    error = _dask_travel.error_of(packed, story, "somewhere")
+    assert isinstance(error, RemoteError)
+    assert error.why == "it takes no notes"
+
+
+async def test_an_input_is_no_job_that_runs(client: Client) -> None:
+    """An input may come as often as it likes."""
+    run = map_all(jobs.double, [1, 1], engine=DaskEngine(client))
+    assert (await run).values() == [2, 2]
+    assert run._engine is not None
+    assert 1 not in run._engine._running
+
+
+def test_an_engine_tells_what_it_is() -> None:
+    """Its repr names the cluster and the chunk."""
+    assert repr(DaskEngine("tcp://127.0.0.1:1")) == "DaskEngine('tcp://127.0.0.1:1', chunk=1000)"
+
+
+async def test_leaving_at_once(client: Client) -> None:
+    """A run that is left before it has begun to connect has done nothing."""
+    async with map_all(jobs.double, [1, 2], engine=DaskEngine(client)) as run:
+        pass
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending]
+
+
+async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
+    """A visit may tell of a chunk that has come back meanwhile."""
+    async with map_all(jobs.nap, [0.0, 0.3], strategy="as_completed", engine=DaskEngine(client)) as run:
+        async for outcome in run:
+            assert isinstance(outcome, Success)
+            assert run._engine is not None
+            remote: Any = run._engine._running
+            remote._hear(next(iter(remote._workers)), _dask_worker.News(0, 100, "", {"gone": []}))
+
+
+async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcomes come with the end of their chunk: visits are a help, and no more."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("lost")
+
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.visit", broken)
+    report = await map_all(jobs.nap, [0.0, 0.2], engine=DaskEngine(client))
+    assert report.values() == [0.0, 0.2]
+
+
+async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It told the worker nothing of the cancel: another one does."""
+    real = _dask_worker.visit
+
+    async def slow(run: str, phase: int, dask_worker: Any) -> Any:
+        if phase == _dask_worker.Phase.RUNNING:
+            await asyncio.sleep(0.3)
+        return real(run, phase, dask_worker)
+
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.visit", slow)
+    report = await map_all(jobs.never, range(3), timeout=0.2, engine=DaskEngine(client))
+    assert len(report.pending) == 3
+
+
+async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waits a while for workers to forget it, and then leaves them alone."""
+
+    async def deaf(_: str) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(_dask_driver, "_FAREWELL", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask_driver.end", deaf)
+    assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
+
+
+def test_inputs_that_can_be_pickled_one_by_one() -> None:
+    """What counts is each by itself."""
+
+    class Shy:
+        tries = 0
+
+        def __reduce__(self) -> tuple[object, ...]:
+            Shy.tries += 1
+            if Shy.tries <= 2:
+                raise TypeError("not now")
+            return int, ()
+
+    DaskEngine("tcp://127.0.0.1:1").check(jobs.double, [Shy()])
+    assert Shy.tries == 3
+
+
+def test_import_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not installed, the import error gives the command that installs it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "aiosupervise.integrations.dask")
+    with pytest.raises(ImportError, match=r'needs distributed: pip install "aiosupervise\[dask\]"$'):
+        importlib.import_module("aiosupervise.integrations.dask")
