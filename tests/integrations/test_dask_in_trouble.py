@@ -11,7 +11,7 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Failure, Overload, Pending, Success, map_all
-from aiosupervise.integrations import _dask_driver, _dask_travel, _dask_worker
+from aiosupervise.integrations._dask import chunks, messages, part, travel, visits, worker
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
@@ -100,7 +100,7 @@ async def test_a_function_that_the_workers_cannot_load(client: Client, monkeypat
     monkeypatch.setitem(sys.modules, "only_here", module)
     run = map_all(module.work, [1], engine=DaskEngine(client))
     monkeypatch.delitem(sys.modules, "only_here")
-    monkeypatch.setattr(_dask_driver, "pack", lambda _: b"conly_here\nwork\n.")
+    monkeypatch.setattr(chunks, "pack", lambda _: b"conly_here\nwork\n.")
     with pytest.raises(RuntimeError, match="cannot unpickle work"):
         await run
     assert [type(outcome) for outcome in run.report] == [Pending]
@@ -124,7 +124,7 @@ async def test_only_inputs_that_the_worker_cannot_unpickle(client: Client) -> No
 
 async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk whose workers died too often is tried once more; what comes meanwhile waits for its turn."""
-    real = _dask_worker.do_chunk
+    real = worker.do_chunk
 
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
@@ -139,15 +139,15 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
         yield 3
 
     beside: list[int] = []
-    send = _dask_driver.RemoteJobs._send
+    send = chunks.Chunks._send
 
     def counted(remote: Any, chunk: Any) -> None:
-        beside.append(sum(other.is_suspect for other in remote._chunks.values()))
+        beside.append(sum(other.is_alone for other in remote._sent.values()))
         send(remote, chunk)
 
-    monkeypatch.setattr(_dask_driver.RemoteJobs, "_send", counted)
-    monkeypatch.setattr(_dask_driver, "_LINGER", 0.1)
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", dies_first)
+    monkeypatch.setattr(chunks.Chunks, "_send", counted)
+    monkeypatch.setattr(chunks, "_LINGER", 0.1)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
     report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40))
     assert report.values() == [0, 2, 4, 6]
     assert beside == [0] * len(beside)
@@ -162,21 +162,21 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
         await asyncio.sleep(3600 if key.endswith("-alone") else 0)
         raise killed(key)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", dies)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies)
     report = await map_all(jobs.double, list(range(30)), timeout=0.5, engine=DaskEngine(client, chunk=3))
     assert len(report.pending) == 30
 
 
 async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job without a record fails: nothing is lost in silence."""
-    real = _dask_worker.do_chunk
+    real = worker.do_chunk
 
     async def forgets(*args: Any) -> Any:
         done = await real(*args)
         done.records.pop()
         return done
 
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.do_chunk", forgets)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", forgets)
     (failure,) = (await map_all(jobs.double, [1], engine=DaskEngine(client))).failed
     assert "gave no outcome" in str(failure.error)
 
@@ -210,30 +210,30 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
 
 async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker cancels its jobs; if the driver comes back, its run stops."""
-    monkeypatch.setattr(_dask_worker, "LEASE", 0.05)
-    monkeypatch.setattr(_dask_driver, "INTERVAL", 0.4)
+    monkeypatch.setattr(part, "LEASE", 0.05)
+    monkeypatch.setattr(visits, "INTERVAL", 0.4)
     report = await map_all(jobs.nap, [3600.0] * 5, limit=2, engine=DaskEngine(client))
     assert len(report.pending) == 5
 
 
 async def test_a_late_chunk_does_nothing(client: Client) -> None:
     """A chunk of a run that has ended starts no job."""
-    (worker,) = (await client.nthreads()).keys()
-    await client.run(_dask_worker.visit, "ended before it came", 2, workers=[worker])
-    await client.run(_dask_worker.visit, "ended before it came", 2, workers=[worker])
-    packed = _dask_travel.pack([_dask_travel.pack(1)])
-    done = await client.submit(_dask_worker.do_chunk, "late", "ended before it came", b"", packed, key="late")
+    (address,) = (await client.nthreads()).keys()
+    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
+    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
+    packed = travel.pack([travel.pack(1)])
+    done = await client.submit(worker.do_chunk, "late", "ended before it came", b"", packed, key="late")
     assert [(record[0], record[1], record[-1]) for record in done.records] == [(0, None, False)]
 
 
 async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
     """It has no job started."""
-    here = _dask_worker.WorkerRun(_dask_worker.Spec(jobs.double, "double", 1, None))
-    here.visit(_dask_worker.Phase.STOPPED)
+    here = part.Part(messages.Spec(jobs.double, "double", 1, None), lambda: None)
+    here.visit(messages.Phase.STOPPED)
     await asyncio.sleep(0.05)
-    records = await here.do("late", [_dask_travel.pack(1)], lambda: None)
+    records = await here.do("late", [travel.pack(1)], lambda: None)
     assert [record[-1] for record in records] == [False]
-    here.visit(_dask_worker.Phase.STOPPED)
+    here.visit(messages.Phase.STOPPED)
     await here.end()
 
 
@@ -246,10 +246,10 @@ async def test_an_error_that_takes_no_notes() -> None:
     notes: Any = property(lambda _: ["one", 1])
     NoNotesError.__notes__ = notes
 
-    story = _dask_travel._story(NoNotesError("x"), "")
+    story = travel._story(NoNotesError("x"), "")
     assert story.notes == ("one",)
-    packed = _dask_travel.pack(NoNotesError("x"))
-    error = _dask_travel.error_of(packed, story, "somewhere")
+    packed = travel.pack(NoNotesError("x"))
+    error = travel.error_of(packed, story, "somewhere")
     assert isinstance(error, RemoteError)
     assert error.why == "it takes no notes"
 
@@ -281,7 +281,7 @@ async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
             assert isinstance(outcome, Success)
             assert run._engine is not None
             remote: Any = run._engine._running
-            remote._hear(next(iter(remote._workers)), _dask_worker.News(0, 100, "", {"gone": []}))
+            remote._chunks.take("gone", "somewhere", [])
 
 
 async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,21 +290,21 @@ async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> None:
         raise OSError("lost")
 
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.visit", broken)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
     report = await map_all(jobs.nap, [0.0, 0.2], engine=DaskEngine(client))
     assert report.values() == [0.0, 0.2]
 
 
 async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """It told the worker nothing of the cancel: another one does."""
-    real = _dask_worker.visit
+    real = worker.visit_part
 
     async def slow(run: str, phase: int, dask_worker: Any) -> Any:
-        if phase == _dask_worker.Phase.RUNNING:
+        if phase == messages.Phase.RUNNING:
             await asyncio.sleep(0.3)
         return real(run, phase, dask_worker)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.visit", slow)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", slow)
     report = await map_all(jobs.never, range(3), timeout=0.2, engine=DaskEngine(client))
     assert len(report.pending) == 3
 
@@ -315,8 +315,8 @@ async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pyte
     async def deaf(_: str) -> None:
         await asyncio.sleep(1)
 
-    monkeypatch.setattr(_dask_driver, "_FAREWELL", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask_driver.end", deaf)
+    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
 
 

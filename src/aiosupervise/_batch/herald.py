@@ -21,7 +21,7 @@ class Herald:
     __slots__ = ("_around", "_listener", "_name", "_tally", "run")
 
     def __init__(self, name: str, tally: Tally, listener: Listener | None, around: Place | None) -> None:
-        self.run = next(_numbers)
+        self.run: int = next(_numbers)
         self._name = name
         self._tally = tally
         self._listener = listener

@@ -161,10 +161,15 @@ class Run(Generic[T, I]):
         t = self.tally
         name = self._plan.name or "run_all"
         counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
-        trouble = "" if self._engine is None else self._engine.trouble()
-        return f"<Run {name}: {trouble or self._state.value}; {counts}>"
+        return f"<Run {name}: {trouble_of(self) or self._state.value}; {counts}>"
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._state is _State.NEW:
             self._plan.discard()
             _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+
+
+def trouble_of(run: Run[T, I]) -> str:
+    """Tell in words why a run starts nothing new; nothing when all is well."""
+    engine = run._engine  # noqa: SLF001 - it is of this module, and no part of what users see
+    return "" if engine is None else engine.trouble()

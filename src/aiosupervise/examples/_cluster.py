@@ -17,6 +17,9 @@ from .fetch import BAD_LUCK, SIGNALS, Fetcher, fetch
 
 __all__ = ["fetcher"]
 
+# A terminal sends Ctrl-C to every process that it started: workers would die of it, while the run wants to end in order.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -65,7 +68,9 @@ async def fetcher() -> AsyncIterator[Fetcher]:
             show(run.report)
         return run.stopped_by
 
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, dashboard_address=":0")
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, asynchronous=True, dashboard_address=":0", preload=[IGNORE_CTRL_C]
+    )
     async with cluster, Client(cluster, asynchronous=True) as client:
         engine = DaskEngine(client)
         yield fetch_all

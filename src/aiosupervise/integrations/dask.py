@@ -16,8 +16,8 @@ from aiosupervise._batch.outcomes import I
 from aiosupervise._batch.place import Jobs, Order
 from aiosupervise._checks import check_count, name_of
 
-from ._dask_driver import RemoteJobs, unsendable
-from ._dask_travel import RemoteError, pack
+from ._dask.driver import RemoteJobs
+from ._dask.travel import RemoteError, pack, unsendable
 
 __all__ = ["DaskEngine", "RemoteError"]
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, final
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
 from aiosupervise._batch.outcomes import Failure, Outcome, Pending, Success
+from aiosupervise._checks import shown
 from aiosupervise._policy import Policy
 from aiosupervise._supervise import supervise
 from aiosupervise._verdict import Reason
@@ -105,7 +106,7 @@ def unpack(packed: bytes) -> Any:
 def record_of(position: int, outcome: Outcome[object, object]) -> Record:
     """Make what travels of an outcome."""
     if isinstance(outcome, Pending):
-        return position, None, None, 0, 0.0, None, outcome.started
+        return unfinished(position, started=outcome.started)
     if isinstance(outcome, Success):
         try:
             return position, pack(outcome.value), None, outcome.attempts, outcome.elapsed, None, True
@@ -114,6 +115,11 @@ def record_of(position: int, outcome: Outcome[object, object]) -> Record:
             return position, None, story, outcome.attempts, outcome.elapsed, None, True
     packed, story = _packed_error(outcome)
     return position, packed, story, outcome.attempts, outcome.elapsed, outcome.reason, True
+
+
+def unfinished(position: int, *, started: bool = False) -> Record:
+    """Make the record of a job that the end of the run came before."""
+    return position, None, None, 0, 0.0, None, started
 
 
 def refusal(position: int, error: Exception) -> Record:
@@ -182,3 +188,8 @@ def _with_notes(error: BaseException, story: Story, worker: str) -> BaseExceptio
     except Exception:
         return RemoteError(story.type_name, story.message, story.traceback_text, "it takes no notes")
     return error
+
+
+def unsendable(index: int, item: object, error: Exception) -> TypeError:
+    """Make the error for an input that cannot be pickled."""
+    return TypeError(f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {shown(item)}")
