@@ -17,7 +17,7 @@ from .fetch import BAD_LUCK, SIGNALS, Fetcher, fetch
 
 __all__ = ["fetcher"]
 
-# A terminal sends Ctrl-C to every process that it started: workers would die of it, while the run wants to end in order.
+# A terminal sends Ctrl-C to every process that it started: workers would die of it before the run has ended.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
