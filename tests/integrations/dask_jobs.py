@@ -174,3 +174,32 @@ async def leave(n: int) -> int:
 async def hopeless(n: int) -> None:
     """Retry for ever."""
     raise BusyError(n)
+
+
+gate: list[asyncio.Event] = []  # shared with the tests by a cluster of their own process
+cleaned: list[int] = []
+
+
+async def waits_for_two(n: int) -> int:
+    """Wait, for input 0, until input 2 was there."""
+    if n == 2:
+        gate[0].set()
+    elif n == 0:
+        await gate[0].wait()
+    return n
+
+
+async def cleans_up(n: int) -> None:
+    """Take a moment to be cancelled, and note that it came to its end; input 4 tells that all have begun."""
+    if n == 4:
+        gate[0].set()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.05)
+        cleaned.append(n)
+
+
+async def size(text: bytes) -> int:
+    """Tell how long it is."""
+    return len(text)

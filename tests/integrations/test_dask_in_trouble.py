@@ -1,17 +1,23 @@
 """What seldom happens to a run on a cluster, each made to happen in a cluster of this process."""
 
 import asyncio
+import gc
 import importlib
 import sys
+import time
 import types
+import weakref
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, KilledWorker, LocalCluster
 
-from aiosupervise import Adaptive, Budget, Failure, Overload, Pending, Success, map_all
+from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.integrations._dask import chunks, messages, part, travel, visits, worker
+from aiosupervise.integrations._dask.chunk import Chunk
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
@@ -20,14 +26,23 @@ EMPTY = Budget(capacity=1)
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    """A client of a cluster that is all in this process and loop."""
+async def cluster() -> AsyncIterator[LocalCluster]:
+    """A cluster that is all in this process and loop."""
     settings: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
-    async with (
-        LocalCluster(processes=False, asynchronous=True, **settings) as cluster,
-        Client(cluster, asynchronous=True, set_as_default=False) as client,
-    ):
+    async with LocalCluster(processes=False, asynchronous=True, **settings) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
+    """A client of that cluster."""
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
         yield client
+
+
+def ours() -> list[asyncio.Task[Any]]:
+    """The tasks that the library has made, on the worker too, which is in this process."""
+    return [task for task in asyncio.all_tasks() if "aiosupervise" in str(getattr(task.get_coro(), "cr_code", ""))]
 
 
 def killed(key: str) -> KilledWorker:
@@ -318,6 +333,255 @@ async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pyte
     monkeypatch.setattr(visits, "_PATIENCE", 0.05)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
+    assert not [task for task in ours() if "question" in task.get_name()]
+
+
+async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is blocked when the run begins keeps it waiting for a moment only."""
+
+    async def deaf(_: bytes) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.check_spec", deaf)
+    assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
+    assert not ours()
+
+
+async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that stops is in a hurry to tell, but not to ask again who did not answer."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("lost")
+
+    asked: list[float] = []
+    nthreads = client.nthreads
+
+    def counted() -> Any:
+        asked.append(0.0)
+        return nthreads()  # type: ignore[no-untyped-call]  # of Dask
+
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
+    monkeypatch.setattr(client, "nthreads", counted)
+    run = map_all(jobs.nap, [0.3], engine=DaskEngine(client))
+    asyncio.get_running_loop().call_later(0.1, run.stop)
+    assert (await run).values() == [0.3]
+    assert len(asked) < 10
+
+
+async def test_the_slowest_job_of_a_chunk_does_not_hold_its_thread(client: Client) -> None:
+    """As soon as all jobs of a chunk run, the next chunk comes: a worker of one thread does both."""
+    jobs.gate[:] = [asyncio.Event()]
+    run = map_all(jobs.waits_for_two, iter(range(3)), engine=DaskEngine(client, chunk=1))
+    assert (await asyncio.wait_for(run, 10)).values() == [0, 1, 2]
+
+
+async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) -> None:
+    """The jobs on the worker are cancelled once, and come to their end before the run does."""
+    jobs.cleaned.clear()
+    jobs.gate[:] = [asyncio.Event()]
+    task = asyncio.create_task(finish(map_all(jobs.cleans_up, range(5), engine=DaskEngine(client))))
+    await jobs.gate[0].wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert sorted(jobs.cleaned) == [0, 1, 2, 3, 4]
+    assert not ours()
+
+
+async def test_a_worker_that_joins_takes_its_share(cluster: LocalCluster, client: Client) -> None:
+    """It is given chunks, its limit counts, and it hears of the cancel."""
+    run = map_all(jobs.never, jobs.endless(), limit=1, engine=DaskEngine(client, chunk=1))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.25)
+    before = run.tally.limit, run.tally.running
+    await cluster.scale(2)
+    await client.wait_for_workers(2)  # type: ignore[misc, func-returns-value]  # Dask leaves out that it waits
+    await asyncio.sleep(0.3)
+    assert [before, (run.tally.limit, run.tally.running)] == [(1, 1), (2, 2)]
+    task.cancel()
+    await asyncio.wait([task])
+    assert jobs.left_over() == []
+
+
+async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Client) -> None:
+    """What waits for a worker is pending: a stopped run does not wait for one to come."""
+    await cluster.scale(0)
+    await asyncio.sleep(0.05)
+    run = map_all(jobs.double, range(5), engine=DaskEngine(client))
+    asyncio.get_running_loop().call_later(0.1, run.stop)
+    report = await asyncio.wait_for(run, 10)
+    assert [outcome.started for outcome in report.pending] == [False] * 5
+
+
+async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) -> None:
+    """The worker is busy with somebody else's task: what never came to it is pending at once."""
+    other = client.submit(time.sleep, 1.0, pure=False)
+    run = map_all(jobs.double, range(5), engine=DaskEngine(client))
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, run.stop)
+    since = loop.time()
+    report = await run
+    assert loop.time() - since < 0.8
+    assert [outcome.started for outcome in report.pending] == [False] * 5
+    await other
+
+
+async def test_a_stop_before_there_is_a_connection() -> None:
+    """There is nothing to wait for: the attempt to connect ends too."""
+    run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
+    asyncio.get_running_loop().call_later(0.1, run.stop)
+    report = await asyncio.wait_for(run, 10)
+    assert [outcome.started for outcome in report.pending] == [False] * 2
+    assert not ours()
+
+
+async def test_an_address_where_nobody_listens() -> None:
+    """Dask tries for a while; then the run raises, and nothing has started."""
+    run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
+    with dask.config.set({"distributed.comm.timeouts.connect": 0.1}), pytest.raises(OSError, match=r"127\.0\.0\.1:1"):
+        await run
+    assert [outcome.started for outcome in run.report.pending] == [False] * 2
+    assert not ours()
+
+
+async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made() -> None:
+    """Everything is cancelled, by somebody else; the run waits for what it began."""
+    run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.05)
+    for other in [task, *ours()]:
+        other.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending]
+    assert not ours()
+
+
+@pytest.mark.parametrize("chunk", [1, 50])
+async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chunk: int) -> None:
+    """What waits for chunks is cancelled like all else: no job has failed by that, and none is left on the worker."""
+    run = map_all(jobs.never, list(range(20)), limit=5, engine=DaskEngine(client, chunk=chunk))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.2)
+    for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump hears of it last
+        if "on a worker" not in other.get_name():  # that is in another process, but for this test
+            other.cancel()
+    await asyncio.wait([task])
+    assert {type(outcome) for outcome in run.report} == {Pending}
+    assert len(run.report) == 20
+    assert not ours()
+
+
+async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) -> None:
+    """A worker that had no part in the run has heard of the stop all the same."""
+    (address,) = (await client.nthreads()).keys()
+    await client.run(worker.visit_part, "stopped", int(messages.Phase.STOPPED), workers=[address])
+    packed = travel.pack([travel.pack(1)])
+    spec = travel.pack(messages.Spec(jobs.double, "double", 1, None))
+    done = await client.submit(worker.do_chunk, "new", "stopped", spec, packed, key="new")
+    assert [record[-1] for record in done.records] == [False]
+
+
+async def test_what_is_done_already_is_not_taken_back() -> None:
+    """When the run stops, a worker names the chunks whose results are on their way."""
+    here = part.Part(messages.Spec(jobs.double, "double", 1, None), lambda: None)
+    await here.do("done", [travel.pack(1)], lambda: None)
+    assert here.visit(messages.Phase.RUNNING).chunks == {}
+    assert here.visit(messages.Phase.STOPPED).chunks == {"done": []}
+    await here.end()
+
+
+async def test_a_worker_forgets_a_driver_that_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs are cancelled, and late chunks do nothing."""
+    monkeypatch.setattr(part, "LEASE", 0.05)
+    packed = travel.pack([travel.pack(1)])
+    spec = travel.pack(messages.Spec(jobs.never, "never", 1, None))
+    for key, began in ("first", True), ("late", False):
+        done = await client.submit(worker.do_chunk, key, "gone", spec, packed, key=key)
+        assert [record[-1] for record in done.records] == [began]
+        assert not ours()
+
+
+async def test_a_worker_that_was_lost_between_two_visits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event tells of it also when nobody saw the chunk on the second worker."""
+    real = worker.do_chunk
+
+    async def elsewhere(*args: Any) -> messages.Done:
+        done = await real(*args)
+        return messages.Done("tcp://another", done.records, done.stopped)
+
+    def without_records(run: str, phase: int, dask_worker: Any) -> Any:
+        news = worker.visit_part(run, phase, dask_worker)
+        return news and replace(news, chunks={key: [] for key in news.chunks})
+
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", elsewhere)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", without_records)
+    heard: list[Event] = []
+    await map_all(jobs.nap, iter([0.2] * 3), engine=DaskEngine(client), listen=heard.append)
+    (lost,) = (event for event in heard if isinstance(event, WorkerLost))
+    assert lost.worker.startswith("inproc://")
+    assert lost.jobs == 3
+
+
+def test_only_what_has_no_outcome_is_tried_again() -> None:
+    """A chunk that is tried alone leaves out the jobs that have ended; the others may have begun before."""
+    begun: Chunk[str] = Chunk("key", 3)
+    for index, text in enumerate("abc", start=10):
+        begun.add(text.encode(), index, text)
+    del begun.jobs[1]
+    again = begun.again()
+    assert again.packed == [b"a", b"c"]
+    assert again.jobs == {0: (10, "a"), 1: (12, "c")}
+    assert (again.key, again.is_alone, again.began_elsewhere, again.lacks) == ("key-alone", True, True, 0)
+
+
+async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
+    """Dask warns of more than 10 MB in one task."""
+    inputs = [bytes(1_500_000)] * 12
+    assert (await map_all(jobs.size, inputs, engine=DaskEngine(client))).values() == [1_500_000] * 12
+    assert (await map_all(jobs.size, iter(inputs), engine=DaskEngine(client))).values() == [1_500_000] * 12
+
+
+async def test_a_run_that_has_ended_is_freed(client: Client) -> None:
+    """Nothing of it waits for the collector of cycles, a run that failed included."""
+    gc.collect()
+    gc.disable()
+    try:
+        for func in (jobs.double, jobs.always_busy):
+            run = map_all(func, range(5), engine=DaskEngine(client))
+            await run
+            assert run._engine is not None
+            remote = weakref.ref(run._engine._running)
+            del run
+            assert remote() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_client_that_is_closed(client: Client) -> None:
+    """The run raises, and nothing has started."""
+    await client.close()
+    run = map_all(jobs.double, [1, 2], engine=DaskEngine(client))
+    with pytest.raises(RuntimeError, match="closed"):
+        await run
+    assert [outcome.started for outcome in run.report.pending] == [False] * 2
+
+
+def test_an_input_that_can_neither_be_pickled_nor_printed() -> None:
+    """The error names its place all the same."""
+
+    class Dumb:
+        def __repr__(self) -> str:
+            raise ValueError("no words")
+
+        def __reduce__(self) -> tuple[object, ...]:
+            raise TypeError("no pickle")
+
+    with pytest.raises(TypeError, match=r"input 1 cannot be pickled.*no pickle.*of type Dumb"):
+        map_all(jobs.trouble, ["fine", Dumb()], engine=DaskEngine("tcp://127.0.0.1:1"))  # type: ignore[arg-type]
 
 
 def test_inputs_that_can_be_pickled_one_by_one() -> None:

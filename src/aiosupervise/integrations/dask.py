@@ -90,6 +90,8 @@ class DaskEngine:
         client = self._cluster
         if isinstance(client, Client):
             await client
+            if client.status == "closed":
+                raise RuntimeError(f"the client is closed: {client!r}")
             return client
         client = Client(client, asynchronous=True, set_as_default=False)
         try:
