@@ -7,7 +7,8 @@ import sys
 import time
 import types
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -177,9 +178,18 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
         await asyncio.sleep(3600 if key.endswith("-alone") else 0)
         raise killed(key)
 
+    alone: list[bool] = []
+    send = chunks.Chunks._send
+
+    def counted(remote: Any, chunk: Any) -> None:
+        alone.append(chunk.is_alone)
+        send(remote, chunk)
+
+    monkeypatch.setattr(chunks.Chunks, "_send", counted)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies)
     report = await map_all(jobs.double, list(range(30)), timeout=0.5, engine=DaskEngine(client, chunk=3))
     assert len(report.pending) == 30
+    assert sum(alone) == 1
 
 
 async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,8 +457,18 @@ async def test_an_address_where_nobody_listens() -> None:
     assert not ours()
 
 
-async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made() -> None:
-    """Everything is cancelled, by somebody else; the run waits for what it began."""
+async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is cancelled, by somebody else and once; the run waits for what it began."""
+    left: list[str] = []
+
+    async def connect(_: DaskEngine) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            left.append("in order")
+
+    monkeypatch.setattr(DaskEngine, "connect", connect)
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     task = asyncio.create_task(finish(run))
     await asyncio.sleep(0.05)
@@ -456,6 +476,7 @@ async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made() -> Non
         other.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+    assert left == ["in order"]
     assert [type(outcome) for outcome in run.report] == [Pending, Pending]
     assert not ours()
 
@@ -494,7 +515,9 @@ async def test_what_is_done_already_is_not_taken_back() -> None:
     await here.end()
 
 
-async def test_a_worker_forgets_a_driver_that_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_forgets_a_driver_that_is_gone(
+    cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its jobs are cancelled, and late chunks do nothing."""
     monkeypatch.setattr(part, "LEASE", 0.05)
     packed = travel.pack([travel.pack(1)])
@@ -503,6 +526,7 @@ async def test_a_worker_forgets_a_driver_that_is_gone(client: Client, monkeypatc
         done = await client.submit(worker.do_chunk, key, "gone", spec, packed, key=key)
         assert [record[-1] for record in done.records] == [began]
         assert not ours()
+        assert worker._offices[cluster.workers[0]].parts == {}
 
 
 async def test_a_worker_that_was_lost_between_two_visits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,20 +569,36 @@ async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
     assert (await map_all(jobs.size, iter(inputs), engine=DaskEngine(client))).values() == [1_500_000] * 12
 
 
-async def test_a_run_that_has_ended_is_freed(client: Client) -> None:
-    """Nothing of it waits for the collector of cycles, a run that failed included."""
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Have objects freed by their counts alone."""
     gc.collect()
     gc.disable()
-    try:
-        for func in (jobs.double, jobs.always_busy):
-            run = map_all(func, range(5), engine=DaskEngine(client))
-            await run
-            assert run._engine is not None
-            remote = weakref.ref(run._engine._running)
-            del run
-            assert remote() is None
-    finally:
-        gc.enable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("ending", ["well", "jobs fail", "chunks fail", "never opened"])
+async def test_a_run_that_has_ended_is_freed(client: Client, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it waits for the collector of cycles, nor for the errors of its report."""
+
+    async def breaks(*_: Any) -> None:
+        raise LookupError("a broken worker")
+
+    if ending == "chunks fail":
+        monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", breaks)
+    if ending == "never opened":
+        await client.close()
+    run = map_all(jobs.always_busy if ending == "jobs fail" else jobs.double, range(5), engine=DaskEngine(client))
+    with suppress(RuntimeError):
+        await run
+    outcomes = list(run.report)
+    assert run._engine is not None
+    remote = weakref.ref(run._engine._running)
+    del run
+    assert remote() is None
+    assert len(outcomes) == (0 if ending == "never opened" else 5)
 
 
 async def test_a_client_that_is_closed(client: Client) -> None:

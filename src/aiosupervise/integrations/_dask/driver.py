@@ -91,9 +91,12 @@ class RemoteJobs(Generic[T, I]):
         """Connect, and see who is there."""
         opening = self._opening = asyncio.create_task(self._open(), name=f"{self._name} opening")
         await asyncio.wait([opening])
-        self._opening = None  # its error has a frame that holds this
-        if not opening.cancelled() and opening.exception() and self._phase is Phase.RUNNING:
-            opening.result()
+        self._opening = None
+        try:
+            if not opening.cancelled() and opening.exception() and self._phase is Phase.RUNNING:
+                opening.result()
+        finally:
+            del opening  # it holds the error, and the error's traceback this frame
 
     async def _open(self) -> None:
         self._client = client = await self._link.connect()
