@@ -61,7 +61,7 @@ async def test_a_run_tells_which_worker_pauses(client: Client) -> None:
     trouble = Overload(EMPTY, first_pause=30.0, longest_pause=30.0)
     run = map_all(jobs.hopeless, range(3), overload=trouble, engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.25)
     assert "worker inproc://" in repr(run)
     assert "paused" in repr(run)
     task.cancel()
@@ -82,24 +82,24 @@ async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
 @pytest.mark.parametrize(("limit", "shown"), [(None, {None}), (Adaptive(start=3), {3, 4})])
 async def test_limits_of_every_kind(client: Client, limit: Any, shown: set[int | None]) -> None:
     """None stays None, and of one that finds itself the tally tells what the workers have found."""
-    run = map_all(jobs.nap, [0.3] * 3, limit=limit, engine=DaskEngine(client))
+    run = map_all(jobs.nap, [0.15] * 3, limit=limit, engine=DaskEngine(client))
     assert len((await run).succeeded) == 3
     assert run.tally.limit in shown
 
 
 async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that waits long for cancelled jobs names some of them."""
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.1)
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:  # the worker's run, which is in this process, warns too
-        await map_all(jobs.lingers, [0.6] * 15, timeout=0.4, engine=DaskEngine(client))
+        await map_all(jobs.lingers, [0.3] * 15, timeout=0.2, engine=DaskEngine(client))
     assert any("lingers-9, and 5 more" in str(warning.message) for warning in told)
 
 
 async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few enough are all named."""
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.1)
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:
-        await map_all(jobs.lingers, [0.6] * 2, timeout=0.4, engine=DaskEngine(client))
+        await map_all(jobs.lingers, [0.3] * 2, timeout=0.2, engine=DaskEngine(client))
     assert {str(warning.message).partition("waits: ")[2] for warning in told} == {"lingers-0, lingers-1"}
 
 
@@ -145,13 +145,13 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
             raise killed(key)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.15)
         return await real(key, *rest)
 
     async def slowly() -> AsyncIterator[int]:
         for n in range(3):
             yield n
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
         yield 3
 
     beside: list[int] = []
@@ -162,7 +162,7 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
         send(remote, chunk)
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr(chunks, "_LINGER", 0.1)
+    monkeypatch.setattr(chunks, "_LINGER", 0.05)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
     report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40))
     assert report.values() == [0, 2, 4, 6]
@@ -187,7 +187,7 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies)
-    report = await map_all(jobs.double, list(range(30)), timeout=0.5, engine=DaskEngine(client, chunk=3))
+    report = await map_all(jobs.double, list(range(30)), timeout=0.3, engine=DaskEngine(client, chunk=3))
     assert len(report.pending) == 30
     assert sum(alone) == 1
 
@@ -211,7 +211,7 @@ async def test_a_lost_connection_ends_the_run(client: Client, limit: int | None)
     """What was under way has an outcome each, and the run raises."""
     run = map_all(jobs.nap, [3600.0] * 3, limit=limit, engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.15)
     await client.close()
     with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
         await asyncio.wait_for(task, 10)
@@ -224,9 +224,9 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
     async def silent() -> dict[str, int]:
         raise OSError("no answer")
 
-    run = map_all(jobs.nap, [0.6] * 9, limit=1, engine=DaskEngine(client))
+    run = map_all(jobs.nap, [0.3] * 9, limit=1, engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.2)
     monkeypatch.setattr(client, "nthreads", silent)
     with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
         await asyncio.wait_for(task, 10)
@@ -428,13 +428,13 @@ async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Cl
 
 async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) -> None:
     """The worker is busy with somebody else's task: what never came to it is pending at once."""
-    other = client.submit(time.sleep, 1.0, pure=False)
+    other = client.submit(time.sleep, 0.5, pure=False)
     run = map_all(jobs.double, range(5), engine=DaskEngine(client))
     loop = asyncio.get_running_loop()
     loop.call_later(0.1, run.stop)
     since = loop.time()
     report = await run
-    assert loop.time() - since < 0.8
+    assert loop.time() - since < 0.4
     assert [outcome.started for outcome in report.pending] == [False] * 5
     await other
 
