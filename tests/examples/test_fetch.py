@@ -1,6 +1,7 @@
 """The reference example: its options, its tables, and how it ends, in this process and as the command."""
 
 import asyncio
+import os
 import re
 import runpy
 import signal
@@ -53,9 +54,10 @@ async def serve(handler: Callable[[web.Request], Awaitable[web.Response]]) -> As
 
 
 @asynccontextmanager
-async def run_example(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def run_example(*arguments: str, **how: Any) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the command; if it has not ended with the block, end it."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", MODULE, *arguments, stdout=PIPE, stderr=PIPE)
+    command = (sys.executable, "-m", MODULE, *arguments)
+    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, **how)
     try:
         yield child
     finally:
@@ -308,6 +310,27 @@ async def test_a_signal(number: signal.Signals, code: int) -> None:
     assert out.count(b"pending: not started") == 2
     assert b"4 succeeded, 0 failed, 2 pending" in out
     assert b"rror" not in err
+
+
+@no_child_signals
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_ctrl_c_with_a_cluster(signals: int) -> None:
+    """A terminal sends it to the workers too: they do not die of it, and the run ends in order."""
+    busy = Busy(requests=4)
+    options = [*("--jobs", "6", "--limit", "1", "--seed", "2"), *("--engine", "dask")]
+    async with serve(busy.answer) as url, run_example(url, *options, start_new_session=True) as child:
+        await asyncio.wait_for(busy.reached.wait(), 20)
+        for _ in range(signals):
+            os.killpg(child.pid, signal.SIGINT)
+            await asyncio.sleep(0.05)
+        if signals == 1:
+            busy.let_go.set()
+        out, err = await asyncio.wait_for(child.communicate(), 20)
+    assert child.returncode == 130
+    assert b"as_completed" not in out
+    assert b"pending: not started" in out
+    assert (b"pending: stopped" in out) is (signals == 2)
+    assert b"Traceback" not in err
 
 
 @no_child_signals

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -31,13 +30,20 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def cluster() -> Iterator[LocalCluster]:
     """A cluster of two worker processes, which can import the tests."""
-    with pytest.MonkeyPatch.context() as patch, dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+    with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TESTS)
         settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
         with LocalCluster(**settings) as cluster:
-            yield cluster.scheduler_address
+            yield cluster
+
+
+@pytest.fixture
+def address(cluster: LocalCluster) -> str:
+    """Where its scheduler is."""
+    address: str = cluster.scheduler_address
+    return address
 
 
 @pytest.fixture
@@ -104,7 +110,7 @@ async def test_a_verdict_comes_with_its_error(engine: DaskEngine | None) -> None
 
 async def test_outcomes_come_in_completion_order(engine: DaskEngine | None) -> None:
     """As completed: the quick job of a chunk does not wait for the slow one."""
-    report = await map_all(jobs.nap, [0.4, 0.0, 0.2], strategy="as_completed", engine=engine)
+    report = await map_all(jobs.nap, [0.3, 0.0, 0.15], strategy="as_completed", engine=engine)
     assert [outcome.index for outcome in report] == [1, 2, 0]
 
 
@@ -130,8 +136,8 @@ async def test_a_timeout_makes_the_rest_pending(engine: DaskEngine | None) -> No
 
 async def test_stop_lets_finish_what_runs(engine: DaskEngine | None) -> None:
     """A stopped run starts nothing new; what runs succeeds."""
-    run = map_all(jobs.nap, [0.3] * 200, limit=2, engine=engine)
-    asyncio.get_running_loop().call_later(0.2, run.stop)
+    run = map_all(jobs.nap, [0.2] * 200, limit=2, engine=engine)
+    asyncio.get_running_loop().call_later(0.15, run.stop)
     report = await run
     assert report.succeeded
     assert len(report.succeeded) < 50
@@ -283,9 +289,9 @@ async def test_blocking_code_makes_a_cancel_wait(client: Client) -> None:
     """The worker cannot hear of it before the code lets it; nothing is lost."""
     engine = DaskEngine(client)
     await map_all(jobs.process, [0.05] * 8, engine=engine)  # workers that have just come import everything first
-    report = await map_all(jobs.blocks, [0.6] + [0.0] * 5, timeout=0.2, engine=engine)
+    report = await map_all(jobs.blocks, [0.4] + [0.0] * 5, timeout=0.15, engine=engine)
     assert len(report) == 6
-    assert report.elapsed >= 0.6
+    assert report.elapsed >= 0.4
 
 
 # What travels.
@@ -416,8 +422,11 @@ async def test_a_killed_worker_loses_nothing(client: Client, tmp_path: Path) -> 
     ]
 
 
-async def test_only_the_chunk_of_a_killer_fails(client: Client) -> None:
+async def test_only_the_chunk_of_a_killer_fails(
+    cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job that always kills its worker ends as a failure, with its chunk; all other chunks are done."""
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # by default 3, and each takes a worker's start
     report = await map_all(jobs.die_of, range(200), engine=DaskEngine(client, chunk=10))
     assert len(report) == 200
     assert 7 in {failure.index for failure in report.failed}

@@ -91,7 +91,7 @@ async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.Monke
     """A run that waits long for cancelled jobs names some of them."""
     monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:  # the worker's run, which is in this process, warns too
-        await map_all(jobs.lingers, [0.3] * 15, timeout=0.2, engine=DaskEngine(client))
+        await map_all(jobs.lingers, [0.15] * 15, timeout=0.1, engine=DaskEngine(client))
     assert any("lingers-9, and 5 more" in str(warning.message) for warning in told)
 
 
@@ -99,13 +99,13 @@ async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: py
     """Few enough are all named."""
     monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:
-        await map_all(jobs.lingers, [0.3] * 2, timeout=0.2, engine=DaskEngine(client))
+        await map_all(jobs.lingers, [0.15] * 2, timeout=0.1, engine=DaskEngine(client))
     assert {str(warning.message).partition("waits: ")[2] for warning in told} == {"lingers-0, lingers-1"}
 
 
 async def test_a_run_can_end_before_it_has_connected() -> None:
     """Nobody listens at the address: a timeout ends the attempt to connect too."""
-    report = await map_all(jobs.double, [1, 2], timeout=0.3, engine=DaskEngine("tcp://127.0.0.1:1"))
+    report = await map_all(jobs.double, [1, 2], timeout=0.1, engine=DaskEngine("tcp://127.0.0.1:1"))
     assert [(type(outcome), outcome.index) for outcome in report] == [(Pending, 0), (Pending, 1)]
 
 
@@ -301,7 +301,7 @@ async def test_leaving_at_once(client: Client) -> None:
 
 async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
     """A visit may tell of a chunk that has come back meanwhile."""
-    async with map_all(jobs.nap, [0.0, 0.3], strategy="as_completed", engine=DaskEngine(client)) as run:
+    async with map_all(jobs.nap, [0.0, 0.15], strategy="as_completed", engine=DaskEngine(client)) as run:
         async for outcome in run:
             assert isinstance(outcome, Success)
             assert run._engine is not None
@@ -326,11 +326,11 @@ async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monke
 
     async def slow(run: str, phase: int, dask_worker: Any) -> Any:
         if phase == messages.Phase.RUNNING:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
         return real(run, phase, dask_worker)
 
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", slow)
-    report = await map_all(jobs.never, range(3), timeout=0.2, engine=DaskEngine(client))
+    report = await map_all(jobs.never, range(3), timeout=0.1, engine=DaskEngine(client))
     assert len(report.pending) == 3
 
 
@@ -373,9 +373,9 @@ async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monke
 
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
     monkeypatch.setattr(client, "nthreads", counted)
-    run = map_all(jobs.nap, [0.3], engine=DaskEngine(client))
+    run = map_all(jobs.nap, [0.2], engine=DaskEngine(client))
     asyncio.get_running_loop().call_later(0.1, run.stop)
-    assert (await run).values() == [0.3]
+    assert (await run).values() == [0.2]
     assert len(asked) < 10
 
 
@@ -405,11 +405,11 @@ async def test_a_worker_that_joins_takes_its_share(cluster: LocalCluster, client
     """It is given chunks, its limit counts, and it hears of the cancel."""
     run = map_all(jobs.never, jobs.endless(), limit=1, engine=DaskEngine(client, chunk=1))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.2)
     before = run.tally.limit, run.tally.running
     await cluster.scale(2)
     await client.wait_for_workers(2)  # type: ignore[misc, func-returns-value]  # Dask leaves out that it waits
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.25)
     assert [before, (run.tally.limit, run.tally.running)] == [(1, 1), (2, 2)]
     task.cancel()
     await asyncio.wait([task])
@@ -428,13 +428,13 @@ async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Cl
 
 async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) -> None:
     """The worker is busy with somebody else's task: what never came to it is pending at once."""
-    other = client.submit(time.sleep, 0.5, pure=False)
+    other = client.submit(time.sleep, 0.4, pure=False)
     run = map_all(jobs.double, range(5), engine=DaskEngine(client))
     loop = asyncio.get_running_loop()
     loop.call_later(0.1, run.stop)
     since = loop.time()
     report = await run
-    assert loop.time() - since < 0.4
+    assert loop.time() - since < 0.35
     assert [outcome.started for outcome in report.pending] == [False] * 5
     await other
 
