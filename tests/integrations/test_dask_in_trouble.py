@@ -145,7 +145,7 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
             raise killed(key)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.25)
         return await real(key, *rest)
 
     async def slowly() -> AsyncIterator[int]:
@@ -162,7 +162,7 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
         send(remote, chunk)
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr(chunks, "_LINGER", 0.05)
+    monkeypatch.setattr(chunks, "_LINGER", 0.12)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
     report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40))
     assert report.values() == [0, 2, 4, 6]
