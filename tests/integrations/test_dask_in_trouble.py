@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import logging
 import sys
 import time
 import types
@@ -529,8 +530,11 @@ async def test_a_worker_forgets_a_driver_that_is_gone(
         assert worker._offices[cluster.workers[0]].parts == {}
 
 
-async def test_a_worker_that_was_lost_between_two_visits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event tells of it also when nobody saw the chunk on the second worker."""
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_worker_that_was_lost_between_two_visits(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, told: bool
+) -> None:
+    """Event and log tell of it, if somebody hears, also when nobody saw the chunk on the second worker."""
     real = worker.do_chunk
 
     async def elsewhere(*args: Any) -> messages.Done:
@@ -543,11 +547,13 @@ async def test_a_worker_that_was_lost_between_two_visits(client: Client, monkeyp
 
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", elsewhere)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", without_records)
+    monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", not told)
     heard: list[Event] = []
-    await map_all(jobs.nap, iter([0.2] * 3), engine=DaskEngine(client), listen=heard.append)
-    (lost,) = (event for event in heard if isinstance(event, WorkerLost))
-    assert lost.worker.startswith("inproc://")
-    assert lost.jobs == 3
+    listen = heard.append if told else None
+    assert len((await map_all(jobs.nap, iter([0.2] * 3), engine=DaskEngine(client), listen=listen)).succeeded) == 3
+    lost = [event for event in heard if isinstance(event, WorkerLost)]
+    assert [(event.worker.partition("://")[0], event.jobs) for event in lost] == [("inproc", 3)] * told
+    assert ("a worker was lost" in caplog.text) is told
 
 
 def test_only_what_has_no_outcome_is_tried_again() -> None:
