@@ -556,6 +556,25 @@ async def test_a_worker_that_was_lost_between_two_visits(
     assert ("a worker was lost" in caplog.text) is told
 
 
+async def test_a_visit_that_tells_the_last_outcome(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not wait for the end of the chunk, and leaves nobody behind who does."""
+
+    async def late(*_: Any) -> None:
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", late)
+    run = map_all(jobs.double, [1], engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.15)
+    assert run._engine is not None
+    remote: Any = run._engine._running
+    (key,) = remote._chunks._sent
+    remote._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
+    await asyncio.wait_for(task, 0.12)
+    assert run.report.values() == [2]
+    assert not ours()
+
+
 def test_only_what_has_no_outcome_is_tried_again() -> None:
     """A chunk that is tried alone leaves out the jobs that have ended; the others may have begun before."""
     begun: Chunk[str] = Chunk("key", 3)

@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import pickle
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
@@ -60,7 +60,7 @@ class Chunks(Generic[T, I]):
         self._flushing: asyncio.TimerHandle | None = None
         self._sent: dict[str, Chunk[I]] = {}
         self._queue: deque[Chunk[I]] = deque()  # to be tried one after the other, with nothing beside them
-        self._taking: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # that wait for chunks, or take them back
 
     def __len__(self) -> int:
         return self._count
@@ -141,8 +141,14 @@ class Chunks(Generic[T, I]):
     def _send(self, chunk: Chunk[I]) -> None:
         self._sent[chunk.key] = chunk
         chunk.sent = self._loop.time()
-        task = self._loop.create_task(self._see_through(chunk), name=f"{chunk.key} on its way")
+        task = self._begin(self._see_through(chunk), f"{chunk.key} on its way")
         task.add_done_callback(partial(self._came_back, chunk))
+
+    def _begin(self, doing: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(doing, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _see_through(self, chunk: Chunk[I]) -> None:
         client = self._client
@@ -255,13 +261,14 @@ class Chunks(Generic[T, I]):
         for key, chunk in self._sent.items():
             if key not in there and chunk.future is not None:
                 # The future, not the task that waits for it: Dask would leave an error behind that nobody retrieves.
-                self._taking.append(self._loop.create_task(_cancel(chunk.future)))
+                self._begin(_cancel(chunk.future), f"{key} taken back")
                 chunk.future = None
 
     async def close(self) -> None:
-        """Wait until Dask knows what was taken back."""
-        if self._taking:
-            await asyncio.wait(self._taking)
+        """Take back the chunks that have no job left: visits told of them before Dask did."""
+        self.take_back(())
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
 
 async def _cancel(future: Future[Any]) -> None:
