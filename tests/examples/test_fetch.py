@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import re
 import runpy
 import signal
@@ -14,10 +15,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 
-from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, run_all
-from aiosupervise.examples import _terminal, fetch
+from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, run_all, verdict
+from aiosupervise.examples import _cluster, _terminal, fetch
 from aiosupervise.examples.site import Fault, flaky_site
 
 MODULE = "aiosupervise.examples.fetch"
@@ -120,6 +121,23 @@ def test_a_cluster_makes_no_difference(capsys: pytest.CaptureFixture[str]) -> No
         printed.append(rows_of(capsys.readouterr().out))
     assert len(printed[0]) == 6
     assert printed[0] == printed[1]
+
+
+async def test_what_a_worker_does() -> None:
+    """It opens a session of its own, and fetches by the policy of the options: what travels is plain."""
+    lucky, unlucky = "17 0", next(f"17 {n}" for n in range(1000) if random.Random(f"17 {n}").random() > fetch.UNLUCKY)
+    patience = ClientTimeout(sock_read=5.0)
+
+    async def well(_: web.Request) -> web.Response:
+        return web.Response(text="well")
+
+    async with serve(well) as url:
+        assert await _cluster.fetch_page(_cluster.Page(url, lucky, (RuntimeError,), patience, 0)) == "4 bytes"
+        with pytest.raises(RuntimeError, match="bad luck") as raised:
+            await _cluster.fetch_page(_cluster.Page(url, unlucky, (RuntimeError,), patience, 0))
+    note = verdict(raised.value)
+    assert note is not None
+    assert (note.attempts, note.reason) == (1, Reason.IRRECOVERABLE)
 
 
 def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) -> None:
