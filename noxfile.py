@@ -85,10 +85,10 @@ def service(session: nox.Session) -> None:
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Simulate services in trouble with ten seeds, and draw the pictures of docs/storm.md anew; takes some minutes."""
+    """Simulate services in trouble with ten seeds, and draw the pictures of docs/explanation/storm.md anew; takes some minutes."""
     _install(session, "docs")
     session.run("python", "-m", "aiosupervise.examples.storm", *(session.posargs or ["--seeds", "10"]))
-    session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/storm")
+    session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/explanation/storm")
 
 
 @nox.session

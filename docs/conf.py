@@ -9,11 +9,12 @@ author = "The aiosupervise authors"
 copyright = author  # noqa: A001 - Sphinx's own name for it
 release = metadata.version("aiosupervise")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
 html_theme = "furo"
 html_title = f"aiosupervise {release}"
 exclude_patterns = ["_build"]
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"  # a docstring's `name` is code
 

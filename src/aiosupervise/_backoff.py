@@ -22,7 +22,7 @@ class Backoff:
     """Exponential backoff with full jitter, as AWS's retry specification has it.
 
     The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is
-    the upper end itself. The cap comes before the jitter. (Keep in sync with docs/retrying.md.)
+    the upper end itself. The cap comes before the jitter. (Keep in sync with docs/reference/retrying.md.)
 
     Args:
         base: seconds, the upper end before the first retry; 0 for no wait at all.

@@ -13,7 +13,7 @@ from sybil.parsers.markdown import CodeBlockParser
 import aiosupervise
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 
 
 class Runner:
@@ -51,7 +51,7 @@ def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> Non
 @pytest.mark.parametrize("name", aiosupervise.__all__)
 def test_the_reference_has_every_public_name(name: str) -> None:
     """What can be imported from aiosupervise has an entry of its own in the reference."""
-    reference = (ROOT / "docs/reference.md").read_text("utf-8")
+    reference = (ROOT / "docs/reference/api.md").read_text("utf-8")
     assert re.search(rf"^\.\. (auto\w+|py:type):: aiosupervise\.{name}(\(|$)", reference, re.MULTILINE)
 
 
@@ -59,4 +59,4 @@ def test_the_formula_of_the_backoff_is_the_same_everywhere() -> None:
     """The page on retrying and the docstring of Backoff state the same formula."""
     stated = re.search(r"`(uniform\(.*\))`", aiosupervise.Backoff.__doc__ or "")
     assert stated
-    assert f"\n{stated[1]}\n" in (ROOT / "docs/retrying.md").read_text("utf-8")
+    assert f"\n{stated[1]}\n" in (ROOT / "docs/reference/retrying.md").read_text("utf-8")
