@@ -32,9 +32,10 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=FOUND or None)
 def tests(session: nox.Session) -> None:
-    """Run the tests against the built wheel, on every Python found, and measure their coverage."""
+    """Run the tests against the built wheel, on every Python found and all cores, and measure their coverage."""
     _install(session, "tests")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=COVERAGE)
+    parallel = ["-n", "auto", "--dist", "loadfile"]  # the tests of a file share a process, its fixtures and its heap
+    session.run("coverage", "run", "-m", "pytest", *parallel, *session.posargs, env=COVERAGE)
 
 
 @nox.session
@@ -85,7 +86,7 @@ def service(session: nox.Session) -> None:
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Simulate services in trouble with ten seeds, and draw the pictures of docs/explanation/storm.md anew; takes some minutes."""
+    """Simulate services in trouble with ten seeds, and draw the pictures of that page anew; takes some minutes."""
     _install(session, "docs")
     session.run("python", "-m", "aiosupervise.examples.storm", *(session.posargs or ["--seeds", "10"]))
     session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/explanation/storm")
@@ -93,9 +94,10 @@ def storm(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure beside the peers; takes some minutes and wants a quiet machine."""
+    """Measure beside the peers, and write the tables and pictures of that page anew; wants a quiet machine."""
     _install(session, "bench")
-    session.run("python", "tests/benchmarks/run.py", *session.posargs)
+    page = ["--page", "docs/explanation/benchmarks"]
+    session.run("python", "tests/benchmarks/run.py", *(session.posargs or page))
 
 
 # What the page "How it is tested" counts; each prints its numbers.

@@ -12,7 +12,7 @@ release = metadata.version("aiosupervise")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
 html_theme = "furo"
 html_title = f"aiosupervise {release}"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "explanation/benchmarks/*.md"]  # those are parts of a page
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -1,15 +1,18 @@
 """The benchmark: one table per question, our number beside the peers', measured in one run.
 
 `python tests/benchmarks/run.py` answers all questions; `run.py call batch` only those two.
+With `--page FOLDER` it also writes the tables and pictures of the documentation.
 A peer that is not installed is left out, and the head of the output says so.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from questions import batch, call, cluster, deadline, garbage, million, restarts, retries, seen, waiting
+from questions import batch, call, cluster, deadline, garbage, million, restarts, retries, scale, seen, waiting
 from questions.machine import describe
+from questions.page import Page
 from questions.table import Table
 
 QUESTIONS: dict[str, Callable[[], Table]] = {
@@ -19,6 +22,7 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
     "garbage": garbage.ask,
     "memory": waiting.ask,
     "batch": batch.ask,
+    "scale": scale.ask,
     "million": million.ask,
     "deadline": deadline.ask,
     "restarts": restarts.ask,
@@ -26,14 +30,16 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
 }
 
 
-def chosen() -> list[str]:
-    """The questions named on the command line; all of them if none is."""
+def read_options() -> argparse.Namespace:
+    """The questions named on the command line, all of them if none is; and the folder for the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("question", nargs="*", help=f"one or more of: {', '.join(QUESTIONS)}")
-    names: list[str] = parser.parse_args().question
-    if unknown := [name for name in names if name not in QUESTIONS]:
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="where to write tables and pictures")
+    options = parser.parse_args()
+    if unknown := [name for name in options.question if name not in QUESTIONS]:
         parser.error(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
-    return names or list(QUESTIONS)
+    options.question = options.question or list(QUESTIONS)
+    return options
 
 
 def show(text: str) -> None:
@@ -43,11 +49,15 @@ def show(text: str) -> None:
 
 def main() -> None:
     """Print the machine, then each table as soon as it is known."""
-    names = chosen()
+    options = read_options()
     started = time.perf_counter()
     show(describe())
-    for name in names:
-        show(f"\n\n{name}: {QUESTIONS[name]().text()}")
+    page = None if options.page is None else Page(options.page)
+    for name in options.question:
+        table = QUESTIONS[name]()
+        show(f"\n\n{name}: {table.text()}")
+        if page is not None:
+            page.add(name, table)
     show(f"\n\n{time.perf_counter() - started:.0f} s in all")
 
 

@@ -1,4 +1,4 @@
-"""Where ours differs from asyncio on purpose: for each row of the table in docs/reference/batches.md, both sides in one test."""
+"""Where ours differs from asyncio on purpose: both sides of each row of the table in the documentation, in one test."""
 
 import asyncio
 import re
@@ -27,8 +27,8 @@ def row(who: str, what: str) -> Callable[[F], F]:
 
 def test_every_row_of_the_table_has_a_test() -> None:
     """The table names no difference that is not shown here, and none that is shown here is missing from it."""
-    page = (Path(__file__).parents[2] / "docs/reference/batches.md").read_text("utf-8")
-    table = page.partition("### How they differ from their namesakes, and why")[2].partition("\n## ")[0]
+    page = (Path(__file__).parents[2] / "docs/explanation/beside-asyncio.md").read_text("utf-8")
+    table = page.partition("## The differences")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
     assert {(who.replace("`", ""), what.replace("`", "")) for who, what in rows} - {("---", "---")} == ROWS
 

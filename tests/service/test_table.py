@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = (HERE.parents[1] / "docs/reference/services.md").read_text("utf-8")
+PAGE = (HERE.parents[1] / "docs/explanation/supervisors.md").read_text("utf-8")
 ROWS = PAGE.partition("## OTP's semantics and ours")[2]
 
 

@@ -12,7 +12,7 @@ from .table import Table, Target, times
 
 REPEATS = 9
 JOBS = 100_000
-FEWER_JOBS = {"aiometer.run_all": 20_000}
+FEWER_JOBS = dict.fromkeys(("aiometer.run_all", "aiostream.map", "anyio TaskGroup"), 20_000)
 PROMISED = {
     "asyncio.gather": 0.9 if sys.version_info < (3, 12) else 1.15,  # promised for 3.11 and for 3.13
     "gather + Semaphore": 0.75,
@@ -31,7 +31,7 @@ def ask() -> Table:
     """Measure all runners in turns, and compare with gather, gather + Semaphore, and aiometer."""
     costs = measure_all()
     table = Table(
-        f"a batch of {JOBS:,} jobs of `asyncio.sleep(0)`, limit {LIMIT} (asyncio.gather: no limit)",
+        f"a batch of {JOBS:,} jobs of `asyncio.sleep(0)`, limit {LIMIT} (asyncio.gather and tqdm: no limit)",
         f"CPU per job, a fresh process each time: the median of {REPEATS} interleaved repeats{scaled()}",
         ("us per job", "x gather", "x semaphore", "x aiometer", "peak MB"),
     )
@@ -45,7 +45,8 @@ def ask() -> Table:
 
 def scaled() -> str:
     """Who ran fewer jobs than the others; per job that is, if anything, to its advantage."""
-    return "".join(f"; {name} with {jobs:,} jobs" for name, jobs in FEWER_JOBS.items() if name in RUNNERS)
+    fewer = [name for name in FEWER_JOBS if name in RUNNERS]
+    return f"; {', '.join(fewer)}: {FEWER_JOBS[fewer[0]]:,} jobs" if fewer else ""
 
 
 def measure_all() -> dict[str, Cost]:

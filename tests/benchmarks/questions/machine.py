@@ -7,7 +7,19 @@ import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("aiosupervise", "backoff", "tenacity", "stamina", "aiometer", "anyio")
+PACKAGES = (
+    "aiosupervise",
+    "backoff",
+    "tenacity",
+    "stamina",
+    "aiometer",
+    "anyio",
+    "aiostream",
+    "streamable",
+    "tqdm",
+    "opentelemetry-sdk",
+    "distributed",
+)
 
 
 def describe() -> str:

@@ -1,6 +1,7 @@
 """The ways to run a batch of `asyncio.sleep(0)`: each takes how many jobs, and says how many finished."""
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from importlib import import_module
@@ -56,6 +57,54 @@ async def aiometer(jobs: int) -> int:
     return len(await lib.run_all([partial(asyncio.sleep, 0) for _ in range(jobs)], max_at_once=LIMIT))
 
 
+async def tqdm(jobs: int) -> int:
+    """The progress bar tqdm, which hands everything to asyncio.gather; it draws into a string."""
+    lib = import_module("tqdm.asyncio").tqdm
+    return len(await lib.gather(*[asyncio.sleep(0) for _ in range(jobs)], file=io.StringIO()))
+
+
+async def streamable(jobs: int) -> int:
+    """The library streamable."""
+    lib = import_module("streamable")
+    finished = 0
+    async for _ in lib.stream(range(jobs)).map(none, concurrency=LIMIT):
+        finished += 1
+    return finished
+
+
+async def aiostream(jobs: int) -> int:
+    """The library aiostream."""
+    lib = import_module("aiostream")
+    finished = 0
+    async with lib.stream.map(lib.stream.range(jobs), none, task_limit=LIMIT).stream() as results:
+        async for _ in results:
+            finished += 1
+    return finished
+
+
+async def anyio(jobs: int) -> int:
+    """The library anyio, as its documentation shows limits: a task group and a CapacityLimiter."""
+    lib = import_module("anyio")
+    limiter = lib.CapacityLimiter(LIMIT)
+    finished = 0
+
+    async def limited() -> None:
+        nonlocal finished
+        async with limiter:
+            await asyncio.sleep(0)
+        finished += 1
+
+    async with lib.create_task_group() as group:
+        for _ in range(jobs):
+            group.start_soon(limited)
+    return finished
+
+
+async def none(_: object) -> None:
+    """The job, for those who call a function with an input."""
+    await asyncio.sleep(0)
+
+
 RUNNERS: dict[str, Runner] = {
     "asyncio.gather": gather,
     "gather + Semaphore": gather_semaphore,
@@ -64,5 +113,11 @@ RUNNERS: dict[str, Runner] = {
     "run_all as_completed": partial(awaited, "as_completed"),
     "run_all as_completed, streamed": partial(streamed, "as_completed"),
 }
-if find_spec("aiometer"):
-    RUNNERS["aiometer.run_all"] = aiometer
+_PEERS: dict[str, tuple[str, Runner]] = {
+    "tqdm.asyncio.gather": ("tqdm", tqdm),
+    "streamable.map": ("streamable", streamable),
+    "aiometer.run_all": ("aiometer", aiometer),
+    "aiostream.map": ("aiostream", aiostream),
+    "anyio TaskGroup": ("anyio", anyio),
+}
+RUNNERS |= {name: runner for name, (library, runner) in _PEERS.items() if find_spec(library)}

@@ -1,4 +1,4 @@
-"""A table of results, as plain text."""
+"""A table of results, as plain text and as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +38,21 @@ class Table:
         body = "\n".join(self._line(cells, widths) for cells in lines)
         return f"{self.question}\n  {self.method}\n\n{body}"
 
+    def markdown(self) -> str:
+        """The same for a page: the question, the method, and the table; without the targets if there are none."""
+        lines = [("", *self.columns, "target", ""), *self.rows]
+        if not any(row[-2] for row in self.rows):
+            lines = [line[:-2] for line in lines]
+        rule = ["---", *["---:"] * len(self.columns), *["---"] * (len(lines[0]) - 1 - len(self.columns))]
+        body = "\n".join(f"| {' | '.join(cells)} |" for cells in (lines[0], rule, *lines[1:]))
+        return f"{_sentence(self.question)}\n{_sentence(self.method)}\n\n{body}\n"
+
+    def numbers(self, column: str) -> dict[str, float]:
+        """What a column says of each row; rows where it says no number are left out."""
+        place = list(self.columns).index(column) + 1
+        cells = {row[0]: row[place].replace(",", "") for row in self.rows}
+        return {name: float(cell) for name, cell in cells.items() if cell.replace(".", "", 1).isdigit()}
+
     def _line(self, cells: Cells, widths: list[int]) -> str:
         """One line; the first column and the last two hold words, the others numbers."""
         words = {0, len(cells) - 2, len(cells) - 1}
@@ -46,6 +61,10 @@ class Table:
             for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         return ("  " + "  ".join(padded)).rstrip()
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def times(value: float) -> str:

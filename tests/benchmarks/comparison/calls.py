@@ -1,0 +1,297 @@
+"""What becomes of a call that fails: one probe for all libraries that retry."""
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from typing import Any
+
+from .answers import Answer, Feature, answer, swallowed, told
+from .retriers import Func, Retrier
+
+PAGE = "reference/retrying.md"
+
+
+class Flaky:
+    """Fails so many times with an error, then returns; counts its attempts, and keeps the last error."""
+
+    def __init__(self, failures: int, error: Callable[[], BaseException] = ConnectionError) -> None:
+        self.failures = failures
+        self.error = error
+        self.attempts = 0
+        self.last: BaseException | None = None
+
+    def call(self) -> str:
+        """Fail or return."""
+        self.attempts += 1
+        if self.attempts <= self.failures:
+            self.last = self.error()
+            raise self.last
+        return "ok"
+
+    def as_async(self) -> Func:
+        """The same as an async function."""
+
+        async def flaky() -> str:
+            return self.call()
+
+        return flaky
+
+
+async def error_of(call: Coroutine[Any, Any, Any]) -> BaseException | None:
+    """The error that a caller gets."""
+    try:
+        await call
+    except Exception as error:
+        return error
+    return None
+
+
+async def async_functions(lib: Retrier) -> Answer:
+    """Two failures, then a result."""
+    flaky = Flaky(2)
+    result = await lib.retry(flaky.as_async())()
+    return answer(result == "ok" and flaky.attempts == 3, f"{flaky.attempts} attempts")
+
+
+async def sync_functions(lib: Retrier) -> Answer:
+    """The same for a plain function."""
+    flaky = Flaky(2)
+
+    def plain() -> str:
+        return flaky.call()
+
+    try:
+        result = lib.retry(plain)()
+    except TypeError as error:
+        return answer(good=False, seen=f"at decoration, {told(error)}")
+    return answer(result == "ok" and flaky.attempts == 3, f"{flaky.attempts} attempts")
+
+
+async def blocks(lib: Retrier) -> Answer:
+    """Some lines in the middle of a function."""
+    flaky = Flaky(2)
+    await lib.block(flaky.as_async())
+    how = "an inner function" if hasattr(lib.block, "by_hand") else "`async for attempt in ...`"
+    return answer(flaky.attempts == 3, f"{how}: {flaky.attempts} attempts", using=lib.block)
+
+
+async def results(lib: Retrier) -> Answer:
+    """A function that returns None twice."""
+    answers = [None, None, "ok"]
+
+    async def poll() -> str | None:
+        return answers.pop(0)
+
+    result = await lib.retry_result(poll, None)()
+    how = "an error raised for a bad result" if hasattr(lib.retry_result, "by_hand") else "a predicate on the result"
+    return answer(result == "ok", how, using=lib.retry_result)
+
+
+async def cancelled_wait(lib: Retrier) -> Answer:
+    """The caller is cancelled while the call waits for 30 s."""
+    flaky = Flaky(9)
+    task = asyncio.ensure_future(lib.retry(flaky.as_async(), wait=30.0)())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task}, timeout=0.5)
+    return answer(task.cancelled() and flaky.attempts == 1, "a cancel during a wait of 30 s ends the call")
+
+
+async def deadline(lib: Retrier) -> Answer:
+    """An attempt hangs for longer than the deadline of the whole call."""
+    interrupted = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.sleep(0.2)
+        except asyncio.CancelledError:
+            interrupted.append(True)
+            raise
+
+    with contextlib.suppress(Exception):
+        await lib.retry(hang, deadline=0.02)()
+    if interrupted:
+        return answer(good=True, seen="a hanging attempt was interrupted at the deadline")
+    with contextlib.suppress(Exception):
+        await lib.call_within(hang, 0.02)
+    seen = "its own time limit lets a hanging attempt run to its end; asyncio.timeout around the call ends it"
+    return answer(interrupted, seen, using=lib.call_within)
+
+
+async def attempt_timeout(lib: Retrier) -> Answer:
+    """The first attempt hangs, the second one returns."""
+    attempts = 0
+
+    async def hang_once() -> str:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(30 if attempts == 1 else 0)
+        return "ok"
+
+    result = await lib.retry_timed(hang_once, 0.02)()
+    how = "asyncio.timeout inside of the function" if hasattr(lib.retry_timed, "by_hand") else "attempt_timeout"
+    return answer(result == "ok" and attempts == 2, f"{how}: 2 attempts", using=lib.retry_timed)
+
+
+class ThrottledError(ConnectionError):
+    """The server asks to wait."""
+
+    retry_after = 0.05
+
+
+async def retry_after(lib: Retrier) -> Answer:
+    """The error says how long to wait."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await lib.retry_after(Flaky(1, ThrottledError).as_async())()
+    good = loop.time() - begun >= ThrottledError.retry_after * 0.98
+    return answer(good, "a wait of 0.05 s that the error asked for was waited", using=lib.retry_after)
+
+
+async def budget(lib: Retrier) -> Answer:
+    """Five calls that fail share a budget of two retries."""
+    flaky = Flaky(99)
+    call = lib.retry_paid(flaky.as_async(), 2)
+    for _ in range(5):
+        await error_of(call())
+    return answer(flaky.attempts == 7, f"5 calls with a budget of 2 retries made {flaky.attempts} attempts")
+
+
+async def own_error(lib: Retrier) -> Answer:
+    """Whether the caller gets the function's last error itself."""
+    flaky = Flaky(9)
+    error = await error_of(lib.by_default(flaky.as_async())())
+    if error is flaky.last:
+        return answer(good=True, seen="the same object")
+    again = await error_of(lib.retry(flaky.as_async(), retries=1)())
+    if again is flaky.last:
+        return Answer("partly", f"by default {type(error).__name__}; the same object with reraise=True")
+    return answer(good=False, seen=f"{type(error).__name__}")
+
+
+async def layers(lib: Retrier) -> Answer:
+    """Three supervised functions call each other; each allows three attempts."""
+    flaky = Flaky(99)
+    innermost = lib.retry(flaky.as_async())
+
+    async def middle() -> Any:
+        return await innermost()
+
+    middle_retried = lib.retry(middle)
+
+    async def outer() -> Any:
+        return await middle_retried()
+
+    await error_of(lib.retry(outer)())
+    return answer(flaky.attempts == 3, f"3 layers of 3 attempts made {flaky.attempts} calls at the bottom")
+
+
+def _group() -> ExceptionGroup[ConnectionError]:
+    return ExceptionGroup("two requests", [ConnectionError("a"), ExceptionGroup("inner", [ConnectionError("b")])])
+
+
+async def groups(lib: Retrier) -> Answer:
+    """The error is an ExceptionGroup whose leaves are all transient."""
+    plain = Flaky(9, _group)
+    await error_of(lib.retry(plain.as_async())())
+    if plain.attempts == 3:
+        return answer(good=True, seen="retried, since each leaf is")
+    judged = Flaky(9, _group)
+    await error_of(lib.retry_groups(judged.as_async())())
+    seen = f"listed types: {plain.attempts} attempt; a predicate of one's own: {judged.attempts}"
+    return answer(judged.attempts == 3, seen, using=lib.retry_groups)
+
+
+async def isolation(lib: Retrier) -> Answer:
+    """Two calls of one function at a time."""
+    decisions, reports, seen = await lib.isolation()
+    if decisions and not reports:
+        return Answer("partly", seen)
+    return answer(decisions and reports, seen)
+
+
+async def garbage(lib: Retrier) -> Answer:
+    """Objects that only the cyclic collector frees."""
+    call = lib.retry(Flaky(10**9).as_async())
+    await error_of(call())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(30):
+            with contextlib.suppress(ConnectionError):
+                await call()
+        found = gc.collect() // 30
+    finally:
+        gc.enable()
+    return answer(found == 0, f"{'some' if found else 'no'} objects for the cyclic collector after each failed call")
+
+
+class Held:
+    """Stands for the large body of an answer that a failed attempt held."""
+
+
+async def memory(lib: Retrier) -> Answer:
+    """What a failed attempt's local variable holds, while the call waits."""
+    held: list[weakref.ref[Held]] = []
+
+    async def fail() -> None:
+        local = Held()
+        held.append(weakref.ref(local))
+        raise ConnectionError
+
+    task = asyncio.ensure_future(lib.retry(fail, wait=30.0)())
+    await asyncio.sleep(0.01)
+    gc.collect()
+    kept = held[0]() is not None
+    task.cancel()
+    await swallowed(task)
+    return answer(not kept, f"a local variable of the failed attempt is {'alive' if kept else 'gone'} during the wait")
+
+
+async def prometheus(lib: Retrier) -> Answer:
+    """A counter that knows of two retries."""
+    entered, decorate, name = lib.count_in_prometheus()
+    with entered:
+        await decorate(Flaky(2).as_async())()
+    collected = import_module("prometheus_client").REGISTRY.collect()
+    samples = [sample for metric in collected for sample in metric.samples if sample.name == name]
+    how = "a counter in a hook of one's own" if hasattr(lib.count_in_prometheus, "by_hand") else f"`{name}`"
+    return answer(sum(sample.value for sample in samples) >= 2, how, using=lib.count_in_prometheus)
+
+
+async def test_kit(lib: Retrier) -> Answer:
+    """Two waits of five minutes take no time in a test."""
+    flaky = Flaky(2)
+    async with asyncio.timeout(1):
+        await lib.without_waiting(flaky.as_async())
+    how = {
+        "aiosupervise": "`no_waiting()`",
+        "stamina": "`set_testing`",
+        "tenacity": "`retry_with(wait=wait_none())` on each function",
+        "backoff": "asyncio.sleep patched",
+    }[lib.name]
+    return answer(flaky.attempts == 3, how, using=lib.without_waiting)
+
+
+CALLS: tuple[Feature[Retrier], ...] = (
+    Feature("async functions", f"{PAGE}#what-can-be-supervised", async_functions),
+    Feature("synchronous functions", "", sync_functions),
+    Feature("a block of lines in a function", "", blocks),
+    Feature("retry on a bad result", "", results),
+    Feature("a cancel during a wait ends the call at once", f"{PAGE}#what-is-never-caught", cancelled_wait),
+    Feature("a deadline interrupts a running attempt", f"{PAGE}#time-limits", deadline),
+    Feature("a time limit for each attempt", f"{PAGE}#time-limits", attempt_timeout),
+    Feature("waits as long as the server asks", f"{PAGE}#retry-after", retry_after),
+    Feature("a retry budget that calls share", "reference/overload.md#the-retry-budget", budget),
+    Feature("the caller gets its own last error by default", f"{PAGE}#what-the-caller-gets", own_error),
+    Feature("layers do not multiply attempts", f"{PAGE}#layers", layers),
+    Feature("an ExceptionGroup is judged by its leaves", f"{PAGE}#groups", groups),
+    Feature("concurrent calls share no state", f"{PAGE}#the-policy", isolation),
+    Feature("no cyclic garbage after a failed call", "explanation/how-fast-it-is.md", garbage),
+    Feature("a failed attempt's variables are freed before the wait", "explanation/how-fast-it-is.md", memory),
+    Feature("counters for Prometheus come with it", "how-to/metrics-and-traces.md#prometheus", prometheus),
+    Feature("tests without waiting", "how-to/test-your-policy.md#no-waiting", test_kit),
+)

@@ -1,0 +1,356 @@
+"""The libraries that retry a call, each said to retry in its own words, the best that its documentation has."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+from unittest import mock
+
+import aiosupervise
+
+from .answers import LackingError, Library, by_hand
+
+Func = Callable[..., Coroutine[Any, Any, Any]]
+Isolation = tuple[bool, bool, str]
+"Whether decisions are each call's own; whether what is told of calls is too; what was seen."
+
+
+class BadResultError(Exception):
+    """Stands for a result that is not good enough."""
+
+
+class Retrier(Library):
+    """What probes ask of a library that retries."""
+
+    def retry(
+        self,
+        func: Callable[..., Any],
+        *,
+        on: Any = ConnectionError,
+        retries: int = 2,
+        wait: float = 0.0,
+        deadline: float | None = None,
+    ) -> Any:
+        """Decorate a function."""
+        raise NotImplementedError
+
+    def by_default(self, func: Func) -> Func:
+        """Decorate with the fewest settings: two attempts, no wait."""
+        return self.retry(func, retries=1)
+
+    @by_hand
+    async def block(self, lines: Func) -> Any:
+        """Retry some lines in the middle of a function: by hand, an inner function."""
+
+        @self.retry
+        async def inner() -> Any:
+            return await lines()
+
+        return await inner()
+
+    @by_hand
+    def retry_result(self, func: Func, bad: Any) -> Func:
+        """Retry while the result is bad: by hand, raise an error of one's own."""
+
+        async def judged() -> Any:
+            if (result := await func()) == bad:
+                raise BadResultError
+            return result
+
+        return self.retry(judged, on=BadResultError)
+
+    @by_hand
+    async def call_within(self, func: Func, seconds: float) -> Any:
+        """Bound the whole call by hand."""
+        async with asyncio.timeout(seconds):
+            return await self.retry(func)()
+
+    @by_hand
+    def retry_timed(self, func: Func, seconds: float) -> Func:
+        """Bound each attempt by hand."""
+
+        async def timed() -> Any:
+            async with asyncio.timeout(seconds):
+                return await func()
+
+        return self.retry(timed, on=TimeoutError)
+
+    def retry_after(self, func: Func) -> Func:
+        """Wait as many seconds as the error's `retry_after` says."""
+        raise NotImplementedError
+
+    def retry_paid(self, func: Func, retries: int) -> Func:
+        """Share a budget of so many retries among all calls."""
+        raise LackingError(f"no public name of {self.name} speaks of a budget: {_speaks(self.module, 'budget')}")
+
+    @by_hand
+    def retry_groups(self, func: Func) -> Func:
+        """Retry an ExceptionGroup if each of its leaves is a ConnectionError."""
+        return self.retry(func, on=all_leaves_transient)
+
+    async def isolation(self) -> Isolation:
+        """Run two calls of one function at a time."""
+        raise NotImplementedError
+
+    def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
+        """Give what is to be entered, how to decorate, and the name of the counter of retries."""
+        raise NotImplementedError
+
+    def without_waiting(self, func: Func) -> Awaitable[Any]:
+        """Call a function that waits for minutes as a test would."""
+        raise NotImplementedError
+
+
+def all_leaves_transient(error: BaseException) -> bool:
+    """What a user writes to judge a group by its leaves."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(all_leaves_transient(leaf) for leaf in error.exceptions)
+    return isinstance(error, ConnectionError)
+
+
+class Aiosupervise(Retrier):
+    """Ours."""
+
+    name = package = module = "aiosupervise"
+
+    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
+        return aiosupervise.supervise(retry_on=on, max_retries=retries, backoff=[wait], deadline=deadline)(func)
+
+    async def call_within(self, func: Func, seconds: float) -> Any:
+        return await self.retry(func, deadline=seconds)()
+
+    def retry_timed(self, func: Func, seconds: float) -> Func:
+        return aiosupervise.supervise(retry_on=(), backoff=[0], attempt_timeout=seconds)(func)
+
+    def retry_after(self, func: Func) -> Func:
+        return self.retry(func)
+
+    def retry_paid(self, func: Func, retries: int) -> Func:
+        budget = aiosupervise.Budget(capacity=retries, cost=1)
+        return aiosupervise.supervise(retry_on=ConnectionError, backoff=[0], budget=budget)(func)
+
+    def retry_groups(self, func: Func) -> Func:
+        return self.retry(func)
+
+    async def isolation(self) -> Isolation:
+        told: list[tuple[str, int]] = []
+
+        async def call(name: str, failures: int) -> None:
+            await asyncio.sleep(0)
+            now = aiosupervise.attempt().number
+            if now <= failures:
+                raise ConnectionError
+            told.append((name, now))
+
+        func = self.retry(call)
+        await asyncio.gather(func("a", 2), func("b", 0))
+        good = sorted(told) == [("a", 3), ("b", 1)]
+        return good, good, "attempt() and the events tell each call its own number"
+
+    def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
+        prometheus = import_module("aiosupervise.integrations.prometheus")
+        return aiosupervise.listen(prometheus.Metrics()), self.retry, "aiosupervise_retries_total"
+
+    async def without_waiting(self, func: Func) -> Any:
+        with import_module("aiosupervise.testing").no_waiting():
+            return await self.retry(func, wait=300.0)()
+
+
+class Tenacity(Retrier):
+    """tenacity."""
+
+    name = package = module = "tenacity"
+
+    def __init__(self) -> None:
+        self.lib = import_module("tenacity")
+
+    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
+        stop = self.lib.stop_after_attempt(retries + 1)
+        if deadline is not None:
+            stop |= self.lib.stop_after_delay(deadline)
+        return self.lib.retry(retry=self._when(on), wait=self.lib.wait_fixed(wait), stop=stop, reraise=True)(func)
+
+    def _when(self, on: Any) -> Any:
+        is_type = isinstance(on, (type, tuple))
+        return self.lib.retry_if_exception_type(on) if is_type else self.lib.retry_if_exception(on)
+
+    def by_default(self, func: Func) -> Func:
+        decorated: Func = self.lib.retry(stop=self.lib.stop_after_attempt(2))(func)
+        return decorated
+
+    async def block(self, lines: Func) -> Any:
+        async for attempt in self.lib.AsyncRetrying(stop=self.lib.stop_after_attempt(3), reraise=True):
+            with attempt:
+                result = await lines()
+        return result
+
+    def retry_result(self, func: Func, bad: Any) -> Func:
+        is_bad = self.lib.retry_if_result(lambda result: result == bad)
+        decorated: Func = self.lib.retry(retry=is_bad, stop=self.lib.stop_after_attempt(3))(func)
+        return decorated
+
+    def retry_after(self, func: Func) -> Func:
+        wait = self.lib.wait_exception(lambda error: error.retry_after)
+        decorated: Func = self.lib.retry(wait=wait, stop=self.lib.stop_after_attempt(3))(func)
+        return decorated
+
+    async def isolation(self) -> Isolation:
+        attempts = {"a": 0, "b": 0}
+        seen: dict[str, int] = {}
+
+        async def call(name: str, failures: int) -> None:
+            attempts[name] += 1
+            await asyncio.sleep(0)
+            seen[name] = func.statistics["attempt_number"]
+            if attempts[name] <= failures:
+                raise ConnectionError
+
+        func = self.retry(call)
+        await asyncio.gather(func("a", 2), func("b", 0))
+        own = attempts == {"a": 3, "b": 1}
+        told = f"two calls of 3 and 1 attempts: `statistics` told them {seen['a']} and {seen['b']}"
+        return own, seen == attempts, told
+
+    @by_hand
+    def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
+        counter = import_module("prometheus_client").Counter("by_hand_tenacity", "retries")
+        decorate = self.lib.retry(stop=self.lib.stop_after_attempt(3), before_sleep=lambda _: counter.inc())
+        return contextlib.nullcontext(), decorate, "by_hand_tenacity_total"
+
+    @by_hand
+    async def without_waiting(self, func: Func) -> Any:
+        return await self.retry(func, wait=300.0).retry_with(wait=self.lib.wait_none())()
+
+
+class Stamina(Retrier):
+    """stamina."""
+
+    name = package = module = "stamina"
+
+    def __init__(self) -> None:
+        self.lib = import_module("stamina")
+        self.lib.instrumentation.set_on_retry_hooks([])  # it would log every retry
+
+    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
+        waits = {"wait_initial": wait, "wait_max": wait, "wait_jitter": 0}
+        return self.lib.retry(on=on, attempts=retries + 1, timeout=deadline, **waits)(func)
+
+    async def block(self, lines: Func) -> Any:
+        async for attempt in self.lib.retry_context(on=ConnectionError, attempts=3, wait_initial=0, wait_jitter=0):
+            with attempt:
+                result = await lines()
+        return result
+
+    def retry_after(self, func: Func) -> Func:
+        return self.retry(func, on=lambda error: error.retry_after)  # type: ignore[no-any-return]
+
+    async def isolation(self) -> Isolation:
+        """A hook may return a context manager, which is open from a call's first retry to its end."""
+        attempts = {"a": 0, "b": 0}
+        open_in: dict[str, int] = {}
+        depth = 0
+
+        @contextlib.contextmanager
+        def retrying() -> Iterator[None]:
+            nonlocal depth
+            depth += 1
+            yield
+            depth -= 1
+
+        async def call(name: str, failures: int) -> None:
+            attempts[name] += 1
+            if attempts[name] <= failures:
+                raise ConnectionError
+            await asyncio.sleep(0.01 * failures)
+            open_in[name] = depth
+
+        with self._hooked(lambda _: retrying()):
+            func = self.retry(call)
+            await asyncio.gather(func("a", 2), func("b", 1))
+        seen = f"the retry hooks' context managers open when call b, then a, was about to end: {list(open_in.values())}"
+        return attempts == {"a": 3, "b": 2}, list(open_in.values()) == [3, 2], seen
+
+    @contextlib.contextmanager
+    def _hooked(self, *hooks: Any) -> Iterator[None]:
+        self.lib.instrumentation.set_on_retry_hooks(hooks)
+        try:
+            yield
+        finally:
+            self.lib.instrumentation.set_on_retry_hooks([])
+
+    def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
+        hook = import_module("stamina.instrumentation").PrometheusOnRetryHook
+        return self._hooked(hook), self.retry, "stamina_retries_total"
+
+    async def without_waiting(self, func: Func) -> Any:
+        with self.lib.set_testing(testing=True, attempts=10, cap=True):
+            return await self.retry(func, wait=300.0)()
+
+
+class Backoff(Retrier):
+    """backoff."""
+
+    name = package = module = "backoff"
+
+    def __init__(self) -> None:
+        self.lib = import_module("backoff")
+
+    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
+        is_type = isinstance(on, (type, tuple))
+        judge = {} if is_type else {"giveup": lambda error: not on(error)}
+        return self._on(on if is_type else Exception, retries, interval=wait, max_time=deadline, **judge)(func)
+
+    def _on(self, types: Any, retries: int = 2, **settings: Any) -> Callable[[Func], Func]:
+        wait = settings.pop("wait_gen", self.lib.constant)
+        decorate: Callable[[Func], Func] = self.lib.on_exception(
+            wait, types, max_tries=retries + 1, jitter=None, logger=None, **settings
+        )
+        return decorate
+
+    def retry_result(self, func: Func, bad: Any) -> Func:
+        settings = {"max_tries": 3, "interval": 0, "jitter": None, "logger": None}
+        decorated: Func = self.lib.on_predicate(self.lib.constant, lambda result: result == bad, **settings)(func)
+        return decorated
+
+    def retry_after(self, func: Func) -> Func:
+        return self._on(ConnectionError, wait_gen=self.lib.runtime, value=lambda error: error.retry_after)(func)
+
+    async def isolation(self) -> Isolation:
+        attempts = {"a": 0, "b": 0}
+        told: dict[str, int] = {}
+
+        async def call(name: str, failures: int) -> None:
+            attempts[name] += 1
+            await asyncio.sleep(0)
+            if attempts[name] <= failures:
+                raise ConnectionError
+
+        def keep(details: Any) -> None:
+            told[details["args"][0]] = details["tries"]
+
+        func = self._on(ConnectionError, interval=0, on_success=keep)(call)
+        await asyncio.gather(func("a", 2), func("b", 0))
+        own = {"a": 3, "b": 1}
+        return attempts == own, told == own, "the handlers' details tell each call its own number"
+
+    @by_hand
+    def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
+        counter = import_module("prometheus_client").Counter("by_hand_backoff", "retries")
+        decorate = self._on(ConnectionError, interval=0, on_backoff=lambda _: counter.inc())
+        return contextlib.nullcontext(), decorate, "by_hand_backoff_total"
+
+    @by_hand
+    async def without_waiting(self, func: Func) -> Any:
+        with mock.patch("asyncio.sleep", mock.AsyncMock()):
+            return await self.retry(func, wait=300.0)()
+
+
+def _speaks(module: str, word: str) -> str:
+    """The public names of a module that speak of something."""
+    names = [name for name in dir(import_module(module)) if word in name.lower() and not name.startswith("_")]
+    return ", ".join(names) or "none"
+
+
+RETRIERS: tuple[type[Retrier], ...] = (Aiosupervise, Tenacity, Stamina, Backoff)
