@@ -22,6 +22,7 @@ def _works(python: str) -> bool:
 
 FOUND = [python for python in PYTHONS if _works(python)]
 COVERAGE = {"COVERAGE_FILE": str(Path(".nox", ".coverage").absolute())}
+SITE = "docs/_build/html"
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -57,7 +58,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: mypy --strict, pyright, and that the public types are complete."""
-    _install(session, "tests", "types", "bench")
+    _install(session, "tests", "types", "bench", "browser")
     session.run("mypy")
     session.run("pyright", "tests/typing")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosupervise")
@@ -65,9 +66,22 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning is an error."""
+    """Build the documentation; a warning is an error, and so is a dead link."""
     _install(session, "docs")
-    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", "docs/_build/html")
+    _build_site(session)
+    session.run("python", "tests/docs/links.py", SITE)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at each page in Chromium, as wide as a desktop and a phone, light and dark; needs chromedriver."""
+    _install(session, "docs", "browser")
+    _build_site(session)
+    session.run("python", "tests/docs/browser.py", SITE, "docs/_build/pictures")
+
+
+def _build_site(session: nox.Session) -> None:
+    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", SITE)
 
 
 @nox.session
