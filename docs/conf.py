@@ -11,6 +11,8 @@ release = metadata.version("aiosupervise")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"aiosupervise {release}"
 exclude_patterns = ["_build", "explanation/benchmarks/*.md"]  # those are parts of a page
 

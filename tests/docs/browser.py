@@ -4,12 +4,13 @@ Each page is opened as wide as a desktop and as a phone, light and dark. Nothing
 what scrolls by itself, and every picture must have been loaded. The pictures of the pages are for a person to look at.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 SCHEMES = ("light", "dark")
@@ -33,7 +34,7 @@ def browser() -> Iterator[Chrome]:
     options = ChromeOptions()
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
         options.add_argument(f"--{flag}")
-    driver = Chrome(options)
+    driver = Chrome(options, ChromeService(shutil.which("chromedriver")))  # else Selenium looks for one in the network
     try:
         yield driver
     finally:
