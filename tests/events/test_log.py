@@ -4,12 +4,13 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from aiosupervise import Budget, Overload, Policy, Reason, map_all, run_all, supervise
-from aiosupervise._log import LOGGER, is_heard
+from aiosupervise._log import LOGGER, beside_bars, is_heard
 
 from .kept import POLICY, Script
 
@@ -63,6 +64,24 @@ async def test_giving_up_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
         "reason": Reason.EXHAUSTED.value,
         "error": "ConnectionError('down')",
     }
+
+
+async def test_a_line_is_printed_while_bars_step_aside(
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    """Whatever draws bars is asked to make room before the line comes, and has its place back afterwards."""
+    seen: list[int] = []
+
+    @contextmanager
+    def beside() -> Iterator[None]:
+        seen.append(len(caplog.records))
+        yield
+        seen.append(len(caplog.records))
+
+    beside_bars.append(beside)
+    request.addfinalizer(beside_bars.clear)
+    await run_all([Script()])
+    assert seen == [0, 1]
 
 
 async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
