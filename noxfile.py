@@ -107,6 +107,13 @@ def storm(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of the tutorial anew; needs tmux."""
+    _install(session)
+    session.run("python", "docs/tutorial/pictures.py")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside the peers, and write the tables and pictures of that page anew; wants a quiet machine."""
     _install(session, "bench")
