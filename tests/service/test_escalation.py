@@ -1,7 +1,7 @@
 """Escalation: a supervisor that gives up, the trees above it, and what else ends a block at the same time."""
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -44,7 +44,8 @@ async def test_a_cancel_from_inside_escalates_as_an_error(body: str) -> None:
     assert [type(error) for error in reason(caught.value).errors] == [asyncio.CancelledError]
 
 
-async def test_trees_escalate() -> None:
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+async def test_trees_escalate(restart: Literal["permanent", "transient"]) -> None:
     """Inside of a parent, giving up is an ordinary failure of a child: the parent restarts it, and gives up too."""
     scene = Scene()
 
@@ -57,7 +58,7 @@ async def test_trees_escalate() -> None:
     with nothing_left(), pytest.raises(ExceptionGroup, match="root gave up") as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=2, within=10, backoff=[0], name="root") as sup:
             scene.start(sup, "trunk")
-            sup.start(branch, name="branch")
+            sup.start(branch, name="branch", restart=restart)
     assert scene.times("branch") == [0, 2, 4]
     assert len(scene.times("leaf starts")) == 6
     assert now() == 6
