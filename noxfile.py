@@ -121,6 +121,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or page))
 
 
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Ask each peer what it does, and print the tables of the comparison; `-- --write` puts them into that page."""
+    _install(session, "bench")
+    session.run("python", "tests/benchmarks/compare.py", *session.posargs)
+
+
 # What the page "How it is tested" counts; each prints its numbers.
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
-LIMIT = 2.0  # seconds for one probe; a healthy one takes milliseconds
+LIMIT = 10.0  # seconds for one probe; a healthy one takes milliseconds
 
 Word = Literal["yes", "partly", "by hand", "no"]
 L = TypeVar("L", bound="Library")
@@ -31,10 +32,6 @@ class Answer:
 
     word: Word
     seen: str
-
-
-class LackingError(Exception):
-    """The library has nothing for this, and a few lines of one's own do not make up for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def ask(feature: Feature[L], library: L) -> Answer:
     complaints: list[str] = []
     with collected(complaints), asyncio.Runner() as runner:
         loop = runner.get_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        loop.set_exception_handler(lambda _, context: complaints.append(reported(context)))
         found = runner.run(within_limit(feature.probe(library)))
     if not complaints:
         return found
@@ -87,6 +84,12 @@ def collected(complaints: list[str]) -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+def reported(context: dict[str, Any]) -> str:
+    """What the loop's exception handler is told."""
+    error = context.get("exception")
+    return f"{type(error).__name__} told to the loop's exception handler" if error else context["message"]
+
+
 async def within_limit(probe: Awaitable[Answer]) -> Answer:
     """Let the probe answer; one that hangs or raises is an answer too."""
     task = asyncio.ensure_future(probe)
@@ -97,9 +100,7 @@ async def within_limit(probe: Awaitable[Answer]) -> Answer:
         return Answer("no", f"hangs: stopped after {LIMIT:g} s")
     try:
         return task.result()
-    except LackingError as lacking:
-        return Answer("no", str(lacking))
-    except BaseException as error:  # noqa: BLE001 - the CancelledError of a job as well
+    except BaseException as error:  # the CancelledError of a job as well
         return Answer("no", f"raises {told(error)}")
 
 
@@ -113,6 +114,14 @@ async def turns(count: int = 20) -> None:
     """Let everything else go on."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object], *, within: float = 1.0) -> bool:
+    """Wait until something is so; tell whether it was before the time was over."""
+    end = time.monotonic() + within
+    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - any condition, none of which tells
+        await asyncio.sleep(0.001)
+    return bool(condition())
 
 
 async def swallowed(task: asyncio.Future[Any]) -> None:

@@ -4,17 +4,28 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 from unittest import mock
 
 import aiosupervise
 
-from .answers import LackingError, Library, by_hand
+from .answers import Library, by_hand
 
 Func = Callable[..., Coroutine[Any, Any, Any]]
 Isolation = tuple[bool, bool, str]
 "Whether decisions are each call's own; whether what is told of calls is too; what was seen."
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is retried, how often, and in what time."""
+
+    on: Any = ConnectionError
+    retries: int = 2
+    wait: float = 0.0
+    deadline: float | None = None
 
 
 class BadResultError(Exception):
@@ -24,19 +35,15 @@ class BadResultError(Exception):
 class Retrier(Library):
     """What probes ask of a library that retries."""
 
-    def retry(
-        self,
-        func: Callable[..., Any],
-        *,
-        on: Any = ConnectionError,
-        retries: int = 2,
-        wait: float = 0.0,
-        deadline: float | None = None,
-    ) -> Any:
+    def decorated(self, func: Callable[..., Any], terms: Terms) -> Any:
         """Decorate a function."""
         raise NotImplementedError
 
-    def by_default(self, func: Func) -> Func:
+    def retry(self, func: Callable[..., Any], **terms: Any) -> Any:
+        """Decorate a function, for most of the time with the same terms."""
+        return self.decorated(func, Terms(**terms))
+
+    def by_default(self, func: Func) -> Any:
         """Decorate with the fewest settings: two attempts, no wait."""
         return self.retry(func, retries=1)
 
@@ -51,7 +58,7 @@ class Retrier(Library):
         return await inner()
 
     @by_hand
-    def retry_result(self, func: Func, bad: Any) -> Func:
+    def retry_result(self, func: Func, bad: Any) -> Any:
         """Retry while the result is bad: by hand, raise an error of one's own."""
 
         async def judged() -> Any:
@@ -68,7 +75,7 @@ class Retrier(Library):
             return await self.retry(func)()
 
     @by_hand
-    def retry_timed(self, func: Func, seconds: float) -> Func:
+    def retry_timed(self, func: Func, seconds: float) -> Any:
         """Bound each attempt by hand."""
 
         async def timed() -> Any:
@@ -77,16 +84,40 @@ class Retrier(Library):
 
         return self.retry(timed, on=TimeoutError)
 
-    def retry_after(self, func: Func) -> Func:
+    def retry_after(self, func: Func) -> Any:
         """Wait as many seconds as the error's `retry_after` says."""
         raise NotImplementedError
 
-    def retry_paid(self, func: Func, retries: int) -> Func:
-        """Share a budget of so many retries among all calls."""
-        raise LackingError(f"no public name of {self.name} speaks of a budget: {_speaks(self.module, 'budget')}")
+    @by_hand
+    def retry_paid(self, func: Func, retries: int) -> Any:
+        """Share a budget of so many retries among all calls: by hand, a predicate that counts."""
+        left = retries
+
+        def paid(error: BaseException) -> bool:
+            nonlocal left
+            if not isinstance(error, ConnectionError) or left == 0:
+                return False
+            left -= 1
+            return True
+
+        return self.retry(func, on=paid, retries=10)
 
     @by_hand
-    def retry_groups(self, func: Func) -> Func:
+    def retry_outermost(self, func: Func) -> Any:
+        """Let one layer retry: by hand, mark the error that a layer has given up on."""
+        retried = self.retry(func, on=lambda error: isinstance(error, ConnectionError) and not hasattr(error, "marked"))
+
+        async def marking() -> Any:
+            try:
+                return await retried()
+            except ConnectionError as error:
+                error.marked = True  # type: ignore[attr-defined]
+                raise
+
+        return marking
+
+    @by_hand
+    def retry_groups(self, func: Func) -> Any:
         """Retry an ExceptionGroup if each of its leaves is a ConnectionError."""
         return self.retry(func, on=all_leaves_transient)
 
@@ -115,23 +146,25 @@ class Aiosupervise(Retrier):
 
     name = package = module = "aiosupervise"
 
-    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
-        return aiosupervise.supervise(retry_on=on, max_retries=retries, backoff=[wait], deadline=deadline)(func)
+    def decorated(self, func: Callable[..., Any], terms: Terms) -> Any:
+        return aiosupervise.supervise(
+            retry_on=terms.on, max_retries=terms.retries, backoff=[terms.wait], deadline=terms.deadline
+        )(func)
 
     async def call_within(self, func: Func, seconds: float) -> Any:
         return await self.retry(func, deadline=seconds)()
 
-    def retry_timed(self, func: Func, seconds: float) -> Func:
-        return aiosupervise.supervise(retry_on=(), backoff=[0], attempt_timeout=seconds)(func)
+    def retry_timed(self, func: Func, seconds: float) -> Any:
+        return aiosupervise.supervise(retry_on=ConnectionError, backoff=[0], attempt_timeout=seconds)(func)
 
-    def retry_after(self, func: Func) -> Func:
+    def retry_after(self, func: Func) -> Any:
         return self.retry(func)
 
-    def retry_paid(self, func: Func, retries: int) -> Func:
+    def retry_paid(self, func: Func, retries: int) -> Any:
         budget = aiosupervise.Budget(capacity=retries, cost=1)
         return aiosupervise.supervise(retry_on=ConnectionError, backoff=[0], budget=budget)(func)
 
-    def retry_groups(self, func: Func) -> Func:
+    def retry_groups(self, func: Func) -> Any:
         return self.retry(func)
 
     async def isolation(self) -> Isolation:
@@ -166,19 +199,19 @@ class Tenacity(Retrier):
     def __init__(self) -> None:
         self.lib = import_module("tenacity")
 
-    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
-        stop = self.lib.stop_after_attempt(retries + 1)
-        if deadline is not None:
-            stop |= self.lib.stop_after_delay(deadline)
-        return self.lib.retry(retry=self._when(on), wait=self.lib.wait_fixed(wait), stop=stop, reraise=True)(func)
+    def decorated(self, func: Callable[..., Any], terms: Terms) -> Any:
+        stop = self.lib.stop_after_attempt(terms.retries + 1)
+        if terms.deadline is not None:
+            stop |= self.lib.stop_after_delay(terms.deadline)
+        wait = self.lib.wait_fixed(terms.wait)
+        return self.lib.retry(retry=self._when(terms.on), wait=wait, stop=stop, reraise=True)(func)
 
     def _when(self, on: Any) -> Any:
         is_type = isinstance(on, (type, tuple))
         return self.lib.retry_if_exception_type(on) if is_type else self.lib.retry_if_exception(on)
 
-    def by_default(self, func: Func) -> Func:
-        decorated: Func = self.lib.retry(stop=self.lib.stop_after_attempt(2))(func)
-        return decorated
+    def by_default(self, func: Func) -> Any:
+        return self.lib.retry(stop=self.lib.stop_after_attempt(2))(func)
 
     async def block(self, lines: Func) -> Any:
         async for attempt in self.lib.AsyncRetrying(stop=self.lib.stop_after_attempt(3), reraise=True):
@@ -186,15 +219,13 @@ class Tenacity(Retrier):
                 result = await lines()
         return result
 
-    def retry_result(self, func: Func, bad: Any) -> Func:
+    def retry_result(self, func: Func, bad: Any) -> Any:
         is_bad = self.lib.retry_if_result(lambda result: result == bad)
-        decorated: Func = self.lib.retry(retry=is_bad, stop=self.lib.stop_after_attempt(3))(func)
-        return decorated
+        return self.lib.retry(retry=is_bad, stop=self.lib.stop_after_attempt(3))(func)
 
-    def retry_after(self, func: Func) -> Func:
+    def retry_after(self, func: Func) -> Any:
         wait = self.lib.wait_exception(lambda error: error.retry_after)
-        decorated: Func = self.lib.retry(wait=wait, stop=self.lib.stop_after_attempt(3))(func)
-        return decorated
+        return self.lib.retry(wait=wait, stop=self.lib.stop_after_attempt(3))(func)
 
     async def isolation(self) -> Isolation:
         attempts = {"a": 0, "b": 0}
@@ -233,9 +264,9 @@ class Stamina(Retrier):
         self.lib = import_module("stamina")
         self.lib.instrumentation.set_on_retry_hooks([])  # it would log every retry
 
-    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
-        waits = {"wait_initial": wait, "wait_max": wait, "wait_jitter": 0}
-        return self.lib.retry(on=on, attempts=retries + 1, timeout=deadline, **waits)(func)
+    def decorated(self, func: Callable[..., Any], terms: Terms) -> Any:
+        waits = {"wait_initial": terms.wait, "wait_max": terms.wait, "wait_jitter": 0}
+        return self.lib.retry(on=terms.on, attempts=terms.retries + 1, timeout=terms.deadline, **waits)(func)
 
     async def block(self, lines: Func) -> Any:
         async for attempt in self.lib.retry_context(on=ConnectionError, attempts=3, wait_initial=0, wait_jitter=0):
@@ -243,34 +274,36 @@ class Stamina(Retrier):
                 result = await lines()
         return result
 
-    def retry_after(self, func: Func) -> Func:
-        return self.retry(func, on=lambda error: error.retry_after)  # type: ignore[no-any-return]
+    def retry_after(self, func: Func) -> Any:
+        return self.retry(func, on=lambda error: error.retry_after)
 
     async def isolation(self) -> Isolation:
-        """A hook may return a context manager, which is open from a call's first retry to its end."""
+        """A hook may return a context manager, which is open while its call waits for the retry."""
         attempts = {"a": 0, "b": 0}
-        open_in: dict[str, int] = {}
-        depth = 0
+        waiting: list[str] = []
 
         @contextlib.contextmanager
-        def retrying() -> Iterator[None]:
-            nonlocal depth
-            depth += 1
+        def waits(name: str) -> Iterator[None]:
+            waiting.append(name)
             yield
-            depth -= 1
+            waiting.remove(name)
 
         async def call(name: str, failures: int) -> None:
             attempts[name] += 1
             if attempts[name] <= failures:
                 raise ConnectionError
-            await asyncio.sleep(0.01 * failures)
-            open_in[name] = depth
 
-        with self._hooked(lambda _: retrying()):
-            func = self.retry(call)
-            await asyncio.gather(func("a", 2), func("b", 1))
-        seen = f"the retry hooks' context managers open when call b, then a, was about to end: {list(open_in.values())}"
-        return attempts == {"a": 3, "b": 2}, list(open_in.values()) == [3, 2], seen
+        with self._hooked(lambda details: waits(details.args[0])):
+            func = self.retry(call, wait=30.0)
+            first = asyncio.ensure_future(func("a", 1))
+            await asyncio.sleep(0.001)
+            before = waiting.copy()
+            await func("b", 0)
+            kept = before == waiting == ["a"]
+            first.cancel()
+            await asyncio.wait({first})
+        seen = f"a hook's context manager, open while its call waits, {'stays open' if kept else 'is exited'}"
+        return attempts == {"a": 1, "b": 1}, kept, f"{seen} when another call begins"
 
     @contextlib.contextmanager
     def _hooked(self, *hooks: Any) -> Iterator[None]:
@@ -297,10 +330,11 @@ class Backoff(Retrier):
     def __init__(self) -> None:
         self.lib = import_module("backoff")
 
-    def retry(self, func, *, on=ConnectionError, retries=2, wait=0.0, deadline=None):  # type: ignore[no-untyped-def]
-        is_type = isinstance(on, (type, tuple))
-        judge = {} if is_type else {"giveup": lambda error: not on(error)}
-        return self._on(on if is_type else Exception, retries, interval=wait, max_time=deadline, **judge)(func)
+    def decorated(self, func: Callable[..., Any], terms: Terms) -> Any:
+        is_type = isinstance(terms.on, (type, tuple))
+        judge: Any = {} if is_type else {"giveup": lambda error: not terms.on(error)}
+        times = {"interval": terms.wait, "max_time": terms.deadline}
+        return self._on(terms.on if is_type else Exception, terms.retries, **times, **judge)(func)
 
     def _on(self, types: Any, retries: int = 2, **settings: Any) -> Callable[[Func], Func]:
         wait = settings.pop("wait_gen", self.lib.constant)
@@ -309,12 +343,11 @@ class Backoff(Retrier):
         )
         return decorate
 
-    def retry_result(self, func: Func, bad: Any) -> Func:
+    def retry_result(self, func: Func, bad: Any) -> Any:
         settings = {"max_tries": 3, "interval": 0, "jitter": None, "logger": None}
-        decorated: Func = self.lib.on_predicate(self.lib.constant, lambda result: result == bad, **settings)(func)
-        return decorated
+        return self.lib.on_predicate(self.lib.constant, lambda result: result == bad, **settings)(func)
 
-    def retry_after(self, func: Func) -> Func:
+    def retry_after(self, func: Func) -> Any:
         return self._on(ConnectionError, wait_gen=self.lib.runtime, value=lambda error: error.retry_after)(func)
 
     async def isolation(self) -> Isolation:
@@ -345,12 +378,6 @@ class Backoff(Retrier):
     async def without_waiting(self, func: Func) -> Any:
         with mock.patch("asyncio.sleep", mock.AsyncMock()):
             return await self.retry(func, wait=300.0)()
-
-
-def _speaks(module: str, word: str) -> str:
-    """The public names of a module that speak of something."""
-    names = [name for name in dir(import_module(module)) if word in name.lower() and not name.startswith("_")]
-    return ", ".join(names) or "none"
 
 
 RETRIERS: tuple[type[Retrier], ...] = (Aiosupervise, Tenacity, Stamina, Backoff)
