@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
@@ -111,6 +112,7 @@ def _policy_of(args: tuple[object, ...], options: dict[str, object]) -> Policy:
     if not args:
         if "retry_on" not in options:
             raise TypeError("supervise needs retry_on, what is transient: @supervise(retry_on=ConnectionError)")
+        _check_keywords(options)
         return Policy(**options)  # type: ignore[arg-type]  # Policy checks each
     if len(args) == 1 and isinstance(args[0], Policy):
         if options:
@@ -121,6 +123,13 @@ def _policy_of(args: tuple[object, ...], options: dict[str, object]) -> Policy:
         name = name_of(args[0])
         raise TypeError(f"@supervise needs its policy first: @supervise(retry_on=ConnectionError) above {name}")
     raise TypeError(f"supervise takes one Policy, or keywords: supervise(retry_on=...); got {args!r}")
+
+
+def _check_keywords(options: dict[str, object]) -> None:
+    known = [field.name for field in dataclasses.fields(Policy)]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"supervise has no keyword {name}; it has {', '.join(known)}")
 
 
 def _check_function(func: object) -> None:

@@ -189,6 +189,13 @@ async def test_a_future_is_no_source() -> None:
     await task
 
 
+@pytest.mark.parametrize("text", ["https://example.com", b"https://example.com"], ids=["str", "bytes"])
+def test_a_text_is_no_list_of_inputs(text: Any) -> None:
+    """A single URL would make a job of each letter: the error says so."""
+    with pytest.raises(TypeError, match=r"inputs must be an iterable of inputs, not of letters; got .*into a list"):
+        map_all(job, text)
+
+
 def test_inputs_must_be_iterable() -> None:
     """So must the inputs of map_all."""
     with pytest.raises(TypeError, match="inputs must be an iterable or an async iterable; got 3"):

@@ -29,13 +29,13 @@ def lines(captured: str) -> list[str]:
 
 
 async def test_the_bar_shows_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
-    """Count, total, succeeded, failed and retried, under the name of the function; a tidy last line."""
+    """Count, total, succeeded, failed and retries, under the name of the function; a tidy last line."""
     await map_all(job, [0, 1, 2], progress=True)
     captured = capsys.readouterr()
     last = lines(captured.err)[-1]
     assert last.startswith("job: 100%")
     assert "3/3" in last
-    assert "2 succeeded, 1 failed, 1 retried" in last
+    assert "2 succeeded, 1 failed, 1 retries" in last
     assert "job" in last
     assert captured.err.endswith("\n")
     assert captured.out == ""
@@ -146,4 +146,4 @@ async def test_the_bar_tells_why_a_run_pauses(capsys: pytest.CaptureFixture[str]
     await mending
     drawn = lines(capsys.readouterr().err)
     assert any("paused for" in line and "the retry budget is empty" in line for line in drawn)
-    assert drawn[-1].endswith("2 succeeded, 0 failed, 2 retried]")
+    assert drawn[-1].endswith("2 succeeded, 0 failed, 2 retries]")

@@ -208,6 +208,15 @@ def test_no_retry_on() -> None:
         make()
 
 
+def test_a_keyword_that_there_is_not() -> None:
+    """The error has the word, and those that there are."""
+    make: Callable[..., object] = supervise
+    with pytest.raises(
+        TypeError, match=words("supervise has no keyword timeout", "max_retries", "attempt_timeout", "deadline")
+    ):
+        make(retry_on=ConnectionError, timeout=3)
+
+
 @pytest.mark.parametrize("policy", [ConnectionError, (ConnectionError,), 3, None], ids=repr)
 def test_something_else_than_a_policy(policy: object) -> None:
     """What is given without a keyword must be a Policy; the error shows how keywords are given."""

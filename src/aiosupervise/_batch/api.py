@@ -125,7 +125,8 @@ def map_all(
     if not is_async_callable(func):
         discard(func)
         title = name_of(func) if callable(func) else repr(func)
-        raise TypeError(f"func must be an async function of one argument; {title} is not: write `async def`")
+        rule = "func must be an async function of one argument, or a functools.partial of one"
+        raise TypeError(f"{rule}; {title} is not: write `async def`")
     _check_iterable("inputs", inputs)
     _check(limit, timeout, overload, listen, name)
     name = name or name_of(func)
@@ -142,6 +143,8 @@ def map_all(
 
 
 def _check_iterable(name: str, items: object) -> None:
+    if isinstance(items, (str, bytes)):
+        raise TypeError(f"{name} must be an iterable of {name}, not of letters; got {shown(items)}: put it into a list")
     if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 

@@ -88,7 +88,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.total = tally.total
             self._bar.n = tally.succeeded + tally.failed
-            counts = f"{tally.succeeded} succeeded, {tally.failed} failed, {tally.retries} retried"
+            counts = f"{tally.succeeded} succeeded, {tally.failed} failed, {tally.retries} retries"
             self._bar.set_postfix_str(f"{trouble}; {counts}" if trouble else counts, refresh=True)
 
     def close(self) -> None:
