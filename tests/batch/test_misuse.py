@@ -208,5 +208,7 @@ def test_inputs_must_be_iterable() -> None:
 )
 def test_map_all_needs_an_async_function(func: Any, name: str) -> None:
     """A plain function, a class or an async generator is refused by name."""
-    with pytest.raises(TypeError, match=f"func must be an async function of one argument; {name} is not"):
+    with pytest.raises(
+        TypeError, match=f"func must be an async function of one argument, or a functools.partial of one; {name} is not"
+    ):
         map_all(func, [1])
