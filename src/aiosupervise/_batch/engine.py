@@ -19,11 +19,9 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from aiosupervise._job import current_job
-from aiosupervise._listen import Listener
 from aiosupervise._tasks import outlast
 
 from .adaptive import AdaptiveLimit
@@ -31,37 +29,16 @@ from .breaker import Breaker
 from .herald import Herald
 from .jobs import discard, used_twice
 from .outcomes import I, Outcome, Report, Tally
-from .overload import Adaptive, Overload
+from .overload import Adaptive
 from .place import BatchEngine, Jobs, Order
+from .plan import Plan
 from .running import BURST, Running
-from .source import END, AsyncSource, End, Source, SyncSource
-from .strategies import Strategy
+from .source import END, AsyncSource, End, SyncSource
 from .ticket import Shared
 
 T = TypeVar("T")
 
 _STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
-
-
-@dataclass(frozen=True, slots=True)
-class Plan(Generic[T, I]):
-    """What a run is to do."""
-
-    source: Source[object]
-    func: Callable[[I], Awaitable[T]] | None
-    strategy: Strategy[T, I]
-    limit: int | Adaptive | None
-    timeout: float | None
-    overload: Overload | None
-    listen: Listener | None
-    name: str | None
-    engine: BatchEngine | None = None  # None: in this process
-
-    def discard(self) -> None:
-        """Close the coroutines of a run that will not take place."""
-        for item in self.source.rest():
-            if self.func is None:
-                discard(item)
 
 
 class Engine(Generic[T, I]):

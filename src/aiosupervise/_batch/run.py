@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
-from .engine import Engine, Plan
+from .engine import Engine
 from .outcomes import I, Outcome, Report, Tally
 from .overload import Adaptive
+from .plan import Plan
 from .progress import Progress, Ticker
 from .signals import Watch
 from .source import END

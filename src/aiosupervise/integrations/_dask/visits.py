@@ -25,9 +25,7 @@ from .worker import check_spec, end_part, visit_part
 
 INTERVAL = 0.1  # seconds between two visits
 _FOR_EACH = 0.005  # seconds more between two visits for each worker, so that the scheduler has other work too
-_PATIENCE = (
-    5.0  # seconds for the workers to answer at the start and at the end; who does not is gone, or blocked by a job
-)
+_PATIENCE = 5.0  # seconds for the workers to answer at the start and at the end; the silent are gone, or blocked
 
 
 class _Worker:
