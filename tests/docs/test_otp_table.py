@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-HERE = Path(__file__).parent
-PAGE = (HERE.parents[1] / "docs/explanation/supervisors.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests/service"
+PAGE = (ROOT / "docs/explanation/supervisors.md").read_text("utf-8")
 ROWS = PAGE.partition("## OTP's semantics and ours")[2]
 
 
@@ -15,4 +16,4 @@ def test_each_row_of_the_table_names_a_test_that_exists() -> None:
     for row in rows:
         named = re.search(r"`(test_\w+\.py)::(test_\w+)` \|$", row)
         assert named, row
-        assert f"def {named[2]}(" in (HERE / named[1]).read_text("utf-8"), row
+        assert f"def {named[2]}(" in (TESTS / named[1]).read_text("utf-8"), row
