@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sybil import Example, Sybil
@@ -11,7 +12,10 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 import aiosupervise
+import aiosupervise.testing
+from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
 
+PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 
@@ -48,11 +52,11 @@ def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> Non
     assert runner.ran == len(blocks), "a block is written so that it is not run"
 
 
-@pytest.mark.parametrize("name", aiosupervise.__all__)
-def test_the_reference_has_every_public_name(name: str) -> None:
-    """What can be imported from aiosupervise has an entry of its own in the reference."""
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in PUBLIC for name in module.__all__])
+def test_the_reference_has_every_public_name(module: ModuleType, name: str) -> None:
+    """What can be imported from aiosupervise, its integrations or its testing kit has an entry of its own."""
     reference = (ROOT / "docs/reference/api.md").read_text("utf-8")
-    assert re.search(rf"^\.\. (auto\w+|py:type):: aiosupervise\.{name}(\(|$)", reference, re.MULTILINE)
+    assert re.search(rf"^\.\. (auto\w+|py:type):: {module.__name__}\.{name}(\(|$)", reference, re.MULTILINE)
 
 
 def test_the_formula_of_the_backoff_is_the_same_everywhere() -> None:
