@@ -10,7 +10,7 @@ from .fresh import forget_peak, in_fresh_process, peak_mb, resident_mb
 from .runners import LIMIT, RUNNERS, Runner
 from .table import Table, Target, times
 
-REPEATS = 9
+REPEATS = 5
 JOBS = 100_000
 FEWER_JOBS = dict.fromkeys(("aiometer.run_all", "aiostream.map", "anyio TaskGroup"), 20_000)
 PROMISED = {
