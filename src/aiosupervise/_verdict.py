@@ -67,7 +67,10 @@ clerk = _Clerk()
 
 def verdict(error: BaseException) -> Verdict | None:
     """Return why a supervised call gave up on `error`; None if none did."""
-    notes = getattr(error, "__notes__", None)
+    try:
+        notes = getattr(error, "__notes__", None)
+    except Exception:  # of a property
+        return None
     if not isinstance(notes, list):  # anybody may put anything there
         return None
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)

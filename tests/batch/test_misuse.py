@@ -212,3 +212,19 @@ def test_map_all_needs_an_async_function(func: Any, name: str) -> None:
         TypeError, match=f"func must be an async function of one argument, or a functools.partial of one; {name} is not"
     ):
         map_all(func, [1])
+
+
+async def test_an_error_whose_notes_cannot_be_read_is_a_failure() -> None:
+    """Whatever a job raises is its outcome."""
+
+    class UnreadableError(Exception):
+        @property
+        def __notes__(self) -> list[str]:  # type: ignore[override]  # that is the point
+            raise OSError("unreadable")
+
+    async def fail() -> None:
+        raise UnreadableError
+
+    jobs: list[Any] = [fail, job]
+    report = await run_all(jobs)
+    assert [type(outcome).__name__ for outcome in report] == ["Failure", "Success"]

@@ -193,6 +193,27 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
     assert sum(alone) == 1
 
 
+async def test_a_killed_chunk_whose_jobs_all_have_outcomes_is_over(client: Client) -> None:
+    """Visits can tell the last outcome before Dask tells that the task was lost: there is nothing to try again."""
+    order: Any = types.SimpleNamespace(
+        wake=lambda: None, tally=types.SimpleNamespace(running=0), name="", func=jobs.double
+    )
+    order.limit = order.overload = None
+    sent: chunks.Chunks[Any, Any] = chunks.Chunks(order, "run", 10)
+    sent.open(client)
+    chunk: Chunk[Any] = Chunk("key", 0)
+    sent._sent["key"] = chunk
+
+    async def lost() -> None:
+        raise killed("key")
+
+    task = asyncio.create_task(lost())
+    await asyncio.wait([task])
+    sent._came_back(chunk, task)
+    assert not sent._queue
+    assert not sent._sent
+
+
 async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job without a record fails: nothing is lost in silence."""
     real = worker.do_chunk

@@ -22,6 +22,7 @@ class Chunk(Generic[I]):
         self.worker = ""  # the one that was last seen to have it
         self.began_elsewhere = False
         self.is_alone = False
+        self.taken_back = False
         self.sent: float = 0.0
         self.future: Future[Any] | None = None  # while it can be taken back
         self._bytes = 0

@@ -214,7 +214,7 @@ class Chunks(Generic[T, I]):
         is_cancelled = task.cancelled() or isinstance(error, CancelledError)
         if is_cancelled or (is_killed and self._is_stopped):
             self._all_pending(chunk)
-        elif is_killed and not chunk.is_alone:
+        elif is_killed and chunk.jobs and not chunk.is_alone:
             self._queue.append(chunk.again())
         elif chunk.jobs:
             self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
@@ -227,7 +227,8 @@ class Chunks(Generic[T, I]):
         self.order.wake()
 
     def _all_pending(self, chunk: Chunk[I]) -> None:
-        started = bool(chunk.worker) or chunk.began_elsewhere
+        seen = bool(chunk.worker) or chunk.began_elsewhere
+        started = seen or (chunk.sent > 0 and not chunk.taken_back)  # who was not asked may have begun
         for index, item in chunk.drained():
             self._ended(self.pending(item, index, started=started))
 
@@ -262,7 +263,7 @@ class Chunks(Generic[T, I]):
             if key not in there and chunk.future is not None:
                 # The future, not the task that waits for it: Dask would leave an error behind that nobody retrieves.
                 self._begin(_cancel(chunk.future), f"{key} taken back")
-                chunk.future = None
+                chunk.future, chunk.taken_back = None, True
 
     async def close(self) -> None:
         """Take back the chunks that have no job left: visits told of them before Dask did."""

@@ -76,11 +76,15 @@ class Feed:
 
     def ended(self, outcome: Outcome[object, object]) -> None:
         """Give an outcome to the chunk that its input came from."""
-        chunk, position = self._given.pop(outcome.index)
+        chunk, position = self._given[outcome.index]
         chunk.add(record_of(position, outcome))
+        del self._given[outcome.index]
 
     def give_up(self) -> None:
-        """Make pending what nobody has pulled."""
+        """Make pending what nobody has pulled, and what was pulled and has no outcome."""
+        for chunk, position in self._given.values():
+            chunk.add(unfinished(position, started=True))
+        self._given.clear()
         while self._waiting:
             chunk, position, _ = self._waiting.popleft()
             chunk.add(unfinished(position))

@@ -14,10 +14,11 @@ from typing import Any, TypeAlias, final
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
 from aiosupervise._batch.outcomes import Failure, Outcome, Pending, Success
+from aiosupervise._call import plain
 from aiosupervise._checks import shown
 from aiosupervise._policy import Policy
 from aiosupervise._supervise import supervise
-from aiosupervise._verdict import Reason
+from aiosupervise._verdict import Reason, Verdict
 
 Record: TypeAlias = tuple[int, bytes | None, "Story | None", int, float, Reason | None, bool]
 """What became of a job: its place in the chunk, the packed value or error, an error's story, attempts, seconds,
@@ -82,7 +83,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType) and not _is_importable(obj):
             policy = getattr(obj, "policy", None)
-            if isinstance(policy, Policy):
+            # Ours, and not a wrapper around it, which functools.wraps gives the same attributes.
+            if isinstance(policy, Policy) and obj.__globals__.get("__name__") == plain.__module__:
                 return _supervised, (policy, getattr(obj, "__wrapped__"))  # noqa: B009 - a function has none for mypy
         return super().reducer_override(obj)
 
@@ -144,15 +146,29 @@ def _packed_error(failure: Failure[object]) -> tuple[bytes | None, Story]:
 def _story(error: BaseException, why: str) -> Story:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = "".join(traceback.format_exception(error))[-LONGEST:]
-    notes = getattr(error, "__notes__", None)
-    notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-    return Story(name, _told(error), text, tuple(notes), why)
+    return Story(name, _told(error), _traceback_of(error), _notes_of(error), why)
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))[-LONGEST:]
+    except Exception as problem:  # of a SyntaxError made by hand, for one
+        return f"its traceback cannot be printed: {_told(problem)}"
+
+
+def _notes_of(error: BaseException) -> tuple[str, ...]:
+    """Read the notes: as plain text, but for a verdict. A class of its own might not arrive, nor let others arrive."""
+    try:
+        notes = getattr(error, "__notes__", None)
+    except Exception:
+        return ()
+    texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return tuple(note if type(note) is Verdict else str.__str__(note) for note in texts)
 
 
 def _told(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # plain: a class of its own might not arrive
     except Exception:
         return "an error that cannot be printed"
 

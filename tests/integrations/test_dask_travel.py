@@ -1,0 +1,87 @@
+"""How errors, notes and functions travel between driver and workers, whatever they are made of."""
+
+import functools
+import pickle
+from typing import Any
+
+import pytest
+
+from aiosupervise import Failure, Policy, supervise
+from aiosupervise.integrations._dask import feed, travel
+
+MADE_BY_HAND = SyntaxError("x", ("file", 1, "a", "text"))  # type: ignore[arg-type]  # it should be a number
+POLICY = Policy(retry_on=ConnectionError)
+
+
+class Tied(str):
+    """A text that cannot be pickled."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("tied to its process")
+
+
+class UnreadableError(Exception):
+    """An error whose notes cannot be read."""
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # that is the point
+        raise OSError("unreadable")
+
+
+def failure(error: Exception) -> Failure[object]:
+    """A job that raised this."""
+    return Failure(0, error, 1, 0.0, None, "job-0", None)
+
+
+def with_note(error: Exception, note: str) -> Exception:
+    """An error with a note."""
+    error.add_note(note)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MADE_BY_HAND,
+        with_note(ValueError("x"), Tied("a note")),
+        ValueError(Tied("a message")),
+        UnreadableError("x"),
+    ],
+    ids=["traceback that cannot be printed", "note", "message", "notes that cannot be read"],
+)
+def test_an_error_harms_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
+    """A record of it can always be made, and travels by plain pickle, as those of its neighbours do."""
+    _, packed, story, *_ = travel.unpack(pickle.dumps(travel.record_of(0, failure(error))))
+    arrived = travel.error_of(packed, story, "tcp://worker")
+    assert type(error).__name__ in f"{type(arrived).__name__} {getattr(arrived, 'type_name', '')}"
+    assert "raised on the worker tcp://worker" in arrived.__notes__[-1]
+
+
+def test_what_wraps_a_supervised_function_travels_too() -> None:
+    """A decorator above `supervise` is part of the function, although functools.wraps lends it the policy."""
+
+    @supervise(POLICY)
+    async def inner() -> None: ...
+
+    @functools.wraps(inner)
+    async def outer() -> str:
+        await inner()
+        return "outer"
+
+    with pytest.raises(StopIteration) as returned:
+        travel.unpack(travel.pack(outer))().send(None)
+    assert returned.value.value == "outer"
+    assert travel.unpack(travel.pack(inner)).policy == POLICY
+
+
+def test_jobs_that_were_pulled_have_an_outcome_when_the_workers_run_breaks_down() -> None:
+    """Whatever ends it, no chunk waits for ever."""
+    fed, chunk = feed.Feed(), feed.Chunk(2)
+    fed.put(chunk, [travel.pack(1), travel.pack(2)])
+    with pytest.raises(StopIteration):
+        fed.__anext__().send(None)
+    fed.give_up()
+    assert [record[-1] for record in chunk.records] == [True, False]
+    assert chunk.ended.is_set()
