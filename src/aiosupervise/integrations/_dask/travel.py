@@ -202,7 +202,8 @@ def _with_notes(error: BaseException, story: Story, worker: str) -> BaseExceptio
     try:
         BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note
     except Exception:
-        return RemoteError(story.type_name, story.message, story.traceback_text, "it takes no notes")
+        error = RemoteError(story.type_name, story.message, story.traceback_text, "it takes no notes")
+        error.__notes__ = notes
     return error
 
 
