@@ -68,7 +68,8 @@ class Policy:
             None means no budget, and in a batch that of the run.
         gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter: every
             attempt runs inside it, no wait does.
-        name: put before the note on an error that a call gave up on, to tell policies apart; None for no name.
+        name: what events, the log, metrics and spans call the function, and what is put before the note on an error
+            that a call gave up on, to tell policies apart. None for the function's name, and no name in the note.
 
     Raises:
         TypeError, ValueError: at once, for an argument that makes no sense; the text names it and the repair.

@@ -3,21 +3,37 @@
 import contextlib
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from prometheus_client import REGISTRY
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 import aiosupervise
 import aiosupervise.testing
+from aiosupervise._listen import audience
 from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
 
 PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
+
+
+@contextlib.contextmanager
+def not_for_good() -> Iterator[None]:
+    """Let go of the listeners that a block has left, as the end of its program would have done."""
+    before = audience.for_all
+    try:
+        yield
+    finally:
+        for listener in audience.for_all[len(before) :]:
+            audience.remove(listener)
+            if isinstance(listener, prometheus.Metrics):
+                REGISTRY.unregister(listener)
 
 
 class Runner:
@@ -31,7 +47,7 @@ class Runner:
     def run(self, example: Example) -> None:
         """Run a `python` block with nothing left over from the block before."""
         example.namespace.clear()
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, not_for_good():
             self._run(example)
         self.ran += 1
         self.printed = printed.getvalue()

@@ -1,19 +1,34 @@
-"""The table of OTP's semantics in the documentation names tests that exist."""
+"""The tables of OTP's semantics in the documentation name tests that exist."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests/service"
-PAGE = (ROOT / "docs/explanation/supervisors.md").read_text("utf-8")
-ROWS = PAGE.partition("## OTP's semantics and ours")[2]
 
 
-def test_each_row_of_the_table_names_a_test_that_exists() -> None:
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The rows of the tables below a heading, without their heads."""
+    section = (ROOT / page).read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"^\|.*\n\|---.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for table in tables for row in table.splitlines()]
+
+
+RULES = rows("docs/explanation/supervisors.md", "OTP's semantics and ours")
+DIFFERENCES = rows("docs/coming-from/otp.md", "What behaves differently")
+
+
+def test_each_row_of_the_tables_names_a_test_that_exists() -> None:
     """What the page says of OTP and of ours is tested, row by row."""
-    rows = [row for row in ROWS.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) > 20
-    for row in rows:
-        named = re.search(r"`(test_\w+\.py)::(test_\w+)` \|$", row)
+    assert len(RULES) > 20
+    for row in RULES:
+        named = re.fullmatch(r"`(test_\w+\.py)::(test_\w+)`", row[-1])
         assert named, row
         assert f"def {named[2]}(" in (TESTS / named[1]).read_text("utf-8"), row
+
+
+def test_each_difference_has_a_row_with_its_test() -> None:
+    """What another page says of the differences is among what is tested, in the same order."""
+    told = [row[0] for row in DIFFERENCES]
+    assert len(told) > 10
+    assert [row[0] for row in RULES if len(row) == 2] == told
