@@ -63,6 +63,12 @@ async def odd_fails(n: int) -> int:
     return n
 
 
+async def only_one_fails(n: int) -> None:
+    """Fail for input 1, after a moment, and never end for the others."""
+    await asyncio.sleep(0.001 if n == 1 else 3600)
+    raise BusyError(n)
+
+
 @supervise(retry_on=BusyError, max_retries=2, backoff=Backoff(base=0.001))
 async def always_busy(n: int) -> None:
     """Use up its retries."""

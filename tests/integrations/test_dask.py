@@ -117,11 +117,13 @@ async def test_outcomes_come_in_completion_order(engine: DaskEngine | None) -> N
 @pytest.mark.parametrize("return_when", ["FIRST_COMPLETED", "FIRST_EXCEPTION"])
 async def test_return_when_ends_the_run(return_when: Any, engine: DaskEngine | None) -> None:
     """Wait: the first outcome of its kind ends the run, and the rest is pending, ready to be run again."""
-    func: Any = jobs.nap if return_when == "FIRST_COMPLETED" else jobs.odd_fails
-    # The first one ends while others of its chunk go on.
-    inputs = [0.0] + [3600.0] * 39 if return_when == "FIRST_COMPLETED" else [1]
+    # It ends while others of its chunk go on.
+    func: Any = jobs.nap if return_when == "FIRST_COMPLETED" else jobs.only_one_fails
+    inputs: list[Any] = [3600.0, 0.0, *[3600.0] * 38] if return_when == "FIRST_COMPLETED" else list(range(40))
     report = await map_all(func, inputs, strategy="wait", return_when=return_when, engine=engine)
-    assert [type(o) for o in report] == [Success] + [Pending] * 39 or report.failed
+    first = Success if return_when == "FIRST_COMPLETED" else Failure
+    assert [(type(outcome), outcome.index) for outcome in report][:1] == [(first, 1)]
+    assert sorted(pending.index for pending in report.pending) == [0, *range(2, 40)]
 
 
 async def test_a_timeout_makes_the_rest_pending(engine: DaskEngine | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.integrations._dask import chunks, messages, part, travel, visits, worker
@@ -165,8 +165,10 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
     monkeypatch.setattr(chunks, "_LINGER", 0.12)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
-    report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40))
+    heard: list[Event] = []
+    report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
     assert report.values() == [0, 2, 4, 6]
+    assert {event.worker for event in heard if isinstance(event, WorkerLost)} == {"tcp://gone"}
     assert beside == [0] * len(beside)
 
 
@@ -256,11 +258,89 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
 
 
 async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker cancels its jobs; if the driver comes back, its run stops."""
+    """The worker cancels its jobs; if the driver comes back, its run says so, and keeps what had an outcome."""
     monkeypatch.setattr(part, "LEASE", 0.05)
     monkeypatch.setattr(visits, "INTERVAL", 0.4)
-    report = await map_all(jobs.nap, [3600.0] * 5, limit=2, engine=DaskEngine(client))
-    assert len(report.pending) == 5
+    run = map_all(jobs.nap, [0.0] + [3600.0] * 4, limit=2, engine=DaskEngine(client))
+    with pytest.raises(RuntimeError, match=r"has not heard of the driver for 0\.05 s, and has cancelled its jobs"):
+        await run
+    assert len(run.report.succeeded) == 1
+    assert len(run.report.pending) == 4
+
+
+async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next chunk that it gets does not end in silence."""
+    monkeypatch.setattr(part, "LEASE", 0.05)
+    monkeypatch.setattr(visits, "INTERVAL", 0.4)
+
+    async def slowly() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(0.2)
+        yield 2
+
+    run = map_all(jobs.double, slowly(), engine=DaskEngine(client))
+    with pytest.raises(RuntimeError, match="has not heard of the driver"):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Success, Pending]
+
+
+async def test_a_chunk_that_somebody_else_cancels(client: Client) -> None:
+    """The run says so: what it had not done is pending, and may have begun."""
+    run = map_all(jobs.nap, iter([0.0] + [3600.0] * 4), limit=2, engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.25)
+    assert run._engine is not None
+    remote: Any = run._engine._running
+    (key,) = remote._chunks._sent
+    await client.cancel([Future(key, client)], force=True)
+    with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
+        await asyncio.wait_for(task, 10)
+    assert len(run.report.succeeded) == 1
+    assert [outcome.started for outcome in run.report.pending] == [True] * 4
+
+
+@pytest.mark.parametrize("visited", [True, False])
+async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
+    client: Client, monkeypatch: pytest.MonkeyPatch, *, visited: bool
+) -> None:
+    """Nobody can ask the worker any more, so no pending job that was sent counts as not begun."""
+    monkeypatch.setattr(visits, "INTERVAL", 0.01 if visited else 3600.0)
+    run = map_all(jobs.nap, [3600.0] * 3, engine=DaskEngine(client))
+    task = asyncio.create_task(finish(run))
+    await asyncio.sleep(0.15)
+    await client.close()
+    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+        await asyncio.wait_for(task, 10)
+    assert [outcome.started for outcome in run.report.pending] == [True] * 3
+
+
+async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its inputs is a chunk of its own: twice the limit are under way, and three at least."""
+    monkeypatch.setattr(chunks, "_LINGER", 0.0)
+
+    async def slowly() -> AsyncIterator[float]:
+        for _ in range(12):
+            await asyncio.sleep(0.01)
+            yield 3600.0
+
+    run = map_all(jobs.nap, slowly(), limit=2, timeout=0.4, engine=DaskEngine(client))
+    report = await run
+    assert len(report.pending) == 5  # four that were sent, and one that had been pulled before
+
+
+async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits while the workers forget the run is told that, and not that a job or the source was stubborn."""
+
+    async def deaf(_: str) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.02)
+    monkeypatch.setattr(visits, "_PATIENCE", 0.3)
+    monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
+    with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
+        await map_all(jobs.nap, [3600.0], timeout=0.2, engine=DaskEngine(client))
 
 
 async def test_a_late_chunk_does_nothing(client: Client) -> None:
@@ -275,7 +355,7 @@ async def test_a_late_chunk_does_nothing(client: Client) -> None:
 
 async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
     """It has no job started."""
-    here = part.Part(messages.Spec(jobs.double, "double", 1, None), lambda: None)
+    here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)
     here.visit(messages.Phase.STOPPED)
     await asyncio.sleep(0.05)
     records = await here.do("late", [travel.pack(1)], lambda: None)
@@ -530,7 +610,7 @@ async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) 
 
 async def test_what_is_done_already_is_not_taken_back() -> None:
     """When the run stops, a worker names the chunks whose results are on their way."""
-    here = part.Part(messages.Spec(jobs.double, "double", 1, None), lambda: None)
+    here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)
     await here.do("done", [travel.pack(1)], lambda: None)
     assert here.visit(messages.Phase.RUNNING).chunks == {}
     assert here.visit(messages.Phase.STOPPED).chunks == {"done": []}
@@ -560,7 +640,7 @@ async def test_a_worker_that_was_lost_between_two_visits(
 
     async def elsewhere(*args: Any) -> messages.Done:
         done = await real(*args)
-        return messages.Done("tcp://another", done.records, done.stopped)
+        return messages.Done("tcp://another", done.records, done.stopped, done.lost)
 
     def without_records(run: str, phase: int, dask_worker: Any) -> Any:
         news = worker.visit_part(run, phase, dask_worker)

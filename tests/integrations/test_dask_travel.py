@@ -2,8 +2,11 @@
 
 import functools
 import pickle
+import sys
+from types import ModuleType
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aiosupervise import Failure, Policy, supervise
@@ -76,9 +79,33 @@ def test_what_wraps_a_supervised_function_travels_too() -> None:
     assert travel.unpack(travel.pack(inner)).policy == POLICY
 
 
+@pytest.mark.parametrize("registered", ["homely", "homely.kitchen"])
+def test_a_module_that_is_registered_by_value_travels(registered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers need not have it: its functions go with their code, those that are supervised too."""
+    home, kitchen = ModuleType("homely"), ModuleType("homely.kitchen")
+    monkeypatch.setitem(sys.modules, "homely", home)
+    monkeypatch.setitem(sys.modules, "homely.kitchen", kitchen)
+    kitchen.__dict__.update(supervise=supervise, policy=POLICY)
+    source = "async def bare(): return 'served'\n@supervise(policy)\nasync def cook(): return 'served'"
+    exec(source, kitchen.__dict__)  # noqa: S102 - a module that is nowhere else
+    cloudpickle.register_pickle_by_value(sys.modules[registered])
+    try:
+        packed = travel.pack(kitchen.bare), travel.pack(kitchen.cook)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[registered])
+    monkeypatch.delitem(sys.modules, "homely.kitchen")
+    monkeypatch.delitem(sys.modules, "homely")
+    bare, cook = map(travel.unpack, packed)
+    assert cook.policy == POLICY
+    for function in bare, cook:
+        with pytest.raises(StopIteration) as returned:
+            function().send(None)
+        assert returned.value.value == "served"
+
+
 def test_jobs_that_were_pulled_have_an_outcome_when_the_workers_run_breaks_down() -> None:
     """Whatever ends it, no chunk waits for ever."""
-    fed, chunk = feed.Feed(), feed.Chunk(2)
+    fed, chunk = feed.Feed(), feed.LocalChunk(2)
     fed.put(chunk, [travel.pack(1), travel.pack(2)])
     with pytest.raises(StopIteration):
         fed.__anext__().send(None)

@@ -188,7 +188,7 @@ SERVICES: tuple[Feature[Keeper], ...] = (
     Feature("restarts those that were started after it", f"{PAGE}#children", in_order),
     Feature("too many restarts in a short time stop all, and raise", f"{PAGE}#giving-up", too_often),
     Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
-    Feature("one child can be stopped", f"{PAGE}#leaving-the-block", stop_one),
+    Feature("one child can be stopped", f"{PAGE}#children", stop_one),
     Feature("the error of a child is told", "reference/seeing.md#events", told),
     Feature("start waits until the child says that it is ready", "", ready),
 )

@@ -94,9 +94,12 @@ class Chunks(Generic[T, I]):
         if self._is_careful():
             return 0
         # A few chunks for each thread; of small chunks more, so that every worker can reach its limit.
-        free = max(AHEAD * self.threads * self._largest, 2 * (self.order.tally.limit or 0)) - taken
+        ahead, limit = AHEAD * self.threads, self.order.tally.limit
+        free = max(ahead * self._largest, 2 * (limit or 0)) - taken
         if self._filling is not None:
             return min(free, self._filling.lacks)
+        if limit is not None and len(self._sent) >= max(ahead, 2 * limit):  # of one job each, if the source is slow
+            return 0
         size = self._size()
         return size if free >= size else 0
 
@@ -163,6 +166,9 @@ class Chunks(Generic[T, I]):
             chunk.future = None
             del future  # it holds the error, and the error's traceback this frame
         self.take(chunk.key, done.worker, done.records)
+        if done.lost and not self._is_stopped:
+            why = f"worker {done.worker} {done.lost}, and has cancelled its jobs: is the loop of the driver blocked?"
+            self.order.fail(RuntimeError(why))
         if done.stopped and not self._is_stopped:
             self.trouble = f"worker {done.worker} {done.stopped}"
             self.order.stop()
@@ -209,22 +215,34 @@ class Chunks(Generic[T, I]):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             error.__traceback__ = None  # its frames are ours and Dask's, and hold the chunk
-        is_killed = isinstance(error, KilledWorker)
-        # The end of the loop cancels the task; the future is cancelled if it is taken back, or the connection lost.
-        is_cancelled = task.cancelled() or isinstance(error, CancelledError)
-        if is_cancelled or (is_killed and self._is_stopped):
+        # The end of the loop cancels the task, and whoever takes the chunk back, or loses the connection, the future.
+        if (
+            task.cancelled()
+            or isinstance(error, CancelledError)
+            or (self._is_stopped and isinstance(error, KilledWorker))
+        ):
             self._all_pending(chunk)
-        elif is_killed and chunk.jobs and not chunk.is_alone:
+        elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_alone:
+            chunk.worker = chunk.worker or error.last_worker.address
             self._queue.append(chunk.again())
         elif chunk.jobs:
             self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
-        if error is not None and self._client is not None and self._client.status != "running":
-            self.lose(error)
+        if error is not None:
+            self._look_at_the_cluster(chunk, error)
         if self._queue and not self._sent:
             self._send(self._queue.popleft())
         if not self._count:
             self.order.tally.running = 0
         self.order.wake()
+
+    def _look_at_the_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
+        """Fail the run if the connection is lost, or if somebody else does away with its chunks."""
+        if self._client is not None and self._client.status != "running":
+            self.lose(error)
+        elif isinstance(error, CancelledError) and not (chunk.taken_back or self._is_stopped):
+            gone = RuntimeError(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}")
+            gone.__cause__ = error
+            self.order.fail(gone)
 
     def _all_pending(self, chunk: Chunk[I]) -> None:
         seen = bool(chunk.worker) or chunk.began_elsewhere

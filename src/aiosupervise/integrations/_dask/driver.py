@@ -51,6 +51,7 @@ class RemoteJobs(Generic[T, I]):
         self._phase = Phase.RUNNING
         self._client: Client | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -63,8 +64,8 @@ class RemoteJobs(Generic[T, I]):
         return self._chunks.places(taken)
 
     def names(self) -> list[str]:
-        """Return the names of a few jobs, for a warning."""
-        return self._chunks.names()
+        """Return the names of a few jobs, for a warning, or of what the run waits for instead."""
+        return ["the workers, which are to forget the run"] if self._is_closing else self._chunks.names()
 
     def name_for(self, item: object, index: int) -> str:  # noqa: ARG002 - other engines name it by what it is
         """Return the name that a job has."""
@@ -123,6 +124,7 @@ class RemoteJobs(Generic[T, I]):
 
     async def close(self) -> None:
         """Let the workers forget the run, and disconnect."""
+        self._is_closing = True
         try:
             if self._opening is not None:  # the end of the loop, which cancels everything, did not wait for it
                 await asyncio.wait([self._opening])

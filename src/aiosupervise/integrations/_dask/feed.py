@@ -11,7 +11,7 @@ from aiosupervise._batch.outcomes import Outcome
 from .travel import Record, record_of, refusal, unfinished, unpack
 
 
-class Chunk:
+class LocalChunk:
     """A chunk in its worker."""
 
     def __init__(self, size: int) -> None:
@@ -45,12 +45,12 @@ class Feed:
     """The inputs of all chunks, as an async source, and where the outcomes belong that come of them."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Chunk, int, bytes]] = deque()
-        self._given: dict[int, tuple[Chunk, int]] = {}  # by the job's index in the worker's part
+        self._waiting: deque[tuple[LocalChunk, int, bytes]] = deque()
+        self._given: dict[int, tuple[LocalChunk, int]] = {}  # by the job's index in the worker's part
         self._count = 0
         self._arrival = asyncio.Event()
 
-    def put(self, chunk: Chunk, items: list[bytes]) -> None:
+    def put(self, chunk: LocalChunk, items: list[bytes]) -> None:
         """Add the inputs of a chunk."""
         self._waiting.extend((chunk, position, item) for position, item in enumerate(items))
         self._arrival.set()

@@ -46,4 +46,5 @@ class Done:
 
     worker: str
     records: list[Record]
-    stopped: str  # why the worker's part of the run has ended by itself; nothing if it has not
+    stopped: str  # why the worker's part of the run has given up; nothing if it has not
+    lost: str  # why the worker has cancelled it; nothing if it was the driver, or nobody

@@ -23,7 +23,7 @@ from typing import Any
 from aiosupervise._batch.api import map_all
 from aiosupervise._batch.run import Run, trouble_of
 
-from .feed import Chunk, Feed
+from .feed import Feed, LocalChunk
 from .messages import News, Phase, Spec
 from .travel import Record, stand_in
 
@@ -44,13 +44,14 @@ def contained(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Await
 
 
 class Part:
-    """One worker's part of a run; `forget` is called if the driver is gone."""
+    """One worker's part of a run; `forget` is called with the reason if the driver is gone."""
 
-    def __init__(self, spec: Spec, forget: Callable[[], object]) -> None:
-        self.stopped = ""  # why it has ended by itself
+    def __init__(self, spec: Spec, forget: Callable[[str], object]) -> None:
+        self.stopped = ""  # why it has given up
+        self.lost = ""  # why it was cancelled here
         self._forget = forget
         self._phase = Phase.RUNNING
-        self._chunks: dict[str, Chunk] = {}
+        self._chunks: dict[str, LocalChunk] = {}
         self._done: deque[str] = deque(maxlen=_REMEMBERED)
         self._feed = Feed()
         self._run: Run[object, object] = map_all(
@@ -67,7 +68,7 @@ class Part:
 
     async def do(self, key: str, items: list[bytes], give_way: Callable[[], None]) -> list[Record]:
         """Do the jobs of a chunk; `give_way` is called when the next chunk may come."""
-        chunk = self._chunks[key] = Chunk(len(items))
+        chunk = self._chunks[key] = LocalChunk(len(items))
         self._feed.put(chunk, items)
         if self._task.done():
             self._feed.give_up()
@@ -99,7 +100,8 @@ class Part:
         await asyncio.wait([self._task])
 
     def _expire(self) -> None:
-        self._forget()
+        self.lost = f"has not heard of the driver for {LEASE:g} s"
+        self._forget(self.lost)
         self._task.cancel()
 
     def _go_to(self, phase: Phase) -> None:
@@ -125,7 +127,7 @@ class Part:
             pass  # the one way to cancel a run; what it ended becomes pending
         finally:
             if self._phase is Phase.RUNNING:
-                self.stopped = self._trouble() or "the driver was not heard of"
+                self.stopped = "" if self.lost else self._trouble() or "has ended its part of the run"
             self._phase = Phase.CANCELLED
             for outcome in self._run.report:
                 self._feed.ended(outcome)

@@ -62,7 +62,9 @@ class Story:
 
 
 def pack(value: object) -> bytes:
-    """Pickle a value; what only this process has in its `__main__` goes with it."""
+    """Pickle a value; what only this process has in its `__main__`, or has registered as such, goes with it."""
+    if cloudpickle.list_registry_pickle_by_value():
+        return pack_by_value(value)
     try:
         packed = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -90,10 +92,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
 
 
 def _is_importable(function: Any) -> bool:
-    found: Any = sys.modules.get(function.__module__)
+    home = function.__module__
+    found: Any = sys.modules.get(home)
     for name in function.__qualname__.split("."):
         found = getattr(found, name, None)
-    return function.__module__ != "__main__" and found is function
+    by_value = ("__main__", *cloudpickle.list_registry_pickle_by_value())
+    return found is function and not any(f"{home}.".startswith(f"{name}.") for name in by_value)
 
 
 def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -> object:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -28,7 +27,7 @@ class _Office:
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
-        self.ended: deque[str] = deque(maxlen=_REMEMBERED)
+        self.ended: dict[str, str] = {}  # why, if it was not the driver
 
     def part(self, run: str, spec: bytes) -> Part:
         """Return the worker's part of a run, which begins with its first chunk."""
@@ -37,9 +36,11 @@ class _Office:
             part = self.parts[run] = Part(unpack(spec), partial(self.end, run))
         return part
 
-    def end(self, run: str) -> Part | None:
+    def end(self, run: str, why: str = "") -> Part | None:
         """Forget a run."""
-        self.ended.append(run)
+        self.ended.setdefault(run, why)
+        if len(self.ended) > _REMEMBERED:
+            del self.ended[next(iter(self.ended))]
         return self.parts.pop(run, None)
 
 
@@ -65,10 +66,10 @@ async def do_chunk(key: str, run: str, spec: bytes, packed: bytes) -> Done:
     worker = get_worker()
     office = _office(worker)
     if run in office.ended:
-        return Done(worker.address, [unfinished(position) for position in range(len(items))], "")
+        return Done(worker.address, [unfinished(position) for position in range(len(items))], "", office.ended[run])
     part = office.part(run, spec)
     records = await part.do(key, items, partial(_secede, worker, key, time.time()))
-    return Done(worker.address, records, part.stopped)
+    return Done(worker.address, records, part.stopped, part.lost)
 
 
 def _secede(worker: Worker, key: str, began: float) -> None:
@@ -87,8 +88,8 @@ def visit_part(run: str, phase: int, dask_worker: Worker) -> News | None:
     part = office.parts.get(run)
     if part is not None:
         return part.visit(Phase(phase))
-    if phase != Phase.RUNNING and run not in office.ended:
-        office.ended.append(run)
+    if phase != Phase.RUNNING:
+        office.end(run)
     return None
 
 
