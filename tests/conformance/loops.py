@@ -3,7 +3,7 @@
 import asyncio
 import selectors
 import sys
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -89,6 +89,24 @@ def uvloop_loop() -> asyncio.AbstractEventLoop:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+def on_every_loop(
+    any_time: Sequence[Callable[..., object]], virtual: Sequence[Callable[..., object]]
+) -> pytest.MarkDecorator:
+    """Parametrize a test by the fixture `loop`, of each kind, and by `script`: those of `virtual` need virtual time."""
+    young = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+    kinds: list[tuple[str, object, Sequence[Any], Any]] = [
+        ("lazy tasks", VirtualLoop, [*any_time, *virtual], ()),
+        ("eager tasks", eager_loop, [*any_time, *virtual], young),
+        ("uvloop", uvloop_loop, any_time, ()),
+    ]
+    cases = [
+        pytest.param(make, script, marks=marks, id=f"{kind}-{script.__name__}")
+        for kind, make, scripts, marks in kinds
+        for script in scripts
+    ]
+    return pytest.mark.parametrize(("loop", "script"), cases, indirect=["loop"])
 
 
 def moments(k: int, *, thorough: bool) -> list[tuple[int, ...]]:
