@@ -24,8 +24,8 @@ from aiosupervise import (
     Supervisor,
     listen,
 )
-from aiosupervise._service.keeper import Strategy
 from aiosupervise._service.record import RestartType
+from aiosupervise._service.roster import Strategy
 
 from .loops import VirtualLoop
 from .otp_model import Command, Model, Settings

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
 
 from aiosupervise._backoff import BackoffLike, delay_before
 from aiosupervise._tasks import cancellation, outlast, task_maker
@@ -31,8 +30,8 @@ from .herald import Herald
 from .inbox import Inbox, Order, RefusedError
 from .intensity import Intensity
 from .record import Record
-
-Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+from .roster import Roster, Strategy
+from .waits import Wait, Waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +45,11 @@ class Rules:
     name: str
 
 
-class _Wait:
-    """Children that wait to be restarted together."""
-
-    __slots__ = ("group", "timer")
-
-    def __init__(self, group: list[Record]) -> None:
-        self.group = group
-        self.timer: asyncio.TimerHandle | None = None
-
-
 class Keeper:
     """Keeps the children of one supervisor."""
 
     def __init__(self, rules: Rules, herald: Herald, gave_up: Callable[[], None]) -> None:
-        self.records: dict[str, Record] = {}  # in start order
+        self.roster = Roster()
         self.error: BaseException | None = None  # why it gave up
         self.ended = asyncio.Event()
         self._rules = rules
@@ -68,7 +57,7 @@ class Keeper:
         self._gave_up = gave_up
         self._intensity = Intensity(rules.max_restarts, rules.within)
         self._inbox = Inbox()
-        self._waits: list[_Wait] = []
+        self._waits = Waits()
         self._idle = asyncio.Event()
         self._is_stopping = False
         self._is_left = False
@@ -97,7 +86,7 @@ class Keeper:
 
     def add(self, record: Record, coroutine: Coroutine[object, None, object]) -> None:
         """Start a new child."""
-        self.records[record.name] = record
+        self.roster.add(record)
         self._launch(record, coroutine)
 
     def stop(self) -> None:
@@ -135,7 +124,7 @@ class Keeper:
         refusal = f"{record.name} cannot be restarted: its supervisor has stopped"
         if self.is_over:
             raise RuntimeError(refusal)
-        if self._has_another(record):
+        if self.roster.has_another(record):
             raise RuntimeError(f"{record.name} has ended, and another child has its name now")
         return self._inbox.put(partial(self._restart_one, record), refusal)
 
@@ -162,10 +151,10 @@ class Keeper:
             self._idle.set()
 
     async def _end_all(self) -> None:
-        for record in reversed([*self.records.values()]):
-            self._leave_wait(record)
+        for record in reversed([*self.roster]):
+            self._waits.leave(record)
             await self._end(record)
-        for record in self.records.values():
+        for record in self.roster:
             record.func = _nothing_more  # it may hold the supervisor
         self._gave_up = _nothing  # the supervisor, which holds this
         self.ended.set()
@@ -173,7 +162,7 @@ class Keeper:
         self._inbox.close()
 
     def _has_work(self) -> bool:
-        return not self.ended.is_set() and any(record.is_alive for record in self.records.values())
+        return not self.ended.is_set() and any(record.is_alive for record in self.roster)
 
     def _shut_down(self) -> bool:
         """Tell whether somebody else has cancelled the keeper, and so every task of the loop."""
@@ -195,7 +184,7 @@ class Keeper:
             await self._restart(record, error)
         else:
             record.become("ended" if error is None else "failed", self._loop.time())
-            self._forget(record)
+            self.roster.let_go(record)
 
     async def _restart(self, record: Record, error: BaseException | None) -> None:
         """Restart a child that has ended, and those siblings that the strategy names, if it is not once too often."""
@@ -208,62 +197,41 @@ class Keeper:
             return
         delay = delay_before(self._rules.backoff, record.quick, _as_error(record, error))
         record.quick += 1
-        group = self._group(record)
+        group = self.roster.restarted_with(record, self._rules.strategy)
         for sibling in reversed(group):
             await self._end(sibling)
-            self._forget(sibling)
-        self._wait([one for one in group if self._keeps(one)], delay)
+            self.roster.let_go(sibling)
+        self._wait([one for one in group if one in self.roster], delay)
 
     async def _stop_one(self, record: Record) -> None:
-        self._leave_wait(record)
+        self._waits.leave(record)
         await self._end(record)
-        self._forget(record)
+        self.roster.let_go(record)
 
     async def _restart_one(self, record: Record) -> None:
-        if self._has_another(record):
+        if self.roster.has_another(record):
             raise RefusedError
-        self._leave_wait(record)
+        self._waits.leave(record)
         await self._end(record)
         if self.is_over:
             raise RefusedError
-        self.records[record.name] = record  # which has been forgotten, if it is a temporary one
+        self.roster.add(record)  # which has been forgotten, if it is a temporary one
         self._launch(record)
 
-    async def _start_group(self, wait: _Wait) -> None:
-        if wait not in self._waits:  # its children were stopped after its time had come
-            return
-        self._waits.remove(wait)
-        wait.timer = None  # which holds this
-        for record in wait.group:
+    async def _start_group(self, wait: Wait) -> None:
+        for record in self._waits.end(wait):
             self._launch(record, again=True)
 
     # Their parts.
-
-    def _group(self, record: Record) -> list[Record]:
-        """Return who is restarted with a child, in start order."""
-        records = [*self.records.values()]
-        if self._rules.strategy == "one_for_all":
-            return records
-        first = records.index(record)
-        return records[first:] if self._rules.strategy == "rest_for_one" else [record]
 
     def _wait(self, group: list[Record], delay: float) -> None:
         """Start a group after the delay, unless the supervisor has been stopped meanwhile."""
         if self.is_over:
             return
         for record in group:
-            self._leave_wait(record)
+            self._waits.leave(record)
             record.become("waiting", self._loop.time())
-        wait = _Wait(group)
-        wait.timer = self._loop.call_later(delay, self._inbox.put, partial(self._start_group, wait))
-        self._waits.append(wait)
-
-    def _leave_wait(self, record: Record) -> None:
-        for wait in [wait for wait in self._waits if record in wait.group]:
-            wait.group.remove(record)
-            if not wait.group and wait.timer is not None:
-                wait.timer.cancel()
-                self._waits.remove(wait)
+        self._waits.begin(group, delay, lambda wait: self._inbox.put(partial(self._start_group, wait)))
 
     def _launch(
         self, record: Record, coroutine: Coroutine[object, None, object] | None = None, *, again: bool = False
@@ -305,18 +273,6 @@ class Keeper:
                 self.stop()
             if left == 0:
                 return
-
-    def _forget(self, record: Record) -> None:
-        """Forget a temporary child that has ended, as OTP does: there may be very many of them."""
-        if record.type == "temporary" and not record.is_alive and self._keeps(record):
-            del self.records[record.name]
-
-    def _keeps(self, record: Record) -> bool:
-        return self.records.get(record.name) is record
-
-    def _has_another(self, record: Record) -> bool:
-        """Tell whether a temporary child was forgotten, and its name given to another one since."""
-        return self.records.get(record.name, record) is not record
 
     def _escalate(self, record: Record) -> None:
         errors = tuple(self._intensity.errors(record.clock))

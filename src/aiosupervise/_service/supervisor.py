@@ -17,8 +17,9 @@ from aiosupervise._job import current_job
 from .child import Child
 from .herald import Herald
 from .inbox import Until
-from .keeper import Keeper, Rules, Strategy
+from .keeper import Keeper, Rules
 from .record import Record, RestartType
+from .roster import Strategy
 
 Ts = TypeVarTuple("Ts")
 
@@ -112,7 +113,7 @@ class Supervisor:
         if keeper.is_over:
             raise RuntimeError(f"{self!r} starts nothing more")
         name = name or f"{name_of(func)}-{self._started}"
-        if name in keeper.records:
+        if keeper.roster.has_name(name):
             raise ValueError(f"{self!r} has a child of this name: {name}; give each its own")
         coroutine = func(*args)
         record = Record(partial(func, *args), name, restart, self._grace if grace is None else grace, copy_context())
@@ -137,7 +138,7 @@ class Supervisor:
         """Return the children in start order: all but temporary ones that have ended."""
         if self._keeper is None:
             return ()
-        return tuple(Child(self._keeper, record) for record in self._keeper.records.values())
+        return tuple(Child(self._keeper, record) for record in self._keeper.roster)
 
     async def wait(self) -> None:
         """Wait until all children have ended: none runs, and none waits for its restart."""
@@ -210,8 +211,8 @@ class Supervisor:
     def __repr__(self) -> str:
         state = "not entered"
         if self._keeper is not None:
-            alive = sum(record.is_alive for record in self._keeper.records.values())
-            state = f"{alive} of {len(self._keeper.records)} children alive" + (", stopped" * self._keeper.is_over)
+            alive = sum(record.is_alive for record in self._keeper.roster)
+            state = f"{alive} of {len(self._keeper.roster)} children alive" + (", stopped" * self._keeper.is_over)
         return f"<Supervisor {self._rules.name}: {state}>"
 
 
