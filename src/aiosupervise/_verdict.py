@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import final
+from typing import Any, final
 
 
 @final
@@ -68,8 +68,8 @@ clerk = _Clerk()
 def verdict(error: BaseException) -> Verdict | None:
     """Return why a supervised call gave up on `error`; None if none did."""
     try:
-        notes = getattr(error, "__notes__", None)
-    except Exception:  # of a property
+        notes: Any = error.__notes__
+    except Exception:  # there are none, or a property raises
         return None
     if not isinstance(notes, list):  # anybody may put anything there
         return None
