@@ -1,6 +1,9 @@
-"""What does a cluster do in a second, and does a long run on it keep the driver small?"""
+"""What does a cluster do in a second, what does that cost, and how do runs end that do not end well?"""
 
 import asyncio
+import os
+import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +24,32 @@ JOBS = 100_000
 FEWER = 2_000  # for one task a job, which takes its time
 MANY = 1_000_000
 STEP = 100_000
+CHUNK = 1_000
 ROUNDS = 3
+KILLED = 200  # jobs, one of which kills its worker
+SMALL = 10  # jobs in each chunk of these
 
 
 async def nap(_: int) -> None:
     """Do the job."""
     await asyncio.sleep(0.001)
+
+
+async def never(_: int) -> None:
+    """Be cancelled."""
+    await asyncio.sleep(3600)
+
+
+async def die_of_seven(n: int) -> None:
+    """Kill the worker for one input."""
+    if n == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.001)
+
+
+async def left() -> int:
+    """How many jobs of `never` a worker has; they are tasks with its name and a number."""
+    return sum(bool(re.fullmatch(r"never-\d+", task.get_name())) for task in asyncio.all_tasks())
 
 
 @contextmanager
@@ -38,22 +61,49 @@ def cluster() -> Iterator[str]:
 
 
 def ask() -> Table:
-    """Measure both ways in turns, then the memory."""
+    """Measure each in a fresh driver."""
     table = Table(
         f"jobs of `asyncio.sleep(0.001)` on {WORKERS} local worker processes of {THREADS} threads, limit 100 for each",
-        f"jobs a second, best of {ROUNDS}: ours {JOBS:,} jobs, one task a job {FEWER:,}; MB: growth of the driver over "
-        f"{MANY:,} streamed jobs after the first {STEP:,}",
-        ("jobs/s", "MB"),
+        f"rates are the best of {ROUNDS}, ours with {JOBS:,} jobs, one task a job with {FEWER:,}; processor and memory "
+        f"are of one streamed run of {MANY:,} jobs, whose memory is looked at every {STEP:,}",
+        ("measured",),
     )
     with cluster() as address:
         rates = [in_fresh_process(measure, address) for _ in range(ROUNDS)]
-        grown = in_fresh_process(memory, address)
-    ours, theirs = max(rate for rate, _ in rates), max(rate for _, rate in rates)
-    table.add("map_all(engine=DaskEngine(...))", f"{ours:,.0f}", "", target=Target(">= 20,000", ours >= 20_000))
-    table.add("client.map, one task a job", f"{theirs:,.0f}", "")
-    table.add("  ratio", f"{ours / theirs:.1f}", "", target=Target(">= 20", ours >= 20 * theirs))
-    table.add("map_all, streamed", "", f"{grown:.1f}", target=Target("< 10 MB", grown < 10))
+        add_rates(table, max(rate for rate, _ in rates), max(rate for _, rate in rates))
+        add_costs(table, address)
+        add_troubles(table, address)
     return table
+
+
+def add_rates(table: Table, ours: float, theirs: float) -> None:
+    """The rows of what is done in a second."""
+    target = Target(">= 20,000", ours >= 20_000)
+    table.add("map_all(engine=DaskEngine(...)), jobs a second", f"{ours:,.0f}", target=target)
+    table.add("client.map, one task a job, jobs a second", f"{theirs:,.0f}")
+    table.add("  ratio", f"{ours / theirs:.1f}", target=Target(">= 20", ours >= 20 * theirs))
+
+
+def add_costs(table: Table, address: str) -> None:
+    """The rows of what the driver and the scheduler spend."""
+    before = time.process_time()
+    grown, driver = in_fresh_process(stream, (address, 10))
+    scheduler = time.process_time() - before
+    table.add("driver, us of processor for each job", f"{driver / MANY * 1e6:.1f}")
+    table.add(f"scheduler, ms of processor for each {CHUNK:,} jobs", f"{scheduler / (MANY / CHUNK) * 1e3:.1f}")
+    table.add("driver grows after the first look by MB", f"{grown:.1f}", target=Target("< 10 MB", grown < 10))
+    grown, _ = in_fresh_process(stream, (address, 1_000))
+    table.add("  with Dask's record of its last 1,000 messages", f"{grown:.1f}")
+
+
+def add_troubles(table: Table, address: str) -> None:
+    """The rows of how runs end that do not end well."""
+    seconds = in_fresh_process(cancel, address)
+    target = Target("<= 1 s", seconds <= 1)
+    table.add(f"cancel of {WORKERS * 100} jobs, s until no worker has one", f"{seconds:.2f}", target=target)
+    failed, succeeded = in_fresh_process(kill, address)
+    target = Target(f"<= {SMALL}, and {KILLED} in all", failed <= SMALL and failed + succeeded == KILLED)
+    table.add(f"a job in {KILLED} always kills its worker, failures", str(failed), target=target)
 
 
 def measure(address: str) -> tuple[float, float]:
@@ -63,7 +113,7 @@ def measure(address: str) -> tuple[float, float]:
 
 async def _rates(address: str) -> tuple[float, float]:
     async with Client(address, asynchronous=True) as client:
-        run = partial(map_all, nap, limit=100, engine=DaskEngine(client))
+        run = partial(map_all, nap, limit=100, engine=DaskEngine(client, chunk=CHUNK))
         await run(range(1_000))  # the workers have imported everything
         begun = time.perf_counter()
         report = await run(range(JOBS))
@@ -75,17 +125,19 @@ async def _rates(address: str) -> tuple[float, float]:
         return ours, FEWER / (time.perf_counter() - begun)
 
 
-def memory(address: str) -> float:
-    """Growth in MB; runs in the fresh process."""
-    # Dask's client keeps its last thousand messages for debugging, each with a chunk: that many come to an end too.
-    with dask.config.set({"distributed.admin.low-level-log-length": 10}):
+def stream(where: tuple[str, int]) -> tuple[float, float]:
+    """Growth in MB and seconds of processor; runs in the fresh process."""
+    address, remembered = where
+    # Dask's client keeps its last messages for debugging, a thousand by default, each with a chunk.
+    with dask.config.set({"distributed.admin.low-level-log-length": remembered}):
         return asyncio.run(_growth(address))
 
 
-async def _growth(address: str) -> float:
+async def _growth(address: str) -> tuple[float, float]:
     looks: list[float] = []
     finished = 0
-    run = map_all(nap, iter(range(MANY)), strategy="as_completed", engine=DaskEngine(address))
+    before = time.process_time()
+    run = map_all(nap, iter(range(MANY)), strategy="as_completed", engine=DaskEngine(address, chunk=CHUNK))
     async with run:
         async for _ in run:
             finished += 1
@@ -93,4 +145,39 @@ async def _growth(address: str) -> float:
                 looks.append(resident_mb())
     if run.tally.succeeded != MANY:
         raise RuntimeError(repr(run))
-    return max(looks) - looks[0]
+    return max(looks) - looks[0], time.process_time() - before
+
+
+def cancel(address: str) -> float:
+    """Seconds from a cancel until no worker has a coroutine of the run; runs in the fresh process."""
+    return asyncio.run(_cancel(address))
+
+
+async def count_left(client: Client) -> int:
+    """Ask all workers."""
+    return sum((await client.run(left)).values())
+
+
+async def _cancel(address: str) -> float:
+    async with Client(address, asynchronous=True) as client:
+        run = map_all(never, range(10_000), limit=100, engine=DaskEngine(client, chunk=CHUNK))
+        task = asyncio.ensure_future(run)
+        while await count_left(client) < WORKERS * 100:
+            pass
+        begun = time.perf_counter()
+        task.cancel()
+        while await count_left(client):
+            pass
+        seconds = time.perf_counter() - begun
+        await asyncio.wait([task])
+        return seconds
+
+
+def kill(address: str) -> tuple[int, int]:
+    """Failed and succeeded jobs of a run in which one kills its worker; runs in the fresh process."""
+    return asyncio.run(_kill(address))
+
+
+async def _kill(address: str) -> tuple[int, int]:
+    report = await map_all(die_of_seven, range(KILLED), engine=DaskEngine(address, chunk=SMALL))
+    return len(report.failed), len(report.succeeded)
