@@ -675,6 +675,91 @@ async def test_another_thread_is_refused_when_the_run_begins(use: Any) -> None:
         await asyncio.to_thread(lambda: asyncio.run(use(run)))
 
 
+# A loop that waits
+
+
+def knock() -> None:
+    """Send a signal that interrupts nothing: it goes to another thread than the one that waits."""
+    threading.Timer(0.02, lambda: signal.pthread_kill(threading.get_ident(), SIGTERM)).start()
+
+
+async def knocked() -> AsyncIterator[Coroutine[Any, Any, int]]:
+    """Give a job, and then nothing more for ever."""
+    yield job()
+    knock()
+    await forever()
+
+
+async def end_of(run: Run[Any, Any]) -> None:
+    """Await a run that ends when it hears a signal, or else far too late."""
+    late: list[bool] = []
+
+    def too_late() -> None:
+        late.append(True)
+        run.stop()
+
+    waiting = asyncio.get_running_loop().call_later(5, too_late)
+    await run
+    waiting.cancel()
+    assert run.stopped_by is SIGTERM
+    assert not late
+
+
+@posix
+def test_a_signal_ends_the_wait_of_the_loop() -> None:
+    """Python calls the handler when the loop has stopped waiting, so a signal must end the wait: nothing else might."""
+    asyncio.run(end_of(run_all(knocked(), stop_on=BOTH)))
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@posix
+def test_a_signal_ends_the_wait_as_long_as_there_is_a_run() -> None:
+    """Runs beside one another share what does that; the last of them takes it away."""
+
+    async def main() -> None:
+        begun = asyncio.Event()
+        async with run_all([job], stop_on=BOTH):
+            longer = asyncio.create_task(end_of(run_all(knocked(), stop_on=BOTH)))
+            asyncio.get_running_loop().call_soon(begun.set)
+            await begun.wait()
+        await longer
+
+    asyncio.run(main())
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@posix
+def test_who_wakes_the_loop_already_goes_on_doing_so() -> None:
+    """Handlers of the loop's own have it woken up; during the run and afterwards."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+        theirs = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(theirs)
+        await end_of(run_all(knocked(), stop_on=BOTH))
+        assert signal.set_wakeup_fd(theirs) == theirs
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    asyncio.run(main())
+
+
+@posix
+def test_who_begins_to_wake_the_loop_during_a_run_goes_on_doing_so() -> None:
+    """What the run had set is not put in its place again."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with run_all([job], stop_on=BOTH):
+            loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+            theirs = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(theirs)
+        assert signal.set_wakeup_fd(theirs) == theirs
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    asyncio.run(main())
+
+
 # Real processes
 
 HEAD = """

@@ -608,6 +608,15 @@ async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) 
     assert [record[-1] for record in done.records] == [False]
 
 
+def test_a_worker_does_not_remember_all_runs_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the last ones: when so many have come after it, nobody sends a chunk of an old one any more."""
+    monkeypatch.setattr(worker, "_REMEMBERED", 2)
+    office = worker._Office()
+    for run in "abcb":
+        office.end(run)
+    assert list(office.ended) == ["b", "c"]
+
+
 async def test_what_is_done_already_is_not_taken_back() -> None:
     """When the run stops, a worker names the chunks whose results are on their way."""
     here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)

@@ -25,6 +25,8 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any
 
+from .alarm import Alarm, alarm_for
+
 
 class Watch:
     """Tells a run of its signals, from the moment it is made until `close`."""
@@ -41,10 +43,12 @@ class Watch:
         self._context = copy_context()  # the handler may run in that of any job
         self._process = os.getpid()
         self._closed = False
+        self._alarm: Alarm | None = None
         try:
             for number in signals:
                 _watching[number] = [*_watches(number), self]
                 _install(number)
+            self._alarm = alarm_for(self._loop)
         except BaseException:
             self.close()
             raise
@@ -59,11 +63,17 @@ class Watch:
         if self.stopped_by is None:
             self.stopped_by, act = signal.Signals(number), self._stop
         else:
-            self.close()
+            self._make_room()
         self._loop.call_soon_threadsafe(act, context=self._context)
 
     def close(self) -> None:
         """Hear no more, and put back what was there before unless others still listen. It can be called again."""
+        self._make_room()
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.release()
+
+    def _make_room(self) -> None:
         self._closed = True
         for number in self._signals:
             if not _watches(number):
