@@ -745,6 +745,20 @@ def test_who_wakes_the_loop_already_goes_on_doing_so() -> None:
 
 
 @posix
+def test_a_run_leaves_no_file_behind_in_the_loop() -> None:
+    """What the loop has to read is the same as before: a new file may get the number of one that was closed."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        before = list(loop._selector.get_map())
+        async with run_all([job], stop_on=BOTH):
+            assert len(loop._selector.get_map()) == len(before) + 1
+        assert list(loop._selector.get_map()) == before
+
+    asyncio.run(main())
+
+
+@posix
 def test_who_begins_to_wake_the_loop_during_a_run_goes_on_doing_so() -> None:
     """What the run had set is not put in its place again."""
 
