@@ -758,6 +758,18 @@ def test_a_run_leaves_no_file_behind_in_the_loop() -> None:
     asyncio.run(main())
 
 
+async def test_a_loop_that_reads_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs hear signals as well as they can."""
+
+    def add_reader(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", add_reader)
+    run = map_all(signalled, [1], stop_on=BOTH)
+    await run
+    assert run.stopped_by is SIGTERM
+
+
 @posix
 def test_who_begins_to_wake_the_loop_during_a_run_goes_on_doing_so() -> None:
     """What the run had set is not put in its place again."""

@@ -29,7 +29,11 @@ class Alarm:
         self._ears, self._bell = socket.socketpair()
         self._ears.settimeout(0)
         self._bell.settimeout(0)
-        loop.add_reader(self._ears, self._ears.recv, 4096)
+        try:
+            loop.add_reader(self._ears, self._ears.recv, 4096)
+        except BaseException:
+            self._hang_up()
+            raise
         signal.set_wakeup_fd(self._bell.fileno())
 
     def release(self) -> None:
@@ -47,12 +51,15 @@ class Alarm:
         woken = signal.set_wakeup_fd(-1)
         if woken != self._bell.fileno():
             signal.set_wakeup_fd(woken)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._ears.close()
         self._bell.close()
 
 
 def alarm_for(loop: asyncio.AbstractEventLoop) -> Alarm | None:
-    """Have signals end the waits of a loop; None if somebody else does."""
+    """Have signals end the waits of a loop; None if somebody else does, or if the loop reads no sockets."""
     for closed in [other for other in _alarms if other.is_closed()]:
         _alarms.pop(closed).close()
     if loop not in _alarms:
@@ -60,6 +67,9 @@ def alarm_for(loop: asyncio.AbstractEventLoop) -> Alarm | None:
         if woken != -1:
             signal.set_wakeup_fd(woken)
             return None
-        _alarms[loop] = Alarm(loop)
+        try:
+            _alarms[loop] = Alarm(loop)
+        except NotImplementedError:  # as of the loops of Windows that wait for something else
+            return None
     _alarms[loop].runs += 1
     return _alarms[loop]
