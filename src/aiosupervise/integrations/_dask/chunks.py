@@ -216,17 +216,7 @@ class Chunks(Generic[T, I]):
         if error is not None:
             error.__traceback__ = None  # its frames are ours and Dask's, and hold the chunk
         # The end of the loop cancels the task, and whoever takes the chunk back, or loses the connection, the future.
-        if (
-            task.cancelled()
-            or isinstance(error, CancelledError)
-            or (self._is_stopped and isinstance(error, KilledWorker))
-        ):
-            self._all_pending(chunk)
-        elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_alone:
-            chunk.worker = chunk.worker or error.last_worker.address
-            self._queue.append(chunk.again())
-        elif chunk.jobs:
-            self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
+        self._settle(chunk, error, is_cancelled=task.cancelled() or isinstance(error, CancelledError))
         if error is not None:
             self._look_at_the_cluster(chunk, error)
         if self._queue and not self._sent:
@@ -234,6 +224,16 @@ class Chunks(Generic[T, I]):
         if not self._count:
             self.order.tally.running = 0
         self.order.wake()
+
+    def _settle(self, chunk: Chunk[I], error: BaseException | None, *, is_cancelled: bool) -> None:
+        """Have the jobs that are left tried again, or give each its outcome."""
+        if is_cancelled or (self._is_stopped and isinstance(error, KilledWorker)):
+            self._all_pending(chunk)
+        elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_alone:
+            chunk.worker = chunk.worker or error.last_worker.address
+            self._queue.append(chunk.again())
+        elif chunk.jobs:
+            self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
 
     def _look_at_the_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
         """Fail the run if the connection is lost, or if somebody else does away with its chunks."""
