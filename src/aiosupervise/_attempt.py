@@ -41,8 +41,8 @@ def attempt() -> Attempt:
     """Return which attempt is running, of the innermost supervised call that the caller is in.
 
     Call it in the supervised function, or in a function that this awaits or calls. A task that the function starts
-    has a stack of its own: ask before, and hand over the answer. To ask costs more in a deep stack; not to ask costs
-    nothing.
+    has a stack of its own: ask before, and hand over the answer. To ask costs the more the deeper the stack is; not
+    to ask costs nothing.
 
     Raises:
         RuntimeError: outside of a supervised function.

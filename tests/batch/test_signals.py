@@ -707,81 +707,22 @@ async def end_of(run: Run[Any, Any]) -> None:
 
 @posix
 def test_a_signal_ends_the_wait_of_the_loop() -> None:
-    """Python calls the handler when the loop has stopped waiting, so a signal must end the wait: nothing else might."""
+    """Python calls the handler when the loop has stopped waiting, so that does not take long: nothing else might."""
     asyncio.run(end_of(run_all(knocked(), stop_on=BOTH)))
-    assert signal.set_wakeup_fd(-1) == -1
 
 
 @posix
-def test_a_signal_ends_the_wait_as_long_as_there_is_a_run() -> None:
-    """Runs beside one another share what does that; the last of them takes it away."""
-
-    async def main() -> None:
-        begun = asyncio.Event()
-        async with run_all([job], stop_on=BOTH):
-            longer = asyncio.create_task(end_of(run_all(knocked(), stop_on=BOTH)))
-            asyncio.get_running_loop().call_soon(begun.set)
-            await begun.wait()
-        await longer
-
-    asyncio.run(main())
-    assert signal.set_wakeup_fd(-1) == -1
-
-
-@posix
-def test_who_wakes_the_loop_already_goes_on_doing_so() -> None:
-    """Handlers of the loop's own have it woken up; during the run and afterwards."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, lambda: None)
-        theirs = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(theirs)
-        await end_of(run_all(knocked(), stop_on=BOTH))
-        assert signal.set_wakeup_fd(theirs) == theirs
-        loop.remove_signal_handler(signal.SIGUSR1)
-
-    asyncio.run(main())
-
-
-@posix
-def test_a_run_leaves_no_file_behind_in_the_loop() -> None:
-    """What the loop has to read is the same as before: a new file may get the number of one that was closed."""
+def test_a_run_whose_loop_is_woken_leaves_no_timer_behind() -> None:
+    """However it ends, and however often it has been woken."""
 
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
-        before = list(loop._selector.get_map())
-        async with run_all([job], stop_on=BOTH):
-            assert len(loop._selector.get_map()) == len(before) + 1
-        assert list(loop._selector.get_map()) == before
-
-    asyncio.run(main())
-
-
-async def test_a_loop_that_reads_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its runs hear signals as well as they can."""
-
-    def add_reader(*_: object) -> None:
-        raise NotImplementedError
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", add_reader)
-    run = map_all(signalled, [1], stop_on=BOTH)
-    await run
-    assert run.stopped_by is SIGTERM
-
-
-@posix
-def test_who_begins_to_wake_the_loop_during_a_run_goes_on_doing_so() -> None:
-    """What the run had set is not put in its place again."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with run_all([job], stop_on=BOTH):
-            loop.add_signal_handler(signal.SIGUSR1, lambda: None)
-            theirs = signal.set_wakeup_fd(-1)
-            signal.set_wakeup_fd(theirs)
-        assert signal.set_wakeup_fd(theirs) == theirs
-        loop.remove_signal_handler(signal.SIGUSR1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("aiosupervise._batch.signals._BEAT", 0.001)
+            async with run_all([job], stop_on=BOTH):
+                await asyncio.sleep(0.01)
+                assert [timer for timer in loop._scheduled if not timer.cancelled()]
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]
 
     asyncio.run(main())
 

@@ -262,10 +262,21 @@ async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypa
     monkeypatch.setattr(part, "LEASE", 0.05)
     monkeypatch.setattr(visits, "INTERVAL", 0.4)
     run = map_all(jobs.nap, [0.0] + [3600.0] * 4, limit=2, engine=DaskEngine(client))
-    with pytest.raises(RuntimeError, match=r"has not heard of the driver for 0\.05 s, and has cancelled its jobs"):
+    with pytest.raises(RuntimeError, match=r"has not heard of the driver for 0\.05 s, and has given up its part"):
         await run
     assert len(run.report.succeeded) == 1
     assert len(run.report.pending) == 4
+
+
+async def test_a_driver_that_is_silent_after_a_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped run lets finish what runs; if a worker could not, the run says so."""
+    monkeypatch.setattr(part, "LEASE", 0.3)
+    monkeypatch.setattr(visits, "INTERVAL", 3600.0)
+    run = map_all(jobs.nap, [3600.0], engine=DaskEngine(client))
+    asyncio.get_running_loop().call_later(0.1, run.stop)
+    with pytest.raises(RuntimeError, match="has not heard of the driver"):
+        await run
+    assert [outcome.started for outcome in run.report.pending] == [True]
 
 
 async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
@@ -286,14 +297,18 @@ async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
 
 
-async def test_a_chunk_that_somebody_else_cancels(client: Client) -> None:
-    """The run says so: what it had not done is pending, and may have begun."""
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bool) -> None:
+    """The run says so, also when it was stopped before: what it had not done is pending, and may have begun."""
     run = map_all(jobs.nap, iter([0.0] + [3600.0] * 4), limit=2, engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
     await asyncio.sleep(0.25)
     assert run._engine is not None
     remote: Any = run._engine._running
     (key,) = remote._chunks._sent
+    if stopped:
+        run.stop()
+        await asyncio.sleep(0.2)
     await client.cancel([Future(key, client)], force=True)
     with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
         await asyncio.wait_for(task, 10)

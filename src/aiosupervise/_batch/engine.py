@@ -123,7 +123,7 @@ class Engine(Generic[T, I]):
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels it, and still waits."""
         if not self.ended:
-            assert self._pump is not None  # noqa: S101 - for the type checkers: whoever joins has started
+            assert self._pump is not None  # noqa: S101 - nobody joins before `start`
             await outlast(self._pump, self.cancel)
 
     def note_error(self, error: BaseException) -> None:

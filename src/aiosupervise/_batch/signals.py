@@ -5,10 +5,12 @@ puts it in the place of what was there, the last one puts that back. It runs in 
 of Python, so it only counts, and leaves the rest to the loop of each run. It is installed with `signal.signal`:
 `loop.remove_signal_handler` cannot put back what was there before, such as the handler of asyncio.run, which
 `asyncio.Runner` compares by identity in the end. A loop hears of signals by itself, so what was given to
-`loop.add_signal_handler` is called all the same.
+`loop.add_signal_handler` is called all the same. But Python calls a handler like ours only between two of its steps: a
+loop that is just about to wait, or whose signal went to another thread, waits on. So a timer ends its wait often.
 
 Laws, each with a test:
 - A signal that a run takes is in its `stopped_by`: none is swallowed unseen.
+- No signal is heard much later than it comes, whatever the loop waits for.
 - A run that has been cancelled takes no more: what was there before is back while the handler still runs.
 - If somebody has replaced our handler, theirs stays. If ours is called when no run wants the signal (somebody has put
   it back, the process is a fork, the run's loop was closed under it), it makes room and passes the signal on.
@@ -25,7 +27,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any
 
-from .alarm import Alarm, alarm_for
+_BEAT = 0.2  # seconds that a signal is heard late at most
 
 
 class Watch:
@@ -43,12 +45,12 @@ class Watch:
         self._context = copy_context()  # the handler may run in that of any job
         self._process = os.getpid()
         self._closed = False
-        self._alarm: Alarm | None = None
+        self._timer: asyncio.TimerHandle | None = None
         try:
             for number in signals:
                 _watching[number] = [*_watches(number), self]
                 _install(number)
-            self._alarm = alarm_for(self._loop)
+            self._beat()
         except BaseException:
             self.close()
             raise
@@ -69,9 +71,12 @@ class Watch:
     def close(self) -> None:
         """Hear no more, and put back what was there before unless others still listen. It can be called again."""
         self._make_room()
-        alarm, self._alarm = self._alarm, None
-        if alarm is not None:
-            alarm.release()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        """Do nothing, and again in a moment: the loop has to wake up for it, and then Python calls the handler."""
+        self._timer = self._loop.call_later(_BEAT, self._beat)
 
     def _make_room(self) -> None:
         self._closed = True

@@ -34,7 +34,7 @@ class Roster:
         return self._records.get(record.name, record) is not record
 
     def add(self, record: Record) -> None:
-        """Remember a child, if it is not remembered yet."""
+        """Remember a child, at its old place if it has one."""
         self._records[record.name] = record
 
     def let_go(self, record: Record) -> None:

@@ -43,5 +43,5 @@ class Waits:
         if wait not in self._waits:
             return []
         self._waits.remove(wait)
-        wait.timer = None  # which holds this
+        wait.timer = None  # the timer holds this
         return wait.group

@@ -30,7 +30,7 @@ from aiosupervise._batch.outcomes import Failure, I, Outcome, Pending, Success
 from aiosupervise._batch.place import Order
 
 from .chunk import Chunk, size_of_next
-from .messages import Done, Spec
+from .messages import Done, Phase, Spec
 from .travel import Record, error_of, pack, unsendable, value_of
 from .worker import do_chunk
 
@@ -55,7 +55,7 @@ class Chunks(Generic[T, I]):
         self._numbers = itertools.count(1)
         self._count = 0  # jobs that have no outcome
         self._given = 0  # jobs that were added
-        self._is_stopped = False
+        self._phase = Phase.RUNNING
         self._filling: Chunk[I] | None = None
         self._flushing: asyncio.TimerHandle | None = None
         self._sent: dict[str, Chunk[I]] = {}
@@ -98,7 +98,7 @@ class Chunks(Generic[T, I]):
         free = max(ahead * self._largest, 2 * (limit or 0)) - taken
         if self._filling is not None:
             return min(free, self._filling.lacks)
-        if limit is not None and len(self._sent) >= max(ahead, 2 * limit):  # of one job each, if the source is slow
+        if limit is not None and len(self._sent) >= max(ahead, 2 * limit):  # a slow source fills none of them
             return 0
         size = self._size()
         return size if free >= size else 0
@@ -166,10 +166,10 @@ class Chunks(Generic[T, I]):
             chunk.future = None
             del future  # it holds the error, and the error's traceback this frame
         self.take(chunk.key, done.worker, done.records)
-        if done.lost and not self._is_stopped:
-            why = f"worker {done.worker} {done.lost}, and has cancelled its jobs: is the loop of the driver blocked?"
+        if done.lost and self._phase is not Phase.CANCELLED:
+            why = f"worker {done.worker} {done.lost}, and has given up its part: is the loop of the driver blocked?"
             self.order.fail(RuntimeError(why))
-        if done.stopped and not self._is_stopped:
+        if done.stopped and self._phase is Phase.RUNNING:
             self.trouble = f"worker {done.worker} {done.stopped}"
             self.order.stop()
 
@@ -218,7 +218,7 @@ class Chunks(Generic[T, I]):
         # The end of the loop cancels the task, and whoever takes the chunk back, or loses the connection, the future.
         self._settle(chunk, error, is_cancelled=task.cancelled() or isinstance(error, CancelledError))
         if error is not None:
-            self._look_at_the_cluster(chunk, error)
+            self._fail_if_let_down(chunk, error)
         if self._queue and not self._sent:
             self._send(self._queue.popleft())
         if not self._count:
@@ -227,19 +227,19 @@ class Chunks(Generic[T, I]):
 
     def _settle(self, chunk: Chunk[I], error: BaseException | None, *, is_cancelled: bool) -> None:
         """Have the jobs that are left tried again, or give each its outcome."""
-        if is_cancelled or (self._is_stopped and isinstance(error, KilledWorker)):
+        if is_cancelled or (self._phase is not Phase.RUNNING and isinstance(error, KilledWorker)):
             self._all_pending(chunk)
         elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_alone:
-            chunk.worker = chunk.worker or error.last_worker.address
+            chunk.worker = error.last_worker.address
             self._queue.append(chunk.again())
         elif chunk.jobs:
             self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
 
-    def _look_at_the_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
+    def _fail_if_let_down(self, chunk: Chunk[I], error: BaseException) -> None:
         """Fail the run if the connection is lost, or if somebody else does away with its chunks."""
         if self._client is not None and self._client.status != "running":
             self.lose(error)
-        elif isinstance(error, CancelledError) and not (chunk.taken_back or self._is_stopped):
+        elif isinstance(error, CancelledError) and not chunk.taken_back and self._phase is not Phase.CANCELLED:
             gone = RuntimeError(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}")
             gone.__cause__ = error
             self.order.fail(gone)
@@ -267,9 +267,9 @@ class Chunks(Generic[T, I]):
 
     # The ways to end.
 
-    def stop(self) -> None:
+    def stop(self, phase: Phase) -> None:
         """Send nothing more: what waits here is pending."""
-        self._is_stopped = True
+        self._phase = phase
         waiting = [*self._take_filling(), *self._queue]
         self._queue.clear()
         for chunk in waiting:

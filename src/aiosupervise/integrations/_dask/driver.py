@@ -120,7 +120,7 @@ class RemoteJobs(Generic[T, I]):
         if self._opening is not None and not self._opening.cancelling():
             self._opening.cancel()
         self._visits.tell(phase)
-        self._chunks.stop()
+        self._chunks.stop(phase)
 
     async def close(self) -> None:
         """Let the workers forget the run, and disconnect."""

@@ -127,7 +127,7 @@ class Part:
             pass  # the one way to cancel a run; what it ended becomes pending
         finally:
             if self._phase is Phase.RUNNING:
-                self.stopped = "" if self.lost else self._trouble() or "has ended its part of the run"
+                self.stopped = "" if self.lost else (self._trouble() or "has ended its part of the run")
             self._phase = Phase.CANCELLED
             for outcome in self._run.report:
                 self._feed.ended(outcome)

@@ -27,7 +27,7 @@ class _Office:
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
-        self.ended: dict[str, str] = {}  # why, if it was not the driver
+        self.ended: dict[str, str] = {}  # the last ones, each with the reason; "" if the driver has ended it
 
     def part(self, run: str, spec: bytes) -> Part:
         """Return the worker's part of a run, which begins with its first chunk."""
