@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -84,6 +85,12 @@ def no_collector() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.fixture
+def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No log, as in a program that configures none: pytest keeps every record, and that would be what grows."""
+    monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", True)
+
+
 async def read(run: Run[int, int], jobs: int) -> Ledger:
     """Read a run to its end, one outcome at a time."""
     ledger = Ledger(jobs)
@@ -94,7 +101,7 @@ async def read(run: Run[int, int], jobs: int) -> Ledger:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "no_log")
 async def test_a_soak(*, thorough: bool, counts: Counter[str]) -> None:
     """With a tenth of all attempts failing, no count is off by one, and neither memory nor garbage grows."""
     jobs = 1_000_000 if thorough else 20_000
