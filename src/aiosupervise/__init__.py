@@ -6,15 +6,15 @@ integrations, testing, examples -> _service, _batch, _supervise, _attempt -> _ca
 (One exception: `progress=True` imports the tqdm integration when it is called.)
 """
 
-from ._attempt import Attempt, attempt
-from ._backoff import Backoff
 from ._batch.api import map_all, run_all
-from ._batch.outcomes import Failure, Outcome, Pending, Report, Success, Tally
 from ._batch.overload import Adaptive, Overload
+from ._batch.report import Report
 from ._batch.run import Run
-from ._budget import Budget
-from ._errors import AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter
-from ._events import (
+from ._call.attempt import Attempt, attempt
+from ._call.supervise import supervise
+from ._events.listeners import listen
+from ._events.outcomes import Failure, Outcome, Pending, Success, Tally
+from ._events.records import (
     AttemptFailed,
     AttemptStarted,
     CallFinished,
@@ -33,12 +33,13 @@ from ._events import (
     RunStarted,
     WorkerLost,
 )
-from ._listen import listen
-from ._policy import Policy
-from ._service.child import Child, RestartsExceeded
-from ._service.supervisor import Supervisor
-from ._supervise import supervise
-from ._verdict import Reason, Verdict, verdict
+from ._policy.backoff import Backoff
+from ._policy.budget import Budget
+from ._policy.errors import AttemptTimeout, DeadlineExceeded, GiveUp, RestartsExceeded, RetryAfter
+from ._policy.policy import Policy
+from ._policy.verdict import Reason, Verdict, verdict
+from ._supervisor.child import Child
+from ._supervisor.supervisor import Supervisor
 
 __all__ = [
     "Adaptive",

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Never, ParamSpec, TypeVar, final, overload
 from unittest.mock import call
 
-from ._checks import check_count, is_async_callable, name_of, shown
-from ._supervise import dress
-from ._waits import NoWaiting, no_waits
+from ._call.no_waiting import NoWaiting, no_waits
+from ._call.supervise import dress
+from ._policy.checks import check_count, is_async_callable, name_of, shown
 
 if TYPE_CHECKING:
     from unittest.mock import _Call  # the type of `call(...)`, which has no public name

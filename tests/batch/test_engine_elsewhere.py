@@ -9,9 +9,9 @@ import pytest
 
 from aiosupervise import Event, Overload, WorkerLost, map_all
 from aiosupervise._batch.adaptive import AdaptiveLimit
-from aiosupervise._batch.place import Jobs, Order
-from aiosupervise._batch.running import Running
-from aiosupervise._batch.ticket import Shared
+from aiosupervise._batch.context import Shared
+from aiosupervise._batch.local import Running
+from aiosupervise._batch.protocol import Jobs, Order
 
 
 class Here:

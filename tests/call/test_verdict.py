@@ -19,7 +19,7 @@ from aiosupervise import (
     supervise,
     verdict,
 )
-from aiosupervise._verdict import _Clerk
+from aiosupervise._policy.verdict import _Clerk
 
 from .endings import error_of, verdict_of
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from aiosupervise import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
-from aiosupervise._service.record import RestartType
-from aiosupervise._service.roster import Strategy
+from aiosupervise._supervisor.child_state import RestartType
+from aiosupervise._supervisor.registry import Strategy
 
 Command: TypeAlias = Literal["stop", "restart"]
 Told: TypeAlias = ChildStarted | ChildExited | ChildRestarted | ChildStopped | Escalated

@@ -18,7 +18,7 @@ from aiosupervise import (
     Supervisor,
     listen,
 )
-from aiosupervise._service.record import RestartType
+from aiosupervise._supervisor.child_state import RestartType
 
 from .laws import Make, _no_traces
 from .loops import Steps, has_virtual_time, pause, perform, seconds

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from aiosupervise import Supervisor, run_all
-from aiosupervise._service.roster import Strategy
+from aiosupervise._supervisor.registry import Strategy
 
 from .laws import Make
 from .loops import pause

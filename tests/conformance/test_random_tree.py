@@ -24,8 +24,8 @@ from aiosupervise import (
     Supervisor,
     listen,
 )
-from aiosupervise._service.record import RestartType
-from aiosupervise._service.roster import Strategy
+from aiosupervise._supervisor.child_state import RestartType
+from aiosupervise._supervisor.registry import Strategy
 
 from .loops import VirtualLoop
 from .otp_model import Command, Model, Settings

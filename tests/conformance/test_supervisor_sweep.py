@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from aiosupervise._service.roster import Strategy
+from aiosupervise._supervisor.registry import Strategy
 
 from .loops import moments, on_every_loop
 from .service_laws import Watch, play_service

@@ -15,7 +15,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 import aiosupervise
 import aiosupervise.testing
-from aiosupervise._listen import audience
+from aiosupervise._events.listeners import audience
 from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
 
 PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, run_all, supervise
-from aiosupervise._listen import Audience, audience
+from aiosupervise._events.listeners import Audience, audience
 
 from .kept import POLICY, Kept, Script
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from aiosupervise import Budget, Overload, Policy, Reason, map_all, run_all, supervise
-from aiosupervise._log import LOGGER, beside_bars, is_heard
+from aiosupervise._events.log import LOGGER, beside_bars, is_heard
 
 from .kept import POLICY, Script
 

@@ -18,8 +18,13 @@ import pytest
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
-from aiosupervise.integrations._dask import chunks, messages, part, travel, visits, worker
+from aiosupervise.integrations._dask import chunk_scheduler as chunks
+from aiosupervise.integrations._dask import poller as visits
+from aiosupervise.integrations._dask import worker
 from aiosupervise.integrations._dask.chunk import Chunk
+from aiosupervise.integrations._remote import messages
+from aiosupervise.integrations._remote import serialization as travel
+from aiosupervise.integrations._remote import worker_run as part
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
@@ -90,7 +95,7 @@ async def test_limits_of_every_kind(client: Client, limit: Any, shown: set[int |
 
 async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that waits long for cancelled jobs names some of them."""
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
+    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:  # the worker's run, which is in this process, warns too
         await map_all(jobs.lingers, [0.15] * 15, timeout=0.1, engine=DaskEngine(client))
     assert any("lingers-9, and 5 more" in str(warning.message) for warning in told)
@@ -98,7 +103,7 @@ async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.Monke
 
 async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few enough are all named."""
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
+    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.05)
     with pytest.warns(RuntimeWarning) as told:
         await map_all(jobs.lingers, [0.15] * 2, timeout=0.1, engine=DaskEngine(client))
     assert {str(warning.message).partition("waits: ")[2] for warning in told} == {"lingers-0, lingers-1"}
@@ -351,7 +356,7 @@ async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pyt
     async def deaf(_: str) -> None:
         await asyncio.sleep(1)
 
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.02)
+    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.02)
     monkeypatch.setattr(visits, "_PATIENCE", 0.3)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
     with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):

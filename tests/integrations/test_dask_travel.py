@@ -10,7 +10,8 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aiosupervise import Failure, Policy, supervise
-from aiosupervise.integrations._dask import feed, travel
+from aiosupervise.integrations._remote import chunk_source as feed
+from aiosupervise.integrations._remote import serialization as travel
 
 MADE_BY_HAND = SyntaxError("x", ("file", 1, "a", "text"))  # type: ignore[arg-type]  # it should be a number
 POLICY = Policy(retry_on=ConnectionError)

@@ -18,9 +18,17 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from aiosupervise import Backoff, Budget, Overload, RetryAfter, listen, map_all, run_all, supervise
-from aiosupervise._batch.outcomes import Tally
-from aiosupervise._events import AttemptFailed, AttemptStarted, CallFinished, Event, RunFinished, RunPaused, RunStarted
-from aiosupervise._log import beside_bars
+from aiosupervise._events.log import beside_bars
+from aiosupervise._events.outcomes import Tally
+from aiosupervise._events.records import (
+    AttemptFailed,
+    AttemptStarted,
+    CallFinished,
+    Event,
+    RunFinished,
+    RunPaused,
+    RunStarted,
+)
 from aiosupervise.integrations import rich as integration
 from aiosupervise.integrations.rich import Bars
 

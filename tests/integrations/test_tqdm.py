@@ -13,7 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from aiosupervise import Backoff, map_all, supervise
-from aiosupervise._log import beside_bars
+from aiosupervise._events.log import beside_bars
 from aiosupervise.integrations import tqdm as tqdm_integration
 from aiosupervise.integrations.tqdm import ProgressBar
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from aiosupervise._call import _Call
+from aiosupervise._call.retry import _Call
 
 SECONDS = 6.0  # real ones; the slowest test takes a third of one
 TIMEOUT = 36  # the exit code by which mutmut knows a timeout

@@ -1,8 +1,9 @@
 """The whole decision: an error is judged, and then it is decided what follows."""
 
 from aiosupervise import Policy
-from aiosupervise._policy import Decision, judge
-from aiosupervise._policy import decide as decide_on
+from aiosupervise._policy.classify import judge
+from aiosupervise._policy.decide import Decision
+from aiosupervise._policy.decide import decide as decide_on
 
 
 def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> Decision:

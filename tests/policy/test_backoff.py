@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aiosupervise import Backoff, GiveUp, Policy, RetryAfter
-from aiosupervise._backoff import delay_before
+from aiosupervise._policy.backoff import delay_before
 
 from .deciding import decide
 

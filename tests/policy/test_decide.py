@@ -6,7 +6,7 @@ import math
 import pytest
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
-from aiosupervise._errors import stand_in
+from aiosupervise._policy.errors import stand_in
 
 from .deciding import decide
 

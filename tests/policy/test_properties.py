@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from aiosupervise import Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
-from aiosupervise._backoff import BackoffLike
-from aiosupervise._errors import stand_in
-from aiosupervise._policy import leaves
+from aiosupervise._policy.backoff import BackoffLike
+from aiosupervise._policy.classify import leaves
+from aiosupervise._policy.errors import stand_in
 
 from .deciding import decide
 from .made_up import (

@@ -17,7 +17,7 @@ from aiosupervise import (
     supervise,
     verdict,
 )
-from aiosupervise._waits import no_waits
+from aiosupervise._call.no_waiting import no_waits
 from aiosupervise.testing import no_waiting, script
 
 pytestmark = pytest.mark.looptime

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .outcomes import Failure, Outcome, Success, Tally
+from aiosupervise._events.outcomes import Failure, Outcome, Success, Tally
+
 from .overload import Adaptive
 
 

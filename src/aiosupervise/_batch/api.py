@@ -7,13 +7,13 @@ import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from aiosupervise._checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
-from aiosupervise._listen import Listener, check_listener
+from aiosupervise._events.listeners import Listener, check_listener
+from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
 
+from .config import Plan
 from .jobs import Job, discard
 from .overload import Adaptive, Overload
-from .place import BatchEngine
-from .plan import Plan
+from .protocol import BatchEngine
 from .run import Run
 from .signals import check_place
 from .source import HELD, AsyncSource, Source, SyncSource

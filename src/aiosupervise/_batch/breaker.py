@@ -22,16 +22,16 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from aiosupervise._budget import Budget
-from aiosupervise._job import Turn
-from aiosupervise._waits import no_waits
+from aiosupervise._call.enclosing_job import Turn
+from aiosupervise._call.no_waiting import no_waits
+from aiosupervise._events.outcomes import Outcome, Success, Tally
+from aiosupervise._policy.budget import Budget
 
-from .herald import Herald
-from .outcomes import Outcome, Success, Tally
+from .events import Herald
 from .overload import Overload
 
 if TYPE_CHECKING:
-    from .ticket import Ticket
+    from .context import Ticket
 
 _SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
 _DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows

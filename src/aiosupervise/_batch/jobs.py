@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import TypeAlias, TypeVar
 
-from aiosupervise._checks import name_of
+from aiosupervise._policy.checks import name_of
 
 T = TypeVar("T")
 Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
-from aiosupervise._budget import Budget
-from aiosupervise._checks import check_count, check_seconds
+from aiosupervise._policy.budget import Budget
+from aiosupervise._policy.checks import check_count, check_seconds
 
 
 @final

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from .outcomes import Tally
+from aiosupervise._events.outcomes import Tally
 
 _INTERVAL = 0.1  # seconds between two looks, as often as tqdm draws
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
-from .engine import Engine
-from .outcomes import I, Outcome, Report, Tally
+from aiosupervise._events.outcomes import I, Outcome, Tally
+
+from .config import Plan
 from .overload import Adaptive
-from .plan import Plan
 from .progress import Progress, Ticker
+from .pump import Engine
+from .report import Report
 from .signals import Watch
 from .source import END
 

@@ -14,7 +14,7 @@ from asyncio import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledEr
 from collections import deque
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from .outcomes import Failure, I, Outcome, Pending
+from aiosupervise._events.outcomes import Failure, I, Outcome, Pending
 
 T = TypeVar("T")
 StrategyName: TypeAlias = Literal["gather", "as_completed", "wait"]

@@ -12,12 +12,12 @@ try:
 except ImportError as _error:
     raise ImportError('aiosupervise.integrations.dask needs distributed: pip install "aiosupervise[dask]"') from _error
 
-from aiosupervise._batch.outcomes import I
-from aiosupervise._batch.place import Jobs, Order
-from aiosupervise._checks import check_count, name_of
+from aiosupervise._batch.protocol import Jobs, Order
+from aiosupervise._events.outcomes import I
+from aiosupervise._policy.checks import check_count, name_of
 
-from ._dask.driver import RemoteJobs
-from ._dask.travel import RemoteError, pack, unsendable
+from ._dask.run import RemoteJobs
+from ._remote.serialization import RemoteError, pack, unsendable
 
 __all__ = ["DaskEngine", "RemoteError"]
 

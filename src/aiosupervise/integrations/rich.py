@@ -30,9 +30,8 @@ try:
 except ImportError as _error:
     raise ImportError('aiosupervise.integrations.rich needs rich: pip install "aiosupervise[rich]"') from _error
 
-from aiosupervise import _log
-from aiosupervise._checks import shown
-from aiosupervise._events import (
+from aiosupervise._events import log as _log
+from aiosupervise._events.records import (
     AttemptFailed,
     AttemptStarted,
     CallFinished,
@@ -42,6 +41,7 @@ from aiosupervise._events import (
     RunResumed,
     RunStarted,
 )
+from aiosupervise._policy.checks import shown
 
 __all__ = ["Bars"]
 

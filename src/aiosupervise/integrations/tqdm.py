@@ -14,10 +14,10 @@ try:
 except ImportError as _error:
     raise ImportError('progress=True needs tqdm: pip install "aiosupervise[tqdm]"') from _error
 
-from aiosupervise import _log
+from aiosupervise._events import log as _log
 
 if TYPE_CHECKING:
-    from aiosupervise._batch.outcomes import Tally
+    from aiosupervise._events.outcomes import Tally
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # generic for the type checkers only

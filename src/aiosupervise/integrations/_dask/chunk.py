@@ -6,7 +6,7 @@ from typing import Any, Generic
 
 from distributed import Future
 
-from aiosupervise._batch.outcomes import I
+from aiosupervise._events.outcomes import I
 
 _HEAVY = 1_000_000  # bytes after which a chunk is full: with ten times as many Dask warns
 

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 from distributed import Worker, get_worker
 from distributed.worker_state_machine import SecedeEvent
 
-from .messages import Done, News, Phase
-from .part import Part
-from .travel import unfinished, unpack
+from aiosupervise.integrations._remote.messages import Done, News, Phase
+from aiosupervise.integrations._remote.serialization import unfinished, unpack
+from aiosupervise.integrations._remote.worker_run import Part
 
 _REMEMBERED = 1000  # ended runs, whose late chunks do nothing
 

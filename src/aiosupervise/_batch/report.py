@@ -1,0 +1,78 @@
+"""The report of a run: the outcomes of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar, final, overload
+
+from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Success, Tally
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@final
+class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
+    """The outcomes of a run, in the order of its strategy.
+
+    Attributes:
+        tally: the counts of the run, also of outcomes that a streamed run handed over before.
+        elapsed: seconds that the run took, or has taken so far.
+
+    """
+
+    __slots__ = ("_outcomes", "elapsed", "tally")
+
+    def __init__(self, outcomes: Sequence[Outcome[T_co, I_co]], tally: Tally, elapsed: float) -> None:
+        self._outcomes = tuple(outcomes)
+        self.tally: Tally = tally
+        self.elapsed: float = elapsed
+
+    @property
+    def succeeded(self) -> tuple[Success[T_co, I_co], ...]:
+        """The jobs that returned, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Success))
+
+    @property
+    def failed(self) -> tuple[Failure[I_co], ...]:
+        """The jobs that raised, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Failure))
+
+    @property
+    def pending(self) -> tuple[Pending[T_co, I_co], ...]:
+        """The jobs that the end of the run came before, in the report's order."""
+        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
+
+    def values(self) -> list[T_co]:
+        """Return the plain values in the report's order, if every job succeeded.
+
+        Raises:
+            ExceptionGroup: of all errors, and one RuntimeError that counts the pending jobs, if there are any; a
+                BaseExceptionGroup if a CancelledError is among them.
+
+        """
+        errors = [failure.error for failure in self.failed]
+        if pending := len(self.pending):
+            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending: the run ended before they did"))
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} reasons why the values are not complete", errors)
+        return [success.value for success in self.succeeded]
+
+    @overload
+    def __getitem__(self, index: int) -> Outcome[T_co, I_co]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Outcome[T_co, I_co], ...]: ...
+    def __getitem__(self, index: int | slice) -> Outcome[T_co, I_co] | tuple[Outcome[T_co, I_co], ...]:
+        return self._outcomes[index]
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __iter__(self) -> Iterator[Outcome[T_co, I_co]]:
+        return iter(self._outcomes)
+
+    def __repr__(self) -> str:
+        t = self.tally
+        return (
+            f"<Report: {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending, "
+            f"{t.retries} retries, {self.elapsed:.2f} s>"
+        )

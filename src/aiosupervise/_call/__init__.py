@@ -1,0 +1,1 @@
+"""A policy applied to one call: the decorator, the retry loop, its limits, `attempt()`."""

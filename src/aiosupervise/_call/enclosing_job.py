@@ -1,0 +1,59 @@
+"""What a supervised call and the job of a batch that it runs in say to each other."""
+
+from __future__ import annotations
+
+import enum
+from contextvars import ContextVar
+from typing import Protocol
+
+from aiosupervise._events.records import Event
+from aiosupervise._policy.classify import Judgement
+from aiosupervise._policy.policy import Policy
+
+
+class Turn(enum.Enum):
+    """What a call that wants to try again is told."""
+
+    GO = "go"
+    PROBE = "go, to see whether the service is back; this counts as no retry"
+    STOP = "give up: the service is not coming back"
+
+
+class Job(Protocol):
+    """What a job of a batch puts into its context: what the calls in it tell their run, and are told by it."""
+
+    @property
+    def run(self) -> int:
+        """The number of the run."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """The place of the job in the run's input."""
+        ...
+
+    def tell(self, event: Event) -> None:
+        """Pass on an event to the listener of the run, and of the runs around it."""
+
+    def heard(self, policy: Policy, error: Exception, judged: Judgement) -> None:
+        """Hear that an attempt of a call has failed, and how its policy has judged that."""
+
+    def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
+        """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
+        ...
+
+    async def turn(self, call: object) -> Turn:
+        """Wait until a call may try again."""
+        ...
+
+    def retried(self) -> None:
+        """Count one retry that is about to be made."""
+
+    def recovered(self, price: int) -> None:
+        """Hear that a retry that had cost `price` succeeded."""
+
+    def left(self) -> None:
+        """Hear that a call has ended without an answer."""
+
+
+current_job: ContextVar[Job | None] = ContextVar("aiosupervise.current_job", default=None)

@@ -1,0 +1,1 @@
+"""What happened: records, listeners and the log."""

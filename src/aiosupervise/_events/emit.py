@@ -1,0 +1,39 @@
+"""Emits events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiosupervise._policy.checks import shown
+
+from . import log as _log
+from .listeners import Listener, Place, audience
+from .records import Event
+
+
+def announce(event: Event, place: Place | None) -> None:
+    """Tell an event to the log, to all who listen, and to the place in which it happened."""
+    if type(event) in _log.LOGGED:
+        deliver(_log.write, event)
+    for listener in audience.for_all:
+        deliver(listener, event)
+    if place is not None:
+        place.tell(event)
+
+
+def deliver(listener: Listener, event: Event) -> None:
+    """Tell one listener. What it raises, a CancelledError of its own included, goes to the loop's handler."""
+    try:
+        listener(event)
+    except (Exception, asyncio.CancelledError) as error:
+        _report(f"a listener failed: {shown(listener)}", error)
+
+
+def _report(message: str, error: BaseException) -> None:  # not in `deliver`, a frame that the error holds
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # a call was thrown away when its loop was gone
+        logging.getLogger("asyncio").error(message, exc_info=error)  # noqa: TRY400 - as the loop's default handler does
+    else:
+        loop.call_exception_handler({"message": message, "exception": error})

@@ -1,1 +1,0 @@
-"""A service: tasks that should never end, kept alive by a supervisor, after Erlang/OTP."""

@@ -1,0 +1,1 @@
+"""A supervisor, after Erlang/OTP: long-running tasks that are restarted when they end."""

@@ -1,0 +1,1 @@
+"""What runs a batch in another process, whatever starts that process."""
