@@ -9,29 +9,31 @@ import pytest
 
 from aiosupervise import Event, Overload, WorkerLost, map_all
 from aiosupervise._batch.adaptive import AdaptiveLimit
-from aiosupervise._batch.context import Shared
-from aiosupervise._batch.local import Running
-from aiosupervise._batch.protocol import Jobs, Order
+from aiosupervise._batch.context import RunContext
+from aiosupervise._batch.local import LocalRun
+from aiosupervise._batch.protocol import EngineContext, EngineRun
 
 
 class Here:
     """An engine that does the jobs in this process, and keeps what it was given."""
 
-    def __init__(self, tell: Callable[[Order[Any, Any]], None] = lambda _: None) -> None:
+    def __init__(self, tell: Callable[[EngineContext[Any, Any]], None] = lambda _: None) -> None:
         self.checked: list[object] = []
-        self.orders: list[Order[Any, Any]] = []
+        self.orders: list[EngineContext[Any, Any]] = []
         self._tell = tell
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
         """Keep both."""
         self.checked += [func, inputs]
 
-    def jobs(self, order: Order[Any, Any]) -> Jobs[Any, Any]:
+    def jobs(self, order: EngineContext[Any, Any]) -> EngineRun[Any, Any]:
         """Do them here."""
         self.orders.append(order)
         asyncio.get_running_loop().call_soon(self._tell, order)
         no_limit: AdaptiveLimit | None = None
-        return Running(order.func, order.name, Shared(order.tally, order.herald, None, no_limit, None), order.record)
+        return LocalRun(
+            order.func, order.name, RunContext(order.tally, order.herald, None, no_limit, None), order.record
+        )
 
 
 async def double(number: int) -> int:
@@ -66,7 +68,7 @@ async def test_the_engine_can_stop_the_run() -> None:
 async def test_the_engine_can_fail_the_run() -> None:
     """Nothing more is started, and the first of its errors is raised."""
 
-    def fail(order: Order[Any, Any]) -> None:
+    def fail(order: EngineContext[Any, Any]) -> None:
         order.fail(OSError("gone"))
         order.fail(OSError("again"))
 
@@ -76,7 +78,7 @@ async def test_the_engine_can_fail_the_run() -> None:
     assert len(run.report.pending) == 9
 
 
-def lose(order: Order[Any, Any]) -> None:
+def lose(order: EngineContext[Any, Any]) -> None:
     """Tell that a worker was lost."""
     order.herald.started_again(3, "tcp://worker")
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Pending, Report, Run, Success, map_all, run_all
-from aiosupervise._batch.signals import Watch
+from aiosupervise._batch.signals import SignalWatcher
 from aiosupervise._batch.strategies import StrategyName
 
 BOTH = (SIGINT, SIGTERM)
@@ -558,8 +558,8 @@ async def test_a_run_that_could_not_begin_is_over() -> None:
 def test_a_loop_that_was_closed_under_its_run(before: Heard) -> None:
     """The signals of a run that can no longer hear go to what was there before."""
 
-    async def begin() -> Watch:
-        return Watch((SIGTERM,), lambda: None, lambda: None)
+    async def begin() -> SignalWatcher:
+        return SignalWatcher((SIGTERM,), lambda: None, lambda: None)
 
     loop = asyncio.new_event_loop()
     watch = loop.run_until_complete(begin())
@@ -571,7 +571,7 @@ def test_a_loop_that_was_closed_under_its_run(before: Heard) -> None:
 
 async def test_a_run_that_another_thread_throws_away(before: Heard) -> None:
     """Only the main thread can put a handler back, so ours makes room when it is called the next time."""
-    watch = Watch((SIGTERM,), lambda: None, lambda: None)
+    watch = SignalWatcher((SIGTERM,), lambda: None, lambda: None)
     await asyncio.to_thread(watch.close)
     signal.raise_signal(SIGTERM)
     assert before == [SIGTERM]
@@ -591,7 +591,7 @@ async def test_a_run_hears_in_the_context_of_its_caller() -> None:
         signal.raise_signal(SIGTERM)
         await asyncio.sleep(0)
 
-    watch = Watch((SIGTERM,), stop, stop)
+    watch = SignalWatcher((SIGTERM,), stop, stop)
     await asyncio.create_task(elsewhere())
     watch.close()
     assert found == ["caller"]

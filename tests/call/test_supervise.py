@@ -465,7 +465,7 @@ async def test_layers_do_not_multiply_through_a_task_group() -> None:
 
 
 async def test_error_of_the_users_own_is_retried_by_the_outer_layer() -> None:
-    """An error that the function made anew out of what an inner call gave up on is the outer policy's to judge."""
+    """An error that the function made anew out of what an inner call gave up on is the outer policy's to classify."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
 

@@ -19,7 +19,7 @@ from aiosupervise import (
     supervise,
     verdict,
 )
-from aiosupervise._policy.verdict import _Clerk
+from aiosupervise._policy.verdict import _SerialNumbers
 
 from .endings import error_of, verdict_of
 
@@ -224,8 +224,8 @@ def test_text_of_retry_after() -> None:
 
 def test_numbers_begin_with_one() -> None:
     """The first verdict of a process is number 1: 0 is for one that came from elsewhere."""
-    clerk = _Clerk()
-    assert (clerk.issued, clerk.next(), clerk.next()) == (0, 1, 2)
+    serial_numbers = _SerialNumbers()
+    assert (serial_numbers.issued, serial_numbers.next(), serial_numbers.next()) == (0, 1, 2)
 
 
 async def test_the_policys_name_comes_first() -> None:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from aiosupervise import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
 from aiosupervise._supervisor.child_state import RestartType
-from aiosupervise._supervisor.registry import Strategy
+from aiosupervise._supervisor.registry import RestartStrategy
 
 Command: TypeAlias = Literal["stop", "restart"]
 Told: TypeAlias = ChildStarted | ChildExited | ChildRestarted | ChildStopped | Escalated
@@ -17,7 +17,7 @@ Told: TypeAlias = ChildStarted | ChildExited | ChildRestarted | ChildStopped | E
 class Settings:
     """How a supervisor is made."""
 
-    strategy: Strategy
+    strategy: RestartStrategy
     max_restarts: int | None
     within: float
     delays: list[float]

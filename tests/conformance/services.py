@@ -6,14 +6,14 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from aiosupervise import Supervisor, run_all
-from aiosupervise._supervisor.registry import Strategy
+from aiosupervise._supervisor.registry import RestartStrategy
 
 from .laws import Make
 from .loops import pause
 from .scenarios import MIXED, cancel_a_child, sleeper, swallow_one_cancel
 from .service_laws import Watch
 
-Service: TypeAlias = Callable[[Watch, Strategy], Awaitable[object]]
+Service: TypeAlias = Callable[[Watch, RestartStrategy], Awaitable[object]]
 
 
 def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
@@ -32,7 +32,7 @@ async def forever() -> None:
     await pause(100)
 
 
-async def crashes(watch: Watch, strategy: Strategy) -> None:
+async def crashes(watch: Watch, strategy: RestartStrategy) -> None:
     """Children that crash at once, later, by a cancel from inside; one that returns; two that run."""
     async with watch.supervisor(strategy, max_restarts=9) as sup:
         watch.start(sup, "first", forever)
@@ -45,7 +45,7 @@ async def crashes(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def to_the_end(watch: Watch, strategy: Strategy) -> None:
+async def to_the_end(watch: Watch, strategy: RestartStrategy) -> None:
     """A body that leaves at once, and children that end by themselves."""
     runs = iter([1, 2])
 
@@ -60,7 +60,7 @@ async def to_the_end(watch: Watch, strategy: Strategy) -> None:
         watch.start(sup, "third", sleeper(2), "temporary")
 
 
-async def slow_clean_up(watch: Watch, strategy: Strategy) -> None:
+async def slow_clean_up(watch: Watch, strategy: RestartStrategy) -> None:
     """Siblings of a child that crashes, who take their time, one after the other."""
     async with watch.supervisor(strategy) as sup:
         watch.start(sup, "first", watch.clean_up_slowly())
@@ -71,7 +71,7 @@ async def slow_clean_up(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def swallowed_cancels(watch: Watch, strategy: Strategy) -> None:
+async def swallowed_cancels(watch: Watch, strategy: RestartStrategy) -> None:
     """Children that return although they were cancelled, and one that raises something else."""
 
     async def fail_in_clean_up() -> None:
@@ -89,7 +89,7 @@ async def swallowed_cancels(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def nested(watch: Watch, strategy: Strategy) -> None:
+async def nested(watch: Watch, strategy: RestartStrategy) -> None:
     """A supervisor in a child, between two that clean up slowly."""
 
     async def inner() -> None:
@@ -106,7 +106,7 @@ async def nested(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def escalation(watch: Watch, strategy: Strategy) -> None:
+async def escalation(watch: Watch, strategy: RestartStrategy) -> None:
     """A child that crashes too often, and a body that waits for something else."""
     with watch.escalation():
         async with watch.supervisor(strategy, max_restarts=1) as sup:
@@ -115,7 +115,7 @@ async def escalation(watch: Watch, strategy: Strategy) -> None:
             await pause(100)
 
 
-async def escalation_of_a_left_one(watch: Watch, strategy: Strategy) -> None:
+async def escalation_of_a_left_one(watch: Watch, strategy: RestartStrategy) -> None:
     """A child that crashes too often when the body has left."""
     with watch.escalation():
         async with watch.supervisor(strategy, max_restarts=1) as sup:
@@ -123,7 +123,7 @@ async def escalation_of_a_left_one(watch: Watch, strategy: Strategy) -> None:
             watch.start(sup, "swallowing", swallow_one_cancel)
 
 
-async def nested_escalation(watch: Watch, strategy: Strategy) -> None:
+async def nested_escalation(watch: Watch, strategy: RestartStrategy) -> None:
     """A supervisor in a child that gives up, is started again, and gives up again, so that the outer one does."""
 
     async def inner() -> None:
@@ -139,7 +139,7 @@ async def nested_escalation(watch: Watch, strategy: Strategy) -> None:
             await sup.wait()
 
 
-async def stopped_from_outside(watch: Watch, strategy: Strategy) -> None:
+async def stopped_from_outside(watch: Watch, strategy: RestartStrategy) -> None:
     """A supervisor that is stopped, and stopped again, while one waits for it."""
     async with watch.supervisor(strategy) as sup:
         watch.start(sup, "slow", watch.clean_up_slowly())
@@ -152,7 +152,7 @@ async def stopped_from_outside(watch: Watch, strategy: Strategy) -> None:
         await sup.wait()
 
 
-async def stopped_from_inside(watch: Watch, strategy: Strategy) -> None:
+async def stopped_from_inside(watch: Watch, strategy: RestartStrategy) -> None:
     """A supervisor that its own child stops, and waits for, until that stops it too."""
     async with watch.supervisor(strategy) as sup:
 
@@ -165,7 +165,7 @@ async def stopped_from_inside(watch: Watch, strategy: Strategy) -> None:
         watch.start(sup, "last", forever)
 
 
-async def body_fails(watch: Watch, strategy: Strategy) -> None:
+async def body_fails(watch: Watch, strategy: RestartStrategy) -> None:
     """A body that leaves by an error of its own."""
     with suppress(LookupError):
         async with watch.supervisor(strategy) as sup:
@@ -175,7 +175,7 @@ async def body_fails(watch: Watch, strategy: Strategy) -> None:
             raise LookupError
 
 
-async def starting_others(watch: Watch, strategy: Strategy) -> None:
+async def starting_others(watch: Watch, strategy: RestartStrategy) -> None:
     """A child that starts another one each time, as long as the supervisor starts any."""
     numbers = iter(range(100))
 
@@ -194,7 +194,7 @@ async def starting_others(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def commands(watch: Watch, strategy: Strategy) -> None:
+async def commands(watch: Watch, strategy: RestartStrategy) -> None:
     """Children that are restarted and stopped one by one: while they run, wait, clean up, and afterwards."""
     async with watch.supervisor(strategy, max_restarts=9) as sup:
         slow = watch.start(sup, "slow", watch.clean_up_slowly())
@@ -210,7 +210,7 @@ async def commands(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def batches(watch: Watch, strategy: Strategy) -> None:
+async def batches(watch: Watch, strategy: RestartStrategy) -> None:
     """A child that runs batches, and one that waits for a task that somebody cancels."""
 
     async def batch() -> None:
@@ -224,7 +224,7 @@ async def batches(watch: Watch, strategy: Strategy) -> None:
         sup.stop()
 
 
-async def refusals(watch: Watch, strategy: Strategy) -> None:
+async def refusals(watch: Watch, strategy: RestartStrategy) -> None:
     """Siblings of a child that crashes, who refuse to end."""
     with watch.refusals():
         async with watch.supervisor(strategy) as sup:

@@ -266,7 +266,7 @@ class RandomRun(RuleBasedStateMachine):
     # What holds afterwards.
 
     def teardown(self) -> None:
-        """Let the run end, if it has not, and judge what came of it."""
+        """Let the run end, if it has not, and judge the result."""
         try:
             if hasattr(self, "caller"):
                 self._finish()

@@ -25,14 +25,14 @@ from aiosupervise import (
     listen,
 )
 from aiosupervise._supervisor.child_state import RestartType
-from aiosupervise._supervisor.registry import Strategy
+from aiosupervise._supervisor.registry import RestartStrategy
 
 from .loops import VirtualLoop
 from .otp_model import Command, Model, Settings
 
 DEPTH = 3
 TICK = 1 / 16
-STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]
 TOLD = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
 
@@ -234,7 +234,7 @@ class Tree:
 
     def _ask(self, branch: Branch, command: Command) -> None:
         child = self.random.choice(branch.children)
-        is_known = any(one._record is child._record for one in branch.sup.children())  # its name may be another's
+        is_known = any(one._child is child._child for one in branch.sup.children())  # its name may be another's
         kid = branch.model.kids.get(child.name) if is_known else None
         if (kid is None or kid.type == "temporary") and branch.model.asked[child.name]:
             return  # whether it keeps its place would depend on which is done first

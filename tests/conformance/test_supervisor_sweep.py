@@ -10,17 +10,22 @@ from collections.abc import Awaitable
 
 import pytest
 
-from aiosupervise._supervisor.registry import Strategy
+from aiosupervise._supervisor.registry import RestartStrategy
 
 from .loops import moments, on_every_loop
 from .service_laws import Watch, play_service
 from .services import ANY_TIME, VIRTUAL_TIME, Service
 
-STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 
 
 def sweep(
-    loop: asyncio.AbstractEventLoop, service: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+    loop: asyncio.AbstractEventLoop,
+    service: Service,
+    strategy: RestartStrategy,
+    counts: Counter[str],
+    *,
+    thorough: bool,
 ) -> None:
     """Play a service, then again for each of its steps, and each pair of steps up to five apart, or of some."""
     steps, escalated = 0, []
@@ -46,7 +51,7 @@ def sweep(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @on_every_loop(ANY_TIME, VIRTUAL_TIME)
 def test_a_cancel_at_any_step(
-    loop: asyncio.AbstractEventLoop, script: Service, strategy: Strategy, counts: Counter[str], *, thorough: bool
+    loop: asyncio.AbstractEventLoop, script: Service, strategy: RestartStrategy, counts: Counter[str], *, thorough: bool
 ) -> None:
     """However often and whenever the caller is cancelled, every rule of a clean end holds."""
     sweep(loop, script, strategy, counts, thorough=thorough)

@@ -15,7 +15,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 import aiosupervise
 import aiosupervise.testing
-from aiosupervise._events.listeners import audience
+from aiosupervise._events.listeners import listeners
 from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
 
 PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
@@ -26,12 +26,12 @@ PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROO
 @contextlib.contextmanager
 def not_for_good() -> Iterator[None]:
     """Let go of the listeners that a block has left, as the end of its program would have done."""
-    before = audience.for_all
+    before = listeners.global_listeners
     try:
         yield
     finally:
-        for listener in audience.for_all[len(before) :]:
-            audience.remove(listener)
+        for listener in listeners.global_listeners[len(before) :]:
+            listeners.remove(listener)
             if isinstance(listener, prometheus.Metrics):
                 REGISTRY.unregister(listener)
 

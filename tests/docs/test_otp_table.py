@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TESTS = ROOT / "tests/service"
+TESTS = ROOT / "tests/supervisor"
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

@@ -104,9 +104,9 @@ async def test_an_error_that_the_policy_does_not_list(policy: Policy) -> None:
 async def test_what_overrules_the_policy_is_told_as_what_it_stands_for() -> None:
     """Listeners get the error that a GiveUp was raised from, as the caller does."""
     meant = KeyError()
-    stand_in = GiveUp()
-    stand_in.__cause__ = meant
-    kept = await heard(POLICY, Script(stand_in))
+    unwrap = GiveUp()
+    unwrap.__cause__ = meant
+    kept = await heard(POLICY, Script(unwrap))
     assert [event.error for event in kept.only(AttemptFailed)] == [meant]
     assert [event.error for event in kept.only(GaveUp)] == [meant]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, run_all, supervise
-from aiosupervise._events.listeners import Audience, audience
+from aiosupervise._events.listeners import ListenerRegistry, listeners
 
 from .kept import POLICY, Kept, Script
 
@@ -22,14 +22,14 @@ async def call() -> str:
 def test_at_first_nobody_listens() -> None:
     """A process begins without listeners; each of them counts for one, and those of runs count too."""
     kept = Kept()
-    fresh = Audience()
-    assert (fresh.listening, fresh.for_all) == (0, ())
+    fresh = ListenerRegistry()
+    assert (fresh.count, fresh.global_listeners) == (0, ())
     fresh.add(kept)
-    assert (fresh.listening, fresh.for_all) == (1, (kept,))
-    fresh.count(2)
-    assert fresh.listening == 3
+    assert (fresh.count, fresh.global_listeners) == (1, (kept,))
+    fresh.adjust(2)
+    assert fresh.count == 3
     fresh.remove(kept)
-    assert (fresh.listening, fresh.for_all) == (2, ())
+    assert (fresh.count, fresh.global_listeners) == (2, ())
 
 
 async def test_for_a_while() -> None:
@@ -54,7 +54,7 @@ async def test_for_good() -> None:
         with subscription:
             await call()
         assert (len(kept), len(other)) == (4, 4)
-    assert not audience.listening
+    assert not listeners.count
 
 
 async def test_many_listeners() -> None:
@@ -136,7 +136,7 @@ def test_an_async_listener() -> None:
         listen(listener)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="listen is called and not awaited"):
         run_all([], listen=listener)  # type: ignore[arg-type]
-    assert not audience.listening
+    assert not listeners.count
 
 
 async def test_listening_begins_while_a_call_runs() -> None:
@@ -158,7 +158,7 @@ async def test_a_run_has_a_listener_of_its_own() -> None:
     kept = Kept()
     await asyncio.gather(run_all([call], listen=kept), run_all([call, call]), call())
     assert kept.names() == ["RunStarted", "AttemptStarted", "CallFinished", "JobFinished", "RunFinished"]
-    assert not audience.listening
+    assert not listeners.count
 
 
 async def test_runs_within_runs() -> None:

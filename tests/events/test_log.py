@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from aiosupervise import Budget, Overload, Policy, Reason, map_all, run_all, supervise
-from aiosupervise._events.log import LOGGER, beside_bars, is_heard
+from aiosupervise._events.log import LOGGER, beside_bars, is_logged
 
 from .kept import POLICY, Script
 
@@ -187,7 +187,7 @@ def test_a_record_is_made_only_for_somebody(
     monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest
     for name, value in change.items():
         monkeypatch.setattr(LOGGER, name, value)
-    assert is_heard(logging.ERROR) is heard
+    assert is_logged(logging.ERROR) is heard
 
 
 async def test_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,7 @@ async def test_other_statuses(status: int) -> None:
 
 
 async def test_refused_web_socket() -> None:
-    """A web socket's handshake that is answered with a status is judged by that status."""
+    """A web socket's handshake that is answered with a status is classified by that status."""
     async with serve(answer(503, Retry_After="2")) as url, aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(url)
@@ -305,7 +305,7 @@ def test_fraction_of_a_second() -> None:
 
 
 def test_no_headers() -> None:
-    """An error that was made without headers is judged by its status."""
+    """An error that was made without headers is classified by its status."""
     assert is_transient(response_error(503, None)) is True
 
 

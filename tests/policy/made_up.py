@@ -90,7 +90,7 @@ class Leaf(NamedTuple):
     """An error, and how STRICT judges it: seconds that are asked for, a reason to give up, or None."""
 
     error: Exception
-    judged: float | Reason | None
+    classified: float | Reason | None
 
 
 def group(*errors: Exception) -> ExceptionGroup[Exception]:

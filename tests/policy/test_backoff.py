@@ -106,7 +106,7 @@ def test_iterables(schedule: list[float], delays: list[float]) -> None:
 
 
 def test_only_the_first_delay_of_a_generated_schedule_is_looked_at() -> None:
-    """An iterable that is no list may be endless: each delay but the first is judged when its turn comes."""
+    """An iterable that is no list may be endless: each delay but the first is classified when its turn comes."""
 
     class Odd:
         def __iter__(self) -> Iterator[float]:

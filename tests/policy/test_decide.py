@@ -6,7 +6,7 @@ import math
 import pytest
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
-from aiosupervise._policy.errors import stand_in
+from aiosupervise._policy.errors import unwrap
 
 from .deciding import decide
 
@@ -80,7 +80,7 @@ def test_circle_of_overruling_errors() -> None:
 
 
 def test_a_group_that_holds_the_retry_after_raised_from_it() -> None:
-    """Each leaf behind a RetryAfter is judged once, and no group, also where the group leads back to it."""
+    """Each leaf behind a RetryAfter is classified once, and no group, also where the group leads back to it."""
     seen: list[Exception] = []
     leaf, overruling = OSError(), RetryAfter(3)
     overruling.__cause__ = group(leaf, overruling)
@@ -162,7 +162,7 @@ def test_deadline(elapsed: float, decision: float | Reason) -> None:
 
 
 def test_a_retry_after_that_cannot_be_read_asks_for_nothing() -> None:
-    """A property that fails does not take the place of the error that is being judged."""
+    """A property that fails does not take the place of the error that is being classified."""
 
     class OddError(ConnectionError):
         @property
@@ -182,4 +182,4 @@ def test_a_cause_that_is_false_is_still_a_cause() -> None:
     empty = EmptyError()
     give_up = GiveUp()
     give_up.__cause__ = empty
-    assert stand_in(give_up) is empty
+    assert unwrap(give_up) is empty

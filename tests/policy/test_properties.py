@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aiosupervise import Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
 from aiosupervise._policy.backoff import BackoffLike
 from aiosupervise._policy.classify import leaves
-from aiosupervise._policy.errors import stand_in
+from aiosupervise._policy.errors import unwrap
 
 from .deciding import decide
 from .made_up import (
@@ -142,7 +142,7 @@ def test_a_servers_delay_is_never_shortened(
     listed = policy.replace(retry_on=OSError)
     decision = decide(listed, error, attempts, elapsed)
     if isinstance(decision, float):
-        assert decision >= max(leaf.judged for leaf in found if isinstance(leaf.judged, float))
+        assert decision >= max(leaf.classified for leaf in found if isinstance(leaf.classified, float))
     else:
         assert decision in (Reason.EXHAUSTED, Reason.RETRY_AFTER_TOO_LONG, Reason.DEADLINE)
 
@@ -228,10 +228,10 @@ def test_no_call_sleeps_past_its_deadline(
 
 def worst_of(found: list[Leaf]) -> float | Reason | None:
     """Tell what follows from these leaves: the rule in its shortest form."""
-    judged = [leaf.judged for leaf in found]
-    if Reason.IRRECOVERABLE in judged:
+    classified = [leaf.classified for leaf in found]
+    if Reason.IRRECOVERABLE in classified:
         return Reason.IRRECOVERABLE
-    return None if None in judged else max(judged)  # type: ignore[type-var]  # floats are left
+    return None if None in classified else max(classified)  # type: ignore[type-var]  # floats are left
 
 
 @proved(strict_policies, regrouped(judged_leaves))
@@ -295,7 +295,7 @@ def stood_for(error: Exception) -> Exception:
 def test_a_tangle_of_causes_and_contexts_is_judged(errors: list[Exception]) -> None:
     """Errors that stand for each other, in circles too: deciding ends, and judges what each stands for."""
     for error in errors:
-        assert stand_in(error) is stood_for(error)
+        assert unwrap(error) is stood_for(error)
         bad = isinstance(stood_for(error), PermissionError) or isinstance(error, GiveUp)
         expected = 2.0 if isinstance(error, RetryAfter) else 0.0 if isinstance(error, OSError) else None
         assert decide(STRICT, error, 1, 0) == (Reason.IRRECOVERABLE if bad else expected)

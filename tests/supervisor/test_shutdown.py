@@ -261,7 +261,7 @@ def shut_down(before: Callable[[], None]) -> Scene:
 
     async def serve(ready: asyncio.Event) -> None:
         async with Supervisor() as sup:
-            for count in (15, 10, 5):  # the keeper comes to the later ones while they are at it
+            for count in (15, 10, 5):  # the control loop comes to the later ones while they are at it
                 sup.start(cleaner, count)
             ready.set()
             await asyncio.Event().wait()
@@ -295,7 +295,7 @@ def test_system_exit_of_the_main_function_lets_children_clean_up() -> None:
     assert scene is None
 
 
-async def test_a_keeper_that_is_cancelled_before_its_first_step_ends_all_the_same() -> None:
+async def test_a_control_loop_that_is_cancelled_before_its_first_step_ends_all_the_same() -> None:
     """A loop that shuts down in the very turn in which the block was entered leaves nobody waiting for ever."""
     with nothing_left():
         async with asyncio.timeout(100), Supervisor() as sup:
@@ -307,15 +307,15 @@ async def test_a_keeper_that_is_cancelled_before_its_first_step_ends_all_the_sam
 
 
 async def test_a_loop_that_shuts_down_while_a_child_is_being_stopped_leaves_it_its_clean_up() -> None:
-    """A keeper that is cancelled meanwhile waits on, as any keeper does."""
+    """A control loop that is cancelled meanwhile waits on, as any control loop does."""
     scene = Scene()
     async with Supervisor() as sup:
         child = scene.start(sup, "it", clean_up=2)
         await asyncio.sleep(1)
         child.stop()
         await asyncio.sleep(1)
-        [keeper] = [task for task in asyncio.all_tasks() if "keeper" in task.get_name()]
-        keeper.cancel()
+        [control_loop] = [task for task in asyncio.all_tasks() if "control loop" in task.get_name()]
+        control_loop.cancel()
         await sup.stop()
     assert scene.words() == ["it starts", "it is cancelled", "it has cleaned up"]
     assert now() == 3
@@ -352,7 +352,7 @@ def test_a_block_that_is_thrown_away_lets_go_of_the_waiting(closed: bool) -> Non
     assert scene.words() == ["it starts"] + ["it is cancelled"] * (not closed)
 
 
-async def test_leaving_waits_for_the_children_of_a_keeper_that_never_began() -> None:
+async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_began() -> None:
     """The same, with a body that leaves at once: control returns when its children have ended."""
     scene = Scene()
     with nothing_left():

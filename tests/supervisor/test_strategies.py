@@ -187,7 +187,7 @@ async def test_a_supervisor_that_is_stopped_while_it_stops_a_group_starts_nothin
             assert [child.state for child in sup.children()] == ["stopped", "stopped"]
 
 
-async def test_a_wait_that_is_over_while_the_keeper_is_busy_can_still_be_left() -> None:
+async def test_a_wait_that_is_over_while_the_control_loop_is_busy_can_still_be_left() -> None:
     """A child is stopped although its restart was due already, and the others go on."""
     scene = Scene()
     async with Supervisor(backoff=[1.0]) as sup:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 from aiosupervise._events.listeners import Listener, check_listener
 from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
 
-from .config import Plan
+from .config import RunConfig
 from .jobs import Job, discard
 from .overload import Adaptive, Overload
-from .protocol import BatchEngine
+from .protocol import Engine
 from .run import Run
 from .signals import check_place
 from .source import HELD, AsyncSource, Source, SyncSource
@@ -74,7 +74,7 @@ def run_all(
         _check(limit, timeout, overload, listen, name)
         order: Strategy[T, None] = strategy_named(strategy, return_when)
         return Run(
-            Plan(_source(jobs), None, order, limit, timeout, overload, listen, name),
+            RunConfig(_source(jobs), None, order, limit, timeout, overload, listen, name),
             _progress_bar(name or "run_all") if progress else None,
             _signals(stop_on),
         )
@@ -97,7 +97,7 @@ def map_all(
     listen: Listener | None = None,
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
-    engine: BatchEngine | None = None,
+    engine: Engine | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
 
@@ -136,7 +136,7 @@ def map_all(
         _check_engine(engine)
         engine.check(func, source.held())
     return Run(
-        Plan(source, func, order, limit, timeout, overload, listen, name, engine),
+        RunConfig(source, func, order, limit, timeout, overload, listen, name, engine),
         _progress_bar(name) if progress else None,
         _signals(stop_on),
     )

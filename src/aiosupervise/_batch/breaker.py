@@ -22,16 +22,16 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from aiosupervise._call.enclosing_job import Turn
+from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
 from aiosupervise._events.outcomes import Outcome, Success, Tally
 from aiosupervise._policy.budget import Budget
 
-from .events import Herald
+from .events import RunEvents
 from .overload import Overload
 
 if TYPE_CHECKING:
-    from .context import Ticket
+    from .context import JobContext
 
 _SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
 _DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
@@ -59,7 +59,7 @@ class Breaker:
         tally: Tally,
         wake: Callable[[], None],
         stop: Callable[[], None],
-        herald: Herald,
+        herald: RunEvents,
     ) -> None:
         self.is_clear = True  # whoever wants to go may go
         self._state = State.RUNNING
@@ -71,7 +71,7 @@ class Breaker:
         self._herald = herald
         self._pace = 1.0 if no_waits.get() is None else 0.0
         self._loop = asyncio.get_running_loop()
-        self._line: dict[asyncio.Future[Turn], object] = {}
+        self._line: dict[asyncio.Future[Permit], object] = {}
         self._probe: object | None = None  # a call that tries again, or the ticket of a new job
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False  # the circuit: a pause ends with a probe
@@ -96,7 +96,7 @@ class Breaker:
 
     # What the calls in the run say and ask.
 
-    def failed(self, ticket: Ticket, asked: float | None) -> None:
+    def failed(self, ticket: JobContext, asked: float | None) -> None:
         """Hear that an attempt has failed by a fault of the service, which may have asked to wait."""
         if asked is not None and self._loop.time() + asked * self._pace >= self._asked_until:
             self._asked = asked * self._pace
@@ -106,10 +106,10 @@ class Breaker:
         elif asked is not None and self._probe is None and self._state in (State.RUNNING, State.PROBING):
             self._pause()
 
-    def _is_probe(self, ticket: Ticket) -> bool:
+    def _is_probe(self, ticket: JobContext) -> bool:
         return self._probe is not None and self._probe in (ticket, _sent.get())
 
-    def says_nothing(self, ticket: Ticket) -> None:
+    def says_nothing(self, ticket: JobContext) -> None:
         """Hear that an attempt has ended in a way that tells nothing of the service."""
         if self._is_probe(ticket):
             self._probe = None
@@ -136,13 +136,13 @@ class Breaker:
         self._pause(self._setting.first_pause)
         return 0, 0.0
 
-    async def turn(self, call: object) -> Turn:
+    async def turn(self, call: object) -> Permit:
         """Wait in line until a call may try again."""
         if self.is_clear:
-            return Turn.GO
+            return Permit.GO
         if self._state is State.STOPPED:
-            return Turn.STOP
-        place: asyncio.Future[Turn] = self._loop.create_future()
+            return Permit.STOP
+        place: asyncio.Future[Permit] = self._loop.create_future()
         self._line[place] = call
         if self._state is State.PROBING and self._probe is None:
             self._send_probe()
@@ -155,7 +155,7 @@ class Breaker:
             if self._state is State.PROBING and self._probe is None:
                 self._send_probe()
             raise
-        if turn is Turn.PROBE:
+        if turn is Permit.PROBE:
             _sent.set(call)
         return turn
 
@@ -167,13 +167,13 @@ class Breaker:
             return int(self._probe is None and not self._line)
         return self._starts  # none in a pause
 
-    def started(self, ticket: Ticket) -> None:
+    def started(self, ticket: JobContext) -> None:
         """Hear that a new job starts though not everybody may go."""
         if self._state is State.PROBING and self._probe is None:
             self._probe = ticket
         self._starts = 0
 
-    def ended(self, ticket: Ticket, outcome: Outcome[object, object]) -> None:
+    def ended(self, ticket: JobContext, outcome: Outcome[object, object]) -> None:
         """Hear what became of a job."""
         if isinstance(outcome, Success):
             if ticket.retries == 0:
@@ -189,7 +189,7 @@ class Breaker:
         self._probe = None
         if self._state is not State.STOPPED:
             self._state = State.RUNNING
-            self._dismiss(Turn.GO)
+            self._dismiss(Permit.GO)
         self._stop_timer()
         del self._wake, self._stop  # which hold the run
 
@@ -228,7 +228,7 @@ class Breaker:
             self._wake()
         else:
             self._probe = self._line.pop(place)
-            place.set_result(Turn.PROBE)
+            place.set_result(Permit.PROBE)
 
     def _probe_failed(self) -> None:
         self._probe = None
@@ -238,7 +238,7 @@ class Breaker:
             self._pause(min(longer, self._setting.longest_pause))
             return
         self._state = State.STOPPED
-        self._dismiss(Turn.STOP)
+        self._dismiss(Permit.STOP)
         self._stop()
 
     def _probe_succeeded(self) -> None:
@@ -255,7 +255,7 @@ class Breaker:
         else:
             self._run_again()
             self.is_clear = True
-            self._dismiss(Turn.GO)
+            self._dismiss(Permit.GO)
             self._wake()
 
     def _run_again(self) -> None:
@@ -265,10 +265,10 @@ class Breaker:
 
     # The line.
 
-    def _first(self) -> asyncio.Future[Turn] | None:
+    def _first(self) -> asyncio.Future[Permit] | None:
         return next((place for place in self._line if not place.done()), None)  # who was cancelled has not left yet
 
-    def _dismiss(self, turn: Turn) -> None:
+    def _dismiss(self, turn: Permit) -> None:
         line, self._line = self._line, {}
         for place in line:
             if not place.done():
@@ -286,7 +286,7 @@ class Breaker:
             self._wake()
         else:
             del self._line[place]
-            place.set_result(Turn.GO)
+            place.set_result(Permit.GO)
         gap = self._asked * _SPREAD / max(self._tally.limit or 1, len(self._line))
         self._set_timer(now + random.uniform(0, 2 * gap), self._move_on)  # noqa: S311 - no secret
 

@@ -11,7 +11,7 @@ from aiosupervise._events.outcomes import I
 
 from .jobs import discard
 from .overload import Adaptive, Overload
-from .protocol import BatchEngine
+from .protocol import Engine
 from .source import Source
 from .strategies import Strategy
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[T, I]):
+class RunConfig(Generic[T, I]):
     """What a run is to do."""
 
     source: Source[object]
@@ -30,7 +30,7 @@ class Plan(Generic[T, I]):
     overload: Overload | None
     listen: Listener | None
     name: str | None
-    engine: BatchEngine | None = None  # None: in this process
+    engine: Engine | None = None  # None: in this process
 
     def discard(self) -> None:
         """Close the coroutines of a run that will not take place."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from aiosupervise._call.enclosing_job import Job, Turn
+from aiosupervise._call.enclosing_job import Job, Permit
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
-from aiosupervise._policy.classify import NOT_ASKED, Judgement, leaves
+from aiosupervise._policy.classify import NOT_ASKED, Classification, leaves
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
-from .events import Herald
+from .events import RunEvents
 
 
-class Shared:
+class RunContext:
     """What the jobs of one run share: its counts and events, what it does in trouble, and the job that it runs in."""
 
     __slots__ = ("adaptive", "breaker", "herald", "parent", "tally")
@@ -22,7 +22,7 @@ class Shared:
     def __init__(
         self,
         tally: Tally,
-        herald: Herald,
+        herald: RunEvents,
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
         parent: Job | None,
@@ -34,7 +34,7 @@ class Shared:
         self.parent = parent
 
 
-class Ticket:
+class JobContext:
     """What is known of a job while it runs.
 
     It lies in the job's context, which timers and tasks of the job may keep alive for long: it holds no task, no
@@ -43,7 +43,7 @@ class Ticket:
 
     __slots__ = ("generation", "index", "name", "retries", "shared", "started")
 
-    def __init__(self, index: int, name: str, started: float, shared: Shared) -> None:
+    def __init__(self, index: int, name: str, started: float, shared: RunContext) -> None:
         self.index = index
         self.name = name
         self.started = started
@@ -60,17 +60,17 @@ class Ticket:
         """Pass on an event to the listener of the run, and of the runs around it."""
         self.shared.herald.tell(event)
 
-    def heard(self, policy: Policy, error: Exception, judged: Judgement) -> None:
+    def heard(self, policy: Policy, error: Exception, classified: Classification) -> None:
         """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""
         adaptive, breaker = self.shared.adaptive, self.shared.breaker
-        asked = judged if isinstance(judged, float) and judged != NOT_ASKED else None
+        asked = classified if isinstance(classified, float) and classified != NOT_ASKED else None
         if adaptive is not None and (
             asked is not None or any(isinstance(leaf, TimeoutError) for leaf in leaves(error))
         ):
             adaptive.overloaded(self.generation)
         if breaker is None:
             return
-        if judged is None or judged is Reason.IRRECOVERABLE:
+        if classified is None or classified is Reason.IRRECOVERABLE:
             breaker.says_nothing(self)
         elif asked is None or (policy.max_retry_after is not None and asked > policy.max_retry_after):
             breaker.failed(self, None)
@@ -82,10 +82,10 @@ class Ticket:
         breaker = self.shared.breaker
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
-    async def turn(self, call: object) -> Turn:
+    async def turn(self, call: object) -> Permit:
         """Wait until the run lets a call try again."""
         breaker = self.shared.breaker
-        turn = Turn.GO if breaker is None else await breaker.turn(call)
+        turn = Permit.GO if breaker is None else await breaker.turn(call)
         if self.shared.adaptive is not None:
             self.generation = self.shared.adaptive.generation
         return turn

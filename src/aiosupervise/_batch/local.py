@@ -15,14 +15,14 @@ from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
 from aiosupervise._policy.checks import name_of
 from aiosupervise._policy.verdict import verdict
 
-from .context import Shared, Ticket
+from .context import JobContext, RunContext
 from .jobs import coroutine_of, rerun, used_twice
 
 T = TypeVar("T")
 BURST = 1000  # jobs started in a row before the loop's other tasks get a turn
 
 
-class Running(Generic[T, I]):
+class LocalRun(Generic[T, I]):
     """The jobs that run now.
 
     Their tasks are never awaited, only asked when they are done: so a job can raise what it likes, StopIteration and
@@ -33,7 +33,7 @@ class Running(Generic[T, I]):
         self,
         func: Callable[[I], Awaitable[T]] | None,
         name: str | None,
-        shared: Shared,
+        shared: RunContext,
         ended: Callable[[Outcome[T, I]], None],
     ) -> None:
         self._func = func
@@ -90,7 +90,7 @@ class Running(Generic[T, I]):
         coroutine = coroutine_of(job, index)
         if coroutine in self._tasks:
             raise used_twice(item, index)
-        ticket = Ticket(index, self.name_for(item, index), self._loop.time(), self._shared)
+        ticket = JobContext(index, self.name_for(item, index), self._loop.time(), self._shared)
         if self._breaker is not None and not self._breaker.is_clear:
             self._breaker.started(ticket)
         context = self._context.copy()
@@ -125,7 +125,9 @@ class Running(Generic[T, I]):
     def _input(self, item: Any) -> Any:
         return None if self._func is None else item
 
-    def _ended(self, ticket: Ticket, item: Any, coroutine: Coroutine[object, None, T], task: asyncio.Task[T]) -> None:
+    def _ended(
+        self, ticket: JobContext, item: Any, coroutine: Coroutine[object, None, T], task: asyncio.Task[T]
+    ) -> None:
         del self._tasks[coroutine]
         self._tally.running -= 1
         outcome = self._outcome(ticket, item, task, begun=self._cancelled.pop(coroutine, None))
@@ -136,7 +138,7 @@ class Running(Generic[T, I]):
             self._adaptive.ended(ticket.generation, outcome)
         self._report(outcome)
 
-    def _outcome(self, ticket: Ticket, item: Any, task: asyncio.Task[T], *, begun: bool | None) -> Outcome[T, I]:
+    def _outcome(self, ticket: JobContext, item: Any, task: asyncio.Task[T], *, begun: bool | None) -> Outcome[T, I]:
         index, name = ticket.index, ticket.name
         if task.cancelled():
             if begun is not None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
 
-from .events import Herald
+from .events import RunEvents
 from .overload import Adaptive, Overload
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 I_co = TypeVar("I_co", covariant=True)
 
 
-class Jobs(Protocol[T_co, I_co]):
+class EngineRun(Protocol[T_co, I_co]):
     """The jobs of a run that are under way."""
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Jobs(Protocol[T_co, I_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Order(Generic[T, I]):
+class EngineContext(Generic[T, I]):
     """What another engine is to do, and whom it tells."""
 
     func: Callable[[I], Awaitable[T]]
@@ -81,7 +81,7 @@ class Order(Generic[T, I]):
     limit: int | Adaptive | None
     overload: Overload | None
     tally: Tally
-    herald: Herald
+    herald: RunEvents
     record: Callable[[Outcome[T, I]], None]
     """Takes the outcome of a job, once for each."""
     wake: Callable[[], None]
@@ -92,13 +92,13 @@ class Order(Generic[T, I]):
     """To be called if no further job can be done: the run stops, and raises this error."""
 
 
-class BatchEngine(Protocol):
+class Engine(Protocol):
     """What `map_all` takes as its `engine`, such as `aiosupervise.integrations.dask.DaskEngine`."""
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
         """Refuse, before a run is made, a function or inputs that it cannot send; of a lazy source it gets none."""
         ...
 
-    def jobs(self, order: Order[T, I]) -> Jobs[T, I]:
+    def jobs(self, order: EngineContext[T, I]) -> EngineRun[T, I]:
         """Begin a run, in the running loop."""
         ...

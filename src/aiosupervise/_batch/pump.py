@@ -22,18 +22,18 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import outlast
+from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.outcomes import I, Outcome, Tally
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
-from .config import Plan
-from .context import Shared
-from .events import Herald
+from .config import RunConfig
+from .context import RunContext
+from .events import RunEvents
 from .jobs import discard, used_twice
-from .local import BURST, Running
+from .local import BURST, LocalRun
 from .overload import Adaptive
-from .protocol import BatchEngine, Jobs, Order
+from .protocol import Engine, EngineContext, EngineRun
 from .report import Report
 from .source import END, AsyncSource, End, SyncSource
 
@@ -42,10 +42,10 @@ T = TypeVar("T")
 _STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
 
 
-class Engine(Generic[T, I]):
+class Pump(Generic[T, I]):
     """One run of a batch, from its start to its end."""
 
-    def __init__(self, plan: Plan[T, I], tally: Tally, *, streamed: bool) -> None:
+    def __init__(self, plan: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
         self.ended = False  # nothing runs, and no outcome will come
         self.error: BaseException | None = None  # what the source raised
         self._plan = plan
@@ -58,9 +58,9 @@ class Engine(Generic[T, I]):
         self._stopped = False
         self._cancelled = False
         self._around = current_job.get()
-        self._herald = Herald(plan.name or "run_all", tally, plan.listen, self._around)
+        self._herald = RunEvents(plan.name or "run_all", tally, plan.listen, self._around)
         self._breaker: Breaker | None = None
-        self._running: Jobs[T, I] = self._here() if plan.engine is None else self._elsewhere(plan.engine)
+        self._running: EngineRun[T, I] = self._here() if plan.engine is None else self._elsewhere(plan.engine)
         self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -69,20 +69,20 @@ class Engine(Generic[T, I]):
         self._finished: float | None = None
         self._pump: asyncio.Task[None] | None = None
 
-    def _here(self) -> Jobs[T, I]:
+    def _here(self) -> EngineRun[T, I]:
         plan, tally, herald = self._plan, self._tally, self._herald
         adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
         if plan.overload is not None:
             self._breaker = Breaker(plan.overload, tally, self._wake, self.stop, herald)
-        shared = Shared(tally, herald, self._breaker, adaptive, self._around)
-        return Running(plan.func, plan.name, shared, self._record)
+        shared = RunContext(tally, herald, self._breaker, adaptive, self._around)
+        return LocalRun(plan.func, plan.name, shared, self._record)
 
-    def _elsewhere(self, engine: BatchEngine) -> Jobs[T, I]:
+    def _elsewhere(self, engine: Engine) -> EngineRun[T, I]:
         plan, name = self._plan, self._plan.name
         assert plan.func is not None  # noqa: S101 - for the type checkers
         assert name is not None  # noqa: S101 - for the type checkers
         whom = (self._tally, self._herald, self._record, self._wake, self.stop, self._fail)
-        return engine.jobs(Order(plan.func, name, plan.limit, plan.overload, *whom))
+        return engine.jobs(EngineContext(plan.func, name, plan.limit, plan.overload, *whom))
 
     def start(self) -> None:
         """Start the pump."""
@@ -125,7 +125,7 @@ class Engine(Generic[T, I]):
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels it, and still waits."""
         if not self.ended:
             assert self._pump is not None  # noqa: S101 - nobody joins before `start`
-            await outlast(self._pump, self.cancel)
+            await wait_until_done(self._pump, self.cancel)
 
     def note_error(self, error: BaseException) -> None:
         """Note what the source raised on the error that the caller gets instead, and forget it."""

@@ -12,12 +12,12 @@ from typing import Generic, Self, TypeVar, final
 
 from aiosupervise._events.outcomes import I, Outcome, Tally
 
-from .config import Plan
+from .config import RunConfig
 from .overload import Adaptive
 from .progress import Progress, Ticker
-from .pump import Engine
+from .pump import Pump
 from .report import Report
-from .signals import Watch
+from .signals import SignalWatcher
 from .source import END
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Run(Generic[T, I]):
 
     """
 
-    def __init__(self, plan: Plan[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
+    def __init__(self, plan: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
         """Take what `run_all` or `map_all` has made ready."""
         limit = plan.limit.start if isinstance(plan.limit, Adaptive) else plan.limit
         self.tally: Tally = Tally(plan.source.total, limit)
@@ -54,9 +54,9 @@ class Run(Generic[T, I]):
         self._progress = progress
         self._stop_on = stop_on
         self._state = _State.NEW
-        self._engine: Engine[T, I] | None = None
+        self._engine: Pump[T, I] | None = None
         self._ticker: Ticker | None = None
-        self._watch: Watch | None = None
+        self._watch: SignalWatcher | None = None
 
     @property
     def report(self) -> Report[T, I]:
@@ -119,20 +119,20 @@ class Run(Generic[T, I]):
             raise StopAsyncIteration
         return outcome
 
-    def _entered(self) -> Engine[T, I]:
+    def _entered(self) -> Pump[T, I]:
         if self._state is not _State.ENTERED or self._engine is None:
             right = "async with run_all(...) as run:\n    async for outcome in run: ..."
             raise RuntimeError(f"{self!r} is read only inside of its own block:\n{right}")
         return self._engine
 
-    def _begin(self, state: _State) -> Engine[T, I]:
+    def _begin(self, state: _State) -> Pump[T, I]:
         if self._state is not _State.NEW:
             raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
         self._state = state
         try:
-            self._engine = engine = Engine(self._plan, self.tally, streamed=state is _State.ENTERED)
+            self._engine = engine = Pump(self._plan, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
-                self._watch = Watch(self._stop_on, engine.stop, engine.cancel)
+                self._watch = SignalWatcher(self._stop_on, engine.stop, engine.cancel)
             if self._progress is not None:
                 self._ticker = Ticker(self._progress, self.tally, engine.trouble)
             engine.start()
@@ -142,7 +142,7 @@ class Run(Generic[T, I]):
             raise
         return engine
 
-    async def _end(self, engine: Engine[T, I]) -> None:
+    async def _end(self, engine: Pump[T, I]) -> None:
         try:
             await engine.join()
         except asyncio.CancelledError as error:

@@ -30,7 +30,7 @@ from typing import Any
 _BEAT = 0.2  # seconds that a signal is heard late at most
 
 
-class Watch:
+class SignalWatcher:
     """Tells a run of its signals, from the moment it is made until `close`."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Watch:
                 _put_back(number)
 
 
-_watching: dict[int, list[Watch]] = {}  # who hears a signal
+_watching: dict[int, list[SignalWatcher]] = {}  # who hears a signal
 _previous: dict[int, Any] = {}  # what our handler has taken the place of; what a handler is, only the stubs can say
 
 
@@ -104,7 +104,7 @@ def check_place(signals: tuple[signal.Signals, ...]) -> None:
             )
 
 
-def _watches(number: int) -> list[Watch]:
+def _watches(number: int) -> list[SignalWatcher]:
     """Return who hears a signal, and forget those that no longer do."""
     watches = _watching[number] = [watch for watch in _watching.get(number, []) if watch.is_alive()]
     return watches

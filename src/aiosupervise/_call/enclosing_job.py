@@ -7,11 +7,11 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from aiosupervise._events.records import Event
-from aiosupervise._policy.classify import Judgement
+from aiosupervise._policy.classify import Classification
 from aiosupervise._policy.policy import Policy
 
 
-class Turn(enum.Enum):
+class Permit(enum.Enum):
     """What a call that wants to try again is told."""
 
     GO = "go"
@@ -35,14 +35,14 @@ class Job(Protocol):
     def tell(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
 
-    def heard(self, policy: Policy, error: Exception, judged: Judgement) -> None:
-        """Hear that an attempt of a call has failed, and how its policy has judged that."""
+    def heard(self, policy: Policy, error: Exception, classified: Classification) -> None:
+        """Hear that an attempt of a call has failed, and how its policy has classified that."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
         ...
 
-    async def turn(self, call: object) -> Turn:
+    async def turn(self, call: object) -> Permit:
         """Wait until a call may try again."""
         ...
 

@@ -27,7 +27,7 @@ def given_up_inside(error: Exception, seen: int, ours: int) -> bool:
     up on meanwhile, such as a failed future's, came through no wrapper but ours, of which the traceback has `ours`.
     """
     note = verdict(error)
-    if note is not None and note.number > seen:
+    if note is not None and note.serial > seen:
         wrappers = [entry for entry in _entries(error.__traceback__) if _is_wrapper(entry.tb_frame)]
         if len(wrappers) > ours:
             return True

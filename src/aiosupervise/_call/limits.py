@@ -18,7 +18,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Guard:
+class Limits:
     """The limits of one call's attempts: the deadline, inside it the gate, inside that the attempt's timeout."""
 
     __slots__ = ("policy", "started")

@@ -2,7 +2,7 @@
 
 Theory of operation. A wrapper has a few lines: it makes the first attempt and is done when that
 succeeds. Only an error makes a `_Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
-and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Guard`. While
+and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Limits`. While
 somebody listens, the first attempt is made by a `_Call` too.
 
 Laws, each with a test:
@@ -21,19 +21,19 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, TypeAlias, TypeVar
 
-from aiosupervise._events.emit import announce
-from aiosupervise._events.listeners import audience
-from aiosupervise._events.log import is_heard
+from aiosupervise._events.emit import emit
+from aiosupervise._events.listeners import listeners
+from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
-from aiosupervise._policy.classify import NOT_ASKED, judge
+from aiosupervise._policy.classify import NOT_ASKED, classify
 from aiosupervise._policy.decide import decide
-from aiosupervise._policy.errors import OVERRULES, DeadlineExceeded, stand_in
+from aiosupervise._policy.errors import OVERRIDES, DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.verdict import Reason, clerk, pronounce
+from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
 
-from .enclosing_job import Job, Turn, current_job
+from .enclosing_job import Job, Permit, current_job
 from .frames import drop_frames, given_up_inside, without_our_frames
-from .limits import Guard, now, until
+from .limits import Limits, now, until
 from .no_waiting import no_waits
 
 P = ParamSpec("P")
@@ -49,9 +49,9 @@ def plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, 
     """Wrap `func` for a policy without limits on time: a call that succeeds at once makes nothing of ours."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
-        if audience.listening:
+        if listeners.count:
             return await _Call(policy, name, None).go_on(functools.partial(func, *args, **kwargs))
-        seen = clerk.issued
+        seen = serial_numbers.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
@@ -66,10 +66,10 @@ def guarded(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P
     """Wrap `func` for a policy with a timeout, a deadline, a budget or a gate."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
-        seen = clerk.issued
+        seen = serial_numbers.issued
         started = now()
-        attempt = functools.partial(Guard(policy, started).attempt, functools.partial(func, *args, **kwargs))
-        if audience.listening:
+        attempt = functools.partial(Limits(policy, started).attempt, functools.partial(func, *args, **kwargs))
+        if listeners.count:
             return await _Call(policy, name, started).go_on(attempt)
         try:
             result = await attempt()
@@ -128,15 +128,15 @@ class _Call:
         if self.attempts == 1:
             self.first_failure = now()
         follows = self._follows(error, wrappers)
-        error = error if type(error) not in OVERRULES else stand_in(error)
+        error = error if type(error) not in OVERRIDES else unwrap(error)
         if isinstance(follows, float):
-            if audience.listening or is_heard(logging.WARNING):
+            if listeners.count or is_logged(logging.WARNING):
                 self._tell(AttemptFailed, self.attempts, error, follows)
             if self.last is not None:
                 self._describe_last()
             self.delay, self.last = follows, error
             return
-        if audience.listening:
+        if listeners.count:
             self._tell(AttemptFailed, self.attempts, error, None)
         if follows is None:
             self._raise(error)
@@ -146,19 +146,19 @@ class _Call:
     def _follows(self, error: Exception, wrappers: int) -> float | Reason | None:
         """Return the seconds until the next attempt, or why there is none; None for an error that is not ours."""
         # Layers do not multiply.
-        if clerk.issued != self.seen and given_up_inside(error, self.seen, wrappers):
+        if serial_numbers.issued != self.seen and given_up_inside(error, self.seen, wrappers):
             if self.job is not None:
                 self.job.left()
             return None
         policy = self.policy
-        judged = judge(policy, error)
+        classified = classify(policy, error)
         elapsed = 0.0 if self.started is None else now() - self.started
-        decision = decide(policy, error, judged, self.attempts - self.probes, elapsed)
+        decision = decide(policy, error, classified, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.heard(policy, error, judged)
+            self.job.heard(policy, error, classified)
         if not isinstance(decision, float) or (policy.budget is None and self.job is None):
             return decision
-        return self._paid(decision, throttled=judged != NOT_ASKED)
+        return self._paid(decision, throttled=classified != NOT_ASKED)
 
     def _paid(self, delay: float, *, throttled: bool) -> float | Reason:
         """Pay for a retry, from the policy's own budget if it has one, else from that of the run."""
@@ -181,8 +181,8 @@ class _Call:
             self._describe_last()
             if isinstance(error, DeadlineExceeded):
                 error.__cause__ = self.last
-        pronounce(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
-        if audience.listening or is_heard(logging.ERROR):
+        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
+        if listeners.count or is_logged(logging.ERROR):
             self._tell(GaveUp, self.attempts, elapsed, reason, error)
         self._raise(error)
 
@@ -199,22 +199,22 @@ class _Call:
                     if self.job is not None and not await self._may_go(self.job):
                         continue
                 self.attempts += 1
-                self.seen = clerk.issued
-                if audience.listening:
+                self.seen = serial_numbers.issued
+                if listeners.count:
                     self._tell(AttemptStarted, self.attempts)
                 try:
                     result = await attempt()
                 except Exception as error:
                     self.failed(error)
                 else:
-                    if audience.listening or self.job is not None or self.policy.budget is not None:
+                    if listeners.count or self.job is not None or self.policy.budget is not None:
                         self._succeeded()
                     return result
         except BaseException as error:
             self._left(error)
             raise
         final, self.error, self.last = self.error, None, None
-        if audience.listening:
+        if listeners.count:
             self._tell(CallFinished, self.attempts, final)
         context = final.__context__
         try:
@@ -230,10 +230,10 @@ class _Call:
         except DeadlineExceeded:
             self._give_up_on_last(Reason.DEADLINE)
             return False
-        if turn is Turn.STOP:
+        if turn is Permit.STOP:
             self._give_up_on_last(Reason.BUDGET)
             return False
-        self.probes += turn is Turn.PROBE
+        self.probes += turn is Permit.PROBE
         job.retried()
         return True
 
@@ -259,23 +259,23 @@ class _Call:
         if self.attempts > 1:
             if self.job is not None:
                 self.job.recovered(0 if budget is not None else self.price)
-            if audience.listening:
+            if listeners.count:
                 self._tell(Recovered, self.attempts, now() - self.first_failure)
-        if audience.listening:
+        if listeners.count:
             self._tell(CallFinished, self.attempts, None)
 
     def _left(self, error: BaseException) -> None:
         """Go without an answer: cancelled, in an attempt or in a wait."""
         if self.job is not None:
             self.job.left()
-        if audience.listening:
+        if listeners.count:
             self._tell(CallFinished, self.attempts, error)
 
     def _tell(self, kind: Callable[..., Event], *values: object) -> None:
         """Tell an event that somebody wants to hear: nobody pays for making one that nobody hears."""
         self.number = self.number or next(_numbers)
         run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
-        announce(kind(self.number, self.name, run, index, *values), self.job)
+        emit(kind(self.number, self.name, run, index, *values), self.job)
 
 
 def _describe(attempt: int, error: Exception | None) -> str:

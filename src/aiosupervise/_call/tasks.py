@@ -29,7 +29,7 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     return error
 
 
-async def outlast(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
+async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
     """Wait until a task has ended, however often the caller is cancelled; `end` is called each time, to hurry it.
 
     Raises:

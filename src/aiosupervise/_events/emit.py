@@ -8,21 +8,21 @@ import logging
 from aiosupervise._policy.checks import shown
 
 from . import log as _log
-from .listeners import Listener, Place, audience
+from .listeners import Listener, Scope, listeners
 from .records import Event
 
 
-def announce(event: Event, place: Place | None) -> None:
+def emit(event: Event, place: Scope | None) -> None:
     """Tell an event to the log, to all who listen, and to the place in which it happened."""
     if type(event) in _log.LOGGED:
-        deliver(_log.write, event)
-    for listener in audience.for_all:
-        deliver(listener, event)
+        notify(_log.write, event)
+    for listener in listeners.global_listeners:
+        notify(listener, event)
     if place is not None:
         place.tell(event)
 
 
-def deliver(listener: Listener, event: Event) -> None:
+def notify(listener: Listener, event: Event) -> None:
     """Tell one listener. What it raises, a CancelledError of its own included, goes to the loop's handler."""
     try:
         listener(event)
@@ -30,7 +30,7 @@ def deliver(listener: Listener, event: Event) -> None:
         _report(f"a listener failed: {shown(listener)}", error)
 
 
-def _report(message: str, error: BaseException) -> None:  # not in `deliver`, a frame that the error holds
+def _report(message: str, error: BaseException) -> None:  # not in `notify`, a frame that the error holds
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # a call was thrown away when its loop was gone

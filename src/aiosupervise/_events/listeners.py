@@ -1,7 +1,7 @@
 """Who hears of what happens: listeners for everything, one for a run, and the log.
 
 Theory of operation. Whoever has something to tell asks first whether somebody would hear it, so that what nobody
-hears is never made: `audience.listening` counts the listeners for everything and those of runs, and `_log.is_heard`
+hears is never made: `listeners.count` counts the listeners for everything and those of runs, and `_log.is_logged`
 knows about the log. The fast paths look at the former alone.
 """
 
@@ -19,43 +19,45 @@ from .records import Event
 Listener: TypeAlias = Callable[[Event], None]
 
 
-class Place(Protocol):
+class Scope(Protocol):
     """Where something happens, a job or a run: it tells its own listener, and the place around it."""
 
     def tell(self, event: Event) -> None:
         """Pass on an event to the listeners of this place."""
 
 
-class Audience:
+class ListenerRegistry:
     """The listeners of this process."""
 
-    __slots__ = ("_lock", "for_all", "listening")
+    __slots__ = ("_lock", "count", "global_listeners")
 
     def __init__(self) -> None:
-        self.listening = 0  # how many there are, those of runs included
-        self.for_all: tuple[Listener, ...] = ()  # a new one for each change: loops in other threads are reading it
+        self.count = 0  # how many there are, those of runs included
+        self.global_listeners: tuple[
+            Listener, ...
+        ] = ()  # a new one for each change: loops in other threads are reading it
         self._lock = threading.Lock()
 
     def add(self, listener: Listener) -> None:
         """Let a listener hear everything."""
         with self._lock:
-            self.for_all = (*self.for_all, listener)
-            self.listening += 1
+            self.global_listeners = (*self.global_listeners, listener)
+            self.count += 1
 
     def remove(self, listener: Listener) -> None:
         """Let go of a listener: of one that was added twice, the later one."""
         with self._lock:
-            place = len(self.for_all) - 1 - self.for_all[::-1].index(listener)
-            self.for_all = self.for_all[:place] + self.for_all[place + 1 :]
-            self.listening -= 1
+            place = len(self.global_listeners) - 1 - self.global_listeners[::-1].index(listener)
+            self.global_listeners = self.global_listeners[:place] + self.global_listeners[place + 1 :]
+            self.count -= 1
 
-    def count(self, change: int) -> None:
+    def adjust(self, change: int) -> None:
         """Count listeners of runs."""
         with self._lock:
-            self.listening += change
+            self.count += change
 
 
-audience = Audience()
+listeners = ListenerRegistry()
 
 
 @final
@@ -67,7 +69,7 @@ class Subscription:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._is_over = False
-        audience.add(listener)
+        listeners.add(listener)
 
     def __enter__(self) -> None:
         """Listen on; it began with `listen`."""
@@ -77,7 +79,7 @@ class Subscription:
     ) -> None:
         if not self._is_over:
             self._is_over = True
-            audience.remove(self._listener)
+            listeners.remove(self._listener)
 
 
 def listen(listener: Listener) -> Subscription:

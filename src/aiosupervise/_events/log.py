@@ -46,7 +46,7 @@ beside_bars: list[Callable[[], AbstractContextManager[None]]] = []
 """How to print without tearing a progress bar apart: one for each bar that is shown."""
 
 
-def is_heard(level: int) -> bool:
+def is_logged(level: int) -> bool:
     """Tell whether a record would reach a handler or a filter of the user's; to make one costs some microseconds."""
     if logging.root.handlers or LOGGER.handlers != _OURS or LOGGER.filters:
         return LOGGER.isEnabledFor(level)
@@ -101,7 +101,7 @@ def _level(error: BaseException | None) -> int:
 
 
 def _log(level: int, message: str, values: dict[str, object]) -> None:
-    if not is_heard(level):
+    if not is_logged(level):
         return
     with ExitStack() as stack:
         for beside in beside_bars:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from .checks import check_seconds, is_async_callable, name_of, shown
-from .errors import stand_in
+from .errors import unwrap
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 
@@ -100,7 +100,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
     if isinstance(backoff, (list, tuple)):  # checked when the policy was made
         delay: float = backoff[min(n, len(backoff) - 1)]
         return delay
-    seconds = backoff(n, stand_in(error)) if callable(backoff) else _nth(backoff, n)
+    seconds = backoff(n, unwrap(error)) if callable(backoff) else _nth(backoff, n)
     check_seconds(f"the delay that backoff {name_of(backoff)} gives for retry {n}", seconds, zero=True)
     return seconds
 

@@ -7,48 +7,48 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from .checks import check_seconds, name_of
-from .errors import OVERRULES, AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter, stand_in
+from .errors import OVERRIDES, AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter, unwrap
 from .policy import Policy, RetryOn
 from .verdict import Reason, verdict
 
-Judgement: TypeAlias = float | Reason | None
+Classification: TypeAlias = float | Reason | None
 """Transient: the seconds that the server asks to wait, or NOT_ASKED; or never to be retried, and why; None as above."""
 
 NOT_ASKED = -1.0  # below any wait that a server can ask for
 
 
-def judge(policy: Policy, error: Exception) -> Judgement:
+def classify(policy: Policy, error: Exception) -> Classification:
     """Judge an error, of whatever attempt: is it transient, and does the server ask for a wait?"""
     if isinstance(error, ExceptionGroup):
-        return _judge_group(policy, error)
-    if type(error) in _OURS and (judged := _judge_ours(policy, error)) is not None:
-        return judged
+        return _classify_group(policy, error)
+    if type(error) in _OURS and (classified := _classify_ours(policy, error)) is not None:
+        return classified
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
         return Reason.IRRECOVERABLE
     condition = policy.retry_on
     answer = isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
-        return _asked_by(error)
+        return _retry_after_of(error)
     if answer is None or answer is False:
         return None
     check_seconds(f"what retry_on answers, {name_of(policy.retry_on)} here, if not a bool,", answer, zero=True)
     return float(answer)
 
 
-def _judge_group(policy: Policy, group: ExceptionGroup[Exception]) -> Judgement:
+def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
     """Judge a group by its leaves: the worst decides, and the longest wait that one of them asks for is waited."""
-    judged = [judge(policy, leaf) for leaf in leaves(group)]
-    waits = [wait for wait in judged if isinstance(wait, float)]
-    if len(waits) == len(judged):
+    classified = [classify(policy, leaf) for leaf in leaves(group)]
+    waits = [wait for wait in classified if isinstance(wait, float)]
+    if len(waits) == len(classified):
         return max(waits)
-    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in judged), None)
+    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in classified), None)
 
 
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
-_OURS = (*OVERRULES, *_LIMITS)  # all final, so that the type tells
+_OURS = (*OVERRIDES, *_LIMITS)  # all final, so that the type tells
 
 
-def _judge_ours(policy: Policy, error: Exception) -> Judgement:
+def _classify_ours(policy: Policy, error: Exception) -> Classification:
     """Judge an exception of this library: one that overrules the policy, or one that a limit of this call raised.
 
     What a RetryAfter stands for may still be irrecoverable. A timeout with a verdict has left another call: None.
@@ -59,7 +59,7 @@ def _judge_ours(policy: Policy, error: Exception) -> Judgement:
         return None
     if isinstance(error, DeadlineExceeded):
         return Reason.DEADLINE
-    if any(_matches(policy.irrecoverable, leaf) for leaf in _behind(error)):
+    if any(_matches(policy.irrecoverable, leaf) for leaf in _unwrapped_leaves(error)):
         return Reason.IRRECOVERABLE
     return float(error.seconds) if isinstance(error, RetryAfter) else NOT_ASKED
 
@@ -75,12 +75,12 @@ def leaves(error: Exception) -> Iterator[Exception]:
             yield error
 
 
-def _behind(error: Exception) -> Iterator[Exception]:
+def _unwrapped_leaves(error: Exception) -> Iterator[Exception]:
     """Yield what an error stands for, and of a group what its leaves stand for in their turn."""
     stack = [error]
     seen = set[int]()  # by identity: errors can refer to each other in circles, and need not be hashable
     while stack:
-        error = stand_in(stack.pop())
+        error = unwrap(stack.pop())
         if isinstance(error, ExceptionGroup) and id(error) not in seen:
             stack.extend(error.exceptions)
         elif id(error) not in seen:
@@ -95,7 +95,7 @@ def _matches(condition: RetryOn, error: Exception) -> bool | float | None:
     return isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
 
 
-def _asked_by(error: Exception) -> float:
+def _retry_after_of(error: Exception) -> float:
     """Read the wait from the error's `retry_after`; libraries put other things there too, which are left alone."""
     try:
         asked = getattr(error, "retry_after", None)

@@ -92,18 +92,18 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
         return f"{rule}, the last one of {self.child}: {errors}"
 
 
-OVERRULES = (GiveUp, RetryAfter)
+OVERRIDES = (GiveUp, RetryAfter)
 
 
-def stand_in(raised: Exception) -> Exception:
+def unwrap(raised: Exception) -> Exception:
     """Return the error that a GiveUp or RetryAfter stands for: its cause, else its context, else itself.
 
     Only an Exception can be stood for: a cancellation that was being handled is not the caller's error.
     """
-    if type(raised) not in OVERRULES:  # both are final; isinstance is slow at saying no
+    if type(raised) not in OVERRIDES:  # both are final; isinstance is slow at saying no
         return raised
     seen = [raised]
-    while isinstance(raised, OVERRULES):
+    while isinstance(raised, OVERRIDES):
         meant = raised.__context__ if raised.__cause__ is None else raised.__cause__
         if not isinstance(meant, Exception) or any(meant is other for other in seen):
             break

@@ -1,6 +1,6 @@
 """Decides: this error, after so many attempts and seconds: retry in so many seconds, or give up because of that.
 
-Pure: no clock, no asyncio. The order of the rules is the order of the lines in `judge` and `decide`.
+Pure: no clock, no asyncio. The order of the rules is the order of the lines in `classify` and `decide`.
 """
 
 from __future__ import annotations

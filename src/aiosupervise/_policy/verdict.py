@@ -29,17 +29,17 @@ class Verdict(str):
 
     """
 
-    __slots__ = ("attempts", "elapsed", "number", "reason")
+    __slots__ = ("attempts", "elapsed", "reason", "serial")
 
     attempts: int
     elapsed: float
     reason: Reason
-    number: int
+    serial: int
 
-    def __new__(cls, text: str, attempts: int, elapsed: float, reason: Reason, number: int = 0) -> Verdict:
-        """Make the note; `number` is its place in time, 0 for one that came from elsewhere."""
+    def __new__(cls, text: str, attempts: int, elapsed: float, reason: Reason, serial: int = 0) -> Verdict:
+        """Make the note; `serial` is its place in time, 0 for one that came from elsewhere."""
         self = super().__new__(cls, text)
-        self.attempts, self.elapsed, self.reason, self.number = attempts, elapsed, reason, number
+        self.attempts, self.elapsed, self.reason, self.serial = attempts, elapsed, reason, serial
         return self
 
     def __reduce__(self) -> tuple[type[Verdict], tuple[str, int, float, Reason]]:
@@ -47,7 +47,7 @@ class Verdict(str):
         return Verdict, (str(self), self.attempts, self.elapsed, self.reason)
 
 
-class _Clerk:
+class _SerialNumbers:
     """Numbers the verdicts of the process, so that one can be told from those before it without a clock."""
 
     __slots__ = ("_lock", "issued")
@@ -62,7 +62,7 @@ class _Clerk:
             return self.issued
 
 
-clerk = _Clerk()
+serial_numbers = _SerialNumbers()
 
 
 def verdict(error: BaseException) -> Verdict | None:
@@ -76,7 +76,7 @@ def verdict(error: BaseException) -> Verdict | None:
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
 
 
-def pronounce(
+def attach_verdict(
     error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, earlier: list[str]
 ) -> None:
     """Put the verdict on `error`, in place of one from an earlier call that raised the same object."""
@@ -85,5 +85,5 @@ def pronounce(
     text = "\n  ".join((f"{name}: {head}" if name else head, *earlier))
     notes = getattr(error, "__notes__", None)
     others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
-    notes = [*others, Verdict(text, attempts, elapsed, reason, clerk.next())]
+    notes = [*others, Verdict(text, attempts, elapsed, reason, serial_numbers.next())]
     BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note

@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 from .intensity import Clock
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-State: TypeAlias = Literal["running", "waiting", "stopping", "stopped", "ended", "failed"]
+StateName: TypeAlias = Literal["running", "waiting", "stopping", "stopped", "ended", "failed"]
 
 
-class Record:
+class ChildState:
     """What a supervisor knows of a child: what it runs, and how that is doing."""
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Record:
         self.grace: float | None = grace
         self.context: Context = context
         self.clock: Clock = Clock()
-        self.state: State = "stopped"
+        self.state: StateName = "stopped"
         self.since: float = 0.0  # loop time at which it came into this state
         self.restarts: int = 0  # starts after an end of it or of a sibling
         self.quick: int = 0  # restarts since it last ran for long
@@ -57,7 +57,7 @@ class Record:
         """Whether it runs, or will run again by itself."""
         return self.state in ("running", "waiting", "stopping")
 
-    def become(self, state: State, now: float) -> None:
+    def become(self, state: StateName, now: float) -> None:
         """Come into a state. Its clock stands still while it waits."""
         self.state = state
         self.since = now

@@ -1,8 +1,8 @@
-r"""The keeper: the task that starts, stops and restarts the children of a supervisor.
+r"""The control loop: the task that starts, stops and restarts the children of a supervisor.
 
-Theory of operation. Ends of children, what users ask for, and waits that are over come as steps into one inbox. The
-keeper takes one step after the other, as an OTP supervisor takes its messages: a step that stops a child can take that
-child's grace, and never meets another step half-way.
+Theory of operation. Ends of children, what users ask for, and waits that are over come as steps into one mailbox. The
+control loop takes one step after the other, as an OTP supervisor takes its messages: a step that stops a child can take
+that child's grace, and never meets another step half-way.
 
     running -> (ends by itself) -> waiting -> running
        |                       \-> ended, failed
@@ -10,8 +10,8 @@ child's grace, and never meets another step half-way.
 
 Laws, each with a test:
 - A child is cancelled once, and a second time only when its grace is over. When the loop shuts down, it cancels every
-  task: a keeper cancelled by somebody else tells that the children have been cancelled too.
-- The keeper ends only when no child runs.
+  task: a control_loop cancelled by somebody else tells that the children have been cancelled too.
+- The control_loop ends only when no child runs.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
-from aiosupervise._call.tasks import cancellation, outlast, task_maker
+from aiosupervise._call.tasks import cancellation, task_maker, wait_until_done
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
 
-from .child_state import Record
-from .events import Herald
+from .child_state import ChildState
+from .events import SupervisorEvents
 from .intensity import Intensity
-from .mailbox import Inbox, Order, RefusedError
-from .registry import Roster, Strategy
-from .timers import Wait, Waits
+from .mailbox import Command, Mailbox, RefusedError
+from .registry import ChildRegistry, RestartStrategy
+from .timers import RestartTimer, RestartTimers
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class SupervisorConfig:
     """How a supervisor keeps its children."""
 
-    strategy: Strategy
+    strategy: RestartStrategy
     max_restarts: int | None
     within: float
     backoff: BackoffLike
     name: str
 
 
-class Keeper:
+class ControlLoop:
     """Keeps the children of one supervisor."""
 
-    def __init__(self, rules: Rules, herald: Herald, gave_up: Callable[[], None]) -> None:
-        self.roster = Roster()
+    def __init__(self, config: SupervisorConfig, events: SupervisorEvents, gave_up: Callable[[], None]) -> None:
+        self.children = ChildRegistry()
         self.error: BaseException | None = None  # why it gave up
         self.ended = asyncio.Event()
-        self._rules = rules
-        self._herald = herald
+        self._config = config
+        self._events = events
         self._gave_up = gave_up
-        self._intensity = Intensity(rules.max_restarts, rules.within)
-        self._inbox = Inbox()
-        self._waits = Waits()
+        self._intensity = Intensity(config.max_restarts, config.within)
+        self._mailbox = Mailbox()
+        self._timers = RestartTimers()
         self._idle = asyncio.Event()
         self._is_stopping = False
         self._is_left = False
@@ -68,11 +68,11 @@ class Keeper:
 
     def begin(self) -> None:
         """Start the task."""
-        self._task = self._loop.create_task(self._run(), name=f"{self._rules.name} keeper")
+        self._task = self._loop.create_task(self._run(), name=f"{self._config.name} control loop")
         self._task.add_done_callback(self._make_sure)
 
     def _make_sure(self, task: asyncio.Task[None]) -> None:
-        """End the children of a keeper that was cancelled before its first step, and so never was."""
+        """End the children of a control loop that was cancelled before its first step, and so never was."""
         if not self.ended.is_set():
             self._is_cancelled = True
             self._task = self._loop.create_task(self._end_all(), name=task.get_name())
@@ -84,30 +84,30 @@ class Keeper:
         """Whether nothing can be started any more."""
         return self._is_stopping or self._shut_down() or self.ended.is_set()
 
-    def add(self, record: Record, coroutine: Coroutine[object, None, object]) -> None:
+    def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
         """Start a new child."""
-        self.roster.add(record)
-        self._launch(record, coroutine)
+        self.children.add(child)
+        self._start(child, coroutine)
 
     def stop(self) -> None:
         """Stop all children, and end."""
         self._is_stopping = True
-        self._inbox.wake()
+        self._mailbox.wake()
 
     def leave(self) -> None:
         """End when all children have ended."""
         self._is_left = True
-        self._inbox.wake()
+        self._mailbox.wake()
 
     async def join(self) -> None:
         """Wait until it has ended; a caller that is cancelled meanwhile stops it, and still waits."""
         task = self._task
         assert task is not None  # noqa: S101 - for the type checkers
         try:
-            await outlast(task, self.stop)
+            await wait_until_done(task, self.stop)
         finally:
             if self._task is not None and self._task is not task:
-                await outlast(self._task, self.stop)
+                await wait_until_done(self._task, self.stop)
 
     async def idle(self) -> None:
         """Wait until no child runs, or waits to run."""
@@ -115,31 +115,31 @@ class Keeper:
             self._idle.clear()
             await self._idle.wait()
 
-    def stop_child(self, record: Record) -> Awaitable[None]:
+    def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
-        return self._inbox.put(partial(self._stop_one, record))
+        return self._mailbox.put(partial(self._stop_one, child))
 
-    def restart_child(self, record: Record) -> Awaitable[None]:
+    def restart_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child, if it runs, and start it."""
-        refusal = f"{record.name} cannot be restarted: its supervisor has stopped"
+        refusal = f"{child.name} cannot be restarted: its supervisor has stopped"
         if self.is_over:
             raise RuntimeError(refusal)
-        if self.roster.has_another(record):
-            raise RuntimeError(f"{record.name} has ended, and another child has its name now")
-        return self._inbox.put(partial(self._restart_one, record), refusal)
+        if self.children.has_another(child):
+            raise RuntimeError(f"{child.name} has ended, and another child has its name now")
+        return self._mailbox.put(partial(self._restart_one, child), refusal)
 
     # The task.
 
     async def _run(self) -> None:
-        while not self.is_over and (self._inbox or not self._is_left or self._has_work()):
+        while not self.is_over and (self._mailbox or not self._is_left or self._has_work()):
             try:
-                if order := await self._inbox.next():
+                if order := await self._mailbox.next():
                     await self._carry_out(order)
             except asyncio.CancelledError:
                 self.stop()
         await self._end_all()
 
-    async def _carry_out(self, order: Order) -> None:
+    async def _carry_out(self, order: Command) -> None:
         try:
             await order.step()
         except RefusedError:
@@ -151,119 +151,119 @@ class Keeper:
             self._idle.set()
 
     async def _end_all(self) -> None:
-        for record in reversed([*self.roster]):
-            self._waits.leave(record)
-            await self._end(record)
-        for record in self.roster:
-            record.func = _nothing_more  # it may hold the supervisor
+        for child in reversed([*self.children]):
+            self._timers.leave(child)
+            await self._end(child)
+        for child in self.children:
+            child.func = _nothing_more  # it may hold the supervisor
         self._gave_up = _nothing  # the supervisor, which holds this
         self.ended.set()
         self._idle.set()
-        self._inbox.close()
+        self._mailbox.close()
 
     def _has_work(self) -> bool:
-        return not self.ended.is_set() and any(record.is_alive for record in self.roster)
+        return not self.ended.is_set() and any(child.is_alive for child in self.children)
 
     def _shut_down(self) -> bool:
-        """Tell whether somebody else has cancelled the keeper, and so every task of the loop."""
+        """Tell whether somebody else has cancelled the control loop, and so every task of the loop."""
         return self._is_cancelled or (self._task is not None and self._task.cancelling() > 0)
 
     # The steps.
 
-    async def _exited(self, record: Record, task: asyncio.Task[object]) -> None:
+    async def _exited(self, child: ChildState, task: asyncio.Task[object]) -> None:
         """A child has ended by itself, unless it was stopped meanwhile."""
-        if record.task is not task:
+        if child.task is not task:
             return
         error = _error_of(task)
-        record.task = None
-        record.last_error = record.last_error if error is None else error
-        self._herald.exited(record, error)
+        child.task = None
+        child.last_error = child.last_error if error is None else error
+        self._events.exited(child, error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._give_up(error)
-        elif record.type == "permanent" or (record.type == "transient" and error is not None):
-            await self._restart(record, error)
+        elif child.type == "permanent" or (child.type == "transient" and error is not None):
+            await self._restart(child, error)
         else:
-            record.become("ended" if error is None else "failed", self._loop.time())
-            self.roster.let_go(record)
+            child.become("ended" if error is None else "failed", self._loop.time())
+            self.children.forget(child)
 
-    async def _restart(self, record: Record, error: BaseException | None) -> None:
+    async def _restart(self, child: ChildState, error: BaseException | None) -> None:
         """Restart a child that has ended, and those siblings that the strategy names, if it is not once too often."""
         now = self._loop.time()
-        if now - record.since >= self._rules.within:
-            record.quick = 0
-        record.become("stopped", now)
-        if not self._intensity.allows(record.clock, now, error):
-            self._escalate(record)
+        if now - child.since >= self._config.within:
+            child.quick = 0
+        child.become("stopped", now)
+        if not self._intensity.allows(child.clock, now, error):
+            self._escalate(child)
             return
-        delay = delay_before(self._rules.backoff, record.quick, _as_error(record, error))
-        record.quick += 1
-        group = self.roster.restarted_with(record, self._rules.strategy)
+        delay = delay_before(self._config.backoff, child.quick, _as_error(child, error))
+        child.quick += 1
+        group = self.children.restarted_with(child, self._config.strategy)
         for sibling in reversed(group):
             await self._end(sibling)
-            self.roster.let_go(sibling)
-        self._wait([one for one in group if one in self.roster], delay)
+            self.children.forget(sibling)
+        self._wait([one for one in group if one in self.children], delay)
 
-    async def _stop_one(self, record: Record) -> None:
-        self._waits.leave(record)
-        await self._end(record)
-        self.roster.let_go(record)
+    async def _stop_one(self, child: ChildState) -> None:
+        self._timers.leave(child)
+        await self._end(child)
+        self.children.forget(child)
 
-    async def _restart_one(self, record: Record) -> None:
-        if self.roster.has_another(record):
+    async def _restart_one(self, child: ChildState) -> None:
+        if self.children.has_another(child):
             raise RefusedError
-        self._waits.leave(record)
-        await self._end(record)
+        self._timers.leave(child)
+        await self._end(child)
         if self.is_over:
             raise RefusedError
-        self.roster.add(record)  # which has been forgotten, if it is a temporary one
-        self._launch(record)
+        self.children.add(child)  # which has been forgotten, if it is a temporary one
+        self._start(child)
 
-    async def _start_group(self, wait: Wait) -> None:
-        for record in self._waits.end(wait):
-            self._launch(record, again=True)
+    async def _start_group(self, wait: RestartTimer) -> None:
+        for child in self._timers.end(wait):
+            self._start(child, again=True)
 
     # Their parts.
 
-    def _wait(self, group: list[Record], delay: float) -> None:
+    def _wait(self, group: list[ChildState], delay: float) -> None:
         """Start a group after the delay, unless the supervisor has been stopped meanwhile."""
         if self.is_over:
             return
-        for record in group:
-            self._waits.leave(record)
-            record.become("waiting", self._loop.time())
-        self._waits.begin(group, delay, lambda wait: self._inbox.put(partial(self._start_group, wait)))
+        for child in group:
+            self._timers.leave(child)
+            child.become("waiting", self._loop.time())
+        self._timers.begin(group, delay, lambda wait: self._mailbox.put(partial(self._start_group, wait)))
 
-    def _launch(
-        self, record: Record, coroutine: Coroutine[object, None, object] | None = None, *, again: bool = False
+    def _start(
+        self, child: ChildState, coroutine: Coroutine[object, None, object] | None = None, *, again: bool = False
     ) -> None:
-        record.restarts += again
-        task = self._new_task(coroutine or _call(record.func), name=record.name, context=record.context.copy())
-        record.task = task
-        record.become("running", self._loop.time())
-        self._herald.launched(record, again=again)
-        task.add_done_callback(lambda task: self._inbox.put(partial(self._exited, record, task)))
+        child.restarts += again
+        task = self._new_task(coroutine or _call(child.func), name=child.name, context=child.context.copy())
+        child.task = task
+        child.become("running", self._loop.time())
+        self._events.started(child, again=again)
+        task.add_done_callback(lambda task: self._mailbox.put(partial(self._exited, child, task)))
 
-    async def _end(self, record: Record) -> None:
+    async def _end(self, child: ChildState) -> None:
         """Stop a child, however long that takes: cancel it, and once more when its grace is over."""
-        task = record.task
+        task = child.task
         if task is not None:
-            record.become("stopping", self._loop.time())
+            child.become("stopping", self._loop.time())
             if not self._shut_down():
                 task.cancel()
-            await self._done_within(record.grace, task)
+            await self._done_within(child.grace, task)
             if not task.done():
-                self._loop.call_soon(_warn, record)  # where warnings are errors, it must not end the waiting
+                self._loop.call_soon(_warn, child)  # where warnings are errors, it must not end the waiting
                 task.cancel()
                 await self._done_within(None, task)
-            record.task = None
+            child.task = None
             error = None if task.cancelled() else task.exception()
-            record.last_error = record.last_error if error is None else error
-            self._herald.stopped(record, error)
-        if record.is_alive:
-            record.become("stopped", self._loop.time())
+            child.last_error = child.last_error if error is None else error
+            self._events.stopped(child, error)
+        if child.is_alive:
+            child.become("stopped", self._loop.time())
 
     async def _done_within(self, seconds: float | None, task: asyncio.Task[object]) -> None:
-        """Wait for a task for some seconds, None for ever; a keeper that is cancelled meanwhile waits on."""
+        """Wait for a task for some seconds, None for ever; a control loop that is cancelled meanwhile waits on."""
         until = None if seconds is None else self._loop.time() + seconds
         while not task.done():
             left = None if until is None else max(until - self._loop.time(), 0)
@@ -274,12 +274,12 @@ class Keeper:
             if left == 0:
                 return
 
-    def _escalate(self, record: Record) -> None:
-        errors = tuple(self._intensity.errors(record.clock))
-        assert self._rules.max_restarts is not None  # noqa: S101 - for the type checkers
-        exceeded = RestartsExceeded(record.name, errors, self._rules.max_restarts, self._rules.within)
+    def _escalate(self, child: ChildState) -> None:
+        errors = tuple(self._intensity.errors(child.clock))
+        assert self._config.max_restarts is not None  # noqa: S101 - for the type checkers
+        exceeded = RestartsExceeded(child.name, errors, self._config.max_restarts, self._config.within)
         exceeded.__cause__ = errors[-1] if errors else None
-        self._herald.escalated(record, exceeded)
+        self._events.escalated(child, exceeded)
         self._give_up(exceeded)
 
     def _give_up(self, error: BaseException) -> None:
@@ -292,15 +292,15 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
     return cancellation(task) if task.cancelled() else task.exception()
 
 
-def _as_error(record: Record, error: BaseException | None) -> Exception:
+def _as_error(child: ChildState, error: BaseException | None) -> Exception:
     """Return what a backoff of the user's is asked about."""
     if isinstance(error, Exception):
         return error
-    return RuntimeError(f"{record.name} {'returned' if error is None else 'was cancelled from inside'}")
+    return RuntimeError(f"{child.name} {'returned' if error is None else 'was cancelled from inside'}")
 
 
-def _warn(record: Record) -> None:
-    text = f"cancelled {record.grace:g} s ago and still running, so it is cancelled again: {record.name}"
+def _warn(child: ChildState) -> None:
+    text = f"cancelled {child.grace:g} s ago and still running, so it is cancelled again: {child.name}"
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 

@@ -6,46 +6,46 @@ import itertools
 from collections.abc import Callable
 from logging import ERROR, INFO, WARNING
 
-from aiosupervise._events.emit import announce
-from aiosupervise._events.listeners import Place, audience
-from aiosupervise._events.log import is_heard
+from aiosupervise._events.emit import emit
+from aiosupervise._events.listeners import Scope, listeners
+from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated, Event
 from aiosupervise._policy.errors import RestartsExceeded
 
-from .child_state import Record
+from .child_state import ChildState
 
 _numbers = itertools.count(1)
 
 
-class Herald:
+class SupervisorEvents:
     """Tells what happens to the children of one supervisor: to all who listen, and to the job that it is in."""
 
     __slots__ = ("_around", "_name", "_supervisor")
 
-    def __init__(self, name: str, around: Place | None) -> None:
+    def __init__(self, name: str, around: Scope | None) -> None:
         self._supervisor = next(_numbers)
         self._name = name
         self._around = around
 
-    def launched(self, record: Record, *, again: bool) -> None:
+    def started(self, child: ChildState, *, again: bool) -> None:
         """Tell that a child was started: again after an end, or because somebody asked for it."""
         if again:
-            self._tell(WARNING, ChildRestarted, record, record.restarts)
+            self._tell(WARNING, ChildRestarted, child, child.restarts)
         else:
-            self._tell(INFO, ChildStarted, record)
+            self._tell(INFO, ChildStarted, child)
 
-    def exited(self, record: Record, error: BaseException | None) -> None:
+    def exited(self, child: ChildState, error: BaseException | None) -> None:
         """Tell that a child has ended by itself."""
-        self._tell(INFO if error is None else WARNING, ChildExited, record, error)
+        self._tell(INFO if error is None else WARNING, ChildExited, child, error)
 
-    def stopped(self, record: Record, error: BaseException | None) -> None:
+    def stopped(self, child: ChildState, error: BaseException | None) -> None:
         """Tell that a child was stopped, and what it raised meanwhile."""
-        self._tell(INFO if error is None else WARNING, ChildStopped, record, error)
+        self._tell(INFO if error is None else WARNING, ChildStopped, child, error)
 
-    def escalated(self, record: Record, error: RestartsExceeded) -> None:
+    def escalated(self, child: ChildState, error: RestartsExceeded) -> None:
         """Tell that the supervisor gives up because of a child."""
-        self._tell(ERROR, Escalated, record, error)
+        self._tell(ERROR, Escalated, child, error)
 
-    def _tell(self, level: int, kind: Callable[..., Event], record: Record, *values: object) -> None:
-        if audience.listening or is_heard(level):
-            announce(kind(self._supervisor, self._name, record.name, *values), self._around)
+    def _tell(self, level: int, kind: Callable[..., Event], child: ChildState, *values: object) -> None:
+        if listeners.count or is_logged(level):
+            emit(kind(self._supervisor, self._name, child.name, *values), self._around)

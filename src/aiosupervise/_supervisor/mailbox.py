@@ -1,4 +1,4 @@
-"""The inbox of a keeper: what is to be done, one step after the other."""
+"""The mailbox of a control loop: what is to be done, one step after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RefusedError(Exception):
     """Raised by a step that cannot be done."""
 
 
-class Order:
+class Command:
     """Something that was asked for. Await it to wait until it is done; it is done all the same."""
 
     __slots__ = ("_done", "_refusal", "_refused", "step")
@@ -56,11 +56,11 @@ class Until:
         await self._event.wait()
 
 
-class Inbox:
+class Mailbox:
     """Orders that wait for their turn, and the sleep of who carries them out."""
 
     def __init__(self) -> None:
-        self._orders = deque[Order]()
+        self._orders = deque[Command]()
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._change: asyncio.Future[None] | None = None
@@ -68,9 +68,9 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._orders)
 
-    def put(self, step: Step, refusal: str = "") -> Order:
+    def put(self, step: Step, refusal: str = "") -> Command:
         """Ask for a step."""
-        order = Order(step, refusal)
+        order = Command(step, refusal)
         if self._closed:
             order.close(refused=True)
         else:
@@ -78,7 +78,7 @@ class Inbox:
             self.wake()
         return order
 
-    async def next(self) -> Order | None:
+    async def next(self) -> Command | None:
         """Return the next order; None when there was none, but something has changed."""
         if not self._orders:
             self._change = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""`Supervisor`: checks what it is given, and holds the body of its `async with` block and the keeper together."""
+"""`Supervisor`: checks what it is given, and holds the body of its `async with` block and the control loop together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
 from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
 
 from .child import Child
-from .child_state import Record, RestartType
-from .control_loop import Keeper, Rules
-from .events import Herald
+from .child_state import ChildState, RestartType
+from .control_loop import ControlLoop, SupervisorConfig
+from .events import SupervisorEvents
 from .mailbox import Until
-from .registry import Strategy
+from .registry import RestartStrategy
 
 Ts = TypeVarTuple("Ts")
 
@@ -57,23 +57,23 @@ class Supervisor:
     def __init__(
         self,
         *,
-        strategy: Strategy = "one_for_one",
+        strategy: RestartStrategy = "one_for_one",
         max_restarts: int | None = 3,
         within: float = 5.0,
         backoff: BackoffLike = Backoff(),  # noqa: B008 - frozen
         grace: float = 5.0,
         name: str | None = None,
     ) -> None:
-        if strategy not in get_args(Strategy):
+        if strategy not in get_args(RestartStrategy):
             raise ValueError(f"strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got {shown(strategy)}")
         check_count("max_restarts", max_restarts, least=0)
         check_seconds("within", within, zero=False)
         check_backoff(backoff)
         check_seconds("grace", grace, zero=True)
         check_name(name)
-        self._rules = Rules(strategy, max_restarts, within, backoff, name or "supervisor")
+        self._config = SupervisorConfig(strategy, max_restarts, within, backoff, name or "supervisor")
         self._grace = grace
-        self._keeper: Keeper | None = None
+        self._control_loop: ControlLoop | None = None
         self._parent: asyncio.Task[object] | None = None
         self._started = 0
         self._in_body = False
@@ -109,17 +109,17 @@ class Supervisor:
             raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {shown(restart)}")
         if grace is not None:
             check_seconds("grace", grace, zero=True)
-        keeper = self._entered()
-        if keeper.is_over:
+        control_loop = self._entered()
+        if control_loop.is_over:
             raise RuntimeError(f"{self!r} starts nothing more")
         name = name or f"{name_of(func)}-{self._started}"
-        if keeper.roster.has_name(name):
+        if control_loop.children.has_name(name):
             raise ValueError(f"{self!r} has a child of this name: {name}; give each its own")
         coroutine = func(*args)
-        record = Record(partial(func, *args), name, restart, self._grace if grace is None else grace, copy_context())
+        child = ChildState(partial(func, *args), name, restart, self._grace if grace is None else grace, copy_context())
         self._started += 1
-        keeper.add(record, coroutine)
-        return Child(keeper, record)
+        control_loop.add(child, coroutine)
+        return Child(control_loop, child)
 
     def stop(self) -> Awaitable[None]:
         """Stop all children, in reverse start order, and start nothing more.
@@ -130,64 +130,68 @@ class Supervisor:
             RuntimeError: before the `async with` block.
 
         """
-        keeper = self._entered()
-        keeper.stop()
-        return Until(keeper.ended)
+        control_loop = self._entered()
+        control_loop.stop()
+        return Until(control_loop.ended)
 
     def children(self) -> tuple[Child, ...]:
         """Return the children in start order: all but temporary ones that have ended."""
-        if self._keeper is None:
+        if self._control_loop is None:
             return ()
-        return tuple(Child(self._keeper, record) for record in self._keeper.roster)
+        return tuple(Child(self._control_loop, child) for child in self._control_loop.children)
 
     async def wait(self) -> None:
         """Wait until all children have ended: none runs, and none waits for its restart."""
         await self._entered().idle()
 
     async def __aenter__(self) -> Self:
-        if self._keeper is not None:
+        if self._control_loop is not None:
             raise RuntimeError(f"{self!r} was used before, and a supervisor is used once")
         self._parent = asyncio.current_task()
         self._in_body = True
-        self._keeper = Keeper(self._rules, Herald(self._rules.name, current_job.get()), self._release)
-        self._keeper.begin()
+        self._control_loop = ControlLoop(
+            self._config, SupervisorEvents(self._config.name, current_job.get()), self._release
+        )
+        self._control_loop.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        keeper = self._entered()
+        control_loop = self._entered()
         self._in_body = False
         if error is None:
-            keeper.leave()
+            control_loop.leave()
         else:
-            keeper.stop()
+            control_loop.stop()
         cancellation = error if isinstance(error, asyncio.CancelledError) else None
         try:
-            await keeper.join()
+            await control_loop.join()
         except asyncio.CancelledError as late:
             cancellation = late
         try:
-            self._end(keeper, error, cancellation)
+            self._end(control_loop, error, cancellation)
         finally:
             self._parent = None  # which may be a child's task, and hold this
             del cancellation, error
 
-    def _end(self, keeper: Keeper, error: BaseException | None, cancellation: asyncio.CancelledError | None) -> None:
+    def _end(
+        self, control_loop: ControlLoop, error: BaseException | None, cancellation: asyncio.CancelledError | None
+    ) -> None:
         """Raise what there is to raise: the caller's own cancel, or else what made the supervisor give up."""
-        failure, keeper.error = keeper.error, None
+        failure, control_loop.error = control_loop.error, None
         is_from_outside = self._take_back()
         try:
             if cancellation is not None and is_from_outside:
                 if failure is not None:
-                    cancellation.add_note(f"{self._rules.name} had given up: {failure!r}")
+                    cancellation.add_note(f"{self._config.name} had given up: {failure!r}")
                 if cancellation is not error:
                     raise cancellation
             elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
                 raise failure
             elif failure is not None:
                 errors = [failure] if error is None or error is cancellation else [failure, error]
-                raise BaseExceptionGroup(f"{self._rules.name} gave up", errors) from None
+                raise BaseExceptionGroup(f"{self._config.name} gave up", errors) from None
         finally:
             del failure, error, cancellation
 
@@ -203,17 +207,19 @@ class Supervisor:
             self._has_cancelled = True
             self._parent.cancel()
 
-    def _entered(self) -> Keeper:
-        if self._keeper is None:
+    def _entered(self) -> ControlLoop:
+        if self._control_loop is None:
             raise RuntimeError(f"{self!r} is not entered: use it in `async with Supervisor(...) as sup:`")
-        return self._keeper
+        return self._control_loop
 
     def __repr__(self) -> str:
         state = "not entered"
-        if self._keeper is not None:
-            alive = sum(record.is_alive for record in self._keeper.roster)
-            state = f"{alive} of {len(self._keeper.roster)} children alive" + (", stopped" * self._keeper.is_over)
-        return f"<Supervisor {self._rules.name}: {state}>"
+        if self._control_loop is not None:
+            alive = sum(child.is_alive for child in self._control_loop.children)
+            state = f"{alive} of {len(self._control_loop.children)} children alive" + (
+                ", stopped" * self._control_loop.is_over
+            )
+        return f"<Supervisor {self._config.name}: {state}>"
 
 
 def _check_function(func: object) -> None:

@@ -12,7 +12,7 @@ try:
 except ImportError as _error:
     raise ImportError('aiosupervise.integrations.dask needs distributed: pip install "aiosupervise[dask]"') from _error
 
-from aiosupervise._batch.protocol import Jobs, Order
+from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._events.outcomes import I
 from aiosupervise._policy.checks import check_count, name_of
 
@@ -70,7 +70,7 @@ class DaskEngine:
             _check_inputs(some, index)
             index += len(some)
 
-    def jobs(self, order: Order[T, I]) -> Jobs[T, I]:
+    def jobs(self, order: EngineContext[T, I]) -> EngineRun[T, I]:
         """Begin a run, in the running loop.
 
         Raises:

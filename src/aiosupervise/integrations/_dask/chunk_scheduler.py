@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker
 
-from aiosupervise._batch.protocol import Order
+from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
 from aiosupervise.integrations._remote.messages import Done, Phase, Spec
 from aiosupervise.integrations._remote.serialization import Record, error_of, pack, unsendable, value_of
@@ -43,7 +43,7 @@ _LINGER = 0.02  # seconds that an unfilled chunk waits for more
 class Chunks(Generic[T, I]):
     """The chunks of one run."""
 
-    def __init__(self, order: Order[T, I], run: str, largest: int) -> None:
+    def __init__(self, order: EngineContext[T, I], run: str, largest: int) -> None:
         self.order = order
         self.threads = 1  # of all workers; where there are none, a cluster that grows with its work must see some
         self.trouble = ""  # why a worker has given up

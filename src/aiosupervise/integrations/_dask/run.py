@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from distributed import Client
 
-from aiosupervise._batch.protocol import Order
+from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._events.outcomes import I, Pending
 from aiosupervise.integrations._remote.messages import Phase
 
@@ -42,7 +42,7 @@ class Link(Protocol):
 class RemoteJobs(Generic[T, I]):
     """The jobs of one run on a cluster."""
 
-    def __init__(self, order: Order[T, I], link: Link, largest: int) -> None:
+    def __init__(self, order: EngineContext[T, I], link: Link, largest: int) -> None:
         run = uuid.uuid4().hex
         self._name = order.name
         self._link = link

@@ -133,7 +133,7 @@ def refusal(position: int, error: Exception) -> Record:
     return position, None, _story(error, "the input cannot be unpickled on the worker"), 1, 0.0, None, True
 
 
-def stand_in(error: BaseException, why: str) -> RemoteError:
+def remote_error(error: BaseException, why: str) -> RemoteError:
     """Make what stands for an error."""
     story = _story(error, why)
     return RemoteError(story.type_name, story.message, story.traceback_text, why)
@@ -182,7 +182,7 @@ def value_of(packed: bytes) -> tuple[object, BaseException | None]:
     try:
         return unpack(packed), None
     except Exception as problem:
-        return None, stand_in(problem, "the result cannot be unpickled here")
+        return None, remote_error(problem, "the result cannot be unpickled here")
 
 
 def error_of(packed: bytes | None, story: Story, worker: str) -> BaseException:

@@ -25,7 +25,7 @@ from aiosupervise._batch.run import Run, trouble_of
 
 from .chunk_source import Feed, LocalChunk
 from .messages import News, Phase, Spec
-from .serialization import Record, stand_in
+from .serialization import Record, remote_error
 
 LEASE = 300.0  # seconds: a driver that has not called for so long is gone
 _REMEMBERED = 1000  # chunks that were done; their results reach the driver long before so many others have come
@@ -38,7 +38,7 @@ def contained(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Await
         try:
             return await func(item)
         except (KeyboardInterrupt, SystemExit) as error:
-            raise stand_in(error, "a job does not end its worker") from None
+            raise remote_error(error, "a job does not end its worker") from None
 
     return call
 
