@@ -96,7 +96,7 @@ class Breaker:
 
     # What the calls in the run say and ask.
 
-    def failed(self, ticket: JobContext, asked: float | None) -> None:
+    def on_failure(self, ticket: JobContext, asked: float | None) -> None:
         """Hear that an attempt has failed by a fault of the service, which may have asked to wait."""
         if asked is not None and self._loop.time() + asked * self._pace >= self._asked_until:
             self._asked = asked * self._pace
@@ -109,13 +109,13 @@ class Breaker:
     def _is_probe(self, ticket: JobContext) -> bool:
         return self._probe is not None and self._probe in (ticket, _sent.get())
 
-    def says_nothing(self, ticket: JobContext) -> None:
+    def on_neutral(self, ticket: JobContext) -> None:
         """Hear that an attempt has ended in a way that tells nothing of the service."""
         if self._is_probe(ticket):
             self._probe = None
             self._send_probe()
 
-    def recovered(self, price: int) -> None:
+    def on_success(self, price: int) -> None:
         """Hear that a retry has succeeded; as the probe it was sent, for a new job that is the probe makes none."""
         self.budget.put(price)
         if self._probe is not None and self._probe is _sent.get():
@@ -136,7 +136,7 @@ class Breaker:
         self._pause(self._setting.first_pause)
         return 0, 0.0
 
-    async def turn(self, call: object) -> Permit:
+    async def acquire(self, call: object) -> Permit:
         """Wait in line until a call may try again."""
         if self.is_clear:
             return Permit.GO
@@ -147,7 +147,7 @@ class Breaker:
         if self._state is State.PROBING and self._probe is None:
             self._send_probe()
         try:
-            turn = await place
+            permit = await place
         except asyncio.CancelledError:
             self._line.pop(place, None)
             if call is self._probe:  # it had been sent, and was cancelled before it went
@@ -155,13 +155,13 @@ class Breaker:
             if self._state is State.PROBING and self._probe is None:
                 self._send_probe()
             raise
-        if turn is Permit.PROBE:
+        if permit is Permit.PROBE:
             _sent.set(call)
-        return turn
+        return permit
 
     # What the pump of the run says and asks.
 
-    def places(self) -> int:
+    def free_slots(self) -> int:
         """Count the new jobs that may start now, when not everybody may go."""
         if self._state is State.PROBING:
             return int(self._probe is None and not self._line)
@@ -181,7 +181,7 @@ class Breaker:
             if ticket is self._probe:
                 self._probe_succeeded()
         else:
-            self.says_nothing(ticket)
+            self.on_neutral(ticket)
 
     def close(self) -> None:
         """Let go of the run, which has ended; calls that outlive it are not held any more."""
@@ -268,11 +268,11 @@ class Breaker:
     def _first(self) -> asyncio.Future[Permit] | None:
         return next((place for place in self._line if not place.done()), None)  # who was cancelled has not left yet
 
-    def _dismiss(self, turn: Permit) -> None:
+    def _dismiss(self, permit: Permit) -> None:
         line, self._line = self._line, {}
         for place in line:
             if not place.done():
-                place.set_result(turn)
+                place.set_result(permit)
 
     def _move_on(self) -> None:
         """After a wait that the server asked for, let one go after the other: all at once would only be sent away."""

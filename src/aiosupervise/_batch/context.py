@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiosupervise._call.enclosing_job import Job, Permit
+from aiosupervise._call.enclosing_job import EnclosingJob, Permit
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
 from aiosupervise._policy.classify import NOT_ASKED, Classification, leaves
@@ -25,7 +25,7 @@ class RunContext:
         herald: RunEvents,
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
-        parent: Job | None,
+        parent: EnclosingJob | None,
     ) -> None:
         self.tally = tally
         self.herald = herald
@@ -56,11 +56,11 @@ class JobContext:
         """The number of the run."""
         return self.shared.herald.run
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
-        self.shared.herald.tell(event)
+        self.shared.herald.notify(event)
 
-    def heard(self, policy: Policy, error: Exception, classified: Classification) -> None:
+    def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
         """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""
         adaptive, breaker = self.shared.adaptive, self.shared.breaker
         asked = classified if isinstance(classified, float) and classified != NOT_ASKED else None
@@ -71,38 +71,38 @@ class JobContext:
         if breaker is None:
             return
         if classified is None or classified is Reason.IRRECOVERABLE:
-            breaker.says_nothing(self)
+            breaker.on_neutral(self)
         elif asked is None or (policy.max_retry_after is not None and asked > policy.max_retry_after):
-            breaker.failed(self, None)
+            breaker.on_failure(self, None)
         else:
-            breaker.failed(self, asked)
+            breaker.on_failure(self, asked)
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry from the budget of the run."""
         breaker = self.shared.breaker
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
-    async def turn(self, call: object) -> Permit:
+    async def acquire(self, call: object) -> Permit:
         """Wait until the run lets a call try again."""
         breaker = self.shared.breaker
-        turn = Permit.GO if breaker is None else await breaker.turn(call)
+        permit = Permit.GO if breaker is None else await breaker.acquire(call)
         if self.shared.adaptive is not None:
             self.generation = self.shared.adaptive.generation
-        return turn
+        return permit
 
-    def retried(self) -> None:
+    def on_retry(self) -> None:
         """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
         self.retries += 1
         self.shared.tally.retries += 1
         if self.shared.parent is not None:
-            self.shared.parent.retried()
+            self.shared.parent.on_retry()
 
-    def recovered(self, price: int) -> None:
+    def on_success(self, price: int) -> None:
         """Hear that a retry succeeded, which had cost `price`."""
         if self.shared.breaker is not None:
-            self.shared.breaker.recovered(price)
+            self.shared.breaker.on_success(price)
 
-    def left(self) -> None:
+    def on_neutral(self) -> None:
         """Hear that a call has ended without an answer."""
         if self.shared.breaker is not None:
-            self.shared.breaker.says_nothing(self)
+            self.shared.breaker.on_neutral(self)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from logging import INFO, WARNING
 
-from aiosupervise._events.emit import emit, notify
+from aiosupervise._events.emit import call_listener, emit
 from aiosupervise._events.listeners import Listener, Scope, listeners
 from aiosupervise._events.log import is_logged
 from aiosupervise._events.outcomes import Outcome, Tally
@@ -27,12 +27,12 @@ class RunEvents:
         self._listener = listener
         self._around = around  # the job that the run is made in
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Pass on an event to the run's own listener, and to those of the runs around it."""
         if self._listener is not None:
-            notify(self._listener, event)
+            call_listener(self._listener, event)
         if self._around is not None:
-            self._around.tell(event)
+            self._around.notify(event)
 
     def started(self) -> None:
         """Tell that the run begins."""

@@ -56,7 +56,7 @@ class LocalRun(Generic[T, I]):
     def __contains__(self, item: object) -> bool:
         return inspect.iscoroutine(item) and item in self._tasks
 
-    def places(self, taken: int) -> int:
+    def free_slots(self, taken: int) -> int:
         """Count how many more may start, as the limit is now."""
         limit = self._tally.limit
         return BURST if limit is None else limit - taken

@@ -27,7 +27,7 @@ class EngineRun(Protocol[T_co, I_co]):
         """Tell whether this very coroutine is among them."""
         ...
 
-    def places(self, taken: int) -> int:
+    def free_slots(self, taken: int) -> int:
         """Count how many more may start now, when so many places are taken."""
         ...
 

@@ -223,7 +223,7 @@ class Pump(Generic[T, I]):
     async def _feed(self) -> None:
         source = self._source
         while not self._stopped:
-            places = self._places()
+            places = self._free_slots()
             if places == 0:
                 await self._sleep()
             elif isinstance(source, SyncSource):
@@ -251,7 +251,7 @@ class Pump(Generic[T, I]):
         if item is END:
             return self._run_dry()
         try:
-            while not self._stopped and self._places() == 0:
+            while not self._stopped and self._free_slots() == 0:
                 await self._sleep()
         except BaseException:
             self._abandon(item)
@@ -264,13 +264,13 @@ class Pump(Generic[T, I]):
             self._tally.total = self._pulled
         return False
 
-    def _places(self) -> int:
+    def _free_slots(self) -> int:
         """Count how many more may start now; of a streamed run, an outcome that nobody has read takes a place too."""
         taken = self._pulled - self._read if self._streamed else len(self._running)
-        places = min(max(self._running.places(taken), 0), BURST)
+        places = min(max(self._running.free_slots(taken), 0), BURST)
         if self._breaker is None or self._breaker.is_clear:
             return places
-        return min(places, self._breaker.places())
+        return min(places, self._breaker.free_slots())
 
     def _take(self, item: object) -> None:
         if self._stopped:  # the source was busy giving it when the run was stopped

@@ -19,7 +19,7 @@ class Permit(enum.Enum):
     STOP = "give up: the service is not coming back"
 
 
-class Job(Protocol):
+class EnclosingJob(Protocol):
     """What a job of a batch puts into its context: what the calls in it tell their run, and are told by it."""
 
     @property
@@ -32,28 +32,28 @@ class Job(Protocol):
         """The place of the job in the run's input."""
         ...
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
 
-    def heard(self, policy: Policy, error: Exception, classified: Classification) -> None:
+    def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
         """Hear that an attempt of a call has failed, and how its policy has classified that."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
         ...
 
-    async def turn(self, call: object) -> Permit:
+    async def acquire(self, call: object) -> Permit:
         """Wait until a call may try again."""
         ...
 
-    def retried(self) -> None:
+    def on_retry(self) -> None:
         """Count one retry that is about to be made."""
 
-    def recovered(self, price: int) -> None:
+    def on_success(self, price: int) -> None:
         """Hear that a retry that had cost `price` succeeded."""
 
-    def left(self) -> None:
+    def on_neutral(self) -> None:
         """Hear that a call has ended without an answer."""
 
 
-current_job: ContextVar[Job | None] = ContextVar("aiosupervise.current_job", default=None)
+current_job: ContextVar[EnclosingJob | None] = ContextVar("aiosupervise.current_job", default=None)

@@ -31,7 +31,7 @@ from aiosupervise._policy.errors import OVERRIDES, DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
 
-from .enclosing_job import Job, Permit, current_job
+from .enclosing_job import EnclosingJob, Permit, current_job
 from .frames import drop_frames, given_up_inside, without_our_frames
 from .limits import Limits, now, until
 from .no_waiting import no_waits
@@ -148,14 +148,14 @@ class _Call:
         # Layers do not multiply.
         if serial_numbers.issued != self.seen and given_up_inside(error, self.seen, wrappers):
             if self.job is not None:
-                self.job.left()
+                self.job.on_neutral()
             return None
         policy = self.policy
         classified = classify(policy, error)
         elapsed = 0.0 if self.started is None else now() - self.started
         decision = decide(policy, error, classified, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.heard(policy, error, classified)
+            self.job.on_failure(policy, error, classified)
         if not isinstance(decision, float) or (policy.budget is None and self.job is None):
             return decision
         return self._paid(decision, throttled=classified != NOT_ASKED)
@@ -223,10 +223,10 @@ class _Call:
             BaseException.__setattr__(final, "__context__", context)
             del final, context
 
-    async def _may_go(self, job: Job) -> bool:
+    async def _may_go(self, job: EnclosingJob) -> bool:
         """Wait for the run's permission; without it, and when the deadline comes first, give up on the last error."""
         try:
-            turn = await self._before_deadline(functools.partial(job.turn, self))
+            turn = await self._before_deadline(functools.partial(job.acquire, self))
         except DeadlineExceeded:
             self._give_up_on_last(Reason.DEADLINE)
             return False
@@ -234,7 +234,7 @@ class _Call:
             self._give_up_on_last(Reason.BUDGET)
             return False
         self.probes += turn is Permit.PROBE
-        job.retried()
+        job.on_retry()
         return True
 
     async def _before_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
@@ -258,7 +258,7 @@ class _Call:
             budget.put(budget.refill if self.attempts == 1 else self.price)
         if self.attempts > 1:
             if self.job is not None:
-                self.job.recovered(0 if budget is not None else self.price)
+                self.job.on_success(0 if budget is not None else self.price)
             if listeners.count:
                 self._tell(Recovered, self.attempts, now() - self.first_failure)
         if listeners.count:
@@ -267,7 +267,7 @@ class _Call:
     def _left(self, error: BaseException) -> None:
         """Go without an answer: cancelled, in an attempt or in a wait."""
         if self.job is not None:
-            self.job.left()
+            self.job.on_neutral()
         if listeners.count:
             self._tell(CallFinished, self.attempts, error)
 

@@ -15,14 +15,14 @@ from .records import Event
 def emit(event: Event, place: Scope | None) -> None:
     """Tell an event to the log, to all who listen, and to the place in which it happened."""
     if type(event) in _log.LOGGED:
-        notify(_log.write, event)
+        call_listener(_log.write, event)
     for listener in listeners.global_listeners:
-        notify(listener, event)
+        call_listener(listener, event)
     if place is not None:
-        place.tell(event)
+        place.notify(event)
 
 
-def notify(listener: Listener, event: Event) -> None:
+def call_listener(listener: Listener, event: Event) -> None:
     """Tell one listener. What it raises, a CancelledError of its own included, goes to the loop's handler."""
     try:
         listener(event)
@@ -30,7 +30,7 @@ def notify(listener: Listener, event: Event) -> None:
         _report(f"a listener failed: {shown(listener)}", error)
 
 
-def _report(message: str, error: BaseException) -> None:  # not in `notify`, a frame that the error holds
+def _report(message: str, error: BaseException) -> None:  # not in `call_listener`, a frame that the error holds
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # a call was thrown away when its loop was gone

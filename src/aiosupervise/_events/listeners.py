@@ -22,7 +22,7 @@ Listener: TypeAlias = Callable[[Event], None]
 class Scope(Protocol):
     """Where something happens, a job or a run: it tells its own listener, and the place around it."""
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Pass on an event to the listeners of this place."""
 
 

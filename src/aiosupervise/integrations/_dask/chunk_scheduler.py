@@ -89,7 +89,7 @@ class Chunks(Generic[T, I]):
         """Make the outcome of a job that the end of the run came before."""
         return Pending(index, partial(self.order.func, item), started, self.name_for(index), item)
 
-    def places(self, taken: int) -> int:
+    def free_slots(self, taken: int) -> int:
         """Count how many more may start: a whole chunk, or what the one that is being filled still lacks."""
         if self._is_careful():
             return 0

@@ -59,9 +59,9 @@ class RemoteJobs(Generic[T, I]):
     def __contains__(self, item: object) -> bool:
         return False  # an input may come as often as it likes
 
-    def places(self, taken: int) -> int:
+    def free_slots(self, taken: int) -> int:
         """Count how many more may start."""
-        return self._chunks.places(taken)
+        return self._chunks.free_slots(taken)
 
     def names(self) -> list[str]:
         """Return the names of a few jobs, for a warning, or of what the run waits for instead."""
