@@ -11,7 +11,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False  # nox turns it on where CI is set; one Python is enough
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)  # those that its classifiers name
 
 
 def _works(python: str) -> bool:
@@ -23,7 +24,6 @@ def _works(python: str) -> bool:
 FOUND = [python for python in PYTHONS if _works(python)]
 COVERAGE = {"COVERAGE_FILE": str(Path(".nox", ".coverage").absolute())}
 SITE = "docs/_build/html"
-PROJECT = nox.project.load_toml("pyproject.toml")
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -62,6 +62,17 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright", "tests/typing")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosupervise")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist, and the wheel from it; check their contents, their metadata and the links on their page."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "--package", "src/aiosupervise", "dist")
+    session.run("python", "tests/docs/description.py", "dist")
 
 
 @nox.session
