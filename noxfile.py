@@ -75,6 +75,19 @@ def package(session: nox.Session) -> None:
     session.run("python", "tests/docs/description.py", "dist")
 
 
+@nox.session(python=FOUND[:1] or None)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions of the dependencies that pyproject.toml admits, on the lowest Python."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lowest"))
+    versions = str(Path(session.create_tmp(), "lowest.txt"))
+    resolve = ["--quiet", "--resolution", "lowest-direct", "--all-extras", "--output-file", versions]
+    session.run("uv", "pip", "compile", *resolve, "pyproject.toml")
+    session.install(".[all]", *nox.project.dependency_groups(PROJECT, "unit"), "--constraint", versions)
+    # The examples of the documentation need newer versions, and those two directories do not import a dependency.
+    left_out = ["--ignore=tests/docs", "--ignore=tests/conformance", "--ignore=tests/faults"]
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *left_out, *session.posargs)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error, and so is a dead link."""
