@@ -24,6 +24,14 @@ def _works(python: str) -> bool:
 FOUND = [python for python in PYTHONS if _works(python)]
 COVERAGE = {"COVERAGE_FILE": str(Path(".nox", ".coverage").absolute())}
 SITE = "docs/_build/html"
+SCHEMAS = {
+    "vendor.github-workflows": [".github/workflows/ci.yml"],
+    "custom.github-workflows-require-timeout": [".github/workflows/ci.yml"],
+    "vendor.dependabot": [".github/dependabot.yml"],
+    "vendor.github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
+    "vendor.github-issue-forms": [".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"],
+    "vendor.readthedocs": [".readthedocs.yaml"],
+}
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -49,10 +57,14 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
+    """Check style and formatting, and the files that configure GitHub, Read the Docs and pre-commit."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    for schema, files in SCHEMAS.items():
+        session.run("check-jsonschema", "--builtin-schema", schema, *files)
+    session.run("zizmor", "--offline", "--pedantic", "--strict-collection", "--no-progress", ".")
+    session.run("pre-commit", "validate-config")
 
 
 @nox.session
