@@ -29,8 +29,7 @@ class EngineConfig(Generic[T, I]):
     Attributes:
         func: the function to call with each input.
         name: the run's name, or that of its function.
-        limit: how many jobs may run at a time; None for no limit. An engine that cannot adapt a limit refuses an
-            `Adaptive` in `Engine.check` or `Engine.start`.
+        limit: how many jobs may run at a time; None for no limit.
         overload: what to do when the service behind the calls is overloaded; None for nothing.
 
     """
