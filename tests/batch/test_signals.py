@@ -620,11 +620,11 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (None, TypeError, r"collection of signals.*; got None$"),
     ("SIGINT", TypeError, r"collection of signals.*; got 'SIGINT'$"),
     (iter(BOTH), TypeError, r"collection of signals.*; got <tuple_iterator"),
-    (["SIGINT"], TypeError, r"stop_on=\(signal.SIGINT, signal.SIGTERM\).*; 'SIGINT' is no signal$"),
-    ([True], TypeError, r"; True is no signal$"),
-    ([SIGINT, 0], ValueError, r"; 0 is no signal on this platform$"),
-    ([35], ValueError, r"; 35 is no signal on this platform$"),  # on Linux a real-time signal, which has no name
-    ([4321], ValueError, r"stop_on=\(signal.SIGINT, signal.SIGTERM\).*; 4321 is no signal on this platform$"),
+    (["SIGINT"], TypeError, r"stop_on=\(signal.SIGINT, signal.SIGTERM\).*; 'SIGINT' is not a signal$"),
+    ([True], TypeError, r"; True is not a signal$"),
+    ([SIGINT, 0], ValueError, r"; 0 is not a signal on this platform$"),
+    ([35], ValueError, r"; 35 is not a signal on this platform$"),  # on Linux a real-time signal, which has no name
+    ([4321], ValueError, r"stop_on=\(signal.SIGINT, signal.SIGTERM\).*; 4321 is not a signal on this platform$"),
 ]
 
 

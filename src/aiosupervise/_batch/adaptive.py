@@ -8,7 +8,7 @@ from .overload import Adaptive
 
 
 class AdaptiveLimit:
-    """Keeps the limit in a run's tally: one more for each round of successes, half at a sign of overload."""
+    """Adapts the limit in a run's tally: one more for each round of successes, half at a sign of overload."""
 
     def __init__(self, setting: Adaptive, tally: Tally) -> None:
         self.generation = 0
@@ -19,11 +19,12 @@ class AdaptiveLimit:
         self._busy = 0
 
     def started(self) -> None:
-        """Hear that a job has started, and is counted as running: so many places are used."""
-        self._busy = self._tally.running  # not what is left of it when several end in one step of the loop
+        """Record a job that has started: as many slots are in use as jobs are running now."""
+        # Read here, and not when a job ends: several can end in one turn of the loop.
+        self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
-        """Hear what became of a job whose last attempt was of this generation."""
+        """Record the outcome of a job whose last attempt was of this generation."""
         if isinstance(outcome, Failure) and isinstance(outcome.error, TimeoutError):
             self.overloaded(generation)
         if not isinstance(outcome, Success) or 2 * self._busy < self._limit:
@@ -33,7 +34,7 @@ class AdaptiveLimit:
             self._set(min(self._limit + 1, self._setting.maximum))
 
     def overloaded(self, generation: int) -> None:
-        """Hear a sign of overload from an attempt of this generation; an older one has been heard before."""
+        """Halve the limit at a sign of overload, unless the attempt is of a generation that has been halved already."""
         if generation == self.generation:
             self.generation += 1
             self._set(max(self._limit // 2, self._setting.minimum))

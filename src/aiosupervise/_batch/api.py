@@ -40,32 +40,33 @@ def run_all(
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
 ) -> Run[T]:
-    """Run many jobs at once, within a limit, and get one outcome for each.
+    """Run jobs concurrently within a limit, and return one outcome for each.
 
     `report = await run_all(jobs)` gives all outcomes; `async with run_all(jobs) as run: async for outcome in run`
-    gives each as it comes and keeps none. A job that fails is a `Failure` and harms no other job.
+    hands over each as it comes and keeps none. A job that fails is a `Failure` and does not affect the others.
 
     Args:
         jobs: any iterable or async iterable, endless ones too, of coroutines, other awaitables, or functions without
-            arguments that return one. A job is pulled only when there is a place for it, and jobs start in input order.
+            arguments that return one. A job is pulled only when a slot is free for it, and jobs start in input order.
         strategy: "gather": outcomes in input order; "as_completed": in completion order; "wait": in completion order,
-            pending last, and `return_when` says when the run ends. What an early end came before is `Pending`.
-        limit: how many jobs run at once; None for no limit, `Adaptive()` for one that finds itself. The default is the
-            connection limit of aiohttp and httpx.
-        timeout: seconds for the whole run; what has not finished then becomes `Pending`. None for no limit.
+            pending last, and `return_when` says when the run ends. Jobs that have not finished when a run ends early
+            are `Pending`.
+        limit: how many jobs run at a time; None for no limit, `Adaptive()` for one that adapts to the service. The
+            default is the connection limit of aiohttp and httpx.
+        timeout: seconds for the whole run; jobs that have not finished by then are `Pending`. None for no limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.
         progress: show a tqdm bar, in a terminal or a notebook.
-        overload: what the run does when the service behind its supervised calls is in trouble: by default it pauses;
-            None for nothing.
+        overload: how the run behaves when the service behind its supervised calls is overloaded: by default it pauses;
+            None for no protection.
         listen: a function of one argument, which is called with each `Event` of this run and of the calls in it;
-            None for nobody. See `aiosupervise.listen`.
+            None for no listener. See `aiosupervise.listen`.
         stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run as `Run.stop` does, the
-            second one cancels what runs, and from then on they do what they did before. Either way the run ends as any
-            other, and `Run.stopped_by` tells the signal. In the main thread only.
-        name: what tasks and the bar are called; None for the name of each job's function.
+            second one cancels the running jobs, and after that the previous handlers are back. The run ends as any
+            other, and `Run.stopped_by` is the signal. In the main thread only.
+        name: the name of the run, its tasks and its bar; None to name each job after its function.
 
     Raises:
-        TypeError, ValueError: at once, for an argument that makes no sense; the coroutines in a list are closed.
+        TypeError, ValueError: at once, for an invalid argument; the coroutines in a list are closed.
         RuntimeError: if `stop_on` names signals outside the main thread, or one whose handler could not be put back.
         ImportError: if `progress` is asked for and tqdm is not installed.
 
@@ -107,21 +108,22 @@ def map_all(
 
     Args:
         func: an async function of one argument, supervised or not; functools.partial binds further ones.
-        inputs: any iterable or async iterable, endless ones too. An input is pulled only when there is a place for it.
+        inputs: any iterable or async iterable, endless ones too. An input is pulled only when a slot is free for it.
         strategy: as for `run_all`, and so are the other keywords.
-        limit: how many calls run at once; None for no limit, `Adaptive()` for one that finds itself.
+        limit: how many calls run at a time; None for no limit, `Adaptive()` for one that adapts to the service.
         timeout: seconds for the whole run; None for no limit.
         return_when: as for asyncio.wait.
         progress: show a tqdm bar.
-        overload: what the run does when the service is in trouble; None for nothing.
-        listen: what is called with each `Event` of this run and of the calls in it; None for nobody.
-        stop_on: signals that stop the run, and cancel what runs when they come again.
-        name: what tasks and the bar are called; None for the function's name.
-        engine: where the calls are made: None for this process and loop, or
-            `aiosupervise.integrations.dask.DaskEngine` for a cluster.
+        overload: how the run behaves when the service is overloaded; None for no protection.
+        listen: a function that is called with each `Event` of this run and of the calls in it; None for no listener.
+        stop_on: signals that stop the run, and cancel the running jobs when they arrive again.
+        name: the name of the run, its tasks and its bar; None for the function's name.
+        engine: where the calls are made: None for this process and loop,
+            `aiosupervise.integrations.dask.DaskEngine` for a cluster, or an engine of your own
+            (`aiosupervise.engines`).
 
     Raises:
-        TypeError, ValueError: at once, for an argument that makes no sense, such as a function that is not async.
+        TypeError, ValueError: at once, for an invalid argument, such as a function that is not async.
         RuntimeError: if `stop_on` names signals that cannot be handled here.
         ImportError: if `progress` is asked for and tqdm is not installed.
 
@@ -177,9 +179,9 @@ def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
         raise TypeError(f"{rule}; got {shown(stop_on)}")
     for item in stop_on:
         if isinstance(item, bool) or not isinstance(item, int):
-            raise TypeError(f"{rule}; {shown(item)} is no signal")
+            raise TypeError(f"{rule}; {shown(item)} is not a signal")
         if item not in signal.valid_signals() & set(signal.Signals):
-            raise ValueError(f"{rule}; {shown(item)} is no signal on this platform")
+            raise ValueError(f"{rule}; {shown(item)} is not a signal on this platform")
         if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
             raise ValueError(f"{rule}; no process can handle {shown(item)}: leave it out")
     signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))

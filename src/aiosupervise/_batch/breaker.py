@@ -1,16 +1,18 @@
-"""A circuit breaker that waits: when the service behind a run is in trouble, the run pauses, tries one, and goes on.
+"""A circuit breaker that pauses: when the service behind a run fails, the run waits, sends a probe, and resumes.
 
-Theory of operation. Every retry of the run's calls is paid from a budget. When that is empty, the circuit opens: the
-pump of the run starts nothing new, and calls that want to try again are held in line. After a pause one of them is
-the probe, or a new job if none waits. Its success closes the circuit: those in line go on, in order and unpaid. Its
-failure opens it again for twice as long, and puts the probe at the end of the line. A server that asks to wait
-pauses the run too, but needs no probe: when the time has come, the line moves on.
+Theory of operation. Every retry of the run's calls is paid from a budget. When the budget is empty, the circuit opens:
+no job is started, and calls that want to retry wait in a queue. After a pause the circuit is half-open: the first
+waiter is sent as a probe, or a new job if there is none. Its success closes the circuit: the waiters are released, in
+order and without paying. Its failure opens the circuit again for twice as long, and puts the probe at the end of the
+queue. A server that asks to wait pauses the run too, with the circuit closed: no probe is needed, and when the time has
+come, the waiters are released one after another (the ramp-up), since all at once would only be turned away again.
 
-    RUNNING -> PAUSED -> PROBING -> RUNNING | PAUSED | STOPPED
+    CLOSED -> PAUSED -> HALF_OPEN -> CLOSED | PAUSED | STOPPED
 
 Laws, each with a test:
-- What fails for its own reasons says nothing about the service: as a probe, it makes room for the next one.
-- A probe that leaves in whatever way is no longer waited for.
+- A failure that is the call's own (irrecoverable, or not listed) says nothing about the service: it is neutral, and as
+  a probe it makes room for the next one.
+- A probe that ends in whatever way, cancellation included, is no longer waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import enum
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
@@ -30,89 +32,86 @@ from aiosupervise._policy.budget import Budget
 from .overload import Overload
 from .protocol import EngineContext
 
-if TYPE_CHECKING:
-    from .context import JobContext
-
 _SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
 _DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
 
 
-_sent: ContextVar[object] = ContextVar("aiosupervise.sent", default=None)
-"""The call that was sent as a probe: what is called in its attempt is part of the probe."""
+_probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", default=None)
+"""The call that was sent as a probe: whatever is called in its attempt is part of the probe."""
 
 
 class State(enum.Enum):
-    """What a breaker lets through: everything, nothing, one probe, or nothing any more."""
+    """The states of a breaker."""
 
-    RUNNING = "running"
-    PAUSED = "paused"
-    PROBING = "probing"
-    STOPPED = "stopped"
+    CLOSED = "closed"  # or ramping up: jobs and retries go on
+    PAUSED = "paused"  # nothing goes on: the circuit is open, or the server asked to wait
+    HALF_OPEN = "half-open"  # one probe at a time
+    STOPPED = "stopped"  # too many probes have failed
 
 
 class Breaker:
-    """The state of one run, its budget, and the line of calls that wait to try again."""
+    """The circuit of one run, its budget, and the queue of calls that wait to retry."""
 
     def __init__(self, setting: Overload, context: EngineContext[Any, Any]) -> None:
-        self.is_clear = True  # whoever wants to go may go
-        self._state = State.RUNNING
+        self.is_closed = True  # the circuit is closed, and no ramp-up is under way
+        self._state = State.CLOSED
         self._setting = setting
         self._context = context
         self.budget = Budget() if setting.budget is None else setting.budget
-        self._pace = 1.0 if no_waits.get() is None else 0.0
+        self._time_scale = 1.0 if no_waits.get() is None else 0.0
         self._loop = asyncio.get_running_loop()
-        self._line: dict[asyncio.Future[Permit], object] = {}
-        self._probe: object | None = None  # a call that tries again, or the ticket of a new job
+        self._waiters: dict[asyncio.Future[Permit], object] = {}
+        self._probe: object | None = None  # a call that retries, or a new job
         self._timer: asyncio.TimerHandle | None = None
-        self._is_open = False  # the circuit: a pause ends with a probe
-        self._until: float  # when the pause ends
-        self._asked_until = 0.0
-        self._asked: float  # seconds, by the server
-        self._paced_until: float  # when all may go again after a wait that the server asked for
-        self._failures = 0  # probes in a row
-        self._starts: int  # new jobs that may start while the line moves on
+        self._is_open = False  # the circuit is open: the pause ends with a probe
+        self._pause_end = 0.0
+        self._retry_after_end = 0.0
+        self._retry_after = 0.0  # seconds, as the server asked last
+        self._ramp_up_end = 0.0
+        self._failed_probes = 0  # in a row
+        self._new_jobs = 0  # that the ramp-up lets start
         self._closed = False
 
     def describe(self) -> str:
-        """Tell the state in words; none when all is well."""
+        """Return in words why the run starts no job; an empty text if the circuit is closed."""
         if self._state is State.PAUSED:
-            return f"paused for {max(self._until - self._loop.time(), 0.0):.1f} s, {self._why()}"
+            return f"paused for {max(self._pause_end - self._loop.time(), 0.0):.1f} s, {self._why()}"
         if self._state is State.STOPPED:
-            return f"stopped, {self._failures} probes failed"
-        return "" if self._state is State.RUNNING else "probing"
+            return f"stopped, {self._failed_probes} probes failed"
+        return "" if self._state is State.CLOSED else "probing"
 
     def _why(self) -> str:
         return "the retry budget is empty" if self._is_open else "the server asked to wait"
 
-    # What the calls in the run say and ask.
+    # Reports and requests of the calls in the run.
 
-    def on_failure(self, ticket: JobContext, asked: float | None) -> None:
-        """Hear that an attempt has failed by a fault of the service, which may have asked to wait."""
-        if asked is not None and self._loop.time() + asked * self._pace >= self._asked_until:
-            self._asked = asked * self._pace
-            self._asked_until = self._loop.time() + self._asked
-        if self._is_probe(ticket):
+    def on_failure(self, job: object, retry_after: float | None) -> None:
+        """Record an attempt that failed by a fault of the service, which may have asked to wait."""
+        if retry_after is not None and self._loop.time() + retry_after * self._time_scale >= self._retry_after_end:
+            self._retry_after = retry_after * self._time_scale
+            self._retry_after_end = self._loop.time() + self._retry_after
+        if self._is_probe(job):
             self._probe_failed()
-        elif asked is not None and self._probe is None and self._state in (State.RUNNING, State.PROBING):
+        elif retry_after is not None and self._probe is None and self._state in (State.CLOSED, State.HALF_OPEN):
             self._pause()
 
-    def _is_probe(self, ticket: JobContext) -> bool:
-        return self._probe is not None and self._probe in (ticket, _sent.get())
+    def _is_probe(self, job: object) -> bool:
+        return self._probe is not None and self._probe in (job, _probing_call.get())
 
-    def on_neutral(self, ticket: JobContext) -> None:
-        """Hear that an attempt has ended in a way that tells nothing of the service."""
-        if self._is_probe(ticket):
+    def on_neutral(self, job: object) -> None:
+        """Record an attempt that ended in a way that says nothing about the service."""
+        if self._is_probe(job):
             self._probe = None
             self._send_probe()
 
     def on_success(self, price: int) -> None:
-        """Hear that a retry has succeeded; as the probe it was sent, for a new job that is the probe makes none."""
+        """Record a retry that succeeded, and refund its price; it may have been the probe."""
         self.budget.put(price)
-        if self._probe is not None and self._probe is _sent.get():
+        if self._probe is not None and self._probe is _probing_call.get():
             self._probe_succeeded()
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
-        """Take the price of a retry; while the circuit is open there is none, and no wait but that in the line."""
+        """Take the price of a retry; while the circuit is open it costs nothing, and waits in the queue alone."""
         if self._closed:
             return 0, delay
         if self._state is State.STOPPED:
@@ -127,107 +126,107 @@ class Breaker:
         return 0, 0.0
 
     async def acquire(self, call: object) -> Permit:
-        """Wait in line until a call may try again."""
-        if self.is_clear:
+        """Wait in the queue until a call may retry."""
+        if self.is_closed:
             return Permit.GO
         if self._state is State.STOPPED:
             return Permit.STOP
-        place: asyncio.Future[Permit] = self._loop.create_future()
-        self._line[place] = call
-        if self._state is State.PROBING and self._probe is None:
+        waiter: asyncio.Future[Permit] = self._loop.create_future()
+        self._waiters[waiter] = call
+        if self._state is State.HALF_OPEN and self._probe is None:
             self._send_probe()
         try:
-            permit = await place
+            permit = await waiter
         except asyncio.CancelledError:
-            self._line.pop(place, None)
-            if call is self._probe:  # it had been sent, and was cancelled before it went
+            self._waiters.pop(waiter, None)
+            if call is self._probe:  # it was sent, and cancelled before it could run
                 self._probe = None
-            if self._state is State.PROBING and self._probe is None:
+            if self._state is State.HALF_OPEN and self._probe is None:
                 self._send_probe()
             raise
         if permit is Permit.PROBE:
-            _sent.set(call)
+            _probing_call.set(call)
         return permit
 
-    # What the pump of the run says and asks.
+    # Reports and requests of the pump.
 
     def free_slots(self) -> int:
-        """Count the new jobs that may start now, when not everybody may go."""
-        if self._state is State.PROBING:
-            return int(self._probe is None and not self._line)
-        return self._starts  # none in a pause
+        """Return how many new jobs may start while the circuit is not closed, or ramps up."""
+        if self._state is State.HALF_OPEN:
+            return int(self._probe is None and not self._waiters)
+        return self._new_jobs
 
-    def started(self, ticket: JobContext) -> None:
-        """Hear that a new job starts though not everybody may go."""
-        if self._state is State.PROBING and self._probe is None:
-            self._probe = ticket
-        self._starts = 0
+    def started(self, job: object) -> None:
+        """Record that a new job starts while the circuit is not closed, or ramps up."""
+        if self._state is State.HALF_OPEN and self._probe is None:
+            self._probe = job
+        self._new_jobs = 0
 
-    def ended(self, ticket: JobContext, outcome: Outcome[object, object]) -> None:
-        """Hear what became of a job."""
+    def ended(self, job: object, outcome: Outcome[object, object]) -> None:
+        """Record the outcome of a job."""
         if isinstance(outcome, Success):
-            if ticket.retries == 0:
+            if outcome.attempts == 1:
                 self.budget.put(self.budget.refill)
-            if ticket is self._probe:
+            if job is self._probe:
                 self._probe_succeeded()
         else:
-            self.on_neutral(ticket)
+            self.on_neutral(job)
 
     def close(self) -> None:
-        """Let go of the run, which has ended; calls that outlive it are not held any more."""
-        self._closed = self.is_clear = True
+        """Release the calls that outlive the run, which has ended."""
+        self._closed = self.is_closed = True
         self._probe = None
         if self._state is not State.STOPPED:
-            self._state = State.RUNNING
-            self._dismiss(Permit.GO)
+            self._state = State.CLOSED
+            self._release(Permit.GO)
         self._stop_timer()
 
     # Pauses and probes.
 
     def _pause(self, seconds: float = 0.0) -> None:
-        """Pause for some of these seconds, and at least as long as the server asked."""
+        """Pause for half of these seconds at least, and for as long as the server asked."""
         if self._closed:
             return
         self._state = State.PAUSED
-        self.is_clear = False
-        self._starts = 0
+        self.is_closed = False
+        self._new_jobs = 0
         now = self._loop.time()
-        seconds *= self._pace
-        self._until = max(now + random.uniform(seconds / 2, seconds), self._asked_until)  # noqa: S311 - no secret
-        self._set_timer(self._until, self._over)
-        self._context.events.paused(self._until - now, self._why())
+        seconds *= self._time_scale
+        self._pause_end = max(now + random.uniform(seconds / 2, seconds), self._retry_after_end)  # noqa: S311 - no secret
+        self._set_timer(self._pause_end, self._on_pause_end)
+        self._context.events.paused(self._pause_end - now, self._why())
 
-    def _over(self) -> None:
-        if self._asked_until > self._until:  # the server has asked for more meanwhile
+    def _on_pause_end(self) -> None:
+        if self._retry_after_end > self._pause_end:
             self._pause()
         elif self._is_open:
-            self._state = State.PROBING
+            self._state = State.HALF_OPEN
             self._send_probe()
         else:
-            self._run_again()
-            self._paced_until = self._loop.time() + self._asked * _SPREAD
-            self._move_on()
+            self._close_circuit()
+            self._ramp_up_end = self._loop.time() + self._retry_after * _SPREAD
+            self._ramp_up()
 
     def _send_probe(self) -> None:
-        """Send the first in line as the probe; if there is none, the pump may start a new job as one."""
-        place = self._first()
-        if self._asked_until > self._loop.time():
+        """Send the first waiter as the probe; if there is none, the pump may start a new job as one."""
+        waiter = self._first_waiter()
+        if self._retry_after_end > self._loop.time():
             self._pause()
-        elif place is None:
+        elif waiter is None:
             self._context.wake()
         else:
-            self._probe = self._line.pop(place)
-            place.set_result(Permit.PROBE)
+            self._probe = self._waiters.pop(waiter)
+            waiter.set_result(Permit.PROBE)
 
     def _probe_failed(self) -> None:
         self._probe = None
-        self._failures += 1
-        if self._failures < self._setting.probes:
-            longer = self._setting.first_pause * 2.0 ** min(self._failures, _DOUBLINGS)
+        self._failed_probes += 1
+        if self._failed_probes < self._setting.probes:
+            longer = self._setting.first_pause * 2.0 ** min(self._failed_probes, _DOUBLINGS)
             self._pause(min(longer, self._setting.longest_pause))
             return
         self._state = State.STOPPED
-        self._dismiss(Permit.STOP)
+        self._release(Permit.STOP)
         self._context.stop()
 
     def _probe_succeeded(self) -> None:
@@ -235,49 +234,50 @@ class Breaker:
         self._resume()
 
     def _resume(self) -> None:
-        """Let everybody go, unless the server has asked to wait longer."""
+        """Close the circuit and release all waiters, unless the server has asked to wait longer."""
         self._probe = None
         self._is_open = False
-        self._failures = 0
-        if self._asked_until > self._loop.time():
+        self._failed_probes = 0
+        if self._retry_after_end > self._loop.time():
             self._pause()
         else:
-            self._run_again()
-            self.is_clear = True
-            self._dismiss(Permit.GO)
+            self._close_circuit()
+            self.is_closed = True
+            self._release(Permit.GO)
             self._context.wake()
 
-    def _run_again(self) -> None:
-        if self._state is not State.RUNNING:
+    def _close_circuit(self) -> None:
+        if self._state is not State.CLOSED:
             self._context.events.resumed()
-        self._state = State.RUNNING
+        self._state = State.CLOSED
 
-    # The line.
+    # The queue.
 
-    def _first(self) -> asyncio.Future[Permit] | None:
-        return next((place for place in self._line if not place.done()), None)  # who was cancelled has not left yet
+    def _first_waiter(self) -> asyncio.Future[Permit] | None:
+        # A waiter that has been cancelled is in the queue until its task runs.
+        return next((waiter for waiter in self._waiters if not waiter.done()), None)
 
-    def _dismiss(self, permit: Permit) -> None:
-        line, self._line = self._line, {}
-        for place in line:
-            if not place.done():
-                place.set_result(permit)
+    def _release(self, permit: Permit) -> None:
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(permit)
 
-    def _move_on(self) -> None:
-        """After a wait that the server asked for, let one go after the other: all at once would only be sent away."""
+    def _ramp_up(self) -> None:
+        """Release one waiter, or let one new job start, and come back for the next."""
         now = self._loop.time()
-        if now >= self._paced_until:
+        if now >= self._ramp_up_end:
             self._resume()
             return
-        place = self._first()
-        if place is None:
-            self._starts = 1
+        waiter = self._first_waiter()
+        if waiter is None:
+            self._new_jobs = 1
             self._context.wake()
         else:
-            del self._line[place]
-            place.set_result(Permit.GO)
-        gap = self._asked * _SPREAD / max(self._context.tally.limit or 1, len(self._line))
-        self._set_timer(now + random.uniform(0, 2 * gap), self._move_on)  # noqa: S311 - no secret
+            del self._waiters[waiter]
+            waiter.set_result(Permit.GO)
+        gap = self._retry_after * _SPREAD / max(self._context.tally.limit or 1, len(self._waiters))
+        self._set_timer(now + random.uniform(0, 2 * gap), self._ramp_up)  # noqa: S311 - no secret
 
     def _set_timer(self, when: float, act: Callable[[], None]) -> None:
         self._stop_timer()
@@ -286,4 +286,4 @@ class Breaker:
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None  # also a cancelled one holds its context, and that a job of ours
+            self._timer = None  # a cancelled timer, too, holds its context, and that one of our jobs

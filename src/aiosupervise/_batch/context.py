@@ -1,4 +1,4 @@
-"""What the calls in a job tell their run, and are told by it."""
+"""The contexts of a run and of a job: what the supervised calls in a job report to, and ask permits of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .events import RunEvents
 
 
 class RunContext:
-    """What the jobs of one run share: its counts and events, what it does in trouble, and the job that it runs in."""
+    """Shared by the jobs of one run: its counts and events, its overload protection, and the job around the run."""
 
     __slots__ = ("adaptive", "breaker", "events", "parent", "tally")
 
@@ -35,10 +35,10 @@ class RunContext:
 
 
 class JobContext:
-    """What is known of a job while it runs.
+    """A running job, as the supervised calls in it see it.
 
-    It lies in the job's context, which timers and tasks of the job may keep alive for long: it holds no task, no
-    coroutine and no input.
+    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for long: so it holds no
+    task, no coroutine and no input.
     """
 
     __slots__ = ("generation", "index", "name", "retries", "run_context", "started")
@@ -61,7 +61,7 @@ class JobContext:
         self.run_context.events.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
-        """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""
+        """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""
         adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
         asked = classified if isinstance(classified, float) and classified != NOT_ASKED else None
         if adaptive is not None and (
@@ -83,7 +83,7 @@ class JobContext:
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object) -> Permit:
-        """Wait until the run lets a call try again."""
+        """Wait until the run permits a call to retry."""
         breaker = self.run_context.breaker
         permit = Permit.GO if breaker is None else await breaker.acquire(call)
         if self.run_context.adaptive is not None:
@@ -98,11 +98,11 @@ class JobContext:
             self.run_context.parent.on_retry()
 
     def on_success(self, price: int) -> None:
-        """Hear that a retry succeeded, which had cost `price`."""
+        """Record a retry that succeeded, and refund its price."""
         if self.run_context.breaker is not None:
             self.run_context.breaker.on_success(price)
 
     def on_neutral(self) -> None:
-        """Hear that a call has ended without an answer."""
+        """Record a call that ended without an answer from the service."""
         if self.run_context.breaker is not None:
             self.run_context.breaker.on_neutral(self)

@@ -1,4 +1,4 @@
-"""What a run does when the service behind it is in trouble, as the user sets it."""
+"""The settings of a run's overload protection and of an adaptive limit."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from aiosupervise._policy.checks import check_count, check_seconds
 @final
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """What a run does when the service behind it is in trouble: pause, try one, and go on when that succeeds.
+    """How a run behaves when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
-    All retries of a run's supervised calls are paid from one budget, which successes fill. When it is empty, the run
-    pauses: nothing new starts, what runs finishes, and retries wait. Then one probe goes, a waiting retry or else a
-    new job. If it succeeds, a quarter of the budget is put back and the run goes on; if not, the next pause is twice
-    as long. It is a circuit breaker that waits: closed, open, half-open.
+    It is a circuit breaker that waits: closed, open, half-open. All retries of a run's supervised calls are paid from
+    one budget, which successes fill. When the budget is empty, the circuit opens and the run pauses: no job is started,
+    running attempts finish, and retries wait. After the pause one probe is sent, a waiting retry or else a new job. If
+    it succeeds, a quarter of the budget is refilled and the run resumes; if not, the next pause is twice as long.
 
     Args:
-        budget: the `Budget` that retries are paid from, to be shared among runs; None for a fresh one for each run.
+        budget: the `Budget` that retries are paid from, which several runs may share; None for one of the run's own.
         when_exhausted: "pause", or "fail": calls that cannot pay give up instead, and the run does not pause.
-        first_pause: seconds, the longest that the first pause takes. Each takes from half of its length to all of
-            it, at random, so that processes that failed together don't come back together.
-        longest_pause: seconds; pauses double up to this.
-        probes: so many failed ones in a row stop the run: what waits for its retry fails with its last error and
-            `Reason.BUDGET`, and what never ran is `Pending`.
+        first_pause: seconds, the upper end of the first pause. The length of a pause is drawn between half of its
+            upper end and all of it, so that processes that failed together do not come back together.
+        longest_pause: seconds, the upper end that pauses double up to.
+        probes: the run stops when this number of probes has failed in a row. Calls that wait to retry fail with their
+            last error and `Reason.BUDGET`, and jobs that were not started are `Pending`.
 
     Raises:
-        TypeError, ValueError: for an argument that makes no sense.
+        TypeError, ValueError: for an invalid argument.
 
     """
 
@@ -56,16 +56,17 @@ class Overload:
 @final
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """A limit that finds itself: additive increase, multiplicative decrease, as TCP does it.
+    """A concurrency limit that adapts to the service: additive increase, multiplicative decrease, as in TCP.
 
-    It grows by one for each round of successes, as many as the limit, while at least half of the places are taken.
-    It is halved when the service shows that it is overloaded: an attempt timed out, a TimeoutError was raised, or
-    the server asked to wait. What started before the halving says nothing more, so that one burst halves it once.
+    It grows by one for each round of successes (as many as the limit) while at least half of the slots are in use. It
+    is halved when the service shows that it is overloaded: an attempt timed out, a TimeoutError was raised, or the
+    server asked to wait. Attempts that began before the limit was halved do not halve it again, so that one burst of
+    errors counts once.
 
     Args:
         start: the limit at first.
-        maximum: it grows no further.
-        minimum: it shrinks no further.
+        maximum: the highest limit.
+        minimum: the lowest limit.
 
     Raises:
         TypeError, ValueError: unless 1 <= minimum <= start <= maximum.

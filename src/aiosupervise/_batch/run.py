@@ -1,4 +1,4 @@
-"""`Run`: what the user holds, awaits or iterates."""
+"""`Run`: the object that the user holds, awaits or iterates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Run(Generic[T, I]):
     `report = await run` runs all jobs and gives a `Report` of their outcomes;
 
     `async with run: async for outcome in run: ...` hands over each outcome as it comes, and keeps none. Leaving the
-    block early cancels what runs. Either way nothing is left running when control returns.
+    block early cancels the running jobs. Either way no job is left running when control returns.
 
     Attributes:
         tally: live counts.
@@ -47,7 +47,7 @@ class Run(Generic[T, I]):
     """
 
     def __init__(self, config: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
-        """Take what `run_all` or `map_all` has made ready."""
+        """Make a run; use `run_all` or `map_all`."""
         limit = config.for_engine.limit
         limit = limit.start if isinstance(limit, Adaptive) else limit
         self.tally: Tally = Tally(config.source.total, limit)
@@ -61,18 +61,18 @@ class Run(Generic[T, I]):
 
     @property
     def report(self) -> Report[T, I]:
-        """The outcomes known so far, and of a streamed run only those that nobody has read."""
+        """The outcomes known so far; of a streamed run, those that have not been read."""
         if self._pump is None:
             return Report((), self.tally.copy(), 0.0)
         return self._pump.report()
 
     @property
     def stopped_by(self) -> signal.Signals | None:
-        """The first of the signals in `stop_on` that came during the run; None if none did."""
+        """The first of the signals in `stop_on` that arrived during the run; None if none did."""
         return None if self._watch is None else self._watch.stopped_by
 
     def stop(self) -> None:
-        """Start no further job, and let what runs finish: a graceful end. It can be called again.
+        """Stop gracefully: start no other job, and let running jobs finish. It can be called again.
 
         Raises:
             RuntimeError: if the run has not started.
@@ -174,6 +174,6 @@ class Run(Generic[T, I]):
 
 
 def status_of(run: Run[T, I]) -> str:
-    """Tell in words why a run starts nothing new; nothing when all is well."""
-    pump = run._pump  # noqa: SLF001 - it is of this module, and no part of what users see
+    """Return in words why a run starts no job at present; an empty text if nothing holds it up."""
+    pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()

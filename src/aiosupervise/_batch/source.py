@@ -1,4 +1,14 @@
-"""Where jobs come from: any iterable or async iterable, pulled one at a time by the pump of the run."""
+"""Sources of items: any iterable or async iterable, pulled one item at a time by the pump of the run.
+
+How a pull is interrupted. A run that is stopped cannot wait for the next item of an async source, which may never come.
+There is no way to end a pending `__anext__` but to cancel the task that awaits it, and that is the pump. So `interrupt`
+cancels the pump once, and only while it is pulling, and `interrupts` says so. `pull` takes the CancelledError for ours
+only if the count of the task's cancels, `cancelling()`, equals the number of our own: one more means that somebody else
+has cancelled the pump too, and the error goes on. Whatever came of it, `uncancel()` takes ours back, as asyncio.timeout
+does (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel), for a cancel that stayed counted would
+be mistaken for the shutdown of the loop. The source may have swallowed the CancelledError and given an item all the
+same: the pump hands that over as pending.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +23,7 @@ J = TypeVar("J")
 
 
 HELD = (list, tuple, set, frozenset, deque)
-"""The collections that hold their jobs, so that an early end can tell what they still held."""
+"""Collections that hold their items: an early end reports those that were not pulled as pending."""
 
 
 class _End(enum.Enum):
@@ -28,7 +38,7 @@ class SyncSource(Generic[J]):
     """An iterable."""
 
     interrupts: int = 0
-    """How often the pump has been cancelled just to get it out of `pull`: never, here."""
+    """How often the pump has been cancelled to end a pull: never, here."""
 
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
@@ -37,7 +47,7 @@ class SyncSource(Generic[J]):
         self._exhausted = False
 
     def held(self) -> Collection[J]:
-        """Return what a list or the like holds, and leave it there; of any other iterable nothing."""
+        """Return the items that a list or the like holds; of any other iterable none."""
         return self._items if isinstance(self._items, HELD) else ()
 
     def pull(self) -> J | End:
@@ -49,10 +59,10 @@ class SyncSource(Generic[J]):
         return item
 
     def interrupt(self) -> None:
-        """Have nothing to do: a plain iterator never waits."""
+        """Do nothing: a plain iterator never waits."""
 
     def rest(self) -> list[J]:
-        """Take out what a list or the like still holds; of any other iterable, which may be endless, nothing."""
+        """Take out the items that a list or the like still holds; of any other iterable, which may be endless, none."""
         if not isinstance(self._items, HELD):
             return []
         self._iterator = iter(self._items) if self._iterator is None else self._iterator
@@ -98,17 +108,17 @@ class AsyncSource(Generic[J]):
                 puller.uncancel()
 
     def held(self) -> Collection[J]:
-        """Return nothing: the source may be endless."""
+        """Return none: the source may be endless."""
         return ()
 
     def interrupt(self) -> None:
-        """End the wait for the next item, if there is one."""
+        """End a pull that is under way; see the top of this file."""
         if self._puller is not None and self._puller is not asyncio.current_task():
             self.interrupts = 1
             self._puller.cancel()
 
     def rest(self) -> list[J]:
-        """Return nothing: the source may be endless."""
+        """Return none: the source may be endless."""
         return []
 
     async def close(self) -> None:

@@ -22,7 +22,7 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 
 
 class Strategy(ABC, Generic[T, I]):
-    """Takes outcomes as they come; `ready` has those whose turn has come, in the strategy's order."""
+    """An order of outcomes: `ready` holds those that can be handed over, in that order."""
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
@@ -30,32 +30,32 @@ class Strategy(ABC, Generic[T, I]):
 
     @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Take the outcome of one more job."""
+        """Record the outcome of a job."""
         ...
 
-    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - it is for those that override
-        """Tell whether the run ends with this outcome, whatever still runs."""
+    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether this outcome ends the run, though jobs are unfinished."""
         return False
 
     def held(self) -> list[Outcome[T, I]]:
-        """Return the outcomes whose turn has not come, in input order."""
+        """Return the outcomes that are held back, in input order."""
         return [self._held[index] for index in sorted(self._held)]
 
     def flush(self) -> None:
-        """Make everything ready: no further outcome will come."""
+        """Make all outcomes ready: no other will come."""
         self.ready.extend(self.held())
         self._held.clear()
 
 
 class Gather(Strategy[T, I]):
-    """Input order: an outcome's turn comes after all those before it."""
+    """Input order: an outcome is held back until all before it are ready."""
 
     def __init__(self) -> None:
         super().__init__()
         self._next = 0
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Hold it back until all before it are there."""
+        """Record an outcome, and make ready those that it completes the order for."""
         if outcome.index != self._next:
             self._held[outcome.index] = outcome
             return
@@ -67,10 +67,10 @@ class Gather(Strategy[T, I]):
 
 
 class AsCompleted(Strategy[T, I]):
-    """Completion order; what the end of the run came before is last."""
+    """Completion order; pending outcomes come last."""
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Pass it on, or hold it back to the end if it is pending."""
+        """Make an outcome ready, or hold it back to the end if it is pending."""
         if isinstance(outcome, Pending):
             self._held[outcome.index] = outcome
         else:
@@ -85,17 +85,18 @@ class Wait(AsCompleted[T, I]):
         self._return_when = return_when
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """End as asyncio.wait does, for which a cancelled job has raised no exception."""
+        """Return what asyncio.wait would do, for which a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
             return isinstance(outcome, Failure) and not isinstance(outcome.error, CancelledError)
         return self._return_when == FIRST_COMPLETED and not isinstance(outcome, Pending)
 
 
 def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I]:
-    """Make the strategy that a run of this name needs.
+    """Make the strategy of this name for one run.
 
     Raises:
-        ValueError: if there is none, or if `return_when` is no word of asyncio.wait or is given to another strategy.
+        ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for one that was given
+            to another strategy than "wait".
 
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
