@@ -1,8 +1,7 @@
 """Supervise a call, a batch, a service: retries, limits and outcomes for asyncio work that can fail.
 
 Imports point one way:
-integrations, testing, examples -> _service, _batch, _supervise, _attempt -> _call -> _job, _listen
--> _policy, _backoff, _budget, _errors, _verdict, _events.
+integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
 (One exception: `progress=True` imports the tqdm integration when it is called.)
 """
 
