@@ -718,7 +718,7 @@ def test_a_run_whose_loop_is_woken_leaves_no_timer_behind() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("aiosupervise._batch.signals._BEAT", 0.001)
+            patch.setattr("aiosupervise._batch.signals._WAKE_INTERVAL", 0.001)
             async with run_all([job], stop_on=BOTH):
                 await asyncio.sleep(0.01)
                 assert [timer for timer in loop._scheduled if not timer.cancelled()]
