@@ -14,7 +14,7 @@ from aiosupervise._events.outcomes import I, Outcome, Tally
 
 from .config import RunConfig
 from .overload import Adaptive
-from .progress import Progress, Ticker
+from .progress import Progress, ProgressUpdater
 from .pump import Pump
 from .report import Report
 from .signals import SignalWatcher
@@ -55,7 +55,7 @@ class Run(Generic[T, I]):
         self._stop_on = stop_on
         self._state = _State.NEW
         self._engine: Pump[T, I] | None = None
-        self._ticker: Ticker | None = None
+        self._ticker: ProgressUpdater | None = None
         self._watch: SignalWatcher | None = None
 
     @property
@@ -134,7 +134,7 @@ class Run(Generic[T, I]):
             if self._stop_on:
                 self._watch = SignalWatcher(self._stop_on, engine.stop, engine.cancel)
             if self._progress is not None:
-                self._ticker = Ticker(self._progress, self.tally, engine.trouble)
+                self._ticker = ProgressUpdater(self._progress, self.tally, engine.trouble)
             engine.start()
         except BaseException:
             self._leave()
