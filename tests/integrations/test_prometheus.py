@@ -262,7 +262,7 @@ def test_the_labels_are_few(registry: CollectorRegistry) -> None:
     assert len(generate_latest(registry).splitlines()) == before
     names = {name for metric in registry.collect() for sample in metric.samples for name in sample.labels}
     assert names == {"call", "run", "outcome", "reason"}
-    assert [len(runs.runs) for runs in metrics._runs.values()] == [0]
+    assert [len(counters.in_progress) for counters in metrics._runs.values()] == [0]
 
 
 def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> None:
