@@ -73,8 +73,8 @@ def nothing_is_left() -> Iterator[None]:
     logger.handlers[:] = before
     gc.collect()
     assert beside_bars == []
-    assert integration._OURS._lines == {}
-    assert integration._OURS._progress is None
+    assert integration._SHARED_DISPLAY._lines == {}
+    assert integration._SHARED_DISPLAY._progress is None
 
 
 @pytest.fixture
@@ -462,6 +462,18 @@ async def test_a_display_that_fails_harms_no_run(monkeypatch: pytest.MonkeyPatch
     assert [str(context["exception"]) for context in complaints] == ["terminal gone"] * 3
 
 
+async def test_a_timer_that_comes_too_late_does_nothing() -> None:
+    """A timer that waits for the lock while another thread finishes its line neither draws nor continues."""
+    progress = Drawn()
+    bars = Bars(progress)
+    bars(RunStarted(7, "fetch", Tally(1, 1)))
+    bars(RunFinished(7, "fetch", Tally(1, 1), 1.0))
+    before = progress.drawn
+    bars._display.update(7)
+    await asyncio.sleep(1)
+    assert progress.drawn == before
+
+
 # Lines beside the bars.
 
 
@@ -490,7 +502,7 @@ async def test_a_display_that_cannot_be_drawn_loses_no_line(ours: io.StringIO, m
         running = asyncio.ensure_future(map_all(job, [1]))
         await asyncio.sleep(0.95)
         with monkeypatch.context() as patch:
-            patch.setattr(integration._OURS._progress, "refresh", lambda: 1 / 0)
+            patch.setattr(integration._SHARED_DISPLAY._progress, "refresh", lambda: 1 / 0)
             with beside_bars[0]():
                 lines.write("printed\n")
         await running
@@ -504,7 +516,7 @@ async def test_while_a_line_is_printed_other_threads_may_draw(ours: io.StringIO)
     drawn: list[bool] = []
 
     def draw() -> None:
-        progress = integration._OURS._progress
+        progress = integration._SHARED_DISPLAY._progress
         assert progress is not None
         progress.console.print("drawn")
         progress.refresh()
