@@ -35,7 +35,7 @@ _TRANSIENT_STATUSES: Final = frozenset(
 )
 # aiohttp raises a plain TimeoutError, not its own ServerTimeoutError, when the total timeout ends a request.
 _TRANSIENT_ERRORS: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, ConnectionError)
-_TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
+_TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
