@@ -727,6 +727,20 @@ def test_a_run_whose_loop_is_woken_leaves_no_timer_behind() -> None:
     asyncio.run(main())
 
 
+@posix
+def test_the_loop_is_woken_at_least_every_fifth_of_a_second() -> None:
+    """So no signal is handled later than that, unless the loop is blocked."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        before = loop.time()
+        async with run_all([job], stop_on=BOTH):
+            (timer,) = [timer for timer in loop._scheduled if not timer.cancelled()]
+            assert before < timer.when() <= loop.time() + 0.2
+
+    asyncio.run(main())
+
+
 # Real processes
 
 HEAD = """

@@ -390,6 +390,40 @@ async def test_ours_is_there_while_there_are_runs(ours: io.StringIO, screen: Scr
     assert ours.getvalue().count("\x1b[?25h") == 2
 
 
+async def test_ours_begins_anew_each_time(ours: io.StringIO, screen: Screen) -> None:
+    """The lines of runs that have ended before are not those of the Progress that comes next."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *complaint: complaints.append(complaint))
+    with listen(Bars()):
+        for _ in range(12):
+            await map_all(job, [0])
+    assert len(screen(ours.getvalue())) == 12
+    assert complaints == []
+
+
+async def test_ours_shows_a_long_status_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a narrow terminal the status goes on in the next line, and what looks like markup in it is shown."""
+    file = io.StringIO()
+    monkeypatch.setattr(integration, "Console", lambda **_: Console(file=file, force_terminal=True, width=60))
+    bars, tally = Bars(), Tally(1, 1)
+    bars(RunStarted(7, "fetch", tally))
+    bars(RunPaused(7, "fetch", tally, 5.0, "[red] the server asked to wait"))
+    await asyncio.sleep(0.15)
+    bars(RunFinished(7, "fetch", tally, 1.0))
+    shown = " ".join(file.getvalue().split())
+    assert "…" not in shown
+    for word in ("succeeded,", "paused", "[red]", "wait"):
+        assert word in shown
+
+
+def test_the_lock_of_a_display_can_be_acquired_twice() -> None:
+    """The garbage collector may end lines at any moment, also while the same thread updates the display."""
+    lock = Bars(Drawn())._display._lock
+    with lock:
+        assert lock.acquire(blocking=False)
+        lock.release()
+
+
 async def test_several_bars_share_our_progress(ours: io.StringIO, screen: Screen) -> None:
     """Two displays in one terminal would write over each other."""
     with listen(Bars()), listen(Bars()):
@@ -472,6 +506,15 @@ async def test_a_timer_that_comes_too_late_does_nothing() -> None:
     bars._display.update(7)
     await asyncio.sleep(1)
     assert progress.drawn == before
+
+
+async def test_ours_goes_with_its_last_run_even_if_it_fails(ours: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal has its cursor again, although the last state could not be shown."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    with monkeypatch.context() as patch, listen(Bars()):
+        patch.setattr(integration._SharedProgress, "update", lambda *_, **__: 1 / 0)
+        await map_all(job, [0])
+    assert ours.getvalue().count("\x1b[?25h") == 1
 
 
 # Lines beside the bars.
@@ -560,9 +603,10 @@ async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, term
     assert pipe.getvalue() == "a result\n"
     assert "a result" not in ours.getvalue()
 
-    with redirect_stdout(terminal), listen(Bars()):
+    with redirect_stdout(type(terminal)()) as stdout, listen(Bars()):
         await run_all([say])
     assert "a result" in ours.getvalue()
+    assert stdout.getvalue() == ""
 
 
 # Mistakes.

@@ -193,8 +193,8 @@ class Metrics:
     def _run_counters(self, name: str) -> _RunCounters:
         counters = self._runs.get(name)
         if counters is None:
-            # Of two threads only the first may add a name, or the runs in progress of the other would be lost. Calls
-            # need no such care, since prometheus_client returns the same counters for the same labels.
+            # `setdefault`, because another thread may have added the name meanwhile, with runs in progress. Calls need
+            # no such care, since prometheus_client returns the same counters for the same labels.
             with self._lock:
                 counters = self._runs.setdefault(name, _RunCounters(self._families, name))
         return counters
