@@ -47,19 +47,16 @@ class _CallSpans:
             detach(self.token)
         self.token = attach(context)
 
-    def restore_context(self, error: BaseException | None) -> None:
-        """Make the context current that was so before the call, which has ended with `error`."""
+    def restore_context(self) -> None:
+        """Make the context current that was current before the call."""
         if self.token is None:
             # The tracer failed to start a span, so no context was made current.
             return
-        if isinstance(error, GeneratorExit):
-            # A coroutine that is closed, by the garbage collector for example, is often closed in another context than
-            # it ran in. The token cannot be reset there, and `detach` would log an error:
-            # https://github.com/open-telemetry/opentelemetry-python/issues/2606.
-            with contextlib.suppress(ValueError):
-                self.token.var.reset(self.token)
-        else:
-            detach(self.token)
+        # Not with `detach`, which logs an error where the token cannot be reset: a coroutine is often closed in another
+        # context than it ran in, by the garbage collector for example, and nothing needs to be restored there
+        # (https://github.com/open-telemetry/opentelemetry-python/issues/2606).
+        with contextlib.suppress(ValueError):
+            self.token.var.reset(self.token)
 
 
 @final
@@ -146,14 +143,13 @@ class Spans:
         spans = self._calls.pop(event.call, None)
         if spans is None:
             return
-        error = event.error
-        spans.restore_context(error)
+        spans.restore_context()
         if spans.attempt is not None:
-            if error is not None:
-                spans.attempt.set_attribute(_INTERRUPTED, type(error).__name__)
+            if event.error is not None:
+                spans.attempt.set_attribute(_INTERRUPTED, type(event.error).__name__)
             spans.attempt.end()
         try:
-            if error is not None or event.attempts > 1:
+            if event.error is not None or event.attempts > 1:
                 _set_outcome(spans.span, event)
         finally:
             spans.span.end()
