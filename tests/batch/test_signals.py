@@ -1,4 +1,4 @@
-"""Signals that end a run: the first one stops it, the second one cancels it, and all is as before afterwards."""
+"""Signals that end a run: the first one stops it, the second one cancels it, then the previous handlers are back."""
 
 import asyncio
 import gc
@@ -23,27 +23,27 @@ from aiosupervise._batch.strategies import StrategyName
 
 BOTH = (SIGINT, SIGTERM)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
-Heard = list[int]
+Received = list[int]
 
 
 @pytest.fixture(autouse=True)
-def before() -> Iterator[Heard]:
-    """Have a handler of SIGTERM that keeps what it hears, and see that it is there again after the test."""
-    heard: Heard = []
+def before() -> Iterator[Received]:
+    """Install a handler of SIGTERM that records its signals, and check that it is installed again after the test."""
+    received: Received = []
 
     def handler(number: int, _: FrameType | None) -> None:
-        heard.append(number)
+        received.append(number)
 
     first = signal.signal(SIGTERM, handler)
-    signal.signal(SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
+    signal.signal(SIGINT, signal.default_int_handler)  # which a background job of a shell starts without
     try:
-        yield heard
+        yield received
         assert signal.getsignal(SIGTERM) is handler
         assert signal.getsignal(SIGINT) is signal.default_int_handler
     finally:
         signal.signal(SIGTERM, first)
         signal.signal(SIGINT, signal.default_int_handler)
-        gc.collect()  # coroutines that were forgotten would warn, and fail the test
+        gc.collect()  # a coroutine that was never awaited would warn, and fail the test
 
 
 async def job(n: int = 1) -> int:
@@ -65,12 +65,12 @@ async def forever() -> None:
 
 
 async def awaited(run: Run[Any, Any]) -> list[Any]:
-    """Use a run in the one way."""
+    """Await a run."""
     return list(await run)
 
 
 async def streamed(run: Run[Any, Any]) -> list[Any]:
-    """Use a run in the other way."""
+    """Stream a run."""
     async with run:
         return [outcome async for outcome in run]
 
@@ -83,8 +83,8 @@ every_use = pytest.mark.parametrize("use", [awaited, streamed])
 
 @every_use
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
-async def test_the_first_signal_stops(use: Any, strategy: StrategyName, before: Heard) -> None:
-    """What runs finishes, the rest is pending, the run ends as any other, and tells which signal it was."""
+async def test_the_first_signal_stops(use: Any, strategy: StrategyName, before: Received) -> None:
+    """Running jobs finish, the rest is pending, the run ends as any other, and `stopped_by` is the signal."""
     run = map_all(signalled, list(range(6)), strategy=strategy, limit=2, stop_on=BOTH)
     assert run.stopped_by is None
     outcomes = await use(run)
@@ -95,8 +95,8 @@ async def test_the_first_signal_stops(use: Any, strategy: StrategyName, before: 
 
 
 @every_use
-async def test_the_second_signal_cancels(use: Any, before: Heard) -> None:
-    """What runs is cancelled, and may clean up; any of the signals is the second one, and the first one is told."""
+async def test_the_second_signal_cancels(use: Any, before: Received) -> None:
+    """Running jobs are cancelled, and may clean up; any of the signals is the second one, `stopped_by` the first."""
     cleaned: list[int] = []
 
     async def twice(n: int) -> None:
@@ -118,8 +118,8 @@ async def test_the_second_signal_cancels(use: Any, before: Heard) -> None:
     assert before == []
 
 
-async def test_the_third_signal_does_what_it_did_before(before: Heard) -> None:
-    """The previous handlers are back with the second signal, even if the loop has no time to hear of it."""
+async def test_the_third_signal_does_what_it_did_before(before: Received) -> None:
+    """The second signal restores the previous handlers at once, before the event loop runs again."""
     found: list[int] = []
 
     async def busy() -> None:
@@ -151,8 +151,8 @@ async def test_a_source_that_waits_is_stopped_too() -> None:
     assert closed == [True]
 
 
-async def test_a_signal_that_the_reader_of_a_finished_run_gets_is_told() -> None:
-    """As long as the block is open the run takes its signals, and what it takes is in `stopped_by`."""
+async def test_a_signal_after_the_last_outcome_is_recorded() -> None:
+    """As long as the block is open the run takes its signals, and the one that it takes is in `stopped_by`."""
     async with run_all([job], stop_on=(SIGTERM,)) as run:
         async for _ in run:
             pass
@@ -160,7 +160,7 @@ async def test_a_signal_that_the_reader_of_a_finished_run_gets_is_told() -> None
     assert run.stopped_by is SIGTERM
 
 
-async def test_other_signals_and_other_runs_are_left_alone(before: Heard) -> None:
+async def test_other_signals_and_other_runs_are_left_alone(before: Received) -> None:
     """A run takes only its own signals, and without `stop_on` none."""
     before_interrupt = signal.getsignal(SIGINT)
 
@@ -180,7 +180,7 @@ async def test_other_signals_and_other_runs_are_left_alone(before: Heard) -> Non
 
 
 def test_the_handler_of_asyncio_run_is_put_back() -> None:
-    """It is the same object, so asyncio.run knows it again, and the process has Python's own handler afterwards."""
+    """It is the same object, so asyncio.run recognizes it, and the process has Python's own handler afterwards."""
 
     async def main() -> None:
         handler = signal.getsignal(SIGINT)
@@ -194,7 +194,7 @@ def test_the_handler_of_asyncio_run_is_put_back() -> None:
 
 
 def test_the_third_interrupt_under_asyncio_run() -> None:
-    """It cancels the caller, which is a KeyboardInterrupt outside; what is known is in the report."""
+    """It cancels the caller, which is a KeyboardInterrupt outside; the known outcomes are in the report."""
     reports: list[Report[Any, Any]] = []
 
     async def thrice() -> None:
@@ -239,8 +239,8 @@ async def test_a_signal_reaches_all_runs() -> None:
     assert signal.getsignal(SIGTERM) is handler
 
 
-async def test_each_run_counts_its_own_signals(before: Heard) -> None:
-    """For a run that began after the first signal, the second one is the first."""
+async def test_each_run_counts_its_own_signals(before: Received) -> None:
+    """For a run that started after the first signal, the second one is the first."""
     runs: list[Run[Any, Any]] = []
 
     async def late() -> None:
@@ -277,7 +277,7 @@ async def test_a_nested_run_is_stopped_with_the_run_around_it() -> None:
 
 
 async def test_a_handler_that_replaced_ours_stays() -> None:
-    """What somebody installed during the run is theirs to take away."""
+    """A handler that somebody installed during the run is theirs to remove."""
     handler = signal.getsignal(SIGTERM)
 
     async def replace() -> None:
@@ -288,8 +288,8 @@ async def test_a_handler_that_replaced_ours_stays() -> None:
     signal.signal(SIGTERM, handler)
 
 
-async def test_a_run_that_begins_later_takes_the_place_of_a_handler_that_replaced_ours() -> None:
-    """It hears its signals, the earlier run hears them again, and the newest handler is the one put back."""
+async def test_a_run_that_starts_later_replaces_a_handler_that_replaced_ours() -> None:
+    """It receives its signals, the earlier run receives them again, and the newest handler is the one restored."""
     handler = signal.getsignal(SIGTERM)
     ignored: list[Any] = []
 
@@ -306,8 +306,8 @@ async def test_a_run_that_begins_later_takes_the_place_of_a_handler_that_replace
     signal.signal(SIGTERM, handler)
 
 
-async def test_our_handler_called_from_another_one(before: Heard) -> None:
-    """A handler that kept ours and calls it reaches the run, and after the run what was there before it."""
+async def test_our_handler_called_from_another_one(before: Received) -> None:
+    """A handler that calls ours reaches the run, and after the run the handler that was installed before it."""
     handler = signal.getsignal(SIGTERM)
 
     async def chain() -> None:
@@ -328,8 +328,8 @@ async def test_our_handler_called_from_another_one(before: Heard) -> None:
     signal.signal(SIGTERM, handler)
 
 
-async def test_our_handler_called_from_another_one_with_nothing_before(before: Heard) -> None:
-    """Where nothing but the default was there before the run, the other handler has the last word."""
+async def test_our_handler_called_from_another_one_with_nothing_before(before: Received) -> None:
+    """If only the default was installed before the run, our handler has nobody to call after it."""
     handler = signal.signal(SIGTERM, signal.SIG_DFL)
 
     async def chain() -> None:
@@ -347,8 +347,8 @@ async def test_our_handler_called_from_another_one_with_nothing_before(before: H
     signal.signal(SIGTERM, handler)
 
 
-async def test_our_handler_put_back_by_somebody_after_the_run(before: Heard) -> None:
-    """It makes room for what was there before the run, which gets the signal."""
+async def test_our_handler_installed_again_by_somebody_after_the_run(before: Received) -> None:
+    """It restores the handler that was installed before the run, and passes the signal on to it."""
     ours: list[Any] = []
 
     async def replace() -> None:
@@ -362,15 +362,15 @@ async def test_our_handler_put_back_by_somebody_after_the_run(before: Heard) -> 
 
 
 @posix
-def test_what_the_loop_holds_is_called_as_well() -> None:
-    """`loop.add_signal_handler` works before, during and after a run, and can be taken away as before."""
-    heard_by_loop(asyncio.new_event_loop)
+def test_callbacks_of_the_loop_are_called_as_well() -> None:
+    """`loop.add_signal_handler` works before, during and after a run, and so does removing it."""
+    received_by_loop(asyncio.new_event_loop)
 
 
 @posix
-def test_what_uvloop_holds_is_called_as_well() -> None:
+def test_callbacks_of_uvloop_are_called_as_well() -> None:
     """The same on uvloop."""
-    heard_by_loop(uvloop_loop)
+    received_by_loop(uvloop_loop)
 
 
 def uvloop_loop() -> asyncio.AbstractEventLoop:
@@ -379,20 +379,20 @@ def uvloop_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def heard_by_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Let a loop's own handler hear two signals, the first one during a run."""
+def received_by_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Send two signals to a loop's own handler, the first one during a run."""
     handler = signal.getsignal(SIGTERM)
-    heard: list[bool] = []
+    received: list[bool] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         came = asyncio.Event()
 
-        def hear() -> None:
-            heard.append(True)
+        def on_signal() -> None:
+            received.append(True)
             came.set()
 
-        loop.add_signal_handler(SIGTERM, hear)
+        loop.add_signal_handler(SIGTERM, on_signal)
         held = signal.getsignal(SIGTERM)
 
         async def raise_and_wait() -> None:
@@ -409,7 +409,7 @@ def heard_by_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
-    assert heard == [True, True]
+    assert received == [True, True]
     assert signal.getsignal(SIGTERM) is signal.SIG_DFL
     signal.signal(SIGTERM, handler)
 
@@ -463,7 +463,7 @@ async def source_raises() -> None:
 
 
 async def caller_cancelled() -> None:
-    """End a run by cancelling who awaits it."""
+    """End a run by cancelling its caller."""
     task = asyncio.ensure_future(awaited(run_all([forever], stop_on=BOTH)))
     await asyncio.sleep(0)
     task.cancel()
@@ -479,7 +479,7 @@ async def block_raises() -> None:
 
 
 async def interrupted() -> None:
-    """Let a bar be interrupted while it opens."""
+    """Interrupt a bar while it opens."""
 
     class Bar:
         def __init__(self, _: str) -> None:
@@ -494,8 +494,8 @@ async def interrupted() -> None:
             await run_all([job()], progress=True, stop_on=BOTH)
 
 
-async def no_task_to_be_had() -> None:
-    """Begin where no task can be made."""
+async def task_creation_fails() -> None:
+    """Start where no task can be created."""
 
     def refuse(_: object, coroutine: Any, **__: object) -> Any:
         coroutine.close()
@@ -511,7 +511,7 @@ async def no_task_to_be_had() -> None:
 
 
 async def second_handler_refused() -> None:
-    """Begin where the second signal cannot be had."""
+    """Start where the handler of the second signal cannot be installed."""
     install = signal.signal
 
     def refuse(number: int, handler: Any) -> Any:
@@ -533,7 +533,7 @@ async def second_handler_refused() -> None:
         caller_cancelled,
         block_raises,
         interrupted,
-        no_task_to_be_had,
+        task_creation_fails,
         second_handler_refused,
     ],
 )
@@ -544,8 +544,8 @@ async def test_the_handlers_are_put_back_however_the_run_ends(end: Callable[[], 
     assert [signal.getsignal(number) for number in BOTH] == handlers
 
 
-async def test_a_run_that_could_not_begin_is_over() -> None:
-    """It is not used a second time, and nobody is told that it was never awaited."""
+async def test_a_run_that_could_not_start_has_ended() -> None:
+    """It cannot be used a second time, and there is no warning that it was never awaited."""
     with pytest.MonkeyPatch.context() as patch:
         run = run_all([job()], stop_on=BOTH)
         patch.setattr(signal, "getsignal", lambda _: None)
@@ -555,31 +555,31 @@ async def test_a_run_that_could_not_begin_is_over() -> None:
         await run
 
 
-def test_a_loop_that_was_closed_under_its_run(before: Heard) -> None:
-    """The signals of a run that can no longer hear go to what was there before."""
+def test_a_loop_that_was_closed_under_its_run(before: Received) -> None:
+    """The previous handler gets the signals of a run that can no longer act on them."""
 
     async def begin() -> SignalWatcher:
         return SignalWatcher((SIGTERM,), lambda: None, lambda: None)
 
     loop = asyncio.new_event_loop()
-    watch = loop.run_until_complete(begin())
+    watcher = loop.run_until_complete(begin())
     loop.close()
     signal.raise_signal(SIGTERM)
     assert before == [SIGTERM]
-    assert watch.stopped_by is None
+    assert watcher.stopped_by is None
 
 
-async def test_a_run_that_another_thread_throws_away(before: Heard) -> None:
-    """Only the main thread can put a handler back, so ours makes room when it is called the next time."""
-    watch = SignalWatcher((SIGTERM,), lambda: None, lambda: None)
-    await asyncio.to_thread(watch.close)
+async def test_a_run_that_another_thread_closes(before: Received) -> None:
+    """Only the main thread can restore a handler, so ours does when it is called the next time."""
+    watcher = SignalWatcher((SIGTERM,), lambda: None, lambda: None)
+    await asyncio.to_thread(watcher.close)
     signal.raise_signal(SIGTERM)
     assert before == [SIGTERM]
-    assert watch.stopped_by is None
+    assert watcher.stopped_by is None
 
 
-async def test_a_run_hears_in_the_context_of_its_caller() -> None:
-    """Whatever runs when the signal comes, what the run then does is not done in its context."""
+async def test_a_run_acts_on_a_signal_in_the_context_of_its_caller() -> None:
+    """Not in the context of the code that the signal interrupts."""
     where = ContextVar("where", default="caller")
     found: list[str] = []
 
@@ -591,14 +591,14 @@ async def test_a_run_hears_in_the_context_of_its_caller() -> None:
         signal.raise_signal(SIGTERM)
         await asyncio.sleep(0)
 
-    watch = SignalWatcher((SIGTERM,), stop, stop)
+    watcher = SignalWatcher((SIGTERM,), stop, stop)
     await asyncio.create_task(elsewhere())
-    watch.close()
+    watcher.close()
     assert found == ["caller"]
 
 
-async def test_nothing_is_kept_of_the_handler_that_was_put_back() -> None:
-    """The handler of asyncio.run holds its main task, so to keep it would keep much else."""
+async def test_no_reference_to_a_restored_handler_is_kept() -> None:
+    """The handler of asyncio.run holds its main task, so keeping it would keep much else alive."""
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         pass
@@ -629,7 +629,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
 
 
 def refused(stop_on: Any, kind: type[Exception], message: str) -> None:
-    """See it refused by both functions, at once; the coroutines are closed."""
+    """Check that both functions refuse it at once, and close the coroutines."""
     with pytest.raises(kind, match=message):
         run_all([job(), job()], stop_on=stop_on)
     with pytest.raises(kind, match=message):
@@ -637,7 +637,7 @@ def refused(stop_on: Any, kind: type[Exception], message: str) -> None:
 
 
 @pytest.mark.parametrize(("stop_on", "kind", "message"), BAD, ids=[str(case[0])[:15] for case in BAD])
-def test_what_is_no_collection_of_signals_is_refused(stop_on: Any, kind: type[Exception], message: str) -> None:
+def test_stop_on_must_be_a_collection_of_signals(stop_on: Any, kind: type[Exception], message: str) -> None:
     """The error shows the right code and what was given."""
     refused(stop_on, kind, message)
 
@@ -650,7 +650,7 @@ def test_signals_that_nobody_can_handle_are_refused(name: str) -> None:
 
 
 def test_plain_numbers_are_signals() -> None:
-    """A number serves, in any collection, and comes back as the signal that it is."""
+    """A number is accepted, in any collection, and `stopped_by` is the signal of that number."""
 
     async def main() -> None:
         run = map_all(signalled, [1], stop_on={15})
@@ -668,7 +668,7 @@ async def test_another_thread_is_refused_at_once() -> None:
 
 
 @every_use
-async def test_another_thread_is_refused_when_the_run_begins(use: Any) -> None:
+async def test_another_thread_is_refused_when_the_run_starts(use: Any) -> None:
     """A run that was made in the main thread cannot be used in another one either; its coroutines are closed."""
     run = run_all([job()], stop_on=BOTH)
     with pytest.raises(RuntimeError, match="main thread only"):
@@ -678,20 +678,20 @@ async def test_another_thread_is_refused_when_the_run_begins(use: Any) -> None:
 # A loop that waits
 
 
-def knock() -> None:
-    """Send a signal that interrupts nothing: it goes to another thread than the one that waits."""
+def signal_other_thread() -> None:
+    """Send a signal that does not interrupt the event loop, since another thread gets it."""
     threading.Timer(0.02, lambda: signal.pthread_kill(threading.get_ident(), SIGTERM)).start()
 
 
-async def knocked() -> AsyncIterator[Coroutine[Any, Any, int]]:
-    """Give a job, and then nothing more for ever."""
+async def source_that_waits() -> AsyncIterator[Coroutine[Any, Any, int]]:
+    """Yield a job, send the signal, and wait for ever."""
     yield job()
-    knock()
+    signal_other_thread()
     await forever()
 
 
 async def end_of(run: Run[Any, Any]) -> None:
-    """Await a run that ends when it hears a signal, or else far too late."""
+    """Await a run that a signal ends, or else a timer far too late."""
     late: list[bool] = []
 
     def too_late() -> None:
@@ -707,8 +707,8 @@ async def end_of(run: Run[Any, Any]) -> None:
 
 @posix
 def test_a_signal_ends_the_wait_of_the_loop() -> None:
-    """Python calls the handler when the loop has stopped waiting, so that does not take long: nothing else might."""
-    asyncio.run(end_of(run_all(knocked(), stop_on=BOTH)))
+    """Python calls the handler only when the loop wakes up, so a timer wakes it even if nothing else does."""
+    asyncio.run(end_of(run_all(source_that_waits(), stop_on=BOTH)))
 
 
 @posix
@@ -718,11 +718,25 @@ def test_a_run_whose_loop_is_woken_leaves_no_timer_behind() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("aiosupervise._batch.signals._BEAT", 0.001)
+            patch.setattr("aiosupervise._batch.signals._WAKE_INTERVAL", 0.001)
             async with run_all([job], stop_on=BOTH):
                 await asyncio.sleep(0.01)
                 assert [timer for timer in loop._scheduled if not timer.cancelled()]
         assert not [timer for timer in loop._scheduled if not timer.cancelled()]
+
+    asyncio.run(main())
+
+
+@posix
+def test_the_loop_is_woken_at_least_every_fifth_of_a_second() -> None:
+    """So no signal is handled later than that, unless the loop is blocked."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        before = loop.time()
+        async with run_all([job], stop_on=BOTH):
+            (timer,) = [timer for timer in loop._scheduled if not timer.cancelled()]
+            assert before < timer.when() <= loop.time() + 0.2
 
     asyncio.run(main())
 
@@ -748,7 +762,7 @@ def process(script: str, *options: str) -> subprocess.Popen[str]:
 
 @posix
 def test_a_container_that_is_stopped() -> None:
-    """A process that is sent SIGTERM finishes what runs, starts nothing new, and chooses its exit code."""
+    """A process that is sent SIGTERM finishes its running jobs, starts no others, and chooses its exit code."""
     script = """
         async def work(n):
             print("up", n, flush=True)
@@ -835,7 +849,7 @@ def test_a_fork_of_the_process_takes_no_signals() -> None:
 
 
 @posix
-def test_a_handler_that_could_not_be_put_back_is_refused_at_once() -> None:
+def test_a_handler_that_could_not_be_restored_is_refused_at_once() -> None:
     """A handler that was not installed from Python is unknown to it; faulthandler's is one."""
     script = """
         run_all([], stop_on=[signal.SIGSEGV])

@@ -19,7 +19,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import INVALID_SPAN, StatusCode, get_current_span
 
-from aiosupervise import AttemptFailed, Event, RetryAfter, listen, run_all, supervise
+from aiosupervise import (
+    AttemptFailed,
+    AttemptStarted,
+    CallFinished,
+    Event,
+    GaveUp,
+    Reason,
+    RetryAfter,
+    listen,
+    run_all,
+    supervise,
+)
 from aiosupervise.integrations.opentelemetry import Spans
 
 Ends = Callable[[], Coroutine[Any, Any, Any]]
@@ -469,6 +480,37 @@ async def test_without_the_sdk() -> None:
         assert await failing(ConnectionError())() == "answer"
         assert get_current_span() is INVALID_SPAN
     assert spans._calls == {}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        AttemptFailed(1, "fetch", None, None, 2, ConnectionError(), 0.5),
+        AttemptStarted(1, "fetch", None, None, 2),
+        GaveUp(1, "fetch", None, None, 2, 1.0, Reason.EXHAUSTED, ConnectionError()),
+        CallFinished(1, "fetch", None, None, 2, None),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_event_of_a_call_that_is_not_traced_is_ignored(traced: Traced, event: Event) -> None:
+    """The listener makes nothing of it, and raises nothing."""
+    traced.spans(event)
+    assert traced.exporter.get_finished_spans() == ()
+
+
+def test_an_event_that_comes_twice_is_traced_once(traced: Traced) -> None:
+    """Every event of a call may come again at once, if the listener was added twice."""
+    events: list[Event] = [
+        AttemptStarted(1, "fetch", None, None, 1),
+        AttemptFailed(1, "fetch", None, None, 1, ConnectionError(), None),
+        GaveUp(1, "fetch", None, None, 1, 0.0, Reason.EXHAUSTED, ConnectionError()),
+        CallFinished(1, "fetch", None, None, 1, ConnectionError()),
+    ]
+    for event in events:
+        traced.spans(event)
+        traced.spans(event)
+    assert [span.name for span in traced.exporter.get_finished_spans()] == ["fetch attempt", "fetch"]
+    assert get_current_span() is INVALID_SPAN
 
 
 def test_import_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,11 @@ from aiosupervise import (
     Event,
     Overload,
     RetryAfter,
+    RunFinished,
     RunPaused,
     RunResumed,
+    RunStarted,
+    Tally,
     listen,
     run_all,
     supervise,
@@ -208,6 +211,39 @@ async def test_a_listener_for_one_run(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("aiosupervise_attempts_total", {"call": "elsewhere"}) is None
 
 
+def test_everything_that_a_scrape_iterates_over_is_changed_with_the_lock(registry: CollectorRegistry) -> None:
+    """A scrape in another thread never meets a dict that changes its size."""
+
+    class Lock:
+        is_held = False
+
+        def __enter__(self) -> None:
+            self.is_held = True
+
+        def __exit__(self, *_: object) -> None:
+            self.is_held = False
+
+    class Guarded(dict[Any, Any]):
+        def __getattribute__(self, name: str) -> Any:
+            assert name == "get" or lock.is_held
+            return super().__getattribute__(name)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            assert lock.is_held
+            super().__setitem__(key, value)
+
+    metrics = Metrics(registry)
+    lock, tally = Lock(), Tally(1, 1)
+    metrics._lock = lock  # type: ignore[assignment]  # it has all that is used of one
+    metrics._runs = Guarded()
+    metrics(RunStarted(7, "batch", tally))
+    metrics._runs.get("batch").in_progress = Guarded()  # type: ignore[union-attr]  # it is there
+    metrics(RunPaused(7, "batch", tally, 1.0, "the retry budget is empty"))
+    assert registry.get_sample_value("aiosupervise_runs_paused", {"run": "batch"}) == 1
+    metrics(RunFinished(7, "batch", tally, 1.0))
+    assert registry.get_sample_value("aiosupervise_runs", {"run": "batch"}) == 0
+
+
 # The exposition
 
 
@@ -262,7 +298,7 @@ def test_the_labels_are_few(registry: CollectorRegistry) -> None:
     assert len(generate_latest(registry).splitlines()) == before
     names = {name for metric in registry.collect() for sample in metric.samples for name in sample.labels}
     assert names == {"call", "run", "outcome", "reason"}
-    assert [len(runs.runs) for runs in metrics._runs.values()] == [0]
+    assert [len(counters.in_progress) for counters in metrics._runs.values()] == [0]
 
 
 def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> None:

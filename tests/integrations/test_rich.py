@@ -73,8 +73,8 @@ def nothing_is_left() -> Iterator[None]:
     logger.handlers[:] = before
     gc.collect()
     assert beside_bars == []
-    assert integration._OURS._lines == {}
-    assert integration._OURS._progress is None
+    assert integration._SHARED_DISPLAY._lines == {}
+    assert integration._SHARED_DISPLAY._progress is None
 
 
 @pytest.fixture
@@ -390,6 +390,40 @@ async def test_ours_is_there_while_there_are_runs(ours: io.StringIO, screen: Scr
     assert ours.getvalue().count("\x1b[?25h") == 2
 
 
+async def test_ours_begins_anew_each_time(ours: io.StringIO, screen: Screen) -> None:
+    """The lines of runs that have ended before are not those of the Progress that comes next."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *complaint: complaints.append(complaint))
+    with listen(Bars()):
+        for _ in range(12):
+            await map_all(job, [0])
+    assert len(screen(ours.getvalue())) == 12
+    assert complaints == []
+
+
+async def test_ours_shows_a_long_status_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a narrow terminal the status goes on in the next line, and what looks like markup in it is shown."""
+    file = io.StringIO()
+    monkeypatch.setattr(integration, "Console", lambda **_: Console(file=file, force_terminal=True, width=60))
+    bars, tally = Bars(), Tally(1, 1)
+    bars(RunStarted(7, "fetch", tally))
+    bars(RunPaused(7, "fetch", tally, 5.0, "[red] the server asked to wait"))
+    await asyncio.sleep(0.15)
+    bars(RunFinished(7, "fetch", tally, 1.0))
+    shown = " ".join(file.getvalue().split())
+    assert "…" not in shown
+    for word in ("succeeded,", "paused", "[red]", "wait"):
+        assert word in shown
+
+
+def test_the_lock_of_a_display_can_be_acquired_twice() -> None:
+    """The garbage collector may end lines at any moment, also while the same thread updates the display."""
+    lock = Bars(Drawn())._display._lock
+    with lock:
+        assert lock.acquire(blocking=False)
+        lock.release()
+
+
 async def test_several_bars_share_our_progress(ours: io.StringIO, screen: Screen) -> None:
     """Two displays in one terminal would write over each other."""
     with listen(Bars()), listen(Bars()):
@@ -462,6 +496,27 @@ async def test_a_display_that_fails_harms_no_run(monkeypatch: pytest.MonkeyPatch
     assert [str(context["exception"]) for context in complaints] == ["terminal gone"] * 3
 
 
+async def test_a_timer_that_comes_too_late_does_nothing() -> None:
+    """A timer that waits for the lock while another thread finishes its line neither draws nor continues."""
+    progress = Drawn()
+    bars = Bars(progress)
+    bars(RunStarted(7, "fetch", Tally(1, 1)))
+    bars(RunFinished(7, "fetch", Tally(1, 1), 1.0))
+    before = progress.drawn
+    bars._display.update(7)
+    await asyncio.sleep(1)
+    assert progress.drawn == before
+
+
+async def test_ours_goes_with_its_last_run_even_if_it_fails(ours: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal has its cursor again, although the last state could not be shown."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    with monkeypatch.context() as patch, listen(Bars()):
+        patch.setattr(integration._SharedProgress, "update", lambda *_, **__: 1 / 0)
+        await map_all(job, [0])
+    assert ours.getvalue().count("\x1b[?25h") == 1
+
+
 # Lines beside the bars.
 
 
@@ -490,7 +545,7 @@ async def test_a_display_that_cannot_be_drawn_loses_no_line(ours: io.StringIO, m
         running = asyncio.ensure_future(map_all(job, [1]))
         await asyncio.sleep(0.95)
         with monkeypatch.context() as patch:
-            patch.setattr(integration._OURS._progress, "refresh", lambda: 1 / 0)
+            patch.setattr(integration._SHARED_DISPLAY._progress, "refresh", lambda: 1 / 0)
             with beside_bars[0]():
                 lines.write("printed\n")
         await running
@@ -504,7 +559,7 @@ async def test_while_a_line_is_printed_other_threads_may_draw(ours: io.StringIO)
     drawn: list[bool] = []
 
     def draw() -> None:
-        progress = integration._OURS._progress
+        progress = integration._SHARED_DISPLAY._progress
         assert progress is not None
         progress.console.print("drawn")
         progress.refresh()
@@ -548,9 +603,10 @@ async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, term
     assert pipe.getvalue() == "a result\n"
     assert "a result" not in ours.getvalue()
 
-    with redirect_stdout(terminal), listen(Bars()):
+    with redirect_stdout(type(terminal)()) as stdout, listen(Bars()):
         await run_all([say])
     assert "a result" in ours.getvalue()
+    assert stdout.getvalue() == ""
 
 
 # Mistakes.

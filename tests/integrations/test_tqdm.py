@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from aiosupervise import Backoff, map_all, supervise
 from aiosupervise._events.log import beside_bars
+from aiosupervise._events.outcomes import Tally
 from aiosupervise.integrations import tqdm as tqdm_integration
 from aiosupervise.integrations.tqdm import ProgressBar
 
@@ -198,3 +199,40 @@ async def test_while_a_line_is_printed_other_threads_may_draw(terminal: io.Strin
     with redirect_stderr(terminal):
         await map_all(job, [1], progress=True)
         assert len(drawn) == 3
+
+
+def test_tqdm_starts_no_thread(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar is updated by a timer of the event loop, so tqdm needs no thread that watches it."""
+    monkeypatch.setattr(tqdm_integration._Bar, "monitor", None)
+    before = set(threading.enumerate())
+    bar = ProgressBar("job")
+    with redirect_stderr(terminal):
+        bar.open(Tally(1, 1))
+        assert set(threading.enumerate()) == before
+        bar.close()
+
+
+def test_the_bars_are_cleared_and_drawn_with_their_lock_and_the_line_is_printed_without(
+    terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread cannot draw a bar while this one clears or draws them all."""
+    steps: list[str] = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            steps.append("acquired")
+
+        def __exit__(self, *_: object) -> None:
+            steps.append("released")
+
+    bar = ProgressBar("job")
+    with redirect_stderr(terminal):
+        bar.open(Tally(1, 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(tqdm_integration._Bar, "_lock", Lock(), raising=False)
+            patch.setattr(tqdm_integration._Bar, "clear", lambda *_, **__: steps.append("cleared"))
+            patch.setattr(tqdm_integration._Bar, "refresh", lambda *_, **__: steps.append("drawn"))
+            with beside_bars[0]():
+                steps.append("printed")
+        bar.close()
+    assert steps == ["acquired", "cleared", "released", "printed", "acquired", "drawn", "released"]

@@ -16,7 +16,7 @@ from .local import LocalEngine
 from .overload import Adaptive, Overload
 from .protocol import Engine, EngineConfig
 from .run import Run
-from .signals import check_place
+from .signals import check_signals
 from .source import HELD, AsyncSource, Source, SyncSource
 from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
@@ -185,7 +185,7 @@ def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
         if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
             raise ValueError(f"{rule}; no process can handle {shown(item)}: leave it out")
     signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
-    check_place(signals)
+    check_signals(signals)
     return signals
 
 

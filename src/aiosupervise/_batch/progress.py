@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a timer that lets a progress bar look at the live counts."""
+"""Progress bars: a timer that shows the live counts of a run."""
 
 from __future__ import annotations
 
@@ -8,60 +8,69 @@ from typing import Protocol
 
 from aiosupervise._events.outcomes import Tally
 
-_INTERVAL = 0.1  # seconds between two looks, as often as tqdm draws
+_INTERVAL = 0.1  # seconds; tqdm draws as often
 
 
 class Progress(Protocol):
-    """A progress bar: it looks at the counts when it is told to, so that jobs pay nothing for it."""
+    """A progress bar. A timer passes it the counts, so that jobs pay nothing for being shown."""
 
     def open(self, tally: Tally) -> None:
         """Show the bar."""
 
-    def show(self, tally: Tally, trouble: str = "") -> None:
-        """Show these counts, and what the run waits for; called ten times a second, and once more at the end."""
+    def show(self, tally: Tally, status: str = "") -> None:
+        """Show the counts, and why the run starts no new jobs if it does not: `status` says that in words.
+
+        Called ten times a second, and a last time when the run has ended.
+        """
 
     def close(self) -> None:
-        """Leave a tidy last line."""
+        """Remove the bar, and leave its last line."""
 
 
-class Ticker:
-    """Shows a run's counts while it goes on. A bar that raises is reported to the loop and let go: it kills no run."""
+class ProgressUpdater:
+    """Updates the progress bar of a run ten times a second, until `stop`.
 
-    def __init__(self, progress: Progress, tally: Tally, trouble: Callable[[], str]) -> None:
+    A bar that raises is reported to the loop's exception handler and closed, and the run continues without it.
+    """
+
+    def __init__(self, progress: Progress, tally: Tally, status: Callable[[], str]) -> None:
         self._progress = progress
         self._tally = tally
-        self._trouble = trouble
+        self._status = status
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        if self._try(lambda: progress.open(tally)):
-            self._tick()
+        if self._succeeds(lambda: progress.open(tally)):
+            self._update()
 
     def stop(self) -> None:
-        """Show the last counts and close the bar."""
+        """Show the final counts and close the bar."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._try(self._show)
-            self._try(self._progress.close)
+            self._succeeds(self._show)
+            self._succeeds(self._progress.close)
 
-    def _tick(self) -> None:
+    def _update(self) -> None:
         self._timer = None
-        if self._try(self._show):
-            self._timer = self._loop.call_later(_INTERVAL, self._tick)
+        if self._succeeds(self._show):
+            self._timer = self._loop.call_later(_INTERVAL, self._update)
         else:
-            self._try(self._progress.close)
+            self._succeeds(self._progress.close)
 
     def _show(self) -> None:
-        self._progress.show(self._tally, self._trouble())
+        self._progress.show(self._tally, self._status())
 
-    def _try(self, act: Callable[[], None]) -> bool:
+    def _succeeds(self, step: Callable[[], None]) -> bool:
+        """Call a method of the bar; report the error and return False if it raises."""
         try:
-            act()
+            step()
         except Exception as error:
             self._report(error)
             return False
         return True
 
-    def _report(self, error: Exception) -> None:  # not in `_try`, a frame that the error holds
-        message = "a progress bar failed; its run goes on without it"
+    # A method of its own, because the error's traceback holds the frame of `_succeeds`: a dict in that frame that held
+    # the error would make a reference cycle.
+    def _report(self, error: Exception) -> None:
+        message = "a progress bar failed; its run continues without it"
         self._loop.call_exception_handler({"message": message, "exception": error})

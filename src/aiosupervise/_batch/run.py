@@ -14,7 +14,7 @@ from aiosupervise._events.outcomes import I, Outcome, Tally
 
 from .config import RunConfig
 from .overload import Adaptive
-from .progress import Progress, Ticker
+from .progress import Progress, ProgressUpdater
 from .pump import Pump
 from .report import Report
 from .signals import SignalWatcher
@@ -56,8 +56,8 @@ class Run(Generic[T, I]):
         self._stop_on = stop_on
         self._state = _State.NEW
         self._pump: Pump[T, I] | None = None
-        self._ticker: Ticker | None = None
-        self._watch: SignalWatcher | None = None
+        self._updater: ProgressUpdater | None = None
+        self._watcher: SignalWatcher | None = None
 
     @property
     def report(self) -> Report[T, I]:
@@ -69,7 +69,7 @@ class Run(Generic[T, I]):
     @property
     def stopped_by(self) -> signal.Signals | None:
         """The first of the signals in `stop_on` that arrived during the run; None if none did."""
-        return None if self._watch is None else self._watch.stopped_by
+        return None if self._watcher is None else self._watcher.stopped_by
 
     def stop(self) -> None:
         """Stop gracefully: start no other job, and let running jobs finish. It can be called again.
@@ -133,9 +133,9 @@ class Run(Generic[T, I]):
         try:
             self._pump = pump = Pump(self._config, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
-                self._watch = SignalWatcher(self._stop_on, pump.stop, pump.cancel)
+                self._watcher = SignalWatcher(self._stop_on, pump.stop, pump.cancel)
             if self._progress is not None:
-                self._ticker = Ticker(self._progress, self.tally, pump.status)
+                self._updater = ProgressUpdater(self._progress, self.tally, pump.status)
             pump.start()
         except BaseException:
             self._leave()
@@ -155,11 +155,11 @@ class Run(Generic[T, I]):
     def _leave(self) -> None:
         self._state = _State.LEFT
         try:
-            if self._ticker is not None:
-                self._ticker.stop()
+            if self._updater is not None:
+                self._updater.stop()
         finally:
-            if self._watch is not None:
-                self._watch.close()
+            if self._watcher is not None:
+                self._watcher.close()
 
     def __repr__(self) -> str:
         t = self.tally

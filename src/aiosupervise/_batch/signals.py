@@ -1,19 +1,28 @@
 """Signals that end a run: the first one stops it, the second one cancels it.
 
-Theory of operation. One handler of ours, `_heard`, serves all runs of the process. The first run that wants a signal
-puts it in the place of what was there, the last one puts that back. It runs in the main thread between any two steps
-of Python, so it only counts, and leaves the rest to the loop of each run. It is installed with `signal.signal`:
-`loop.remove_signal_handler` cannot put back what was there before, such as the handler of asyncio.run, which
-`asyncio.Runner` compares by identity in the end. A loop hears of signals by itself, so what was given to
-`loop.add_signal_handler` is called all the same. But Python calls a handler like ours only between two of its steps: a
-loop that is just about to wait, or whose signal went to another thread, waits on. So a timer ends its wait often.
+Theory of operation. One handler, `_handle`, serves every run of the process. The first run that watches a signal
+installs it and remembers the handler that it replaces; when the last of these runs ends, the previous handler is
+restored. The handler runs in the main thread, between any two instructions of it, so it only records the signal and
+leaves the rest to the event loop of each run.
+
+It is installed with `signal.signal`, not with `loop.add_signal_handler`: `loop.remove_signal_handler` restores Python's
+default and not the previous handler (https://github.com/agronholm/anyio/issues/689), whereas `asyncio.Runner` looks in
+the end for the SIGINT handler that it installed, and compares by identity. Callbacks that were given to
+`loop.add_signal_handler` are called all the same, since the loop reads signals from the wakeup file descriptor.
+
+Python calls a handler only when the main thread executes Python code. A signal usually interrupts a waiting event loop,
+but not if it arrives just before the loop begins to wait, or if the kernel delivers it to another thread
+(https://github.com/python-trio/trio/issues/109). So a timer wakes the loop while a run watches signals. The
+alternative, `signal.set_wakeup_fd`, exists once in a process and belongs to the loop.
 
 Laws, each with a test:
 - A signal that a run takes is in its `stopped_by`: none is swallowed unseen.
-- No signal is heard much later than it comes, whatever the loop waits for.
-- A run that has been cancelled takes no more: what was there before is back while the handler still runs.
-- If somebody has replaced our handler, theirs stays. If ours is called when no run wants the signal (somebody has put
-  it back, the process is a fork, the run's loop was closed under it), it makes room and passes the signal on.
+- A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
+- A cancelled run takes no further signals: the previous handler is restored before our handler returns.
+- A handler that somebody else has installed in place of ours stays.
+- If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
+  That happens if somebody installed ours again after the run, in a forked process, and after the event loop of a run
+  was closed under it.
 """
 
 from __future__ import annotations
@@ -27,70 +36,72 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any
 
-_BEAT = 0.2  # seconds that a signal is heard late at most
+_WAKE_INTERVAL = 0.2  # seconds
+
+_watchers: dict[int, list[SignalWatcher]] = {}
+# The handlers that ours has replaced. Any, because only the type stubs have a name for the type of a handler.
+_previous_handlers: dict[int, Any] = {}
 
 
 class SignalWatcher:
-    """Tells a run of its signals, from the moment it is made until `close`."""
+    """Stops a run at the first of its signals and cancels it at the second, from construction until `close`."""
 
     def __init__(
         self, signals: tuple[signal.Signals, ...], stop: Callable[[], None], cancel: Callable[[], None]
     ) -> None:
-        check_place(signals)
+        check_signals(signals)
         self.stopped_by: signal.Signals | None = None
         self._signals = signals
         self._stop = stop
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
-        self._context = copy_context()  # the handler may run in that of any job
+        # The handler runs in the context of the code that it interrupts, which may be any job.
+        self._context = copy_context()
         self._process = os.getpid()
-        self._closed = False
+        self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         try:
             for number in signals:
-                _watching[number] = [*_watches(number), self]
+                _watchers[number] = [*_active_watchers(number), self]
                 _install(number)
-            self._beat()
+            self._keep_waking_loop()
         except BaseException:
             self.close()
             raise
 
-    def is_alive(self) -> bool:
-        """Tell whether the run can still hear; a fork of the process has a copy of this, and no run."""
-        return not self._closed and not self._loop.is_closed() and self._process == os.getpid()
+    def is_active(self) -> bool:
+        """Return whether the run can still act on a signal; a forked process has a copy of this, but not of the run."""
+        return not self._is_closed and not self._loop.is_closed() and self._process == os.getpid()
 
-    def hear(self, number: int) -> None:
-        """Hear a signal, in the middle of anything."""
-        act = self._cancel
+    def on_signal(self, number: int) -> None:
+        """Record a signal and schedule what it asks for; called by the handler, so in the middle of anything."""
         if self.stopped_by is None:
-            self.stopped_by, act = signal.Signals(number), self._stop
+            self.stopped_by = signal.Signals(number)
+            callback = self._stop
         else:
-            self._make_room()
-        self._loop.call_soon_threadsafe(act, context=self._context)
+            self._release_signals()
+            callback = self._cancel
+        self._loop.call_soon_threadsafe(callback, context=self._context)
 
     def close(self) -> None:
-        """Hear no more, and put back what was there before unless others still listen. It can be called again."""
-        self._make_room()
+        """Stop watching, and restore the previous handlers unless other runs watch the same signals. Idempotent."""
+        self._release_signals()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _beat(self) -> None:
-        """Do nothing, and again in a moment: the loop has to wake up for it, and then Python calls the handler."""
-        self._timer = self._loop.call_later(_BEAT, self._beat)
+    def _keep_waking_loop(self) -> None:
+        """Do nothing, repeatedly: a loop that wakes for this timer executes Python code, which lets the handler run."""
+        self._timer = self._loop.call_later(_WAKE_INTERVAL, self._keep_waking_loop)
 
-    def _make_room(self) -> None:
-        self._closed = True
+    def _release_signals(self) -> None:
+        self._is_closed = True
         for number in self._signals:
-            if not _watches(number):
-                _put_back(number)
+            if not _active_watchers(number):
+                _restore(number)
 
 
-_watching: dict[int, list[SignalWatcher]] = {}  # who hears a signal
-_previous: dict[int, Any] = {}  # what our handler has taken the place of; what a handler is, only the stubs can say
-
-
-def check_place(signals: tuple[signal.Signals, ...]) -> None:
-    """Refuse to handle signals where that cannot be done, or not be undone."""
+def check_signals(signals: tuple[signal.Signals, ...]) -> None:
+    """Refuse signals that cannot be handled here, or whose previous handler could not be restored."""
     if signals and threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "stop_on works in the main thread only, where Python handles signals: handle them there, "
@@ -100,40 +111,41 @@ def check_place(signals: tuple[signal.Signals, ...]) -> None:
         if signal.getsignal(number) is None:
             raise RuntimeError(
                 f"stop_on cannot take {number.name}: its handler was not installed from Python, "
-                "so it could not be put back afterwards"
+                "so it could not be restored afterwards; leave the signal out"
             )
 
 
-def _watches(number: int) -> list[SignalWatcher]:
-    """Return who hears a signal, and forget those that no longer do."""
-    watches = _watching[number] = [watch for watch in _watching.get(number, []) if watch.is_alive()]
-    return watches
+def _active_watchers(number: int) -> list[SignalWatcher]:
+    """Return the watchers of a signal, and forget those that are no longer active."""
+    watchers = _watchers[number] = [watcher for watcher in _watchers.get(number, []) if watcher.is_active()]
+    return watchers
 
 
 def _install(number: int) -> None:
     handler = signal.getsignal(number)
-    if handler is not _heard:
-        _previous[number] = handler
-        signal.signal(number, _heard)
+    if handler is not _handle:
+        _previous_handlers[number] = handler
+        signal.signal(number, _handle)
 
 
-def _put_back(number: int) -> bool:
-    """Put back what was there before us, and tell whether that was done: here, and not by somebody else."""
-    if signal.getsignal(number) is not _heard or threading.current_thread() is not threading.main_thread():
+def _restore(number: int) -> bool:
+    """Restore the handler that ours has replaced; return False if ours is not installed, or in another thread."""
+    if signal.getsignal(number) is not _handle or threading.current_thread() is not threading.main_thread():
         return False
-    signal.signal(number, _previous.get(number, signal.SIG_DFL))
-    _previous.pop(number, None)
+    signal.signal(number, _previous_handlers.get(number, signal.SIG_DFL))
+    _previous_handlers.pop(number, None)
     return True
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
-    watches = _watches(number)
-    for watch in watches:
-        watch.hear(number)
-    if watches:
+def _handle(number: int, frame: FrameType | None) -> None:
+    watchers = _active_watchers(number)
+    for watcher in watchers:
+        watcher.on_signal(number)
+    if watchers:
         return
-    previous = _previous.get(number)
-    if _put_back(number):
+    previous = _previous_handlers.get(number)
+    if _restore(number):
         signal.raise_signal(number)
-    elif callable(previous):  # somebody's handler has kept ours, and calls it from within
+    elif callable(previous):
+        # Somebody's handler has replaced ours and calls it: pass the signal on to the handler that ours had replaced.
         previous(number, frame)

@@ -1,4 +1,7 @@
-"""Retries for aiohttp's client: what is worth another try, and how long the server asks to wait."""
+"""Retries for aiohttp's client: which errors are transient, and how long the server asks to wait.
+
+Install with `pip install "aiosupervise[aiohttp]"`.
+"""
 
 import math
 import re
@@ -30,81 +33,78 @@ _TRANSIENT_STATUSES: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-_TRANSIENT_ERRORS: Final = (
-    aiohttp.ClientConnectionError,
-    aiohttp.ClientPayloadError,
-    TimeoutError,  # aiohttp raises the plain one when its total timeout ends a request
-    ConnectionError,
-)
-_TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
+# aiohttp raises a plain TimeoutError, not its own ServerTimeoutError, when the total timeout ends a request.
+_TRANSIENT_ERRORS: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, ConnectionError)
+_TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def is_transient(error: Exception) -> bool | float:
-    """Tell whether a request that failed with `error` may succeed when it is sent again.
+    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before that.
 
-    Meant as a policy's `retry_on`, for functions that call `response.raise_for_status()`:
+    Use it as the `retry_on` of functions that call `response.raise_for_status()`:
 
         @supervise(retry_on=is_transient)
         async def fetch(session: ClientSession, url: str) -> str: ...
 
-    Transient are lost and refused connections, failed name look-ups, timeouts, truncated payloads, answers that are
-    not HTTP, and the statuses 408, 425, 429, 500, 502, 503 and 504.
-    Not transient are TLS errors, invalid URLs, headers too long for aiohttp, every other status, and errors of your
-    own.
+    Transient are lost and refused connections, failed name lookups, timeouts, truncated payloads, answers that are not
+    HTTP, and the statuses 408, 425, 429, 500, 502, 503 and 504. Not transient are TLS errors, invalid URLs, headers
+    too long for aiohttp, all other statuses, and your own errors.
 
-    Only you know whether a request may be sent twice: a POST whose connection broke may have been served.
+    Whether sending a request twice is safe is for you to know: the server may have processed a POST before the
+    connection broke.
 
     Args:
-        error: What the request raised.
+        error: the error that the request raised.
 
     Returns:
-        False when it is not transient, True when it is, and when the server sent a Retry-After with
-        one of the statuses, the seconds that it asks to wait, as a float; 0.0 when that moment is past.
-        A date in Retry-After is measured against the response's own Date, so that two clocks need not agree.
+        True if it is transient, False if it is not. If the server sent a Retry-After header with a transient status,
+        the seconds until then as a float, 0.0 if the time has passed. A date is compared with the Date header of the
+        same response, so the clocks of client and server need not agree.
+
     """
-    # An answer that aiohttp's parser cannot read comes as a ClientResponseError of status 400, which no server sent;
-    # from the middle of a body, where the parser is the one in pure Python, as what the parser raised.
-    unread = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
-    if isinstance(unread, HttpProcessingError):
-        return not isinstance(unread.__cause__ or unread, LineTooLong)
+    # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
+    # The pure-Python parser's errors in the middle of a body are not wrapped.
+    parse_error = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
+    if isinstance(parse_error, HttpProcessingError):
+        return not isinstance(parse_error.__cause__ or parse_error, LineTooLong)
     if isinstance(error, aiohttp.ClientResponseError):
-        return _is_transient_response(error)
-    return isinstance(error, _TRANSIENT_ERRORS) and not _is_tls(error)
+        return _classify_status(error)
+    return isinstance(error, _TRANSIENT_ERRORS) and not _is_tls_error(error)
 
 
-def _is_tls(error: Exception) -> bool:
+def _is_tls_error(error: Exception) -> bool:
     if isinstance(error, _TLS_ERRORS):
         return True
-    # Under TLS 1.3 a server refuses a client's certificate after the handshake, with an alert,
-    # and aiohttp reports that as a plain ClientOSError.
+    # In TLS 1.3 the client finishes the handshake before the server has verified the client's certificate (RFC 8446,
+    # section 2). The server's refusal is an alert in the next read, which aiohttp raises as a plain ClientOSError.
     return isinstance(error.__cause__, ssl.SSLError) and "_ALERT_" in str(error.__cause__)
 
 
-def _is_transient_response(error: aiohttp.ClientResponseError) -> bool | float:
+def _classify_status(error: aiohttp.ClientResponseError) -> bool | float:
     if error.status not in _TRANSIENT_STATUSES:
         return False
-    wait = _retry_after(error.headers or {})
-    return True if wait is None else wait
+    seconds = _retry_after(error.headers or {})
+    return True if seconds is None else seconds
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Give the seconds from the response's date, or else from now, to its Retry-After; None if unreadable."""
+    """Return the seconds that a Retry-After header asks to wait; None if there is none, or it cannot be parsed."""
     value = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(value):
         seconds = float(value)
         return seconds if math.isfinite(seconds) else None
-    moment = _http_date(value)
-    if moment is None:
+    date = _parse_date(value)
+    if date is None:
         return None
-    now = _http_date(headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (moment - now).total_seconds())
+    now = _parse_date(headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (date - now).total_seconds())
 
 
-def _http_date(value: str) -> datetime | None:
+def _parse_date(value: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    # The asctime form of RFC 9110 names no zone: HTTP dates are in UTC.
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    # Dates in HTTP are in UTC, and the asctime format does not say so (RFC 9110, section 5.6.7).
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

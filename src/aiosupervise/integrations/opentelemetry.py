@@ -1,4 +1,4 @@
-"""Traces: a span for each supervised call, and below it one for each attempt, through OpenTelemetry's API.
+"""Traces for OpenTelemetry: a span for each supervised call, with a child span for each attempt.
 
 Install with `pip install "aiosupervise[opentelemetry]"`.
 """
@@ -30,135 +30,142 @@ _RUN: Final = "aiosupervise.run"
 _WAIT: Final = "aiosupervise.wait"
 
 
-class _Call:
-    """The spans of one call that is under way."""
+class _CallSpans:
+    """The spans of one call in progress."""
 
     __slots__ = ("attempt", "context", "span", "token")
 
     def __init__(self, span: Span) -> None:
         self.span = span
         self.context = set_span_in_context(span)
-        self.attempt: Span | None = None  # the running one, unless nobody records the call
+        self.attempt: Span | None = None
         self.token: Token[Context] | None = None
 
     def make_current(self, context: Context) -> None:
-        """Let a context be the current one, in place of the call's previous."""
+        """Make `context` the current one, in place of the one that this call has made current before."""
         if self.token is not None:
             detach(self.token)
         self.token = attach(context)
+
+    def restore_context(self) -> None:
+        """Make the context current that was current before the call."""
+        if self.token is None:
+            # The tracer failed to start a span, so no context was made current.
+            return
+        # Not with `detach`, which logs an error where the token cannot be reset: a coroutine is often closed in another
+        # context than it ran in, by the garbage collector for example, and nothing needs to be restored there
+        # (https://github.com/open-telemetry/opentelemetry-python/issues/2606).
+        with contextlib.suppress(ValueError):
+            self.token.var.reset(self.token)
 
 
 @final
 class Spans:
     """A listener that traces supervised calls: `listen(Spans())`.
 
-    The span of a call has the call's name, and below it is one for each attempt, named `<call> attempt`. An attempt's
-    span is the current one while the attempt runs, so that what instrumented clients make is below it; in the waits
-    between, the call's span is the current one. A failed attempt has status ERROR and the exception; the call has
-    status ERROR only if it raised in the end. What is no Exception, such as a cancellation, is no error.
+    The span of a call has the call's name. Its child spans are the attempts, named `<call> attempt`. The span of an
+    attempt is the current span while the attempt runs, so that the spans of instrumented clients become its children;
+    during the waits between attempts the span of the call is current. A failed attempt has status ERROR and records the
+    exception; the call has status ERROR only if it raised in the end. Cancellation and other exceptions that are not
+    an `Exception` are not errors.
 
-    The attributes of a call: `aiosupervise.attempts`, unless the first one succeeded; `aiosupervise.reason` if it gave
-    up, the name of the `Reason` in lower case; `aiosupervise.run` and `aiosupervise.job`, the numbers of its run and
-    job, if it has them. Of an attempt: `aiosupervise.attempt`, its number, from the second on; `aiosupervise.wait`,
-    the seconds until the next one, if there is one. Of both: `aiosupervise.interrupted_by`, the class of what ended
-    them that is no error, such as `CancelledError`.
+    Attributes of a call: `aiosupervise.attempts`, the number of attempts, unless the first one succeeded;
+    `aiosupervise.reason`, the name of the `Reason` in lower case, if it gave up; `aiosupervise.run` and
+    `aiosupervise.job`, the number of its run and the index of its job, if it has them. Attributes of an attempt:
+    `aiosupervise.attempt`, its number, from the second on; `aiosupervise.wait`, the seconds until the next attempt, if
+    there is one. Of both: `aiosupervise.interrupted_by`, the class of an exception such as `CancelledError` that
+    ended it and is not an error.
 
-    A call that is not sampled has no spans for its attempts. A call that began before the listening has no span.
+    A call that is not sampled has no spans for its attempts. A call that started before the listener was added has no
+    span.
 
     Args:
-        tracer_provider: makes the tracer; None for the global one, which may be set later.
+        tracer_provider: the provider of the tracer; None for the global one, which may be set later.
 
     """
 
-    __slots__ = ("_calls", "_start")
+    __slots__ = ("_calls", "_start_span")
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
-        self._start = get_tracer("aiosupervise", tracer_provider=tracer_provider).start_span
-        self._calls: dict[int, _Call] = {}
+        self._start_span = get_tracer("aiosupervise", tracer_provider=tracer_provider).start_span
+        self._calls: dict[int, _CallSpans] = {}
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event."""
+        """Trace an event."""
         match event:
             case AttemptStarted():
-                self._started(event)
+                self._on_attempt_started(event)
             case CallFinished():
-                self._finished(event)
+                self._on_call_finished(event)
             case AttemptFailed():
-                self._failed(event)
+                self._on_attempt_failed(event)
             case GaveUp():
-                call = self._calls.get(event.call)
-                if call is not None:
-                    call.span.set_attribute(_REASON, event.reason.name.lower())
+                spans = self._calls.get(event.call)
+                if spans is not None:
+                    spans.span.set_attribute(_REASON, event.reason.name.lower())
             case _:
                 pass
 
-    def _started(self, event: AttemptStarted) -> None:
-        call = self._calls.get(event.call)
-        attributes = None  # one costs a quarter of a span: what is true of most calls is not written
-        if call is None:
-            if event.attempt > 1:  # it began before the listening
+    def _on_attempt_started(self, event: AttemptStarted) -> None:
+        spans = self._calls.get(event.call)
+        if spans is None:
+            if event.attempt > 1:
+                # The call started before the listener was added.
                 return
-            job = None if event.run is None or event.job is None else {_RUN: event.run, _JOB: event.job}
-            call = self._calls[event.call] = _Call(self._start(event.name, attributes=job))
-        elif call.attempt is not None:  # the same listener was given twice
+            spans = self._calls[event.call] = _CallSpans(self._start_span(event.name, attributes=_job_of(event)))
+        elif spans.attempt is not None:
+            # The listener was added twice, and has traced this event already.
             return
-        else:
-            attributes = {_ATTEMPT: event.attempt}
-        context = call.context
-        if call.span.is_recording():
-            call.attempt = self._start(f"{event.name} attempt", context, attributes=attributes)
-            context = set_span_in_context(call.attempt, context)
-        call.make_current(context)
+        context = spans.context
+        if spans.span.is_recording():
+            # An attribute costs a quarter of a span, so the number 1, which most attempts have, is left out.
+            attributes = {_ATTEMPT: event.attempt} if event.attempt > 1 else None
+            spans.attempt = self._start_span(f"{event.name} attempt", context, attributes=attributes)
+            context = set_span_in_context(spans.attempt, context)
+        spans.make_current(context)
 
-    def _failed(self, event: AttemptFailed) -> None:
-        call = self._calls.get(event.call)
-        if call is None or call.attempt is None:
+    def _on_attempt_failed(self, event: AttemptFailed) -> None:
+        spans = self._calls.get(event.call)
+        if spans is None or spans.attempt is None:
             return
-        span, call.attempt = call.attempt, None
-        call.make_current(call.context)
+        attempt, spans.attempt = spans.attempt, None
+        spans.make_current(spans.context)
+        # The span ends even if the text of the error cannot be had: its __str__ may raise.
         try:
             if event.wait is not None:
-                span.set_attribute(_WAIT, event.wait)
-            span.record_exception(event.error)
-            _set_error(span, event.error)
-        finally:  # an error's text may fail
-            span.end()
-
-    def _finished(self, event: CallFinished) -> None:
-        call = self._calls.pop(event.call, None)
-        if call is None:
-            return
-        error = event.error
-        _leave(call, error)
-        if call.attempt is not None:
-            if error is not None:
-                call.attempt.set_attribute(_INTERRUPTED, type(error).__name__)
-            call.attempt.end()
-        try:
-            if error is not None or event.attempts > 1:
-                _describe(call.span, event)
+                attempt.set_attribute(_WAIT, event.wait)
+            attempt.record_exception(event.error)
+            _set_error_status(attempt, event.error)
         finally:
-            call.span.end()
+            attempt.end()
+
+    def _on_call_finished(self, event: CallFinished) -> None:
+        spans = self._calls.pop(event.call, None)
+        if spans is None:
+            return
+        spans.restore_context()
+        if spans.attempt is not None:
+            if event.error is not None:
+                spans.attempt.set_attribute(_INTERRUPTED, type(event.error).__name__)
+            spans.attempt.end()
+        try:
+            if event.error is not None or event.attempts > 1:
+                _set_outcome(spans.span, event)
+        finally:
+            spans.span.end()
 
 
-def _leave(call: _Call, error: BaseException | None) -> None:
-    """Let what was current before the call be so again."""
-    if call.token is None:  # the making of a span failed
-        return
-    if isinstance(error, GeneratorExit):  # thrown away, maybe in another context, where `detach` would log an error
-        with contextlib.suppress(ValueError):
-            call.token.var.reset(call.token)
-    else:
-        detach(call.token)
+def _job_of(event: AttemptStarted) -> dict[str, int] | None:
+    return None if event.run is None or event.job is None else {_RUN: event.run, _JOB: event.job}
 
 
-def _describe(span: Span, event: CallFinished) -> None:
+def _set_outcome(span: Span, event: CallFinished) -> None:
     span.set_attribute(_ATTEMPTS, event.attempts)
     if isinstance(event.error, Exception):
-        _set_error(span, event.error)
+        _set_error_status(span, event.error)
     elif event.error is not None:
         span.set_attribute(_INTERRUPTED, type(event.error).__name__)
 
 
-def _set_error(span: Span, error: Exception) -> None:
+def _set_error_status(span: Span, error: Exception) -> None:
     span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")

@@ -38,73 +38,73 @@ except ImportError as _error:
 __all__ = ["Metrics"]
 
 _GAUGES: Final = (
-    ("aiosupervise_runs", "Runs that go on now"),
-    ("aiosupervise_runs_paused", "Runs that pause now, because the service behind them is in trouble"),
-    ("aiosupervise_jobs_running", "Jobs that run now"),
-    ("aiosupervise_jobs_limit", "Jobs that may run at once, +Inf for no limit"),
+    ("aiosupervise_runs", "Runs in progress"),
+    ("aiosupervise_runs_paused", "Runs in progress that are paused, because of their service or at its request"),
+    ("aiosupervise_jobs_running", "Running jobs"),
+    ("aiosupervise_jobs_limit", "Concurrency limit of the runs in progress, +Inf for no limit"),
 )
 
 
-class _Counters:
-    """The counters that all names share."""
+class _Families:
+    """The families of counters, each of which has a counter for each combination of labels."""
 
     def __init__(self) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"aiosupervise_{name}", text, labels, registry=None)
 
-        self.calls = counter("calls_total", "Supervised calls that have ended", "call", "outcome")
-        self.attempts = counter("attempts_total", "Attempts that supervised calls have begun", "call")
-        self.retries = counter("retries_total", "Attempts after the first one of a supervised call", "call")
-        self.give_ups = counter("give_ups_total", "Supervised calls that gave up", "call", "reason")
-        self.jobs = counter("jobs_total", "Jobs that have an outcome", "run", "outcome")
-        self.pauses = counter("pauses_total", "Pauses of runs", "run")
+        self.calls = counter("calls_total", "Finished supervised calls, by outcome", "call", "outcome")
+        self.attempts = counter("attempts_total", "Attempts started by supervised calls", "call")
+        self.retries = counter("retries_total", "Attempts after the first of a supervised call", "call")
+        self.give_ups = counter("give_ups_total", "Supervised calls that gave up, by reason", "call", "reason")
+        self.jobs = counter("jobs_total", "Jobs of runs, by outcome", "run", "outcome")
+        self.pauses = counter("pauses_total", "Pauses of runs, the one after each failed probe included", "run")
         self.durations = Summary(
-            "aiosupervise_run_duration_seconds", "Seconds from the start of a run to its end", ["run"], registry=None
+            "aiosupervise_run_duration_seconds", "Duration of finished runs", ["run"], registry=None
         )
 
-    def families(self) -> tuple[Counter | Summary, ...]:
-        """Return all of them, in the order in which they are shown."""
+    def all(self) -> tuple[Counter | Summary, ...]:
+        """Return all families, in the order of the exposition."""
         return self.calls, self.attempts, self.retries, self.give_ups, self.jobs, self.pauses, self.durations
 
 
-class _OfCall:
-    """The counters of one name of calls. They begin at 0, so that Prometheus sees the first rise."""
+class _CallCounters:
+    """The counters of all calls of one name. All of them start at 0, so that Prometheus sees the first increase."""
 
-    def __init__(self, counters: _Counters, name: str) -> None:
-        self.attempts = counters.attempts.labels(name)
-        self.retries = counters.retries.labels(name)
-        self.give_ups = {reason: counters.give_ups.labels(name, reason.name.lower()) for reason in Reason}
+    def __init__(self, families: _Families, name: str) -> None:
+        self.attempts = families.attempts.labels(name)
+        self.retries = families.retries.labels(name)
+        self.give_ups = {reason: families.give_ups.labels(name, reason.name.lower()) for reason in Reason}
         self.succeeded, self.recovered, self.failed, self.cancelled = (
-            counters.calls.labels(name, outcome) for outcome in ("succeeded", "recovered", "failed", "cancelled")
+            families.calls.labels(name, outcome) for outcome in ("succeeded", "recovered", "failed", "cancelled")
         )
 
-    def finished(self, event: CallFinished) -> Counter:
-        """Return the counter of an end."""
+    def for_outcome(self, event: CallFinished) -> Counter:
+        """Return the counter of a finished call's outcome."""
         if event.error is None:
             return self.succeeded if event.attempts == 1 else self.recovered
         return self.failed if isinstance(event.error, Exception) else self.cancelled
 
 
-class _OfRun:
-    """The counters of one name of runs, and those of its runs that go on."""
+class _RunCounters:
+    """The counters of all runs of one name, and the runs in progress, from which the gauges are read."""
 
-    def __init__(self, counters: _Counters, name: str) -> None:
-        self.runs: dict[int, tuple[Tally, bool]] = {}  # and whether it is paused
-        self.pauses = counters.pauses.labels(name)
-        self.durations = counters.durations.labels(name)
+    def __init__(self, families: _Families, name: str) -> None:
+        self.in_progress: dict[int, tuple[Tally, bool]] = {}  # by run number: the counts, and whether it is paused
+        self.pauses = families.pauses.labels(name)
+        self.durations = families.durations.labels(name)
         self.succeeded, self.failed, self.pending = (
-            counters.jobs.labels(name, outcome) for outcome in ("succeeded", "failed", "pending")
+            families.jobs.labels(name, outcome) for outcome in ("succeeded", "failed", "pending")
         )
 
-    def finished(self, outcome: Outcome[object, object]) -> Counter:
+    def for_outcome(self, outcome: Outcome[object, object]) -> Counter:
         """Return the counter of a job's outcome."""
         if isinstance(outcome, Success):
             return self.succeeded
         return self.failed if isinstance(outcome, Failure) else self.pending
 
     def gauges(self) -> tuple[float, float, float, float]:
-        """Add up the runs as they are now, in the order of _GAUGES."""
-        runs = list(self.runs.values())
+        """Return the sums over the runs in progress, in the order of `_GAUGES`."""
+        runs = list(self.in_progress.values())
         paused = sum(is_paused for _, is_paused in runs)
         running = sum(tally.running for tally, _ in runs)
         limit = sum(math.inf if tally.limit is None else tally.limit for tally, _ in runs)
@@ -113,7 +113,7 @@ class _OfRun:
 
 @final
 class Metrics:
-    """A listener that counts for Prometheus: `listen(Metrics())`.
+    """A listener that exports counters and gauges to Prometheus: `listen(Metrics())`.
 
     Counters: `aiosupervise_calls_total` by outcome (succeeded, recovered, failed, cancelled),
     `aiosupervise_attempts_total`, `aiosupervise_retries_total`, `aiosupervise_give_ups_total` by reason,
@@ -121,98 +121,103 @@ class Metrics:
     `aiosupervise_run_duration_seconds`. Gauges, which are read from the runs at each scrape: `aiosupervise_runs`,
     `aiosupervise_runs_paused`, `aiosupervise_jobs_running`, `aiosupervise_jobs_limit`.
 
-    The label `call` or `run` has the name of the call or run, and nothing else is a label: no argument and no error.
-    Runs of the same name add up. `registry.unregister(metrics)` takes it out of its registry.
+    The label `call` or `run` is the name of the call or run. Arguments and errors are never labels. Runs of the same
+    name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
 
     Args:
-        registry: where the metrics are registered.
+        registry: the registry for the metrics.
 
     Raises:
-        ValueError: if the registry has metrics of these names, such as those of another `Metrics`.
+        ValueError: if the registry already has metrics of these names, such as those of another `Metrics`.
 
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._counters = _Counters()
-        self._calls: dict[str, _OfCall] = {}
-        self._runs: dict[str, _OfRun] = {}
-        self._lock = threading.Lock()  # loops of several threads add to the dicts, and the scrape reads them
+        self._families = _Families()
+        self._calls: dict[str, _CallCounters] = {}
+        self._runs: dict[str, _RunCounters] = {}
+        # Event loops of several threads add runs while another thread serves a scrape.
+        self._lock = threading.Lock()
         try:
             registry.register(self)
         except ValueError as error:
             raise ValueError(
-                "the registry has metrics of these names already: make one Metrics for each registry, "
+                "the registry already has metrics of these names: make one Metrics for each registry, "
                 "and let it listen to everything: listen(Metrics())"
             ) from error
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event."""
+        """Count an event."""
         match event:
             case AttemptStarted():
-                calls = self._calls_named(event.name)
-                calls.attempts.inc()
+                counters = self._call_counters(event.name)
+                counters.attempts.inc()
                 if event.attempt > 1:
-                    calls.retries.inc()
+                    counters.retries.inc()
             case CallFinished():
-                self._calls_named(event.name).finished(event).inc()
+                self._call_counters(event.name).for_outcome(event).inc()
             case GaveUp():
-                self._calls_named(event.name).give_ups[event.reason].inc()
+                self._call_counters(event.name).give_ups[event.reason].inc()
             case RunStarted() | RunPaused() | RunResumed() | JobFinished() | RunFinished():
-                self._of_run(event)
+                self._on_run_event(event)
             case _:
                 pass
 
-    def _of_run(self, event: RunStarted | RunPaused | RunResumed | JobFinished | RunFinished) -> None:
-        runs = self._runs_named(event.name)
+    def _on_run_event(self, event: RunStarted | RunPaused | RunResumed | JobFinished | RunFinished) -> None:
+        counters = self._run_counters(event.name)
         match event:
             case JobFinished():
-                runs.finished(event.outcome).inc()
+                counters.for_outcome(event.outcome).inc()
             case RunPaused():
-                runs.pauses.inc()
-                self._note(runs, event, is_paused=True)
+                counters.pauses.inc()
+                self._set_paused(counters, event, is_paused=True)
             case RunFinished():
-                runs.durations.observe(event.elapsed)
+                counters.durations.observe(event.elapsed)
                 with self._lock:
-                    runs.runs.pop(event.run, None)
+                    counters.in_progress.pop(event.run, None)
             case _:
-                self._note(runs, event, is_paused=False)
+                self._set_paused(counters, event, is_paused=False)
 
-    def _note(self, runs: _OfRun, event: RunStarted | RunPaused | RunResumed, *, is_paused: bool) -> None:
+    def _set_paused(
+        self, counters: _RunCounters, event: RunStarted | RunPaused | RunResumed, *, is_paused: bool
+    ) -> None:
         with self._lock:
-            runs.runs[event.run] = event.tally, is_paused
+            counters.in_progress[event.run] = event.tally, is_paused
 
-    def _calls_named(self, name: str) -> _OfCall:
-        calls = self._calls.get(name)
-        if calls is None:
-            calls = self._calls[name] = _OfCall(self._counters, name)
-        return calls
+    def _call_counters(self, name: str) -> _CallCounters:
+        counters = self._calls.get(name)
+        if counters is None:
+            counters = self._calls[name] = _CallCounters(self._families, name)
+        return counters
 
-    def _runs_named(self, name: str) -> _OfRun:
-        runs = self._runs.get(name)
-        if runs is None:
+    def _run_counters(self, name: str) -> _RunCounters:
+        counters = self._runs.get(name)
+        if counters is None:
+            # `setdefault`, because another thread may have added the name meanwhile, with runs in progress. Calls need
+            # no such care, since prometheus_client returns the same counters for the same labels.
             with self._lock:
-                runs = self._runs.setdefault(name, _OfRun(self._counters, name))
-        return runs
+                counters = self._runs.setdefault(name, _RunCounters(self._families, name))
+        return counters
 
-    # What prometheus_client asks.
+    # The protocol of prometheus_client's collectors.
 
     def describe(self) -> Iterable[Metric]:
-        """Tell the registry the names, so that it can refuse them if it has them."""
-        for family in self._counters.families():
+        """Return the families without samples, by whose names the registry finds duplicates."""
+        for family in self._families.all():
             yield from family.describe()
-        yield from self._gauges({})
+        yield from self._gauge_families({})
 
     def collect(self) -> Iterator[Metric]:
-        """Give the numbers of this moment."""
-        for family in self._counters.families():
+        """Return all families with the current samples."""
+        for family in self._families.all():
             yield from family.collect()
         with self._lock:
-            values = {name: runs.gauges() for name, runs in self._runs.items()}
-        yield from self._gauges(values)
+            values = {name: counters.gauges() for name, counters in self._runs.items()}
+        yield from self._gauge_families(values)
 
-    def _gauges(self, values: Mapping[str, tuple[float, ...]]) -> Iterator[Metric]:
-        for place, (name, text) in enumerate(_GAUGES):
+    def _gauge_families(self, values: Mapping[str, tuple[float, ...]]) -> Iterator[Metric]:
+        for index, (name, text) in enumerate(_GAUGES):
             family = GaugeMetricFamily(name, text, labels=["run"])
-            for run, numbers in values.items():
-                family.add_metric([run], numbers[place])
+            for run, gauges in values.items():
+                family.add_metric([run], gauges[index])
             yield family

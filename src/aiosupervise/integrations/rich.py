@@ -1,23 +1,20 @@
-"""Bars for all runs, drawn by rich: a line for each, with what its calls do and why it pauses.
+"""Progress bars for all runs, drawn by rich: a line for each run, with its counts and why it is paused.
 
 Install with `pip install "aiosupervise[rich]"`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import IO, Final, TypedDict, final
+from typing import IO, Final, final
 
 try:
     from rich.console import Console, Group, RenderableType
-    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -43,203 +40,119 @@ from aiosupervise._events.records import (
 )
 from aiosupervise._policy.checks import shown
 
+from ._rich_line import RunLine
+
 __all__ = ["Bars"]
 
-_INTERVAL: Final = 0.1  # seconds between two looks at the counts
-_KEPT: Final = 10  # lines of runs that have ended, in a display that goes on
+_INTERVAL: Final = 0.1  # seconds
+_MAX_FINISHED: Final = 10  # lines
 
 
 @final
 class Bars:
-    """A listener that shows a line for each run: how many jobs are done, how they ended, and what it waits for.
+    """A listener that shows a line for each run: jobs done of the total, how they ended, and why the run is paused.
 
-    For one run, and the runs inside of it: `run_all(..., listen=Bars())`. For all: `with listen(Bars()): ...`, around
-    the whole of them: a run that has begun before is not shown.
+    For one run and the runs inside of it: `run_all(..., listen=Bars())`. For all runs: `with listen(Bars()): ...`
+    around them. Runs that started before are not shown.
 
-    Events only change numbers. A timer of the loop looks at these ten times a second.
+    Events only change counts. A timer of the event loop shows the counts ten times a second.
 
     Args:
-        progress: a `rich.progress.Progress` of yours, which gets a task for each run. You start and stop it, and its
-            own thread draws it; if it has `auto_refresh=False`, the timer does. None for one on stderr, which all
-            `Bars()` share: it is there while there are runs to show.
+        progress: your own `rich.progress.Progress`, to which a task is added for each run. You start and stop it. Its
+            own thread draws it, or the timer if it has `auto_refresh=False`. None for a Progress on stderr that all
+            `Bars()` share, and that is shown while there are runs.
 
-    The task of a run has its counts in the description, so that any columns show them, and has these fields:
-    `succeeded`, `failed`, `pending`, `retrying` (calls in an attempt after the first), `waiting` (calls that wait for
-    the next one), which are numbers; `paused` (why and how long, empty if it does not), `status` (all of these in
-    words) and `name`, which are texts, of which the name has its square brackets escaped. When a run has ended, its
-    task stays; the ten latest do.
+    The description of a run's task includes the counts, so that any columns show them. Columns of your own can use
+    these fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first)
+    and `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not
+    paused), `status` (all of these in words) and `name` (with its square brackets escaped). The tasks of finished runs
+    stay until ten later runs have finished.
 
     Raises:
-        TypeError: if `progress` is something else.
+        TypeError: if `progress` is neither a Progress nor None.
 
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
         if not (progress is None or isinstance(progress, Progress)):
-            raise TypeError(f"progress must be a rich.progress.Progress, or None for one of our own; {_got(progress)}")
-        self._display = _OURS if progress is None else _Display(progress)
+            hint = ": write Bars(), with parentheses" if isinstance(progress, Event) else ""
+            rule = "progress must be a rich.progress.Progress, or None for the shared one on stderr"
+            raise TypeError(f"{rule}; got {shown(progress)}{hint}")
+        self._display = _SHARED_DISPLAY if progress is None else _Display(progress)
         self._runs: set[int] = set()
-        # Who stops listening before a run ends does not hear of its end: the line goes with the listener.
-        weakref.finalize(self, self._display.forget, self._runs)
+        # A listener that is removed before a run ends gets no event for the end, so its lines end with the listener.
+        weakref.finalize(self, self._display.finish_all, self._runs)
 
     def __call__(self, event: Event) -> None:
-        """Hear an event."""
+        """Apply an event to the line of its run."""
         match event:
             case RunStarted(run=run):
-                self._display.begin(event)
+                self._display.add(event)
                 self._runs.add(run)
             case RunFinished(run=run):
                 self._runs.discard(run)
-                self._display.end(run)
+                self._display.finish(run)
             case AttemptStarted() | AttemptFailed() | CallFinished() | RunPaused() | RunResumed():
-                self._display.hear(event)
+                self._display.on_event(event)
             case _:
                 pass
 
 
-def _got(value: object) -> str:
-    hint = ": write Bars(), with parentheses" if isinstance(value, Event) else ""
-    return f"got {shown(value)}{hint}"
+class _SharedProgress(Progress):
+    """A Progress on stderr that the log hides while it prints a line.
 
-
-class _Shown(TypedDict):
-    """What a task is told: its own attributes, then the fields for columns."""
-
-    description: str
-    completed: int
-    total: int | None
-    name: str
-    succeeded: int
-    failed: int
-    pending: int
-    retrying: int
-    waiting: int
-    paused: str
-    status: str
-
-
-class _Line:
-    """What is known of a run. The same event may come twice, from two places where the listener was given."""
-
-    __slots__ = ("_look", "_loop", "_name", "_pause", "_retrying", "_tally", "_timer", "_waiting", "task")
-
-    def __init__(self, event: RunStarted, look: Callable[[int], None]) -> None:
-        self._name = escape(event.name)
-        self._tally = event.tally
-        self._retrying: set[int] = set()  # numbers of calls
-        self._waiting: set[int] = set()
-        self._pause: tuple[float, str] | None = None  # until when, and why
-        self._loop = asyncio.get_running_loop()
-        self._look = partial(look, event.run)
-        self.task = TaskID(0)
-        self.later()
-
-    def hear(self, event: Event) -> None:
-        """Take an event into the counts."""
-        match event:
-            case AttemptStarted(call=call, attempt=attempt) if attempt > 1:
-                self._waiting.discard(call)
-                self._retrying.add(call)
-            case AttemptFailed(call=call, wait=wait):
-                self._retrying.discard(call)
-                if wait is not None:
-                    self._waiting.add(call)
-            case CallFinished(call=call):
-                self._retrying.discard(call)
-                self._waiting.discard(call)
-            case RunPaused(seconds=seconds, why=why):
-                self._pause = (self._loop.time() + seconds, why)
-            case RunResumed():
-                self._pause = None
-            case _:
-                pass
-
-    def later(self) -> None:
-        """Look again in a while."""
-        self._timer = self._loop.call_later(_INTERVAL, self._look)
-
-    def end(self) -> None:
-        """Know that the run has ended, and with it whatever it waited for."""
-        self._timer.cancel()
-        self._pause = None
-        self._retrying.clear()
-        self._waiting.clear()
-
-    def shown(self, *, ended: bool = False) -> _Shown:
-        """Tell what the line shows now."""
-        tally = self._tally
-        done = tally.succeeded + tally.failed
-        paused = self._paused()
-        counts = {"succeeded": tally.succeeded, "failed": tally.failed}
-        others = {"pending": tally.pending, "retrying": len(self._retrying), "waiting": len(self._waiting)}
-        told = counts | {word: count for word, count in others.items() if count}
-        status = "; ".join(filter(None, [", ".join(f"{count} {word}" for word, count in told.items()), paused]))
-        return _Shown(
-            description=f"{self._name}: {status}",
-            completed=done,
-            total=done + tally.pending if ended and tally.total is None else tally.total,
-            name=self._name,
-            succeeded=tally.succeeded,
-            failed=tally.failed,
-            pending=others["pending"],
-            retrying=others["retrying"],
-            waiting=others["waiting"],
-            paused=paused,
-            status=status,
-        )
-
-    def _paused(self) -> str:
-        if self._pause is None:
-            return ""
-        until, why = self._pause
-        left = until - self._loop.time()
-        return f"paused for {left:.1f} s, {why}" if left > 0 else f"probing, {why}"
-
-
-class _OurProgress(Progress):
-    """A Progress that steps aside for a log line. What prints through `sys.stderr` as it is now needs no help."""
+    rich moves whatever the program prints to `sys.stderr` above the bars. A log handler holds the `sys.stderr` of the
+    time at which it was made, and so passes rich by.
+    """
 
     def __init__(self) -> None:
-        self._aside = False
+        self._is_hidden = False
         super().__init__(
             TextColumn("{task.fields[name]}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False, table_column=Column()),  # breaks where it is too long
+            # The column that TextColumn makes by itself does not wrap a long status.
+            TextColumn("{task.fields[status]}", markup=False, table_column=Column()),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
-            redirect_stdout=_is_terminal(sys.stdout),  # what goes into a file or a pipe is to arrive there
+            # rich would print the program's output on stderr too, although it was meant for a file or a pipe.
+            redirect_stdout=_is_terminal(sys.stdout),
         )
 
     def get_renderable(self) -> RenderableType:
-        """Give what is drawn: nothing, while a line is printed."""
-        return Group() if self._aside else super().get_renderable()
+        """Return what rich draws: nothing while the lines are hidden."""
+        return Group() if self._is_hidden else super().get_renderable()
 
     def start(self) -> None:
-        """Show it."""
+        """Show the lines, and register with the log."""
         super().start()
         if self.console.is_terminal:
-            _log.beside_bars.append(self.aside)
+            _log.beside_bars.append(self.hidden)
 
     def stop(self) -> None:
-        """Leave the last lines."""
-        if self.aside in _log.beside_bars:
-            _log.beside_bars.remove(self.aside)
+        """Deregister from the log, and leave the last lines."""
+        if self.hidden in _log.beside_bars:
+            _log.beside_bars.remove(self.hidden)
         super().stop()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Step aside. No lock is held meanwhile: a handler may have one that another thread holds, who draws."""
+    def hidden(self) -> Iterator[None]:
+        """Hide the lines, and draw them again below whatever was printed meanwhile.
+
+        No lock is held in between. A logging handler may wait there for a lock of its own, which another thread holds
+        while it waits for rich's lock to draw: a deadlock.
+        """
         try:
-            self._show(aside=True)
+            self._redraw(hidden=True)
             yield
         finally:
-            self._show(aside=False)
+            self._redraw(hidden=False)
 
-    def _show(self, *, aside: bool) -> None:
-        self._aside = aside
-        with suppress(Exception):  # the line is to be printed all the same, and the timer meets this error, too
+    def _redraw(self, *, hidden: bool) -> None:
+        self._is_hidden = hidden
+        # The log line is to be printed in any case. The timer will meet the same error, and report it.
+        with suppress(Exception):
             self.refresh()
 
 
@@ -248,71 +161,74 @@ def _is_terminal(file: IO[str] | None) -> bool:
 
 
 class _Display:
-    """The lines in one Progress: of the user's, or if there is none, one of ours that comes and goes."""
+    """The lines of runs in one Progress: in the user's, or in a shared one that exists while there are runs."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
-        self._is_ours = progress is None
-        self._lines: dict[int | None, _Line] = {}
-        self._ended: deque[TaskID] = deque()
-        # Runs may be in several threads; and the collector, which may come at any time, calls `forget`.
+        self._is_shared = progress is None
+        self._lines: dict[int | None, RunLine] = {}
+        self._finished: deque[TaskID] = deque()
+        # Runs may be in several threads. Reentrant, because the garbage collector may call `finish_all` at any moment,
+        # in the middle of another method too.
         self._lock = threading.RLock()
 
-    def begin(self, event: RunStarted) -> None:
-        """Add a line."""
+    def add(self, event: RunStarted) -> None:
+        """Add a line for a run that starts."""
         with self._lock:
             if event.run in self._lines:
                 return
             if self._progress is None:
-                progress = _OurProgress()
+                progress = _SharedProgress()
                 progress.start()
                 self._progress = progress
-            line = _Line(event, self.look)
-            line.task = self._progress.add_task(**line.shown())
+            line = RunLine(event)
+            line.task = self._progress.add_task(**line.task_fields())
+            line.timer = line.loop.call_later(_INTERVAL, self.update, event.run)
             self._lines[event.run] = line
 
-    def hear(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
-        """Take an event into the counts of its run, if that is shown."""
+    def on_event(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
+        """Apply an event to the line of its run, if there is one."""
         line = self._lines.get(event.run)
         if line is not None:
-            line.hear(event)
+            line.on_event(event)
 
-    def look(self, run: int) -> None:
-        """Show the counts of a run as they are now."""
+    def update(self, run: int) -> None:
+        """Show the current counts of a run, and do so again after the interval; called by the timer of its line."""
         with self._lock:
             line, progress = self._lines.get(run), self._progress
-            if line is None or progress is None:  # it could not be added, or went while its timer came
+            if line is None or progress is None:
+                # Another thread has finished the line while this one waited for the lock.
                 return
-            progress.update(line.task, **line.shown())
-            # However many lines there are, it is drawn ten times a second: when it is the turn of the first.
+            progress.update(line.task, **line.task_fields())
+            # Only the first line draws, so that the display is drawn ten times a second for any number of lines.
             if next(iter(self._lines)) == run:
                 _draw(progress)
-            line.later()
+            line.timer = line.loop.call_later(_INTERVAL, self.update, run)
 
-    def end(self, run: int) -> None:
-        """Show how a run has ended."""
+    def finish(self, run: int) -> None:
+        """Show how a run ended, and remove the lines of runs that finished long before."""
         with self._lock:
             line, progress = self._lines.pop(run, None), self._progress
             if line is None or progress is None:
                 return
-            line.end()
+            line.finish()
             try:
-                progress.update(line.task, **line.shown(ended=True))
+                progress.update(line.task, **line.task_fields(finished=True))
                 progress.stop_task(line.task)
-                self._ended.append(line.task)
-                if len(self._ended) > _KEPT:
-                    progress.remove_task(self._ended.popleft())
+                self._finished.append(line.task)
+                if len(self._finished) > _MAX_FINISHED:
+                    progress.remove_task(self._finished.popleft())
                 _draw(progress)
             finally:
-                if self._is_ours and not self._lines:
+                if self._is_shared and not self._lines:
                     self._progress = None
-                    self._ended.clear()
+                    self._finished.clear()
                     progress.stop()
 
-    def forget(self, runs: set[int]) -> None:
-        """Leave the lines of runs whose end nobody will tell."""
+    def finish_all(self, runs: set[int]) -> None:
+        """Finish the lines of runs whose end will not be announced."""
         for run in tuple(runs):
-            self.end(run)
+            self.finish(run)
 
 
 def _draw(progress: Progress) -> None:
@@ -320,4 +236,4 @@ def _draw(progress: Progress) -> None:
         progress.refresh()
 
 
-_OURS: Final = _Display(None)
+_SHARED_DISPLAY: Final = _Display(None)
