@@ -112,7 +112,7 @@ class Tree:
         except BaseException as error:
             left_early = True
             # A cancel from outside comes first, and has a note of the rest.
-            raised = isinstance(error, ExceptionGroup) or any("had given up" in note for note in notes_of(error))
+            raised = isinstance(error, ExceptionGroup) or any("had escalated" in note for note in notes_of(error))
             raise
         finally:
             with self._first_failure():
@@ -266,7 +266,7 @@ class Tree:
 def warnings_of_those_who_refuse() -> Iterator[None]:
     """Let children be warned of who do not end in time."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "cancelled .* s ago and still running", RuntimeWarning)
+        warnings.filterwarnings("ignore", "child .* is still running .* s after it was cancelled", RuntimeWarning)
         yield
 
 

@@ -1,4 +1,4 @@
-"""The rules that hold after any end of a supervisor, whatever ended it, checked by one function: `play_service`."""
+"""The rules that hold after any end of a supervisor, whatever ended it, checked by one function: `play_supervisor`."""
 
 import asyncio
 import warnings
@@ -186,7 +186,7 @@ def _me() -> asyncio.Task[object]:
     return task
 
 
-def play_service(
+def play_supervisor(
     loop: asyncio.AbstractEventLoop, scene: Scene, cancel_at: Collection[int] = (), *, listened: bool = False
 ) -> Steps:
     """Play a scene on a loop, its caller cancelled at these steps, and check every rule of a clean end."""

@@ -11,9 +11,9 @@ from aiosupervise._supervisor.registry import RestartStrategy
 from .laws import Make
 from .loops import pause
 from .scenarios import MIXED, cancel_a_child, sleeper, swallow_one_cancel
-from .service_laws import Watch
+from .supervisor_laws import Watch
 
-Service: TypeAlias = Callable[[Watch, RestartStrategy], Awaitable[object]]
+ScriptedSupervisor: TypeAlias = Callable[[Watch, RestartStrategy], Awaitable[object]]
 
 
 def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
@@ -236,7 +236,7 @@ async def refusals(watch: Watch, strategy: RestartStrategy) -> None:
             sup.stop()
 
 
-ANY_TIME: list[Service] = [
+ANY_TIME: list[ScriptedSupervisor] = [
     crashes,
     to_the_end,
     slow_clean_up,
@@ -251,4 +251,4 @@ ANY_TIME: list[Service] = [
     commands,
     batches,
 ]
-VIRTUAL_TIME: list[Service] = [swallowed_cancels, refusals]
+VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals]
