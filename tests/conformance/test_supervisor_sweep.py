@@ -1,7 +1,7 @@
 """The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once and twice.
 
-After each of these ends all the rules of `supervisor_laws` hold, and a cancel that the caller's task has accepted comes
-out.
+After each of these ends, all rules of `supervisor_laws` hold, and a cancellation that the task of the caller
+has accepted is raised.
 """
 
 import asyncio
@@ -58,5 +58,5 @@ def test_a_cancel_at_any_step(
     *,
     thorough: bool,
 ) -> None:
-    """However often and whenever the caller is cancelled, every rule of a clean end holds."""
+    """Whenever and however often the caller is cancelled, every rule of a clean end holds."""
     sweep(loop, script, strategy, counts, thorough=thorough)
