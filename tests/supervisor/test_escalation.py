@@ -7,7 +7,7 @@ import pytest
 
 from aiosupervise import RestartsExceeded, Supervisor
 
-from .scene import Scene, cancels, fails, nothing_left, now, reason, returns, turns
+from .scene import Scene, cancels, fails, me, nothing_left, now, reason, returns, turns
 
 pytestmark = pytest.mark.looptime
 
@@ -157,6 +157,27 @@ async def test_a_cancel_from_outside_takes_precedence() -> None:
         await caller
     assert "supervisor had escalated: RestartsExceeded('it'" in caught.value.__notes__[0]
     assert now() == 3
+
+
+async def test_escalation_in_the_clean_up_of_a_cancelled_task() -> None:
+    """A cancellation from before the block is not mistaken for one from outside during the escalation."""
+
+    async def serve() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with pytest.raises(ExceptionGroup, match="supervisor escalated"):  # noqa: PT012 - the whole block is what raises
+                async with Supervisor(max_restarts=0) as sup:
+                    Scene().start(sup, "it", fails(1))
+                    await asyncio.Event().wait()
+            assert me().cancelling() == 1
+            raise
+
+    caller = asyncio.create_task(serve())
+    await asyncio.sleep(1)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
 
 
 async def test_a_timeout_that_expires_during_escalation() -> None:

@@ -80,6 +80,15 @@ def test_a_restart_does_not_age_while_its_child_waits() -> None:
     assert rule.add_restart(other, 111.0, None)
 
 
+def test_a_restart_ages_after_the_delay_of_its_child() -> None:
+    """A restart after a delay expires as soon as any other: only delays during its own age are left out."""
+    rule, clock, other = RestartIntensity(1, 5.0), Clock(), Clock()
+    clock.pause(0.0)
+    clock.resume(100.0)
+    assert rule.add_restart(clock, 100.0, ERROR)
+    assert rule.add_restart(other, 105.5, None)
+
+
 # The same through a supervisor
 
 looptime = pytest.mark.looptime

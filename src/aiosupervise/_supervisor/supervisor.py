@@ -82,6 +82,7 @@ class Supervisor:
         self._control_loop: ControlLoop | None = None
         self._parent_task: asyncio.Task[object] | None = None
         self._parent_cancel_requested = False
+        self._cancelling_at_entry = 0
         self._is_in_body = False
         self._start_count = 0
 
@@ -164,6 +165,8 @@ class Supervisor:
         if self._control_loop is not None:
             raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
         self._parent_task = asyncio.current_task()
+        if self._parent_task is not None:
+            self._cancelling_at_entry = self._parent_task.cancelling()
         self._is_in_body = True
         events = SupervisorEvents(self._config.name, current_job.get())
         self._control_loop = ControlLoop(self._config, events, self._cancel_body)
@@ -228,8 +231,10 @@ class Supervisor:
 
     # When the supervisor escalates, a body that waits for something else must be released. There is one way to do so:
     # cancel the parent task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation
-    # requests; `uncancel()` takes ours back and returns the number of those that others have made.
-    # (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel)
+    # requests; `uncancel()` takes ours back and returns the number of those that others have made
+    # (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
+    # end it: a supervisor can be used in the clean-up of a task that has been cancelled
+    # (https://github.com/python/cpython/issues/102780).
     def _cancel_body(self) -> None:
         """Cancel the parent task, if it is still in the body of the block."""
         if self._is_in_body and self._parent_task is not None and not self._parent_task.done():
@@ -240,7 +245,7 @@ class Supervisor:
         """Take back the cancellation of `_cancel_body`, and return whether a CancelledError comes from elsewhere."""
         if self._parent_task is None or not self._parent_cancel_requested:
             return True
-        return self._parent_task.uncancel() > 0
+        return self._parent_task.uncancel() > self._cancelling_at_entry
 
     def _entered(self) -> ControlLoop:
         if self._control_loop is None:
