@@ -202,6 +202,20 @@ async def test_a_forgotten_child_is_not_restarted_over_another() -> None:
         sup.stop()
 
 
+@pytest.mark.parametrize("is_reused", [True, False])
+async def test_stopping_a_forgotten_child_does_nothing(is_reused: bool) -> None:  # noqa: FBT001 - a row
+    """A temporary child that has ended can be stopped like any other, and a new child of its name is not affected."""
+    async with Supervisor() as sup:
+        old = Scene().start(sup, "it", returns(1), restart="temporary")
+        await sup.wait()
+        if is_reused:
+            Scene().start(sup, "it", restart="temporary")
+        await old.stop()
+        await turns()
+        assert [child.state for child in sup.children()] == ["running"] * is_reused
+        sup.stop()
+
+
 async def test_a_queued_restart_does_not_replace_another_child() -> None:
     """The name stays with the child that was given it meanwhile, which is stopped with the others."""
     scene = Scene()

@@ -59,15 +59,14 @@ class ChildState:
         self.since: float = 0.0
         # All restarts, after an end of this child or of a sibling.
         self.restarts: int = 0
-        # Restarts since the child last ran for the whole period of the restart intensity: the number that the backoff
-        # is asked for.
+        # Restarts since the child last ran for the whole period of the restart intensity: the argument of the backoff.
         self.backoff_count: int = 0
         self.last_error: BaseException | None = None
         self.task: asyncio.Task[object] | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child runs, or will run again without being asked to."""
+        """Whether the child runs, or will be restarted without a request."""
         return self.state in ("running", "waiting", "stopping")
 
     def enter(self, state: StateName, now: float) -> None:

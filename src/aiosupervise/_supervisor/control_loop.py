@@ -65,11 +65,14 @@ class ControlLoop:
         self._ends_when_idle = False
         self._cancelled_before_start = False
         self._loop = asyncio.get_running_loop()
+        # Under asyncio.eager_task_factory, too, a child runs its first step after its start is complete. A task factory of
+        # the user's own may start it eagerly all the same: the task is then done, or waits, when it is assigned.
         self._new_task = task_maker(self._loop)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start the task of the control loop."""
+        # An eager task factory (Python 3.12 and later) runs the first step of the task before `_task` is set.
         self._task = self._loop.create_task(self._run(), name=f"{self._config.name} control loop")
         self._task.add_done_callback(self._on_task_done)
 
@@ -170,7 +173,8 @@ class ControlLoop:
         return not self.termination.is_done and any(child.is_alive for child in self.children)
 
     def _is_shutdown(self) -> bool:
-        # Nobody but asyncio.run, or whoever else cancels all tasks of the event loop, cancels the control loop.
+        # No user has the task of the control loop. So a cancellation of it comes from asyncio.run, or from other code
+        # that cancels all tasks of the event loop.
         return self._cancelled_before_start or (self._task is not None and self._task.cancelling() > 0)
 
     # The handlers of messages.

@@ -21,8 +21,8 @@ class Completion:
     cancelling one of them does not call off what they wait for.
 
     Args:
-        rejection: message of the RuntimeError for those who await a request that was rejected; empty if rejecting the
-            request is as good as meeting it, such as stopping a child of a supervisor that has stopped.
+        rejection: message of the RuntimeError that awaiting a rejected request raises; empty if a rejection is not an
+            error, as for a request to stop a child whose supervisor has stopped.
 
     """
 
@@ -39,11 +39,11 @@ class Completion:
         return self._done.is_set()
 
     def resolve(self) -> None:
-        """Wake those who wait: it has been done. A completion that is done stays as it is."""
+        """Wake the waiting tasks: it has been done. A completion that is done stays as it is."""
         self._done.set()
 
     def reject(self) -> None:
-        """Wake those who wait: it will never be done. A completion that is done stays as it is."""
+        """Wake the waiting tasks: it will never be done. A completion that is done stays as it is."""
         if not self._done.is_set():
             self._is_rejected = bool(self._rejection)
             self._done.set()
@@ -65,7 +65,7 @@ class Message(NamedTuple):
 
 
 class Mailbox:
-    """A queue of messages for one reader, who can also be woken without a message."""
+    """A queue of messages for one reader, which can also be woken without a message."""
 
     def __init__(self) -> None:
         self._messages = deque[Message]()

@@ -38,8 +38,8 @@ class ChildRegistry:
         self._children[child.name] = child
 
     def forget(self, child: ChildState) -> None:
-        """Remove a child if it is temporary and has ended, as OTP does: there may be any number of them."""
-        if child.restart_type == "temporary" and not child.is_alive and child in self:
+        """Remove a child that has ended if it is temporary, as OTP does: there may be any number of them."""
+        if child.restart_type == "temporary" and child in self:
             del self._children[child.name]
 
     def restart_group(self, child: ChildState, strategy: RestartStrategy) -> list[ChildState]:

@@ -96,7 +96,7 @@ class Supervisor:
     ) -> Child:
         """Start a child: a task that runs `func(*args)` and is restarted when it ends.
 
-        It returns before the child has run its first step. Each run has a copy of the caller's context.
+        It does not wait for the first step of the child. Each run has a copy of the caller's context.
 
         Args:
             func: an async function, supervised or not. Bind keyword arguments with functools.partial.
