@@ -65,8 +65,8 @@ class ControlLoop:
         self._ends_when_idle = False
         self._cancelled_before_start = False
         self._loop = asyncio.get_running_loop()
-        # Under asyncio.eager_task_factory, too, a child runs its first step after its start is complete. A task factory of
-        # the user's own may start it eagerly all the same: the task is then done, or waits, when it is assigned.
+        # Under asyncio.eager_task_factory, too, a child runs its first step only after its start is complete. With an
+        # eager task factory of the user's own, the child may even have ended by the time its task is assigned.
         self._new_task = task_maker(self._loop)
         self._task: asyncio.Task[None] | None = None
 
