@@ -191,6 +191,21 @@ async def test_a_child_can_be_restarted_in_any_state(state: str) -> None:
         sup.stop()
 
 
+async def test_a_restarted_child_keeps_its_position() -> None:
+    """Start order is the order of the first starts, also for the shutdown."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        for name in "abc":
+            scene.start(sup, name)
+        await asyncio.sleep(1)
+        await sup.children()[0].restart()
+        assert [child.name for child in sup.children()] == [*"abc"]
+        await turns()
+        scene.words()
+        await sup.stop()
+    assert scene.words() == ["c is cancelled", "b is cancelled", "a is cancelled"]
+
+
 async def test_a_forgotten_child_is_not_restarted_over_another() -> None:
     """Restarting it is an error if another child has its name."""
     async with Supervisor() as sup:
@@ -316,6 +331,17 @@ async def test_wait_returns_when_no_child_runs_or_waits() -> None:
         assert await times_out(sup.wait())
         forever.stop()
     await sup.wait()
+
+
+async def test_wait_returns_when_the_supervisor_is_stopped() -> None:
+    """A task that waits for the children is woken when they have been stopped."""
+    async with Supervisor() as sup:
+        Scene().start(sup, "it", clean_up=1)
+        waiter = asyncio.create_task(sup.wait())
+        await asyncio.sleep(1)
+        sup.stop()
+        await waiter
+        assert now() == 2
 
 
 async def test_a_run_inside_of_a_child() -> None:

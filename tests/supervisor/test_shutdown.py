@@ -309,6 +309,45 @@ async def test_a_control_loop_that_is_cancelled_before_its_first_step_stops_the_
             await sup.stop()
 
 
+@pytest.mark.parametrize("count", range(6))
+async def test_nothing_is_started_after_the_loop_began_to_shut_down(count: int) -> None:
+    """A control loop that was cancelled before its first step accepts no children in any later turn."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            for task in asyncio.all_tasks() - {me()}:
+                task.cancel()
+            await turns(count)
+            with pytest.raises(RuntimeError, match="cannot start a child"):
+                scene.start(sup, "late")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseException]) -> None:
+    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more."""
+    scene = Scene()
+
+    def backoff(n: int, error: Exception) -> float:
+        raise kind(n, error)
+
+    async def cleaner() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns()
+            scene.write("cleaned up")
+
+    async def serve() -> None:
+        async with Supervisor(backoff=backoff) as sup:
+            sup.start(cleaner)
+            scene.start(sup, "it", fails())
+            await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(serve())
+    assert scene.words() == ["it starts", "it ends", "cleaned up"]
+
+
 async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
     """A control loop that is cancelled while it stops a child waits on."""
     scene = Scene()

@@ -63,7 +63,7 @@ class ControlLoop:
         self._idle = asyncio.Event()
         self._stop_requested = False
         self._ends_when_idle = False
-        self._cancelled_before_start = False
+        self._task_ended_early = False
         self._loop = asyncio.get_running_loop()
         # Under asyncio.eager_task_factory, too, a child runs its first step only after its start is complete. With an
         # eager task factory of the user's own, the child may even have ended by the time its task is assigned.
@@ -77,10 +77,11 @@ class ControlLoop:
         self._task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        # A task that is cancelled before its first step never runs: no `finally` of its coroutine could stop the
-        # children. So a second task does.
+        # The task may end without having stopped the children: a task that is cancelled before its first step never
+        # runs its coroutine, not even a `finally` in it; and a KeyboardInterrupt of a backoff ends it at once. The event
+        # loop shuts down in both cases. A second task then stops the children.
         if not self.termination.is_done:
-            self._cancelled_before_start = True
+            self._task_ended_early = True
             self._task = self._loop.create_task(self._stop_all(), name=task.get_name())
 
     # Called by the supervisor and by its children's handles.
@@ -170,12 +171,12 @@ class ControlLoop:
         self._mailbox.close()
 
     def _has_live_children(self) -> bool:
-        return not self.termination.is_done and any(child.is_alive for child in self.children)
+        return any(child.is_alive for child in self.children)
 
     def _is_shutdown(self) -> bool:
         # No user has the task of the control loop. So a cancellation of it comes from asyncio.run, or from other code
         # that cancels all tasks of the event loop.
-        return self._cancelled_before_start or (self._task is not None and self._task.cancelling() > 0)
+        return self._task_ended_early or (self._task is not None and self._task.cancelling() > 0)
 
     # The handlers of messages.
 

@@ -39,14 +39,13 @@ class Completion:
         return self._done.is_set()
 
     def resolve(self) -> None:
-        """Wake the waiting tasks: it has been done. A completion that is done stays as it is."""
+        """Wake the waiting tasks: it has been done, unless it was rejected before."""
         self._done.set()
 
     def reject(self) -> None:
-        """Wake the waiting tasks: it will never be done. A completion that is done stays as it is."""
-        if not self._done.is_set():
-            self._is_rejected = bool(self._rejection)
-            self._done.set()
+        """Wake the waiting tasks: it will never be done."""
+        self._is_rejected = bool(self._rejection)
+        self._done.set()
 
     def __await__(self) -> Generator[object, None, None]:
         return self._wait().__await__()

@@ -22,30 +22,27 @@ class RestartTimers:
     """The restart timers of one supervisor. A child belongs to one of them at most."""
 
     def __init__(self) -> None:
-        self._timers: list[RestartTimer] = []
+        self._timers: dict[ChildState, RestartTimer] = {}
 
     def schedule(self, group: list[ChildState], delay: float, callback: Callable[[RestartTimer], object]) -> None:
         """Call the callback with a new timer for this group after a delay in seconds."""
         timer = RestartTimer(group)
         timer.handle = asyncio.get_running_loop().call_later(delay, callback, timer)
-        self._timers.append(timer)
+        self._timers.update(dict.fromkeys(group, timer))
 
     def remove(self, child: ChildState) -> None:
         """Remove a child from its timer, if it has one; cancel a timer whose last child this was."""
-        for timer in [timer for timer in self._timers if child in timer.group]:
-            timer.group.remove(child)
-            if not timer.group and timer.handle is not None:
-                timer.handle.cancel()
-                self._timers.remove(timer)
+        timer = self._timers.pop(child, None)
+        if timer is None:
+            return
+        timer.group.remove(child)
+        if not timer.group and timer.handle is not None:
+            timer.handle.cancel()
 
     def expire(self, timer: RestartTimer) -> list[ChildState]:
-        """Remove a timer that has fired and return its children.
-
-        There are none if all of them were removed after it had fired, while its message waited in the mailbox.
-        """
-        if timer not in self._timers:
-            return []
-        self._timers.remove(timer)
+        """Forget a timer that has fired and return its children, without those removed since it fired."""
+        for child in timer.group:
+            del self._timers[child]
         # The handle holds the timer as an argument of its callback: a reference cycle.
         timer.handle = None
         return timer.group
