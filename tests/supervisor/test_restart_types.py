@@ -101,6 +101,13 @@ async def test_a_temporary_child_that_has_ended_is_forgotten() -> None:
             assert sup.children() == ()
 
 
+async def test_a_temporary_child_that_was_stopped_is_forgotten() -> None:
+    """It is forgotten as if it had ended by itself."""
+    async with Supervisor() as sup:
+        await Scene().start(sup, "it", restart="temporary").stop()
+        assert sup.children() == ()
+
+
 async def test_other_children_that_have_ended_are_remembered() -> None:
     """As in OTP, a transient child that has ended and a child that was stopped stay registered and keep their names."""
     async with Supervisor() as sup:

@@ -78,9 +78,11 @@ class ControlLoop:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         # The task may end without having stopped the children: a task that is cancelled before its first step never
-        # runs its coroutine, not even a `finally` in it; and a KeyboardInterrupt of a backoff ends it at once. The event
-        # loop shuts down in both cases. A second task then stops the children.
+        # runs its coroutine, not even a `finally` in it; and a KeyboardInterrupt of a backoff ends it at once. In both
+        # cases the event loop shuts down. A second task then stops the children.
         if not self.termination.is_done:
+            # The KeyboardInterrupt has been raised from the event loop. Retrieving it, asyncio does not log it as well.
+            _ = task.cancelled() or task.exception()
             self._task_ended_early = True
             self._task = self._loop.create_task(self._stop_all(), name=task.get_name())
 
