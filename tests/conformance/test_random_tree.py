@@ -1,6 +1,7 @@
-"""A random tree of supervisors in virtual time, each of which is followed by a model of what it must do.
+"""A random tree of supervisors in virtual time, each followed by a model of the rules.
 
-All times are sixteenths of a second, which floats tell exactly, so that the edges of all rules are met often.
+All times are multiples of a sixteenth of a second, which floats represent exactly, so that events often coincide with
+the edges of a rule.
 """
 
 import asyncio
@@ -28,32 +29,32 @@ from aiosupervise._supervisor.child_state import RestartType
 from aiosupervise._supervisor.registry import RestartStrategy
 
 from .loops import VirtualLoop
-from .otp_model import Command, Model, Settings
+from .otp_model import Model, Request, Settings
 
 DEPTH = 3
 TICK = 1 / 16
 STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]
-TOLD = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
+SUPERVISOR_EVENTS = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """What was noted on an error."""
+    """The notes on an error."""
     return getattr(error, "__notes__", [])
 
 
 class Branch(NamedTuple):
-    """A supervisor and what is known of it."""
+    """A supervisor, its model and its children."""
 
     name: str
     sup: Supervisor
     model: Model
     depth: int
-    children: list[Child]  # some are forgotten
+    children: list[Child]  # the latest, forgotten ones included
 
 
 class Tree:
-    """A random tree: everything it does follows from its seed."""
+    """A random tree of supervisors, determined by its seed."""
 
     def __init__(self, seed: int, length: float) -> None:
         self.random = random.Random(seed)
@@ -63,30 +64,30 @@ class Tree:
         self._branches: dict[str, Branch] = {}
         self._made = 0
         self._running: set[tuple[str, str]] = set()
-        self._commands: set[asyncio.Task[None]] = set()
+        self._requests: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
-    async def grow(self) -> None:
-        """Grow, live, and end in one of the ways in which supervisors end."""
-        with listen(self._hear), suppress(ExceptionGroup, LookupError, TimeoutError):
+    async def play(self) -> None:
+        """Play the tree to its end."""
+        with listen(self._on_event), suppress(ExceptionGroup, LookupError, TimeoutError):
             async with asyncio.timeout(self._length):
                 await self._supervise("root", 0)
-        if self._commands:
-            await asyncio.wait(self._commands)
+        if self._requests:
+            await asyncio.wait(self._requests)
         if self._failure is not None:
             raise self._failure
         assert not self._running
         assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks were left behind"
 
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, TOLD) and self._failure is None:
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, SUPERVISOR_EVENTS) and self._failure is None:
             self.events[type(event).__name__] += 1
             with self._first_failure():
-                self._branches[event.name].model.hear(event, self._now())
+                self._branches[event.name].model.on_event(event, self._now())
 
     @contextmanager
     def _first_failure(self) -> Iterator[None]:
-        """Keep the first rule that was broken: here it would only end a child, or go to a handler."""
+        """Keep the first broken rule: raised here, it would only end a child or reach a handler."""
         try:
             yield
         except (AssertionError, LookupError) as error:
@@ -111,8 +112,8 @@ class Tree:
                 await self._body(sup, depth)
         except BaseException as error:
             left_early = True
-            # A cancel from outside comes first, and has a note of the rest.
-            raised = isinstance(error, ExceptionGroup) or any("had given up" in note for note in notes_of(error))
+            # A cancellation from outside takes precedence; the error of the supervisor is a note on it.
+            raised = isinstance(error, ExceptionGroup) or any("had escalated" in note for note in notes_of(error))
             raise
         finally:
             with self._first_failure():
@@ -156,12 +157,12 @@ class Tree:
     # Children.
 
     def _start(self, branch: Branch, *, can_be_supervisor: bool = False) -> None:
-        """Start a child, under a name that may be taken."""
+        """Start a child; its name may be taken."""
         nested = branch.depth + 1 < DEPTH and can_be_supervisor and self.random.random() < 0.8
         name = f"{branch.depth}.{self.random.randint(0, 15)}"
         restart = self.random.choice(RESTARTS[:3] if nested else RESTARTS)
         grace = self._ticks(0, 48) if nested else self.random.choice([None, self._ticks(0, 32)])
-        if name in branch.model.kids:
+        if name in branch.model.children:
             with pytest.raises((ValueError, RuntimeError)):
                 branch.sup.start(asyncio.sleep, 0, name=name)
             return
@@ -186,7 +187,7 @@ class Tree:
         try:
             for _ in range(self.random.randint(0, 3)):
                 await asyncio.sleep(self._ticks(0, 64))
-                self._meddle(branch)
+                self._interfere(branch)
             await self._end()
         except asyncio.CancelledError:
             await self._clean_up()
@@ -206,7 +207,7 @@ class Tree:
                 await asyncio.sleep(self._ticks(0, 800))
 
     async def _clean_up(self) -> None:
-        """Take a cancel at once, slowly, badly, or not before the second one."""
+        """End at once, after a while, with an error, or only at the second cancellation."""
         match self.random.choice(["at once", "at once", "slowly", "badly", "never"]):
             case "slowly":
                 await asyncio.sleep(self._ticks(0, 24))
@@ -217,82 +218,82 @@ class Tree:
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(1000)
 
-    # What happens to them.
+    # Requests.
 
-    def _meddle(self, branch: Branch) -> None:
-        """Do something to a supervisor or to one of its children, forgotten ones included."""
+    def _interfere(self, branch: Branch) -> None:
+        """Start, restart or stop a child, a forgotten one too, or stop the supervisor."""
         what = self.random.random()
         if what < 0.3:
             self._start(branch)
         elif what < 0.5:
-            self._ask(branch, "restart")
+            self._request(branch, "restart")
         elif what < 0.7:
-            self._ask(branch, "stop")
+            self._request(branch, "stop")
         elif what < 0.71 and branch.depth:
             self._stop(branch.sup)
         self._check(branch)
 
-    def _ask(self, branch: Branch, command: Command) -> None:
+    def _request(self, branch: Branch, request: Request) -> None:
         child = self.random.choice(branch.children)
-        is_known = any(one._child is child._child for one in branch.sup.children())  # its name may be another's
-        kid = branch.model.kids.get(child.name) if is_known else None
-        if (kid is None or kid.type == "temporary") and branch.model.asked[child.name]:
-            return  # whether it keeps its place would depend on which is done first
-        branch.model.ask(child.name, kid, command)
+        is_known = any(one._child is child._child for one in branch.sup.children())  # its name may be that of another
+        known = branch.model.children.get(child.name) if is_known else None
+        if (known is None or known.type == "temporary") and branch.model.requests[child.name]:
+            return  # its position would depend on which request is handled first
+        branch.model.on_request(child.name, known, request)
         try:
-            answer = child.stop() if command == "stop" else child.restart()
+            answer = child.stop() if request == "stop" else child.restart()
         except RuntimeError:
-            branch.model.answer(child.name, kid, command, child.state, self._now())
+            branch.model.on_completion(child.name, known, request, child.state, self._now())
             return
 
         async def wait() -> None:
             with suppress(RuntimeError):
                 await answer
-            branch.model.answer(child.name, kid, command, child.state, self._now())
+            branch.model.on_completion(child.name, known, request, child.state, self._now())
 
         task = asyncio.get_running_loop().create_task(wait())
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
 
     def _check(self, branch: Branch) -> None:
-        """Compare what the supervisor tells when asked with what the model knows."""
-        if branch.model.is_settled and not branch.model.asked.total():
+        """Compare the children of the supervisor with those of the model."""
+        if branch.model.is_settled and not branch.model.requests.total():
             with self._first_failure():
-                told = [child.name for child in branch.sup.children()]
-                assert told == [*branch.model.kids], "the order is not that of the starts"
+                names = [child.name for child in branch.sup.children()]
+                assert names == [*branch.model.children], "the order is not that of the starts"
 
 
 @contextmanager
-def warnings_of_those_who_refuse() -> Iterator[None]:
-    """Let children be warned of who do not end in time."""
+def expected_warnings() -> Iterator[None]:
+    """Ignore the warnings about children that do not end within their grace."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "cancelled .* s ago and still running", RuntimeWarning)
+        warnings.filterwarnings("ignore", "child .* is still running .* s after it was cancelled", RuntimeWarning)
         yield
 
 
 def play(seed: int, length: float) -> Tree:
-    """Grow one tree."""
+    """Play one tree."""
     loop = VirtualLoop()
-    complaints: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    loop_errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: loop_errors.append(context))
     tree = Tree(seed, length)
     try:
-        loop.run_until_complete(tree.grow())
+        loop.run_until_complete(tree.play())
     except BaseException as error:
         error.add_note(f"the seed was {seed}")
         raise
     finally:
         loop.close()
-    assert complaints == [], f"the seed was {seed}"
+    assert loop_errors == [], f"the seed was {seed}"
     return tree
 
 
-def test_a_random_tree_keeps_the_rules(counts: Counter[str], *, thorough: bool) -> None:
-    """Whatever happens in a tree, each supervisor does what OTP's rules say, and leaves nothing behind."""
+def test_a_random_tree_follows_the_rules(counts: Counter[str], *, thorough: bool) -> None:
+    """Each supervisor of a random tree follows OTP's rules, and leaves nothing behind."""
     wanted = 1_000_000 if thorough else 10_000
     seed, events = random.SystemRandom().randrange(2**32), Counter[str]()
     print(f"\nthe first seed is {seed}")  # noqa: T201
-    with warnings_of_those_who_refuse():
+    with expected_warnings():
         while events.total() < wanted:
             tree = play(seed, length=200.0)
             events += tree.events
@@ -301,4 +302,4 @@ def test_a_random_tree_keeps_the_rules(counts: Counter[str], *, thorough: bool) 
             seed += 1
     for what, count in events.items():
         counts[f"random tree: {what}"] += count
-    assert [told.__name__ for told in TOLD if not events[told.__name__]] == []
+    assert [kind.__name__ for kind in SUPERVISOR_EVENTS if not events[kind.__name__]] == []

@@ -1,7 +1,7 @@
 """The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once and twice.
 
-After each of these ends all the rules of `service_laws` hold, and a cancel that the caller's task has accepted comes
-out.
+After each of these ends, all rules of `supervisor_laws` hold, and a cancellation that the task of the caller
+has accepted is raised.
 """
 
 import asyncio
@@ -13,45 +13,50 @@ import pytest
 from aiosupervise._supervisor.registry import RestartStrategy
 
 from .loops import moments, on_every_loop
-from .service_laws import Watch, play_service
-from .services import ANY_TIME, VIRTUAL_TIME, Service
+from .scripted_supervisors import ANY_TIME, VIRTUAL_TIME, ScriptedSupervisor
+from .supervisor_laws import Watch, play_supervisor
 
 STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 
 
 def sweep(
     loop: asyncio.AbstractEventLoop,
-    service: Service,
+    script: ScriptedSupervisor,
     strategy: RestartStrategy,
     counts: Counter[str],
     *,
     thorough: bool,
 ) -> None:
-    """Play a service, then again for each of its steps, and each pair of steps up to five apart, or of some."""
+    """Play a scripted supervisor, then once for each of its steps, and for pairs of steps up to five apart."""
     steps, escalated = 0, []
 
     def scene(watch: Watch) -> Awaitable[object]:
-        return service(watch, strategy)
+        return script(watch, strategy)
 
     async def whole(watch: Watch) -> None:
         await scene(watch)
         escalated.append(watch.escalated)
 
-    steps = play_service(loop, whole, listened=True).count
-    assert escalated == ["escalation" in service.__name__], "the script was not played as written"
+    steps = play_supervisor(loop, whole, listened=True).count
+    assert escalated == ["escalation" in script.__name__], "the script was not played as written"
     counts["supervisor sweep: scripted supervisors"] += 1
     counts["supervisor sweep: steps"] += steps
     for k in range(1, steps + 1):
         for cancel_at in moments(k, thorough=thorough):
             listened = (k + len(cancel_at)) % 2 == 0
-            counts["supervisor sweep: cancels"] += play_service(loop, scene, cancel_at, listened=listened).cancels
+            counts["supervisor sweep: cancels"] += play_supervisor(loop, scene, cancel_at, listened=listened).cancels
             counts["supervisor sweep: cancelled supervisors"] += 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @on_every_loop(ANY_TIME, VIRTUAL_TIME)
 def test_a_cancel_at_any_step(
-    loop: asyncio.AbstractEventLoop, script: Service, strategy: RestartStrategy, counts: Counter[str], *, thorough: bool
+    loop: asyncio.AbstractEventLoop,
+    script: ScriptedSupervisor,
+    strategy: RestartStrategy,
+    counts: Counter[str],
+    *,
+    thorough: bool,
 ) -> None:
-    """However often and whenever the caller is cancelled, every rule of a clean end holds."""
+    """Whenever and however often the caller is cancelled, every rule of a clean end holds."""
     sweep(loop, script, strategy, counts, thorough=thorough)

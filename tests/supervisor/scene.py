@@ -1,4 +1,4 @@
-"""Scripted children: what each of their lives does, and a diary of when it began and how it ended."""
+"""Scripted children: what each of their runs does, and a diary of starts, cancellations and ends."""
 
 import asyncio
 import sys
@@ -14,74 +14,74 @@ eager_task_factory: Any = getattr(asyncio, "eager_task_factory", None)
 needs_eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 
 
-class Life(NamedTuple):
-    """One life of a child: it lasts so long, and ends by this error, or by returning."""
+class Run(NamedTuple):
+    """One run of a child: its duration, and the error that ends it; None if it returns."""
 
     seconds: float
     error: BaseException | None = None
 
 
-def fails(seconds: float = 0, error: BaseException | None = None) -> Life:
-    """A life that ends by an error."""
-    return Life(seconds, ValueError("broken") if error is None else error)
+def fails(seconds: float = 0, error: BaseException | None = None) -> Run:
+    """A run that ends by an error."""
+    return Run(seconds, ValueError("broken") if error is None else error)
 
 
-def returns(seconds: float = 0) -> Life:
-    """A life that ends by returning."""
-    return Life(seconds)
+def returns(seconds: float = 0) -> Run:
+    """A run that ends by returning."""
+    return Run(seconds)
 
 
-def cancels(seconds: float = 0) -> Life:
-    """A life that ends by a CancelledError that nobody asked for."""
-    return Life(seconds, asyncio.CancelledError("from inside"))
+def cancels(seconds: float = 0) -> Run:
+    """A run that ends by a CancelledError that the child raises by itself."""
+    return Run(seconds, asyncio.CancelledError("from inside"))
 
 
 class Scene:
-    """Children that play their lives, one after the other, and then live for ever."""
+    """Children that play their runs, one after the other; after the last one they run until they are cancelled."""
 
     def __init__(self) -> None:
         self.diary: list[tuple[float, str]] = []
         self.alive: list[str] = []
 
     def write(self, what: str) -> None:
-        """Note what has happened now."""
+        """Add an entry to the diary, at the present time."""
         self.diary.append((now(), what))
 
     def words(self) -> list[str]:
-        """Return what has happened, and forget it."""
+        """Return the entries of the diary, and clear it."""
         words = [what for _, what in self.diary]
         self.diary.clear()
         return words
 
     def times(self, what: str) -> list[float]:
-        """When this has happened."""
+        """The times of an entry."""
         return [when for when, what_else in self.diary if what_else == what]
 
-    def child(self, name: str, *lives: Life, clean_up: float = 0) -> Callable[[], Coroutine[object, None, str]]:
-        """Return the function of a child with these lives."""
-        script = list(lives)
+    def child(self, name: str, *runs: Run, clean_up: float = 0) -> Callable[[], Coroutine[object, None, str]]:
+        """Return the function of a child with these runs."""
+        script = list(runs)
 
         async def play() -> str:
             self.write(f"{name} starts")
             self.alive.append(name)
             try:
-                await self._live(name, script.pop(0) if script else None, clean_up)
+                await self._play(name, script.pop(0) if script else None, clean_up)
             finally:
                 self.alive.remove(name)
             return f"{name} has returned"
 
         return play
 
-    def start(self, sup: Supervisor, name: str, *lives: Life, clean_up: float = 0, **settings: Any) -> Child:
-        """Start a child with these lives."""
-        return sup.start(self.child(name, *lives, clean_up=clean_up), name=name, **settings)
+    def start(self, sup: Supervisor, name: str, *runs: Run, clean_up: float = 0, **settings: Any) -> Child:
+        """Start a child with these runs."""
+        return sup.start(self.child(name, *runs, clean_up=clean_up), name=name, **settings)
 
-    async def _live(self, name: str, life: Life | None, clean_up: float) -> None:
+    async def _play(self, name: str, run: Run | None, clean_up: float) -> None:
         try:
-            if life is None:
+            if run is None:
                 await asyncio.Event().wait()
-            elif life.seconds:
-                await asyncio.sleep(life.seconds)
+            elif run.seconds:
+                await asyncio.sleep(run.seconds)
         except asyncio.CancelledError:
             self.write(f"{name} is cancelled")
             if clean_up:
@@ -89,8 +89,8 @@ class Scene:
                 self.write(f"{name} has cleaned up")
             raise
         self.write(f"{name} ends")
-        if life is not None and life.error is not None:
-            raise life.error
+        if run is not None and run.error is not None:
+            raise run.error
 
 
 async def stubborn() -> None:
@@ -102,7 +102,7 @@ async def stubborn() -> None:
 
 
 def now() -> float:
-    """The loop's time, without the noise of adding up floats."""
+    """The loop's time, without the rounding errors of added floats."""
     return round(asyncio.get_running_loop().time(), 6)
 
 
@@ -114,13 +114,13 @@ def me() -> "asyncio.Task[Any]":
 
 
 async def turns(count: int = 20) -> None:
-    """Let the others have so many turns."""
+    """Let other tasks run for this many turns of the loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def times_out(waiting: Awaitable[object]) -> bool:
-    """Tell whether this is still waiting after a long time; it is given up then."""
+    """Whether an awaitable is not done after a long time; then it is cancelled."""
     try:
         async with asyncio.timeout(1000):
             await waiting
@@ -130,7 +130,7 @@ async def times_out(waiting: Awaitable[object]) -> bool:
 
 
 def reason(group: BaseExceptionGroup[BaseException]) -> RestartsExceeded:
-    """The one error of a group that says that a child was restarted too often."""
+    """The RestartsExceeded in a group that has no other errors."""
     [error] = group.exceptions
     assert isinstance(error, RestartsExceeded)
     return error
@@ -138,7 +138,7 @@ def reason(group: BaseExceptionGroup[BaseException]) -> RestartsExceeded:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Check that the tasks are as before, and the task of the test uncancelled."""
+    """Check that no task is left behind, and that the task of the test is not cancelled."""
     before = asyncio.all_tasks()
     yield
     assert asyncio.all_tasks() == before

@@ -1,4 +1,4 @@
-"""The wait before a restart: how long it is, when it begins anew, and that it can be cancelled."""
+"""The delay before a restart: how long it is, when it is reset, and how it can be cancelled."""
 
 import asyncio
 from typing import Any
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.looptime
         (lambda n, _: n, [0, 0, 1, 3, 6]),
     ],
 )
-async def test_waits_grow_as_the_backoff_says(backoff: Any, starts: list[float]) -> None:
-    """The waits are those of a policy's backoff, counted from 0."""
+async def test_delays_are_those_of_the_backoff(backoff: Any, starts: list[float]) -> None:
+    """Delays are computed as in a policy, with restarts counted from 0."""
     scene = Scene()
     async with Supervisor(max_restarts=None, backoff=backoff) as sup:
         scene.start(sup, "it", *[fails()] * 4)
@@ -30,8 +30,8 @@ async def test_waits_grow_as_the_backoff_says(backoff: Any, starts: list[float])
         sup.stop()
 
 
-async def test_a_child_waits_by_default() -> None:
-    """Without a word about it, a child is not restarted at once."""
+async def test_restarts_are_delayed_by_default() -> None:
+    """Without a `backoff` argument, a child is not restarted at once."""
     async with Supervisor() as sup:
         it = Scene().start(sup, "it", fails(1))
         states: list[str] = []
@@ -44,21 +44,21 @@ async def test_a_child_waits_by_default() -> None:
         sup.stop()
 
 
-@pytest.mark.parametrize(("quiet", "third"), [(2.0, 1), (1.999, 5)])
-async def test_the_backoff_begins_anew_after_a_quiet_time(quiet: float, third: float) -> None:
-    """A child that has run for `within` seconds waits as for the first time; one moment less, and it does not."""
+@pytest.mark.parametrize(("run", "third"), [(2.0, 1), (1.999, 5)])
+async def test_the_backoff_is_reset_after_a_long_run(run: float, third: float) -> None:
+    """A child that has run for exactly `within` seconds gets the first delay; after a shorter run it does not."""
     scene = Scene()
     async with Supervisor(within=2, max_restarts=None, backoff=[1, 5]) as sup:
-        scene.start(sup, "it", fails(0.5), fails(quiet))
+        scene.start(sup, "it", fails(0.5), fails(run))
         await asyncio.sleep(20)
         _, second, last = scene.times("it starts")
         assert second == 1.5
-        assert last == pytest.approx(second + quiet + third)
+        assert last == pytest.approx(second + run + third)
         sup.stop()
 
 
-async def test_the_time_of_the_wait_is_no_quiet_time() -> None:
-    """However long a child has waited, only the time that it ran makes its backoff begin anew."""
+async def test_the_delay_itself_does_not_reset_the_backoff() -> None:
+    """However long the delay, only the time for which the child has run resets its backoff."""
     scene = Scene()
     async with Supervisor(within=2, max_restarts=None, backoff=[10, 50]) as sup:
         scene.start(sup, "it", fails(), fails())
@@ -68,7 +68,7 @@ async def test_the_time_of_the_wait_is_no_quiet_time() -> None:
 
 
 async def test_each_child_has_a_backoff_of_its_own() -> None:
-    """The failures of one child do not make another wait longer."""
+    """Failures of one child do not delay another one longer."""
     scene = Scene()
     async with Supervisor(max_restarts=None, backoff=[1, 5]) as sup:
         scene.start(sup, "a", fails(), fails())
@@ -80,8 +80,8 @@ async def test_each_child_has_a_backoff_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("way", ["stop", "restart", "stop the supervisor"])
-async def test_a_wait_can_be_left(way: str) -> None:
-    """Whoever stops or restarts a child that waits need not wait with it."""
+async def test_a_child_that_waits_can_be_stopped_or_restarted(way: str) -> None:
+    """Stopping or restarting a child does not wait for its delay."""
     scene = Scene()
     with nothing_left():
         async with Supervisor(backoff=[100]) as sup:
@@ -96,8 +96,8 @@ async def test_a_wait_can_be_left(way: str) -> None:
     assert scene.times("it starts") == ([0, 1.5] if way == "restart" else [0])
 
 
-async def test_a_wait_can_be_cancelled() -> None:
-    """A supervisor whose caller is cancelled waits for no restart."""
+async def test_a_cancelled_supervisor_waits_for_no_restart() -> None:
+    """A cancellation of the caller does not wait for the delay."""
     with nothing_left(), pytest.raises(TimeoutError):
         async with asyncio.timeout(2), Supervisor(backoff=[100]) as sup:
             it = Scene().start(sup, "it", fails(1))
@@ -105,33 +105,33 @@ async def test_a_wait_can_be_cancelled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("life", "told"),
+    ("run", "error_repr"),
     [
         (fails(1), "ValueError('broken')"),
-        (returns(1), "RuntimeError('it returned')"),
-        (cancels(1), "RuntimeError('it was cancelled from inside')"),
+        (returns(1), "RuntimeError('child it returned')"),
+        (cancels(1), "RuntimeError('child it raised CancelledError by itself')"),
     ],
 )
-async def test_a_function_is_asked_with_what_happened(life: Any, told: str) -> None:
-    """A backoff of the user's gets the number of the restart and an error, also where there was none to give."""
-    asked: list[tuple[int, str]] = []
+async def test_a_backoff_function_gets_the_error(run: Any, error_repr: str) -> None:
+    """A user's backoff gets the number of the restart and an error, even if the child raised none."""
+    calls: list[tuple[int, str]] = []
 
-    def ask(n: int, error: Exception) -> float:
-        asked.append((n, repr(error)))
+    def backoff(n: int, error: Exception) -> float:
+        calls.append((n, repr(error)))
         return 0
 
-    async with Supervisor(backoff=ask) as sup:
-        Scene().start(sup, "it", life, life)
+    async with Supervisor(backoff=backoff) as sup:
+        Scene().start(sup, "it", run, run)
         await asyncio.sleep(5)
-        assert asked == [(0, told), (1, told)]
+        assert calls == [(0, error_repr), (1, error_repr)]
         sup.stop()
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"), [(LookupError("no delay"), LookupError), (-1, ValueError), ("soon", TypeError)]
 )
-async def test_a_backoff_that_fails_ends_the_supervisor(answer: Any, kind: type[Exception]) -> None:
-    """Nobody knows when to restart: all children are stopped, and the error comes out, also of a blocked body."""
+async def test_a_backoff_that_fails_escalates(answer: Any, kind: type[Exception]) -> None:
+    """A backoff that gives no delay stops all children, releases a blocked body, and its error is raised."""
 
     def backoff(n: int, error: Exception) -> float:  # noqa: ARG001 - the signature
         if isinstance(answer, Exception):
@@ -148,8 +148,8 @@ async def test_a_backoff_that_fails_ends_the_supervisor(answer: Any, kind: type[
     assert scene.alive == []
 
 
-async def test_a_backoff_that_raises_cancelled_error_releases_the_body() -> None:
-    """That is an error too, and not the silent end of all children."""
+async def test_a_backoff_that_raises_cancelled_error_escalates() -> None:
+    """Its CancelledError is an error like any other, not a silent end of all children."""
 
     def backoff(n: int, error: Exception) -> float:
         raise asyncio.CancelledError(n, error)

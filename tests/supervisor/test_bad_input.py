@@ -37,8 +37,8 @@ async def poll() -> None:
         ({"name": 3}, TypeError, "name must be a str"),
     ],
 )
-def test_a_supervisor_refuses_what_makes_no_sense(settings: Any, kind: type[Exception], words: str) -> None:
-    """It says so when it is made, before anything starts."""
+def test_a_supervisor_rejects_invalid_arguments(settings: Any, kind: type[Exception], words: str) -> None:
+    """The error is raised at construction, before anything starts."""
     with pytest.raises(kind, match=words):
         Supervisor(**settings)
 
@@ -46,23 +46,23 @@ def test_a_supervisor_refuses_what_makes_no_sense(settings: Any, kind: type[Exce
 @pytest.mark.parametrize(
     ("func", "words"),
     [
-        (print, r"a child is an async function and its arguments; print is not async: write `async def print`"),
-        (3, "a child is an async function and its arguments; got 3"),
-        (Scene, "Scene is not async"),
+        (print, r"func must be an async function; got print, which is not async: write `async def print`"),
+        (3, "func must be an async function; got 3"),
+        (Scene, "got Scene, which is not async"),
     ],
 )
-async def test_start_refuses_what_is_no_async_function(func: Any, words: str) -> None:
-    """It says what to write instead."""
+async def test_start_rejects_a_function_that_is_not_async(func: Any, words: str) -> None:
+    """The error says what to write instead."""
     async with Supervisor() as sup:
         with pytest.raises(TypeError, match=words):
             sup.start(func)
 
 
-async def test_start_refuses_a_coroutine_and_closes_it() -> None:
-    """It could not be called again; nothing warns that it was never awaited."""
+async def test_start_rejects_a_coroutine_and_closes_it() -> None:
+    """A coroutine cannot be restarted; nothing warns that it was never awaited."""
     async with Supervisor() as sup:
         coroutine: Any = poll()
-        with pytest.raises(TypeError, match=r"it may have to be called again: sup.start\(poll, ...\), not its call"):
+        with pytest.raises(TypeError, match=r"a coroutine, .*: write sup.start\(poll, ...\) instead of"):
             sup.start(coroutine)
 
 
@@ -73,11 +73,15 @@ async def test_start_refuses_a_coroutine_and_closes_it() -> None:
         ({"name": 3}, TypeError, "name must be a str"),
         ({"grace": -1}, ValueError, "grace must be"),
         ({"grace": math.nan}, ValueError, "grace must be"),
-        ({"name": "taken"}, ValueError, "has a child of this name: taken; give each its own"),
+        (
+            {"name": "taken"},
+            ValueError,
+            "name must be unique among .* of <Supervisor .*>; got taken, which is taken",
+        ),
     ],
 )
-async def test_start_refuses_what_makes_no_sense(settings: Any, kind: type[Exception], words: str) -> None:
-    """The supervisor is as before."""
+async def test_start_rejects_invalid_arguments(settings: Any, kind: type[Exception], words: str) -> None:
+    """No child is added."""
     async with Supervisor() as sup:
         sup.start(poll, name="taken")
         with pytest.raises(kind, match=words):
@@ -87,11 +91,11 @@ async def test_start_refuses_what_makes_no_sense(settings: Any, kind: type[Excep
 
 
 async def test_a_supervisor_that_is_not_entered_says_how() -> None:
-    """Outside of its block it starts, stops and waits for nothing."""
+    """Outside of its block it cannot start, stop or wait for children."""
     sup = Supervisor(name="web")
     assert repr(sup) == "<Supervisor web: not entered>"
     assert sup.children() == ()
-    words = r"<Supervisor web: not entered> is not entered: use it in `async with Supervisor\(...\) as sup:`"
+    words = r"<Supervisor web: not entered> has not been entered: use it in `async with Supervisor\(...\) as sup:`"
     with pytest.raises(RuntimeError, match=words):
         sup.start(poll)
     with pytest.raises(RuntimeError, match=words):
@@ -101,12 +105,12 @@ async def test_a_supervisor_that_is_not_entered_says_how() -> None:
 
 
 async def test_a_supervisor_is_used_once() -> None:
-    """To enter it again, or a second time after its end, is an error."""
+    """Entering it again, in its block or after it, is an error."""
     with nothing_left():
         async with Supervisor() as sup:
             sup.start(poll)
             assert repr(sup) == "<Supervisor supervisor: 1 of 1 children alive>"
-            with pytest.raises(RuntimeError, match="was used before, and a supervisor is used once"):
+            with pytest.raises(RuntimeError, match="entered again: a supervisor is used once; create a new one"):
                 await sup.__aenter__()
             sup.stop()
         assert repr(sup) == "<Supervisor supervisor: 0 of 1 children alive, stopped>"

@@ -1,4 +1,4 @@
-"""Escalation: a supervisor that gives up, the trees above it, and what else ends a block at the same time."""
+"""Escalation: stopping all children, raising from the block, trees of supervisors, and errors at the same time."""
 
 import asyncio
 from typing import Any, Literal
@@ -7,14 +7,14 @@ import pytest
 
 from aiosupervise import RestartsExceeded, Supervisor
 
-from .scene import Scene, cancels, fails, nothing_left, now, reason, returns, turns
+from .scene import Scene, cancels, fails, me, nothing_left, now, reason, returns, turns
 
 pytestmark = pytest.mark.looptime
 
 
 @pytest.mark.parametrize("body", ["blocked", "waits for the children", "left"])
-async def test_giving_up_stops_all_children_and_raises_to_whoever_runs_the_supervisor(body: str) -> None:
-    """A body that is blocked is released by a cancel, which is taken back: no trace of it is left."""
+async def test_escalation_stops_all_children_and_raises_from_the_block(body: str) -> None:
+    """A blocked body is released by a cancellation, which is undone with `uncancel()`."""
     scene = Scene()
     with nothing_left():
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
@@ -35,7 +35,7 @@ async def test_giving_up_stops_all_children_and_raises_to_whoever_runs_the_super
 
 @pytest.mark.parametrize("body", ["blocked", "left"])
 async def test_a_cancel_from_inside_escalates_as_an_error(body: str) -> None:
-    """It counts as any other, and is not taken for a cancel of the supervisor."""
+    """A CancelledError that a child raises by itself is not mistaken for a cancellation of the supervisor."""
     with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=0) as sup:
             Scene().start(sup, "it", cancels(1), restart="transient")
@@ -46,7 +46,7 @@ async def test_a_cancel_from_inside_escalates_as_an_error(body: str) -> None:
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
 async def test_trees_escalate(restart: Literal["permanent", "transient"]) -> None:
-    """Inside of a parent, giving up is an ordinary failure of a child: the parent restarts it, and gives up too."""
+    """Escalation is an ordinary failure of a child: its parent restarts it, and escalates at its own limit."""
     scene = Scene()
 
     async def branch() -> None:
@@ -55,7 +55,7 @@ async def test_trees_escalate(restart: Literal["permanent", "transient"]) -> Non
             scene.start(sup, "other")
             scene.start(sup, "leaf", *[fails(1)] * 9)
 
-    with nothing_left(), pytest.raises(ExceptionGroup, match="root gave up") as caught:  # noqa: PT012 - the whole block is what raises
+    with nothing_left(), pytest.raises(ExceptionGroup, match="root escalated") as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=2, within=10, backoff=[0], name="root") as sup:
             scene.start(sup, "trunk")
             sup.start(branch, name="branch", restart=restart)
@@ -68,7 +68,7 @@ async def test_trees_escalate(restart: Literal["permanent", "transient"]) -> Non
 
 
 async def test_a_tree_is_stopped_from_its_leaves_up() -> None:
-    """Stopping a child that is a supervisor stops its children, in reverse order, before the next one is stopped."""
+    """Stopping a supervisor that is a child stops its children before the next sibling, in reverse order."""
     scene = Scene()
 
     async def branch(number: int) -> None:
@@ -87,8 +87,8 @@ async def test_a_tree_is_stopped_from_its_leaves_up() -> None:
     assert names == ["b2", "b2", "a2", "a2", "b1", "b1", "a1", "a1"]
 
 
-async def test_the_error_of_the_body_comes_out_as_it_is() -> None:
-    """It is the same object, without a group around it, and the children are stopped."""
+async def test_the_error_of_the_body_is_raised_unchanged() -> None:
+    """The body's error is raised unchanged, without a group around it, after the children have been stopped."""
     scene = Scene()
     error = LookupError("of the body")
     with nothing_left(), pytest.raises(LookupError) as caught:  # noqa: PT012 - the whole block is what raises
@@ -101,8 +101,8 @@ async def test_the_error_of_the_body_comes_out_as_it_is() -> None:
     assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
 
 
-async def test_an_error_of_the_body_that_was_released_goes_with_it() -> None:
-    """A body that raises in its clean-up loses nothing: its error is in the group too."""
+async def test_an_error_of_a_body_that_was_released_is_in_the_group() -> None:
+    """An error that the body raises in its clean-up is not lost."""
     error = LookupError("of the body")
     with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=0) as sup:
@@ -116,7 +116,7 @@ async def test_an_error_of_the_body_that_was_released_goes_with_it() -> None:
     assert other is error
 
 
-async def test_a_body_that_swallows_its_release_changes_nothing() -> None:
+async def test_a_body_that_swallows_the_cancellation_changes_nothing() -> None:
     """The group is raised at the end of the block."""
     with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=0) as sup:
@@ -130,7 +130,7 @@ async def test_a_body_that_swallows_its_release_changes_nothing() -> None:
 
 
 async def test_a_timeout_around_a_supervisor_is_a_timeout() -> None:
-    """Its cancel stops the children, and comes out as the TimeoutError that it is."""
+    """The timeout's cancellation stops the children and becomes a TimeoutError."""
     scene = Scene()
     with nothing_left(), pytest.raises(TimeoutError):  # noqa: PT012 - the whole block is what raises
         async with asyncio.timeout(2), Supervisor(backoff=[0]) as sup:
@@ -140,8 +140,8 @@ async def test_a_timeout_around_a_supervisor_is_a_timeout() -> None:
     assert now() == 2
 
 
-async def test_a_cancel_from_outside_comes_before_giving_up() -> None:
-    """Who is cancelled while its supervisor gives up gets the CancelledError, with a note of why it gave up."""
+async def test_a_cancel_from_outside_takes_precedence() -> None:
+    """A caller cancelled during escalation gets the CancelledError, with a note that names the supervisor's error."""
     scene = Scene()
 
     async def serve() -> None:
@@ -155,12 +155,33 @@ async def test_a_cancel_from_outside_comes_before_giving_up() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await caller
-    assert "supervisor had given up: RestartsExceeded('it'" in caught.value.__notes__[0]
+    assert "supervisor had escalated: RestartsExceeded('it'" in caught.value.__notes__[0]
     assert now() == 3
 
 
-async def test_a_timeout_that_expires_while_a_supervisor_gives_up() -> None:
-    """The errors come out, nobody stays cancelled, and the next await works."""
+async def test_escalation_in_the_clean_up_of_a_cancelled_task() -> None:
+    """A cancellation from before the block is not mistaken for one from outside during the escalation."""
+
+    async def serve() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with pytest.raises(ExceptionGroup, match="supervisor escalated"):  # noqa: PT012 - the whole block is what raises
+                async with Supervisor(max_restarts=0) as sup:
+                    Scene().start(sup, "it", fails(1))
+                    await asyncio.Event().wait()
+            assert me().cancelling() == 1
+            raise
+
+    caller = asyncio.create_task(serve())
+    await asyncio.sleep(1)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+async def test_a_timeout_that_expires_during_escalation() -> None:
+    """An error is raised, the task does not stay cancelled, and the next await works."""
     with nothing_left():
         with pytest.raises((ExceptionGroup, TimeoutError)):  # noqa: PT012 - the whole block is what raises
             async with asyncio.timeout(2), Supervisor(max_restarts=0) as sup:
@@ -172,7 +193,7 @@ async def test_a_timeout_that_expires_while_a_supervisor_gives_up() -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_keyboard_interrupt_and_system_exit_of_a_child_end_the_program(kind: Any) -> None:
-    """They are out of reach, as everywhere in asyncio: no restart, and siblings clean up."""
+    """They are not errors to restart after, as everywhere in asyncio; siblings clean up."""
     scene = Scene()
     starts: list[str] = []
 
@@ -194,8 +215,8 @@ def test_keyboard_interrupt_and_system_exit_of_a_child_end_the_program(kind: Any
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_loop_that_goes_on_after_it_gets_it_from_the_supervisor(kind: Any) -> None:
-    """Where the loop runs on, the supervisor stops its children and raises the very error."""
+def test_keyboard_interrupt_and_system_exit_are_raised_from_the_block(kind: Any) -> None:
+    """If the event loop is run again, the supervisor stops its children and raises the same object."""
     loop = asyncio.new_event_loop()
     scene = Scene()
     error = kind()
@@ -218,8 +239,8 @@ def test_a_loop_that_goes_on_after_it_gets_it_from_the_supervisor(kind: Any) -> 
     assert scene.words() == ["a starts", "it starts", "it ends", "a is cancelled"]
 
 
-async def test_a_supervisor_that_ended_well_raises_nothing() -> None:
-    """Children that ended, failed as temporary ones, or were stopped are no reason to raise."""
+async def test_ended_failed_and_stopped_children_raise_nothing() -> None:
+    """Children that have ended, failed as temporary ones or were stopped do not escalate."""
     with nothing_left():
         async with Supervisor(max_restarts=0) as sup:
             Scene().start(sup, "ended", returns(1), restart="transient")

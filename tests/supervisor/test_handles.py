@@ -1,4 +1,4 @@
-"""Handles: what `Child` and `Supervisor` tell and take, from the body, from elsewhere, and from inside of a child."""
+"""Handles: the methods and attributes of `Child` and `Supervisor`, used in the body, elsewhere and inside a child."""
 
 import asyncio
 import gc
@@ -22,8 +22,8 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_child_tells_how_it_is_doing() -> None:
-    """Its state in words, since when, how often it was restarted, and its last error."""
+async def test_the_attributes_of_a_child() -> None:
+    """State in words, time of the last change, number of restarts, last error."""
     async with Supervisor(backoff=[2]) as sup:
         child = Scene().start(sup, "it", fails(1), returns(3), restart="transient", clean_up=1)
         assert (child.name, child.state, child.since) == ("it", "running", 0)
@@ -43,8 +43,8 @@ async def test_a_child_tells_how_it_is_doing() -> None:
         assert (child.state, child.since) == ("stopped", 7.5)
 
 
-async def test_children_are_told_in_start_order_and_live() -> None:
-    """Those that `children()` returns are the same as those of `start`."""
+async def test_children_are_listed_in_start_order_and_live() -> None:
+    """The handles of `children()` show the same children as those of `start`."""
     async with Supervisor() as sup:
         made = [Scene().start(sup, name) for name in "cab"]
         assert [child.name for child in sup.children()] == [child.name for child in made] == [*"cab"]
@@ -58,20 +58,20 @@ async def test_names_are_those_of_the_functions_and_a_number() -> None:
     """Default names get a number; the task has the name of the child."""
     names: list[str] = []
 
-    async def tell() -> None:
+    async def note_name() -> None:
         task = asyncio.current_task()
         assert task is not None
         names.append(task.get_name())
 
     async with Supervisor() as sup:
-        sup.start(tell, restart="temporary")
-        sup.start(partial(tell), restart="temporary")
-        sup.start(tell, restart="temporary", name="mine")
-    assert names == ["tell-0", "tell-1", "mine"]
+        sup.start(note_name, restart="temporary")
+        sup.start(partial(note_name), restart="temporary")
+        sup.start(note_name, restart="temporary", name="mine")
+    assert names == ["note_name-0", "note_name-1", "mine"]
 
 
-async def test_arguments_are_those_of_each_call() -> None:
-    """`start` takes positional ones; functools.partial binds keywords."""
+async def test_each_call_gets_the_arguments() -> None:
+    """`start` takes positional arguments; functools.partial binds keywords."""
     calls: list[Any] = []
 
     async def note(*args: int, **settings: int) -> None:
@@ -84,8 +84,8 @@ async def test_arguments_are_those_of_each_call() -> None:
     assert calls == [((1, 2), {"key": 3})] * 2
 
 
-async def test_each_life_has_a_context_of_its_own() -> None:
-    """It is a copy of that of `start`: what one life sets, the next does not see."""
+async def test_each_run_has_a_context_of_its_own() -> None:
+    """The context is a copy of the one in `start`: a variable set by one run is not seen by the next."""
     seen: list[str] = []
 
     async def paint() -> None:
@@ -101,8 +101,8 @@ async def test_each_life_has_a_context_of_its_own() -> None:
     assert seen == ["blue", "blue"]
 
 
-async def test_a_function_that_cannot_be_called_again_is_a_failure_of_the_child() -> None:
-    """The first call is made by `start`, which raises; each later one is made in the task of the child."""
+async def test_a_later_call_that_raises_is_a_failure_of_the_child() -> None:
+    """`start` makes the first call and raises its error; later calls are made in the task of the child."""
     calls: list[int] = []
 
     class Moody:
@@ -130,7 +130,7 @@ async def test_a_function_that_cannot_be_called_again_is_a_failure_of_the_child(
 
 @pytest.mark.parametrize("awaited", [True, False])
 async def test_a_child_is_stopped_awaited_or_not(awaited: bool) -> None:  # noqa: FBT001 - a row
-    """It begins at once; who awaits it has it done. A second time asks for what is so already."""
+    """Stopping begins without an await, which waits until it is done. Stopping again does nothing."""
     scene = Scene()
     with nothing_left():
         async with Supervisor() as sup:
@@ -146,8 +146,8 @@ async def test_a_child_is_stopped_awaited_or_not(awaited: bool) -> None:  # noqa
         assert child.restarts == 0
 
 
-async def test_what_stop_returns_can_be_awaited_by_many_and_late() -> None:
-    """It is no coroutine: nothing warns if nobody awaits it."""
+async def test_the_result_of_stop_can_be_awaited_by_many_and_late() -> None:
+    """The result is not a coroutine: nothing warns if nobody awaits it."""
     async with Supervisor() as sup:
         done = Scene().start(sup, "it", clean_up=1).stop()
         await asyncio.gather(*[asyncio.ensure_future(waiting(done)) for _ in range(3)])
@@ -160,7 +160,7 @@ async def waiting(done: Any) -> None:
 
 
 async def test_a_cancelled_wait_for_a_stop_does_not_call_it_off() -> None:
-    """Whoever does not want to wait any more leaves the stop to go on."""
+    """Only the wait is cancelled: the child is stopped all the same."""
     scene = Scene()
     async with Supervisor() as sup:
         child = scene.start(sup, "it", clean_up=3)
@@ -173,8 +173,8 @@ async def test_a_cancelled_wait_for_a_stop_does_not_call_it_off() -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "stopped", "ended", "forgotten"])
-async def test_a_child_is_restarted_whatever_it_does(state: str) -> None:
-    """One that runs is stopped first; one that does not is just started."""
+async def test_a_child_can_be_restarted_in_any_state(state: str) -> None:
+    """A child that runs is stopped first; another one is just started."""
     scene = Scene()
     restart: Any = {"ended": "transient", "forgotten": "temporary"}.get(state, "permanent")
     async with Supervisor(max_restarts=0) as sup:
@@ -191,19 +191,48 @@ async def test_a_child_is_restarted_whatever_it_does(state: str) -> None:
         sup.stop()
 
 
+async def test_a_restarted_child_keeps_its_position() -> None:
+    """Start order is the order of the first starts, also for the shutdown."""
+    scene = Scene()
+    async with Supervisor() as sup:
+        for name in "abc":
+            scene.start(sup, name)
+        await asyncio.sleep(1)
+        await sup.children()[0].restart()
+        assert [child.name for child in sup.children()] == [*"abc"]
+        await turns()
+        scene.words()
+        await sup.stop()
+    assert scene.words() == ["c is cancelled", "b is cancelled", "a is cancelled"]
+
+
 async def test_a_forgotten_child_is_not_restarted_over_another() -> None:
-    """When its name is another child's, that is an error."""
+    """Restarting it is an error if another child has its name."""
     async with Supervisor() as sup:
         old = Scene().start(sup, "it", returns(1), restart="temporary")
         await sup.wait()
         Scene().start(sup, "it")
-        with pytest.raises(RuntimeError, match="it has ended, and another child has its name now"):
+        with pytest.raises(RuntimeError, match=r"child it cannot be restarted: .*its name is another child's"):
             old.restart()
         sup.stop()
 
 
-async def test_a_restart_that_waits_for_its_turn_does_not_write_over_another_child() -> None:
-    """A name that was given to a new child meanwhile stays its name, and the new child is stopped with the others."""
+@pytest.mark.parametrize("is_reused", [True, False])
+async def test_stopping_a_forgotten_child_does_nothing(is_reused: bool) -> None:  # noqa: FBT001 - a row
+    """A temporary child that has ended can be stopped like any other, and a new child of its name is not affected."""
+    async with Supervisor() as sup:
+        old = Scene().start(sup, "it", returns(1), restart="temporary")
+        await sup.wait()
+        if is_reused:
+            Scene().start(sup, "it", restart="temporary")
+        await old.stop()
+        await turns()
+        assert [child.state for child in sup.children()] == ["running"] * is_reused
+        sup.stop()
+
+
+async def test_a_queued_restart_does_not_replace_another_child() -> None:
+    """The name stays with the child that was given it meanwhile, which is stopped with the others."""
     scene = Scene()
     with nothing_left():
         async with Supervisor() as sup:
@@ -217,24 +246,24 @@ async def test_a_restart_that_waits_for_its_turn_does_not_write_over_another_chi
             try:
                 await restarted
             except RuntimeError:
-                scene.write("refused")
+                scene.write("rejected")
             sup.stop()
 
 
-async def test_a_restart_that_is_overtaken_by_the_end_is_refused() -> None:
-    """Who awaits it is told that the child was not started."""
+async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
+    """Awaiting it raises an error, since the child was not started."""
     async with Supervisor() as sup:
         child = Scene().start(sup, "it", clean_up=1)
         await asyncio.sleep(1)
         restarted = child.restart()
         await asyncio.sleep(0.5)
         sup.stop()
-        with pytest.raises(RuntimeError, match="it cannot be restarted: its supervisor has stopped"):
+        with pytest.raises(RuntimeError, match="child it cannot be restarted: its supervisor has stopped"):
             await restarted
 
 
-async def test_orders_that_were_not_carried_out_are_answered_at_the_end() -> None:
-    """Nobody waits for ever: a restart is refused, and a stop is done."""
+async def test_messages_left_in_the_mailbox_are_completed_at_the_end() -> None:
+    """Nobody waits forever: a restart is rejected, and a stop is done."""
     scene = Scene()
     async with Supervisor() as sup:
         slow = scene.start(sup, "slow", clean_up=1)
@@ -252,11 +281,11 @@ async def test_orders_that_were_not_carried_out_are_answered_at_the_end() -> Non
 
 @pytest.mark.parametrize("what", ["stop itself", "restart itself", "stop all", "stop a sibling"])
 @pytest.mark.parametrize("awaited", [True, False])
-async def test_a_child_can_ask_too(what: str, awaited: bool) -> None:  # noqa: FBT001 - a row
-    """What it asks for itself is a cancel that it gets; awaited or not, nothing waits for ever."""
+async def test_a_child_can_stop_and_restart(what: str, awaited: bool) -> None:  # noqa: FBT001 - a row
+    """A child that stops or restarts itself is cancelled; awaited or not, nothing waits forever."""
     starts: list[float] = []
 
-    async def ask() -> None:
+    async def child() -> None:
         starts.append(now())
         if len(starts) == 1:
             await asyncio.sleep(1)
@@ -270,7 +299,7 @@ async def test_a_child_can_ask_too(what: str, awaited: bool) -> None:  # noqa: F
     async def serve() -> list[str]:
         async with sup:
             Scene().start(sup, "sibling")
-            sup.start(ask)
+            sup.start(child)
             await asyncio.sleep(10)
             states: list[str] = [child.state for child in sup.children()]
             sup.stop()
@@ -288,8 +317,8 @@ async def test_a_child_can_ask_too(what: str, awaited: bool) -> None:  # noqa: F
     assert starts == ([0, 1] if what == "restart itself" else [0])
 
 
-async def test_wait_lasts_until_no_child_runs_or_waits() -> None:
-    """A restart that is to come counts; a supervisor without children is idle, and can be waited for again."""
+async def test_wait_returns_when_no_child_runs_or_waits() -> None:
+    """Restarts that are due are waited for; a supervisor without children is idle, and can be waited for again."""
     async with Supervisor(backoff=[2]) as sup:
         await sup.wait()
         Scene().start(sup, "it", fails(1), returns(1), restart="transient")
@@ -304,8 +333,19 @@ async def test_wait_lasts_until_no_child_runs_or_waits() -> None:
     await sup.wait()
 
 
+async def test_wait_returns_when_the_supervisor_is_stopped() -> None:
+    """A task that waits for the children is woken when they have been stopped."""
+    async with Supervisor() as sup:
+        Scene().start(sup, "it", clean_up=1)
+        waiter = asyncio.create_task(sup.wait())
+        await asyncio.sleep(1)
+        sup.stop()
+        await waiter
+        assert now() == 2
+
+
 async def test_a_run_inside_of_a_child() -> None:
-    """A batch in a child is stopped with it: its jobs have ended before the child has."""
+    """A batch in a child is stopped with the child: its jobs end before the child does."""
     ended: list[int] = []
 
     async def job(number: int) -> None:
@@ -325,15 +365,15 @@ async def test_a_run_inside_of_a_child() -> None:
             assert ended == [0, 1]
 
 
-@pytest.mark.parametrize("way", ["left", "stopped", "gave up"])
+@pytest.mark.parametrize("way", ["left", "stopped", "escalated"])
 async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: str) -> None:
-    """It and its parts let go of each other at the end: nothing is left for the collector."""
+    """All reference cycles are broken at the end: nothing is left for the collector."""
 
     async def fail() -> None:
         raise ValueError
 
     async def serve() -> None:
-        async with Supervisor(max_restarts=0 if way == "gave up" else 100, backoff=[0]) as sup:
+        async with Supervisor(max_restarts=0 if way == "escalated" else 100, backoff=[0]) as sup:
             child: Child = sup.start(fail, restart="temporary" if way == "left" else "permanent")
             await turns()
             if way == "stopped":
@@ -344,8 +384,8 @@ async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: st
     try:
         await asyncio.create_task(serve())
     except ExceptionGroup:
-        assert way == "gave up"
+        assert way == "escalated"
     await turns()
     gc.collect()
-    ours = [thing for thing in garbage if type(thing).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]
-    assert [repr(thing)[:80] for thing in ours] == []
+    ours = [item for item in garbage if type(item).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]
+    assert [repr(item)[:80] for item in ours] == []

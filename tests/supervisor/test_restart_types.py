@@ -1,4 +1,4 @@
-"""Who is started again: restart types, and how a child has ended."""
+"""Restart types: after which ends a child is restarted."""
 
 import asyncio
 from typing import Any
@@ -7,11 +7,11 @@ import pytest
 
 from aiosupervise import Supervisor, supervise
 
-from .scene import Life, Scene, cancels, fails, nothing_left, returns, turns
+from .scene import Run, Scene, cancels, fails, nothing_left, returns, turns
 
 pytestmark = pytest.mark.looptime
 
-EXITS: dict[str, Life | None] = {
+EXITS: dict[str, Run | None] = {
     "normal": returns(1),
     "error": fails(1),
     "cancelled from inside": cancels(1),
@@ -40,28 +40,28 @@ GROUPS = {
 
 @pytest.mark.parametrize("strategy", GROUPS)
 @pytest.mark.parametrize(("restart", "reason"), RESTARTED)
-async def test_who_is_started_again(strategy: Any, restart: Any, reason: str) -> None:
-    """A restart type and an exit reason say whether a child is restarted, and the strategy says who with it."""
+async def test_restart_types_and_strategies(strategy: Any, restart: Any, reason: str) -> None:
+    """Restart type and kind of end decide whether a child is restarted; the strategy decides which siblings are."""
     scene = Scene()
-    life = EXITS[reason]
+    run = EXITS[reason]
     with nothing_left():
         async with Supervisor(strategy=strategy, backoff=[0]) as sup:
             scene.start(sup, "before")
-            it = scene.start(sup, "it", *([life] if life else []), restart=restart)
+            it = scene.start(sup, "it", *([run] if run else []), restart=restart)
             scene.start(sup, "after")
             await asyncio.sleep(0.5)
             scene.words()
-            if life is None:
+            if run is None:
                 await it.stop()
             await asyncio.sleep(1)
-            end = "it is cancelled" if life is None else "it ends"
+            end = "it is cancelled" if run is None else "it ends"
             assert scene.words() == [end, *(GROUPS[strategy] if RESTARTED[restart, reason] else [])]
             assert it.restarts == RESTARTED[restart, reason]
             sup.stop()
 
 
 @pytest.mark.parametrize(
-    ("restart", "life", "state"),
+    ("restart", "run", "state"),
     [
         ("transient", returns(1), "ended"),
         ("temporary", returns(1), "ended"),
@@ -69,14 +69,14 @@ async def test_who_is_started_again(strategy: Any, restart: Any, reason: str) ->
         ("temporary", cancels(1), "failed"),
     ],
 )
-async def test_a_child_that_is_not_restarted_tells_how_it_ended(restart: Any, life: Life, state: str) -> None:
-    """It has "ended" if it returned and "failed" if it raised, and keeps what it raised."""
+async def test_the_state_of_a_child_that_is_not_restarted(restart: Any, run: Run, state: str) -> None:
+    """It is "ended" if it has returned and "failed" if it has raised, and keeps the error."""
     async with Supervisor(max_restarts=0) as sup:
-        child = Scene().start(sup, "it", life, restart=restart)
+        child = Scene().start(sup, "it", run, restart=restart)
         await sup.wait()
         assert child.state == state
         assert child.restarts == 0
-        assert type(child.last_error) is type(life.error)
+        assert type(child.last_error) is type(run.error)
 
 
 async def test_a_cancel_from_inside_is_an_error_and_harms_nobody_else() -> None:
@@ -92,7 +92,7 @@ async def test_a_cancel_from_inside_is_an_error_and_harms_nobody_else() -> None:
 
 
 async def test_a_temporary_child_that_has_ended_is_forgotten() -> None:
-    """There may be very many of them, so they are not among the children any more, and their name is free again."""
+    """It is not among the children any more, and its name is free again."""
     async with Supervisor() as sup:
         for _ in range(3):
             Scene().start(sup, "it", returns(1), restart="temporary")
@@ -101,19 +101,26 @@ async def test_a_temporary_child_that_has_ended_is_forgotten() -> None:
             assert sup.children() == ()
 
 
+async def test_a_temporary_child_that_was_stopped_is_forgotten() -> None:
+    """It is forgotten as if it had ended by itself."""
+    async with Supervisor() as sup:
+        await Scene().start(sup, "it", restart="temporary").stop()
+        assert sup.children() == ()
+
+
 async def test_other_children_that_have_ended_are_remembered() -> None:
-    """As in OTP, a transient child that has ended, or one that was stopped, stays a child, and keeps its name."""
+    """As in OTP, a transient child that has ended and a child that was stopped stay registered and keep their names."""
     async with Supervisor() as sup:
         Scene().start(sup, "ended", returns(1), restart="transient")
         await Scene().start(sup, "stopped").stop()
         await sup.wait()
         assert [(child.name, child.state) for child in sup.children()] == [("ended", "ended"), ("stopped", "stopped")]
-        with pytest.raises(ValueError, match="has a child of this name: ended"):
+        with pytest.raises(ValueError, match="got ended, which is taken"):
             Scene().start(sup, "ended")
 
 
-async def test_a_policy_handles_the_call_and_the_supervisor_the_rest() -> None:
-    """A supervised function retries by its policy; what it gives up on is a failure of the child."""
+async def test_a_policy_retries_the_call_and_the_supervisor_restarts_the_child() -> None:
+    """A supervised function retries by its policy; an error on which the call gives up is a failure of the child."""
     calls: list[int] = []
 
     @supervise(retry_on=ConnectionError, max_retries=2, backoff=[0])
@@ -130,7 +137,7 @@ async def test_a_policy_handles_the_call_and_the_supervisor_the_rest() -> None:
 
 
 async def test_a_child_that_fails_in_its_first_step_does_not_starve_the_loop() -> None:
-    """Without a backoff, and with no limit, it is restarted again and again, and other tasks have their turns."""
+    """Without a backoff it is restarted in every turn of the loop, and other tasks get their turns."""
     starts = 0
 
     async def broken() -> None:

@@ -1,4 +1,4 @@
-"""Shutdown: in which order children are stopped, how long they have, and how the block is left."""
+"""Shutdown: the order in which children are stopped, their grace, and leaving the block."""
 
 import asyncio
 import warnings
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.looptime
 @pytest.mark.parametrize("way", ["stop", "error", "cancel"])
 @pytest.mark.parametrize("eager", [False, pytest.param(True, marks=needs_eager)])
 async def test_children_are_stopped_in_reverse_start_order(way: str, eager: bool) -> None:  # noqa: FBT001 - a row
-    """One after the other, each with its clean-up, whatever ends the supervisor."""
+    """Each child has finished its clean-up before the next is cancelled, whatever ends the supervisor."""
     asyncio.get_running_loop().set_task_factory(eager_task_factory if eager else None)
     scene = Scene()
     with nothing_left():
@@ -39,7 +39,7 @@ async def test_children_are_stopped_in_reverse_start_order(way: str, eager: bool
 
 
 async def test_leaving_normally_waits_for_the_children() -> None:
-    """As under TaskGroup, the end of the body ends nothing: children run on, and are restarted, until they end."""
+    """As in a TaskGroup, leaving the body stops no child: children run on, and are restarted, until they end."""
     scene = Scene()
     with nothing_left():
         async with Supervisor(backoff=[1]) as sup:
@@ -50,7 +50,7 @@ async def test_leaving_normally_waits_for_the_children() -> None:
 
 
 async def test_a_supervisor_without_children_ends_at_once() -> None:
-    """There is nothing to wait for."""
+    """The block is left without waiting."""
     with nothing_left():
         async with Supervisor() as sup:
             pass
@@ -59,7 +59,7 @@ async def test_a_supervisor_without_children_ends_at_once() -> None:
 
 
 async def test_a_child_can_start_others_after_the_body_has_ended() -> None:
-    """The supervisor takes children as long as one is alive."""
+    """Children can be started as long as one is alive."""
     scene = Scene()
 
     async def first() -> None:
@@ -72,7 +72,7 @@ async def test_a_child_can_start_others_after_the_body_has_ended() -> None:
 
 
 async def test_stop_may_be_called_twice_and_after_the_end() -> None:
-    """It asks for what is so already: nobody is cancelled once more."""
+    """Stopping again cancels no child a second time."""
     scene = Scene()
     async with Supervisor() as sup:
         scene.start(sup, "a", clean_up=1)
@@ -85,12 +85,12 @@ async def test_stop_may_be_called_twice_and_after_the_end() -> None:
     assert scene.words() == ["a starts", "a is cancelled", "a has cleaned up"]
 
 
-async def test_a_child_that_refuses_to_stop_is_cancelled_again_and_named() -> None:
-    """When its grace is over it is cancelled once more, a RuntimeWarning names it, and the waiting goes on."""
+async def test_a_child_that_does_not_stop_is_cancelled_again_and_named() -> None:
+    """When its grace is over it is cancelled once more, a RuntimeWarning names it, and the supervisor waits on."""
     scene = Scene()
     cancels: list[float] = []
 
-    async def refuse() -> None:
+    async def stubborn_twice() -> None:
         while len(cancels) < 2:
             try:
                 await asyncio.Event().wait()
@@ -101,9 +101,12 @@ async def test_a_child_that_refuses_to_stop_is_cancelled_again_and_named() -> No
     with nothing_left():
         async with Supervisor(grace=3) as sup:
             scene.start(sup, "first")
-            sup.start(refuse, name="refuses")
+            sup.start(stubborn_twice, name="it")
             await asyncio.sleep(1)
-            with pytest.warns(RuntimeWarning, match="cancelled 3 s ago and still running.*: refuses") as caught:
+            with pytest.warns(
+                RuntimeWarning,
+                match="child it is still running 3 s after it was cancelled, and",
+            ) as caught:
                 await sup.stop()
     assert len(caught) == 1
     assert cancels == [1, 4]
@@ -111,7 +114,7 @@ async def test_a_child_that_refuses_to_stop_is_cancelled_again_and_named() -> No
 
 
 async def test_a_child_that_ends_exactly_in_time_is_not_cancelled_again() -> None:
-    """Clean-up that takes a little less than the grace is left alone."""
+    """A clean-up that takes a little less than the grace is not interrupted."""
     scene = Scene()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -123,19 +126,19 @@ async def test_a_child_that_ends_exactly_in_time_is_not_cancelled_again() -> Non
 
 
 async def test_each_child_can_have_a_grace_of_its_own() -> None:
-    """It takes the place of the supervisor's, also when it is none at all."""
+    """The grace of the child replaces the one of the supervisor."""
     async with Supervisor(grace=100) as sup:
         sup.start(stubborn, name="short", grace=1)
         sup.start(stubborn, name="default")
         await asyncio.sleep(1)
         with pytest.warns(RuntimeWarning) as caught:
             await sup.stop()
-    assert [str(warning.message).rpartition(" ")[2] for warning in caught] == ["default", "short"]
+    assert [str(warning.message).split()[1] for warning in caught] == ["default", "short"]
     assert now() == 102
 
 
-async def test_no_grace_is_still_one_turn() -> None:
-    """A child that ends by its first cancel has not refused, so nothing warns of it."""
+async def test_a_grace_of_zero_is_one_turn_of_the_loop() -> None:
+    """A child that ends at its first cancellation is not named in a warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         async with Supervisor(grace=0) as sup:
@@ -147,7 +150,7 @@ async def test_no_grace_is_still_one_turn() -> None:
 
 
 async def test_a_second_cancel_of_the_caller_does_not_cut_clean_up_short() -> None:
-    """Children are cancelled once, however often the caller is, and the caller gets its CancelledError."""
+    """Children are cancelled once, however often the caller is, which gets its CancelledError."""
     scene = Scene()
     before = asyncio.all_tasks()
 
@@ -168,7 +171,7 @@ async def test_a_second_cancel_of_the_caller_does_not_cut_clean_up_short() -> No
 
 
 async def test_a_cancel_while_the_block_waits_for_the_children_stops_them() -> None:
-    """Waiting at the end of the block is as easily cancelled as any other."""
+    """The wait at the end of the block can be cancelled; children are stopped then."""
     scene = Scene()
     with nothing_left(), pytest.raises(TimeoutError):
         async with asyncio.timeout(2), Supervisor() as sup:
@@ -177,33 +180,33 @@ async def test_a_cancel_while_the_block_waits_for_the_children_stops_them() -> N
     assert now() == 3
 
 
-async def test_start_during_shutdown_is_refused() -> None:
-    """Nothing is started on a supervisor that stops, or has stopped; a restart is refused as well."""
+async def test_start_during_shutdown_is_rejected() -> None:
+    """A supervisor that is stopping or has stopped starts no child, and restarts none."""
     scene = Scene()
 
     async def late() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            with pytest.raises(RuntimeError, match="starts nothing more"):
+            with pytest.raises(RuntimeError, match="cannot start a child: it is stopping or has stopped"):
                 scene.start(sup, "new")
-            scene.write("refused")
+            scene.write("rejected")
 
     async with Supervisor(name="web") as sup:
         child = sup.start(late)
         await asyncio.sleep(1)
         sup.stop()
-        with pytest.raises(RuntimeError, match="<Supervisor web: 1 of 1 children alive, stopped> starts nothing more"):
+        with pytest.raises(RuntimeError, match="<Supervisor web: 1 of 1 children alive, stopped> cannot start a child"):
             scene.start(sup, "new")
-        with pytest.raises(RuntimeError, match="late-0 cannot be restarted: its supervisor has stopped"):
+        with pytest.raises(RuntimeError, match="child late-0 cannot be restarted: its supervisor has stopped"):
             child.restart()
-    assert scene.words() == ["refused"]
-    with pytest.raises(RuntimeError, match="starts nothing more"):
+    assert scene.words() == ["rejected"]
+    with pytest.raises(RuntimeError, match="cannot start a child: it is stopping or has stopped"):
         scene.start(sup, "new")
 
 
-async def test_a_child_that_raises_in_its_clean_up_hurts_nobody() -> None:
-    """Its error is its last one; it was stopped all the same, and is not restarted."""
+async def test_a_child_that_raises_in_its_clean_up_is_stopped() -> None:
+    """Its error is remembered as the last one, and does not restart it."""
 
     async def clumsy() -> None:
         try:
@@ -220,7 +223,7 @@ async def test_a_child_that_raises_in_its_clean_up_hurts_nobody() -> None:
 
 
 async def test_a_child_that_returns_when_it_is_cancelled_is_stopped() -> None:
-    """How it ends when it is told to plays no part."""
+    """A child that swallows its cancellation and returns is stopped too, and is not restarted."""
 
     async def polite() -> None:
         try:
@@ -236,7 +239,7 @@ async def test_a_child_that_returns_when_it_is_cancelled_is_stopped() -> None:
 
 
 async def test_a_child_that_is_stopped_before_its_first_step_never_runs() -> None:
-    """A task that is cancelled before it begins does nothing, and no coroutine is left unawaited."""
+    """A task cancelled before its first step does nothing, and no coroutine is left unawaited."""
     scene = Scene()
     with nothing_left():
         async with Supervisor() as sup:
@@ -247,7 +250,7 @@ async def test_a_child_that_is_stopped_before_its_first_step_never_runs() -> Non
 
 
 def shut_down(before: Callable[[], None]) -> Scene:
-    """Let asyncio.run cancel every task, while a child cleans up for some turns."""
+    """Let asyncio.run cancel every task, while children clean up for some turns of the loop."""
     scene = Scene()
 
     async def cleaner(count: int) -> None:
@@ -261,7 +264,7 @@ def shut_down(before: Callable[[], None]) -> Scene:
 
     async def serve(ready: asyncio.Event) -> None:
         async with Supervisor() as sup:
-            for count in (15, 10, 5):  # the control loop comes to the later ones while they are at it
+            for count in (15, 10, 5):  # the control loop gets to the last two during their clean-up
                 sup.start(cleaner, count)
             ready.set()
             await asyncio.Event().wait()
@@ -279,12 +282,12 @@ def shut_down(before: Callable[[], None]) -> Scene:
 
 
 def test_a_loop_that_shuts_down_cancels_each_child_once() -> None:
-    """asyncio.run cancels all tasks at its end; the supervisor does not cancel its children a second time."""
+    """asyncio.run cancels all tasks at its end; the supervisor does not cancel its children once more."""
     assert shut_down(lambda: None).words() == ["cancelled"] * 3 + ["cleaned up"] * 3
 
 
 def test_system_exit_of_the_main_function_lets_children_clean_up() -> None:
-    """A program that exits cleans up all the same."""
+    """SystemExit ends the program after the clean-up of the children."""
     scene: Any = None
 
     def leave() -> None:
@@ -295,8 +298,8 @@ def test_system_exit_of_the_main_function_lets_children_clean_up() -> None:
     assert scene is None
 
 
-async def test_a_control_loop_that_is_cancelled_before_its_first_step_ends_all_the_same() -> None:
-    """A loop that shuts down in the very turn in which the block was entered leaves nobody waiting for ever."""
+async def test_a_control_loop_that_is_cancelled_before_its_first_step_stops_the_children() -> None:
+    """If the event loop shuts down in the turn in which the block was entered, nobody waits forever."""
     with nothing_left():
         async with asyncio.timeout(100), Supervisor() as sup:
             Scene().start(sup, "a")
@@ -306,8 +309,47 @@ async def test_a_control_loop_that_is_cancelled_before_its_first_step_ends_all_t
             await sup.stop()
 
 
-async def test_a_loop_that_shuts_down_while_a_child_is_being_stopped_leaves_it_its_clean_up() -> None:
-    """A control loop that is cancelled meanwhile waits on, as any control loop does."""
+@pytest.mark.parametrize("count", range(6))
+async def test_nothing_is_started_after_the_loop_began_to_shut_down(count: int) -> None:
+    """A control loop that was cancelled before its first step accepts no children in any later turn."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor() as sup:
+            for task in asyncio.all_tasks() - {me()}:
+                task.cancel()
+            await turns(count)
+            with pytest.raises(RuntimeError, match="cannot start a child"):
+                scene.start(sup, "late")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseException]) -> None:
+    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more."""
+    scene = Scene()
+
+    def backoff(n: int, error: Exception) -> float:
+        raise kind(n, error)
+
+    async def cleaner() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns()
+            scene.write("cleaned up")
+
+    async def serve() -> None:
+        async with Supervisor(backoff=backoff) as sup:
+            sup.start(cleaner)
+            scene.start(sup, "it", fails())
+            await asyncio.Event().wait()
+
+    with pytest.raises(kind):
+        asyncio.run(serve())
+    assert scene.words() == ["it starts", "it ends", "cleaned up"]
+
+
+async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
+    """A control loop that is cancelled while it stops a child waits on."""
     scene = Scene()
     async with Supervisor() as sup:
         child = scene.start(sup, "it", clean_up=2)
@@ -322,8 +364,8 @@ async def test_a_loop_that_shuts_down_while_a_child_is_being_stopped_leaves_it_i
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_block_that_is_thrown_away_lets_go_of_the_waiting(closed: bool) -> None:  # noqa: FBT001 - a row
-    """A coroutine that is closed cannot wait: where the loop can still run, it stops the children."""
+def test_a_block_that_is_closed_does_not_wait(closed: bool) -> None:  # noqa: FBT001 - a row
+    """A coroutine that is closed cannot wait; if the loop can still run, the children are stopped."""
     loop = asyncio.new_event_loop()
     scene = Scene()
 
@@ -352,8 +394,8 @@ def test_a_block_that_is_thrown_away_lets_go_of_the_waiting(closed: bool) -> Non
     assert scene.words() == ["it starts"] + ["it is cancelled"] * (not closed)
 
 
-async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_began() -> None:
-    """The same, with a body that leaves at once: control returns when its children have ended."""
+async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran() -> None:
+    """The same with a body that leaves at once: the block ends when its children have ended."""
     scene = Scene()
     with nothing_left():
         async with Supervisor() as sup:

@@ -1,4 +1,4 @@
-"""Strategies: who is stopped and started with a child that is restarted, and in which order."""
+"""Strategies: which siblings are stopped and restarted with a child, and in which order."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ async def tasks(request: pytest.FixtureRequest) -> None:
     [("one_for_one", ""), ("one_for_all", "abde"), ("rest_for_one", "de")],
 )
 async def test_siblings_are_stopped_in_reverse_and_restarted_in_start_order(strategy: Any, siblings: str) -> None:
-    """Each sibling has ended, clean-up included, before the next is cancelled; starts are in the order of the first."""
+    """Each sibling has finished its clean-up before the next is cancelled; starts are in the original order."""
     scene = Scene()
     with nothing_left():
         async with Supervisor(strategy=strategy, backoff=[0]) as sup:
@@ -50,7 +50,7 @@ async def test_siblings_are_stopped_in_reverse_and_restarted_in_start_order(stra
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 async def test_temporary_siblings_are_stopped_and_forgotten(strategy: Any) -> None:
-    """The death of a sibling stops a temporary child too, and does not start it again."""
+    """The failure of a sibling stops a temporary child too, and does not restart it."""
     scene = Scene()
     async with Supervisor(strategy=strategy, backoff=[0]) as sup:
         scene.start(sup, "it", fails(1))
@@ -63,7 +63,7 @@ async def test_temporary_siblings_are_stopped_and_forgotten(strategy: Any) -> No
 
 
 async def test_the_end_of_a_temporary_child_stops_no_siblings() -> None:
-    """Who is not restarted takes nobody along."""
+    """A child that is not restarted affects no siblings."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all") as sup:
         scene.start(sup, "other")
@@ -75,7 +75,7 @@ async def test_the_end_of_a_temporary_child_stops_no_siblings() -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 async def test_siblings_that_had_ended_are_started_again(strategy: Any) -> None:
-    """A group restart starts transient children that had returned, and children that were stopped, as OTP's does."""
+    """As in OTP, a group restart starts transient children that have returned and children that were stopped."""
     scene = Scene()
     async with Supervisor(strategy=strategy, backoff=[0]) as sup:
         scene.start(sup, "it", fails(2))
@@ -89,8 +89,8 @@ async def test_siblings_that_had_ended_are_started_again(strategy: Any) -> None:
         sup.stop()
 
 
-async def test_one_for_one_leaves_siblings_that_had_ended() -> None:
-    """Where siblings play no part, a child that was stopped stays so."""
+async def test_one_for_one_does_not_start_siblings_that_had_ended() -> None:
+    """Under one_for_one, a stopped child stays stopped."""
     scene = Scene()
     async with Supervisor(backoff=[0]) as sup:
         scene.start(sup, "it", fails(2))
@@ -101,7 +101,7 @@ async def test_one_for_one_leaves_siblings_that_had_ended() -> None:
 
 
 async def test_siblings_that_fail_together_are_one_restart() -> None:
-    """A sibling that fails while it is being stopped, or had failed just before, is not restarted once more for it."""
+    """A sibling that had failed too, before it was stopped, does not cause a second restart."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all", max_restarts=1, backoff=[0]) as sup:
         for name in "abc":
@@ -113,8 +113,8 @@ async def test_siblings_that_fail_together_are_one_restart() -> None:
         sup.stop()
 
 
-async def test_the_group_waits_together() -> None:
-    """Siblings are stopped at once, and wait for the restart with the child that has failed."""
+async def test_a_group_waits_together() -> None:
+    """Siblings are stopped before the delay, not after it, and wait with the child that failed."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all", backoff=[3]) as sup:
         scene.start(sup, "a")
@@ -127,7 +127,7 @@ async def test_the_group_waits_together() -> None:
 
 
 async def test_a_child_that_is_stopped_while_its_group_waits_is_not_started() -> None:
-    """Stopping one of those that wait takes it alone out of the group."""
+    """Stopping one child of a group that waits removes this child only."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all", backoff=[3]) as sup:
         a = scene.start(sup, "a")
@@ -140,8 +140,8 @@ async def test_a_child_that_is_stopped_while_its_group_waits_is_not_started() ->
         sup.stop()
 
 
-async def test_a_child_that_waits_and_is_needed_in_a_group_waits_with_it() -> None:
-    """A group takes along those of its members that wait already, and starts each once."""
+async def test_a_child_that_waits_joins_a_later_group() -> None:
+    """A group includes its members that wait already, and starts each once."""
     scene = Scene()
     async with Supervisor(strategy="rest_for_one", backoff=[3]) as sup:
         scene.start(sup, "a", fails(2))
@@ -154,8 +154,8 @@ async def test_a_child_that_waits_and_is_needed_in_a_group_waits_with_it() -> No
         sup.stop()
 
 
-async def test_a_child_that_is_started_while_a_group_is_stopped_stays() -> None:
-    """It is not of the group, so it is neither stopped nor restarted."""
+async def test_a_child_that_is_started_while_a_group_is_stopped_is_not_of_the_group() -> None:
+    """It is neither stopped nor restarted."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
         scene.start(sup, "slow", clean_up=1)
@@ -174,7 +174,7 @@ async def test_a_child_that_is_started_while_a_group_is_stopped_stays() -> None:
 
 
 async def test_a_supervisor_that_is_stopped_while_it_stops_a_group_starts_nothing() -> None:
-    """The restart is called off: what was stopped stays so."""
+    """The restart is cancelled: stopped children stay stopped."""
     scene = Scene()
     with nothing_left():
         async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
@@ -187,8 +187,8 @@ async def test_a_supervisor_that_is_stopped_while_it_stops_a_group_starts_nothin
             assert [child.state for child in sup.children()] == ["stopped", "stopped"]
 
 
-async def test_a_wait_that_is_over_while_the_control_loop_is_busy_can_still_be_left() -> None:
-    """A child is stopped although its restart was due already, and the others go on."""
+async def test_a_restart_that_is_due_while_the_control_loop_is_busy_can_be_cancelled() -> None:
+    """A child is stopped although its timer has fired, and the others continue."""
     scene = Scene()
     async with Supervisor(backoff=[1.0]) as sup:
         slow = scene.start(sup, "slow", clean_up=2)
@@ -203,8 +203,8 @@ async def test_a_wait_that_is_over_while_the_control_loop_is_busy_can_still_be_l
         sup.stop()
 
 
-async def test_a_temporary_child_whose_name_was_given_again_does_not_come_back() -> None:
-    """A group restart starts no temporary child, also when a new one has its name meanwhile."""
+async def test_a_temporary_child_whose_name_was_reused_is_not_restarted() -> None:
+    """A group restart starts no temporary child, even if a new one has its name."""
     scene = Scene()
     with nothing_left():
         async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:

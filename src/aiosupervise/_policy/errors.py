@@ -64,18 +64,21 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818 - the field's own name for i
         return f"the call was not done within deadline={self.seconds:g} s"
 
 
-_SHOWN = 3  # errors in the text of a RestartsExceeded
+_SHOWN = 3  # errors in the message of a RestartsExceeded
 
 
 @final
 class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
-    """A child had to be restarted more than `max_restarts` times in `within` seconds, so its supervisor gave up.
+    """A supervisor escalates: it would have to make more than `max_restarts` restarts in `within` seconds.
+
+    `Supervisor` raises it from its block in an ExceptionGroup, when all of its children have ended. Its cause is the
+    last of `errors`.
 
     Attributes:
-        child: its name.
-        errors: what it raised in that time, the last one last.
-        max_restarts: how many restarts the supervisor allows.
-        within: in how many seconds.
+        child: the name of the child whose end exceeded the limit.
+        errors: the errors of this child that still counted, the latest last. Empty if it has only returned.
+        max_restarts: the number of restarts that the supervisor allows in the period.
+        within: the length of the period in seconds.
 
     """
 
@@ -87,9 +90,9 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
         self.within: float = within
 
     def __str__(self) -> str:
-        rule = f"more than {self.max_restarts} restarts within {self.within:g} s"
-        errors = ", ".join(repr(error) for error in self.errors[-_SHOWN:]) or "it returned"
-        return f"{rule}, the last one of {self.child}: {errors}"
+        rule = f"max_restarts={self.max_restarts} within {self.within:g} s was exceeded"
+        errors = ", ".join(repr(error) for error in self.errors[-_SHOWN:])
+        return f"{rule} when child {self.child} ended; {f'its last errors: {errors}' if errors else 'it returned'}"
 
 
 OVERRIDES = (GiveUp, RetryAfter)

@@ -1,1 +1,1 @@
-"""A supervisor, after Erlang/OTP: long-running tasks that are restarted when they end."""
+"""The supervisor: long-running tasks that are restarted when they end, as Erlang/OTP restarts processes."""

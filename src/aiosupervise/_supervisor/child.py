@@ -1,4 +1,4 @@
-"""`Child`: what the user holds of a child, and the error that a supervisor raises because of one."""
+"""`Child`: the handle of a child, as `Supervisor.start` returns it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol, final
 from .child_state import ChildState, StateName
 
 
-class Commands(Protocol):
-    """What can be asked of whoever keeps a child alive."""
+class ChildControl(Protocol):
+    """What a handle needs of the control loop, which imports more than a handle may."""
 
     def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
@@ -22,63 +22,70 @@ class Commands(Protocol):
 
 @final
 class Child:
-    """A task that a supervisor keeps alive, as `Supervisor.start` returns it.
+    """A child of a supervisor: a task that is restarted when it ends. `Supervisor.start` and `children` return it.
 
-    What it tells is live.
+    The attributes show the present state of the child, not that of the call that returned this object.
     """
 
     __slots__ = ("_child", "_control_loop")
 
-    def __init__(self, control_loop: Commands, child: ChildState) -> None:
-        """Take what `Supervisor.start` has made."""
+    def __init__(self, control_loop: ChildControl, child: ChildState) -> None:
+        """Called by the supervisor only."""
         self._control_loop = control_loop
         self._child = child
 
     @property
     def name(self) -> str:
-        """Its name, which it alone has among the children of its supervisor."""
+        """The name of the child and of its tasks, unique among the children of its supervisor."""
         return self._child.name
 
     @property
     def state(self) -> StateName:
-        """How it is doing.
+        """The state of the child.
 
-        "running"; "waiting" for its restart; "stopping", then "stopped"; "ended" when it has returned and "failed" when
-        it has raised, and is not to be restarted.
+        - "running": its task runs.
+        - "waiting": it will be restarted when the backoff is over.
+        - "stopping": it has been cancelled, and its task has not ended yet.
+        - "stopped": it was stopped, or its supervisor was before it was restarted.
+        - "ended": it has returned and is not restarted.
+        - "failed": it has raised an error and is not restarted.
         """
         return self._child.state
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after it, or a sibling, had ended."""
+        """The number of restarts made because the child or a sibling had ended. `restart()` does not count."""
         return self._child.restarts
 
     @property
     def since(self) -> float:
-        """The loop's time at which it came into its state."""
+        """The time at which the child entered its state, by the clock of the event loop (`loop.time()`)."""
         return self._child.since
 
     @property
     def last_error(self) -> BaseException | None:
-        """What it raised last; None if it never did."""
+        """The last error that the child raised; None if it has not raised any."""
         return self._child.last_error
 
     def stop(self) -> Awaitable[None]:
-        """Cancel its task, and do not start it again by itself.
+        """Stop the child: cancel its task, or its restart if it waits for one.
 
-        It begins at once; await what is returned to wait until the task has ended. It can be called again. As in OTP,
-        a sibling that ends under `one_for_all` or `rest_for_one` starts it again, unless it is temporary.
+        Stopping begins without an `await`. Await the returned object to wait until the task has ended. Stopping a
+        child that does not run does nothing. As in OTP, a stopped child is started again by the restart of a sibling
+        under `one_for_all` or `rest_for_one`, unless it is temporary.
         """
         return self._control_loop.stop_child(self._child)
 
     def restart(self) -> Awaitable[None]:
-        """Stop it, if it runs, and start it. That is no restart that counts for `max_restarts`.
+        """Stop the child, if it runs, and start it again, without a delay and whatever its state.
 
-        It begins at once; await what is returned to wait until it has been started.
+        Restarting begins without an `await`. Await the returned object to wait until the child has been started. This
+        restart does not count towards `max_restarts`.
 
         Raises:
-            RuntimeError: if the supervisor has stopped, or if this is a temporary child that has ended, and another
-                child has its name now.
+            RuntimeError: if the supervisor has stopped, or stops before the child is started, which is raised when the
+                returned object is awaited; and for a temporary child that has ended, if another child has been started
+                under its name.
 
         """
         return self._control_loop.restart_child(self._child)

@@ -1,4 +1,4 @@
-"""How often is too often: OTP's rule for restarts, on a clock that leaves out the waits between them. Pure."""
+"""The restart intensity: OTP's limit on restarts in a period, on clocks that leave out restart delays. Pure."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import NamedTuple
 
 
 class Clock:
-    """The time of one child, which stands still while the child waits to be restarted."""
+    """The clock of one child: the loop's time without the time during which it was paused."""
 
-    __slots__ = ("_behind", "_stands_since")
+    __slots__ = ("_paused_at", "_paused_for")
 
     def __init__(self) -> None:
-        self._behind = 0.0
-        self._stands_since: float | None = None
+        self._paused_for = 0.0
+        self._paused_at: float | None = None
 
-    def read(self, now: float) -> float:
-        """Return the child's time, when that of the loop is `now`."""
-        return (now if self._stands_since is None else self._stands_since) - self._behind
+    def time(self, now: float) -> float:
+        """Return the time of this clock at `now`, a time of the loop."""
+        return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
-    def stand(self, now: float) -> None:
-        """Stand still from now on."""
-        if self._stands_since is None:
-            self._stands_since = now
+    def pause(self, now: float) -> None:
+        """Pause at `now`. A clock that is paused stays so."""
+        if self._paused_at is None:
+            self._paused_at = now
 
-    def go_on(self, now: float) -> None:
-        """Go on from where it stood."""
-        if self._stands_since is not None:
-            self._behind += now - self._stands_since
-            self._stands_since = None
+    def resume(self, now: float) -> None:
+        """Resume at `now`. A clock that is not paused goes on."""
+        if self._paused_at is not None:
+            self._paused_for += now - self._paused_at
+            self._paused_at = None
 
 
 class _Restart(NamedTuple):
@@ -36,34 +36,34 @@ class _Restart(NamedTuple):
     error: BaseException | None
 
 
-class Intensity:
-    """Counts restarts: more than `most` in `within` seconds are too many.
+class RestartIntensity:
+    """Counts the restarts of all children and allows at most `max_restarts` in a period of `within` seconds.
 
-    As in OTP (`add_restart` in supervisor.erl) the restart that is asked for counts, and so does one that is exactly
-    `within` seconds old. Beyond OTP, a restart does not age while its child waits to be restarted: else a backoff
-    longer than `within` would keep a dead child from ever being too much.
+    As in OTP (`add_restart` in supervisor.erl) the restart that is about to be made counts, and so does one that is
+    exactly `within` seconds old. Beyond OTP, a restart does not age during the restart delays of its child; otherwise
+    a child that fails each time would never exceed the limit under a backoff longer than `within`.
     """
 
-    def __init__(self, most: int | None, within: float) -> None:
-        self._most = most
+    def __init__(self, max_restarts: int | None, within: float) -> None:
+        self._max_restarts = max_restarts
         self._within = within
         self._restarts: dict[Clock, deque[_Restart]] = {}
 
-    def allows(self, clock: Clock, now: float, error: BaseException | None) -> bool:
-        """Count a restart of the child that has this clock; tell whether it may be made."""
-        if self._most is None:
+    def add_restart(self, clock: Clock, now: float, error: BaseException | None) -> bool:
+        """Count a restart of the child that has this clock, and return whether it is within the limit."""
+        if self._max_restarts is None:
             return True
-        self._restarts.setdefault(clock, deque()).append(_Restart(clock.read(now), error))
-        self._forget_old(now)
-        return sum(map(len, self._restarts.values())) <= self._most
+        self._restarts.setdefault(clock, deque()).append(_Restart(clock.time(now), error))
+        self._drop_expired(now)
+        return sum(map(len, self._restarts.values())) <= self._max_restarts
 
     def errors(self, clock: Clock) -> list[BaseException]:
-        """Return the errors of one child that still count, the last one last."""
-        return [one.error for one in self._restarts.get(clock, ()) if one.error is not None]
+        """Return the errors of one child that led to the restarts that still count, the latest last."""
+        return [restart.error for restart in self._restarts.get(clock, ()) if restart.error is not None]
 
-    def _forget_old(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         for clock, restarts in tuple(self._restarts.items()):
-            while restarts and clock.read(now) - restarts[0].at > self._within:
+            while restarts and clock.time(now) - restarts[0].at > self._within:
                 restarts.popleft()
             if not restarts:
                 del self._restarts[clock]

@@ -1,35 +1,50 @@
-"""The mailbox of a control loop: what is to be done, one step after the other."""
+"""The mailbox of a control loop: messages, each with its handler, which are handled one after the other."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-Step: TypeAlias = Callable[[], Awaitable[None]]
-
-
-class RefusedError(Exception):
-    """Raised by a step that cannot be done."""
+Handler: TypeAlias = Callable[[], Awaitable[None]]
 
 
-class Command:
-    """Something that was asked for. Await it to wait until it is done; it is done all the same."""
+class RejectedError(Exception):
+    """Raised by the handler of a message whose request cannot be met."""
 
-    __slots__ = ("_done", "_refusal", "_refused", "step")
 
-    def __init__(self, step: Step, refusal: str) -> None:
-        self.step = step
-        self._refusal = refusal  # what to say if it is never done; nothing if that is just as well
-        self._refused = False
+class Completion:
+    """Await it to wait until something has been done.
+
+    It is neither a coroutine nor a future: nothing warns if nobody awaits it, several tasks may await it, and
+    cancelling one of them does not call off what they wait for.
+
+    Args:
+        rejection: message of the RuntimeError that awaiting a rejected request raises; empty if a rejection is not an
+            error, as for a request to stop a child whose supervisor has stopped.
+
+    """
+
+    __slots__ = ("_done", "_is_rejected", "_rejection")
+
+    def __init__(self, rejection: str = "") -> None:
+        self._rejection = rejection
+        self._is_rejected = False
         self._done = asyncio.Event()
 
-    def close(self, *, refused: bool = False) -> None:
-        """Know that it was done, or that it never will be; what comes first counts."""
-        if self._done.is_set():
-            return
-        self._refused = refused and bool(self._refusal)
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been resolved or rejected."""
+        return self._done.is_set()
+
+    def resolve(self) -> None:
+        """Wake the waiting tasks: it has been done, unless it was rejected before."""
+        self._done.set()
+
+    def reject(self) -> None:
+        """Wake the waiting tasks: it will never be done."""
+        self._is_rejected = bool(self._rejection)
         self._done.set()
 
     def __await__(self) -> Generator[object, None, None]:
@@ -37,61 +52,53 @@ class Command:
 
     async def _wait(self) -> None:
         await self._done.wait()
-        if self._refused:
-            raise RuntimeError(self._refusal)
+        if self._is_rejected:
+            raise RuntimeError(self._rejection)
 
 
-class Until:
-    """Await it to wait until an event is set."""
+class Message(NamedTuple):
+    """A message: the handler that the control loop awaits, and the completion that the sender awaits."""
 
-    __slots__ = ("_event",)
-
-    def __init__(self, event: asyncio.Event) -> None:
-        self._event = event
-
-    def __await__(self) -> Generator[object, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        await self._event.wait()
+    handler: Handler
+    completion: Completion
 
 
 class Mailbox:
-    """Orders that wait for their turn, and the sleep of who carries them out."""
+    """A queue of messages for one reader, which can also be woken without a message."""
 
     def __init__(self) -> None:
-        self._orders = deque[Command]()
-        self._closed = False
+        self._messages = deque[Message]()
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
-        self._change: asyncio.Future[None] | None = None
+        self._wake_up: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._orders)
+        return len(self._messages)
 
-    def put(self, step: Step, refusal: str = "") -> Command:
-        """Ask for a step."""
-        order = Command(step, refusal)
-        if self._closed:
-            order.close(refused=True)
+    def put(self, handler: Handler, rejection: str = "") -> Completion:
+        """Append a message, or reject it if the mailbox is closed."""
+        completion = Completion(rejection)
+        if self._is_closed:
+            completion.reject()
         else:
-            self._orders.append(order)
+            self._messages.append(Message(handler, completion))
             self.wake()
-        return order
+        return completion
 
-    async def next(self) -> Command | None:
-        """Return the next order; None when there was none, but something has changed."""
-        if not self._orders:
-            self._change = self._loop.create_future()
-            await self._change
-        return self._orders.popleft() if self._orders else None
+    async def get(self) -> Message | None:
+        """Remove and return the next message; wait for one if there is none. None if woken without a message."""
+        if not self._messages:
+            self._wake_up = self._loop.create_future()
+            await self._wake_up
+        return self._messages.popleft() if self._messages else None
 
     def wake(self) -> None:
-        """Tell that something has changed."""
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        """Wake the reader, if it waits."""
+        if self._wake_up is not None and not self._wake_up.done():
+            self._wake_up.set_result(None)
 
     def close(self) -> None:
-        """Take no more, and refuse what was not done."""
-        self._closed = True
-        while self._orders:
-            self._orders.popleft().close(refused=True)
+        """Reject the messages that were not handled, and those to come."""
+        self._is_closed = True
+        while self._messages:
+            self._messages.popleft().completion.reject()

@@ -1,4 +1,4 @@
-"""The children that a supervisor remembers, and which of them are restarted together."""
+"""The child registry: the children of a supervisor, and which of them a strategy restarts together."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ class ChildRegistry:
     """The children of a supervisor, in start order. A name belongs to one of them at a time."""
 
     def __init__(self) -> None:
-        self._records: dict[str, ChildState] = {}
+        self._children: dict[str, ChildState] = {}
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._children)
 
     def __iter__(self) -> Iterator[ChildState]:
-        return iter(self._records.values())
+        return iter(self._children.values())
 
     def __contains__(self, child: ChildState) -> bool:
-        return self._records.get(child.name) is child
+        return self._children.get(child.name) is child
 
     def has_name(self, name: str) -> bool:
-        """Tell whether a child has this name."""
-        return name in self._records
+        """Return whether a child has this name."""
+        return name in self._children
 
-    def has_another(self, child: ChildState) -> bool:
-        """Tell whether a temporary child was forgotten, and its name given to another one since."""
-        return self._records.get(child.name, child) is not child
+    def is_replaced(self, child: ChildState) -> bool:
+        """Return whether a child was forgotten and another one has been started under its name since."""
+        return self._children.get(child.name, child) is not child
 
     def add(self, child: ChildState) -> None:
-        """Remember a child, at its old place if it has one."""
-        self._records[child.name] = child
+        """Add a child at the end; one that is registered keeps its position."""
+        self._children[child.name] = child
 
     def forget(self, child: ChildState) -> None:
-        """Forget a temporary child that has ended, as OTP does: there may be very many of them."""
-        if child.type == "temporary" and not child.is_alive and child in self:
-            del self._records[child.name]
+        """Remove a child that has ended if it is temporary, as OTP does: there may be any number of them."""
+        if child.restart_type == "temporary" and child in self:
+            del self._children[child.name]
 
-    def restarted_with(self, child: ChildState, strategy: RestartStrategy) -> list[ChildState]:
-        """Return who is restarted with a child, itself among them, in start order."""
+    def restart_group(self, child: ChildState, strategy: RestartStrategy) -> list[ChildState]:
+        """Return the children that are restarted when this one is, including itself, in start order."""
         children = [*self]
         if strategy == "one_for_all":
             return children

@@ -1,4 +1,4 @@
-"""`Supervisor`: checks what it is given, and holds the body of its `async with` block and the control loop together."""
+"""`Supervisor`: checks its arguments, and connects the body of its `async with` block with the control loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .child import Child
 from .child_state import ChildState, RestartType
 from .control_loop import ControlLoop, SupervisorConfig
 from .events import SupervisorEvents
-from .mailbox import Until
 from .registry import RestartStrategy
 
 Ts = TypeVarTuple("Ts")
@@ -26,31 +25,38 @@ Ts = TypeVarTuple("Ts")
 
 @final
 class Supervisor:
-    """Keeps tasks alive that should never end, as an Erlang/OTP supervisor does.
+    """Keeps long-running tasks alive by restarting them when they end, as an Erlang/OTP supervisor does.
 
-    `async with Supervisor() as sup: sup.start(poll)` starts a task, and starts it again whenever it ends. Leaving the
-    block waits for the children, as asyncio.TaskGroup does; `stop()` stops them, in reverse start order. Leaving it by
-    an error or a cancel stops them too, and that error comes out as it is.
+    `async with Supervisor() as sup: sup.start(poll)` starts a child: a task that is restarted whenever it ends. Leaving
+    the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops them in reverse
+    start order. Leaving the block by an error or a cancellation stops them too, and raises that error unchanged.
 
-    A child that has to be restarted too often is more than the supervisor can mend: it stops all children, and raises.
-    In a child of another supervisor that is an ordinary failure, so that trees escalate.
+    When the children have to be restarted too often, the supervisor escalates: it stops all children and raises a
+    RestartsExceeded from its block. In a child of another supervisor this is an ordinary failure of that child, so
+    errors escalate up a tree of supervisors.
 
     Args:
-        strategy: who is restarted when a child is: "one_for_one": only that one; "one_for_all": all children;
-            "rest_for_one": it and those that were started after it. Siblings are stopped in reverse start order, and
-            restarted in start order; temporary ones are not restarted.
-        max_restarts: more restarts than this in `within` seconds are too many; 0 for none at all, None for no limit.
-        within: seconds. A restart exactly this long ago still counts, as in OTP; the time that a child waits for its
-            restart does not.
-        backoff: the wait before a restart, as for `Policy`. It begins anew for a child that has run for `within`
-            seconds. `[0]` for no wait.
-        grace: seconds that a child has for its clean-up when it is stopped. Then it is cancelled once more, a
-            RuntimeWarning names it, and the waiting goes on.
-        name: what tasks, events and errors call it; None for "supervisor".
+        strategy: which children are restarted when one of them is: "one_for_one", this child only; "one_for_all", all
+            children; "rest_for_one", this child and those started after it. Siblings that run are stopped first, in
+            reverse start order. The group is restarted in start order, without temporary children.
+        max_restarts: the restart intensity: the supervisor escalates at one more restart than this in `within` seconds.
+            0 allows no restarts; None means no limit.
+        within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago
+            still counts. Restart delays are left out.
+        backoff: the delay before a restart, as for `Policy`; `[0]` for no delay. It starts again from its first delay
+            after a child has run for `within` seconds.
+        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. After that it is cancelled once
+            more, a RuntimeWarning names it, and the supervisor continues to wait for it.
+        name: the name of the supervisor in events, log messages, errors and the name of its task; None for
+            "supervisor".
 
     Raises:
-        TypeError, ValueError: for an argument that makes no sense.
-        ExceptionGroup: out of the `async with` block, of a `RestartsExceeded`, if a child was restarted too often.
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range, or `strategy` is unknown.
+        ExceptionGroup: from the `async with` block, if the supervisor escalates: of a `RestartsExceeded`, or of the
+            error that the backoff raised; and of the body's own error, if it raised one. A KeyboardInterrupt or
+            SystemExit of a child is raised as it is. A CancelledError takes precedence if the caller is cancelled
+            while the supervisor escalates; a note on it names the error of the supervisor.
 
     """
 
@@ -74,10 +80,11 @@ class Supervisor:
         self._config = SupervisorConfig(strategy, max_restarts, within, backoff, name or "supervisor")
         self._grace = grace
         self._control_loop: ControlLoop | None = None
-        self._parent: asyncio.Task[object] | None = None
-        self._started = 0
-        self._in_body = False
-        self._has_cancelled = False
+        self._parent_task: asyncio.Task[object] | None = None
+        self._parent_cancel_requested = False
+        self._cancelling_at_entry = 0
+        self._is_in_body = False
+        self._start_count = 0
 
     def start(
         self,
@@ -87,20 +94,23 @@ class Supervisor:
         name: str | None = None,
         grace: float | None = None,
     ) -> Child:
-        """Start a child: a task that runs `func(*args)`, and runs it again when it ends.
+        """Start a child: a task that runs `func(*args)` and is restarted when it ends.
+
+        It does not wait for the first step of the child. Each run has a copy of the caller's context.
 
         Args:
-            func: an async function, supervised or not; functools.partial binds keywords.
-            args: what it is called with, each time.
-            restart: "permanent": whenever it ends; "transient": only after an error, for which a CancelledError from
-                inside counts too; "temporary": never.
-            name: no other child has it; None for the function's name and a number.
-            grace: seconds for its clean-up; None for those of the supervisor.
+            func: an async function, supervised or not. Bind keyword arguments with functools.partial.
+            args: positional arguments of each call.
+            restart: the restart type: "permanent", the child is restarted whenever it ends; "transient", only after an
+                error, which includes a CancelledError that it raises by itself; "temporary", never.
+            name: the name of the child, unique among the children of the supervisor; None for the name of the function
+                and a number, such as "poll-0".
+            grace: seconds that the child has for its clean-up, 0 or more; None for the grace of the supervisor.
 
         Raises:
-            TypeError, ValueError: for an argument that makes no sense, such as a function that is not async, or a name
-                that is taken.
-            RuntimeError: outside of the `async with` block, and when the supervisor has stopped.
+            TypeError: if `func` is not an async function, or another argument has the wrong type.
+            ValueError: if `restart` is unknown, `grace` is out of range, or a child of this name exists.
+            RuntimeError: before the `async with` block, and when the supervisor is stopping or has stopped.
 
         """
         _check_function(func)
@@ -110,21 +120,23 @@ class Supervisor:
         if grace is not None:
             check_seconds("grace", grace, zero=True)
         control_loop = self._entered()
-        if control_loop.is_over:
-            raise RuntimeError(f"{self!r} starts nothing more")
-        name = name or f"{name_of(func)}-{self._started}"
+        if control_loop.is_stopping:
+            raise RuntimeError(f"{self!r} cannot start a child: it is stopping or has stopped")
+        name = name or f"{name_of(func)}-{self._start_count}"
         if control_loop.children.has_name(name):
-            raise ValueError(f"{self!r} has a child of this name: {name}; give each its own")
+            raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
+        # Arguments that do not fit the function's signature raise here, in the caller, not in the child.
         coroutine = func(*args)
         child = ChildState(partial(func, *args), name, restart, self._grace if grace is None else grace, copy_context())
-        self._started += 1
+        self._start_count += 1
         control_loop.add(child, coroutine)
         return Child(control_loop, child)
 
     def stop(self) -> Awaitable[None]:
-        """Stop all children, in reverse start order, and start nothing more.
+        """Stop all children, in reverse start order, and start no more.
 
-        It begins at once; await what is returned to wait until all have ended. It can be called again.
+        Stopping begins without an `await`. Await the returned object to wait until all children have ended. Calling it
+        again does nothing more.
 
         Raises:
             RuntimeError: before the `async with` block.
@@ -132,103 +144,132 @@ class Supervisor:
         """
         control_loop = self._entered()
         control_loop.stop()
-        return Until(control_loop.ended)
+        return control_loop.termination
 
     def children(self) -> tuple[Child, ...]:
-        """Return the children in start order: all but temporary ones that have ended."""
+        """Return the children in start order, without the temporary ones that have ended."""
         if self._control_loop is None:
             return ()
         return tuple(Child(self._control_loop, child) for child in self._control_loop.children)
 
     async def wait(self) -> None:
-        """Wait until all children have ended: none runs, and none waits for its restart."""
-        await self._entered().idle()
+        """Wait until no child runs or waits for its restart. The supervisor stays open, and can start children after.
+
+        Raises:
+            RuntimeError: before the `async with` block.
+
+        """
+        await self._entered().wait_until_idle()
 
     async def __aenter__(self) -> Self:
         if self._control_loop is not None:
-            raise RuntimeError(f"{self!r} was used before, and a supervisor is used once")
-        self._parent = asyncio.current_task()
-        self._in_body = True
-        self._control_loop = ControlLoop(
-            self._config, SupervisorEvents(self._config.name, current_job.get()), self._release
-        )
-        self._control_loop.begin()
+            raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
+        self._parent_task = asyncio.current_task()
+        if self._parent_task is not None:
+            self._cancelling_at_entry = self._parent_task.cancelling()
+        self._is_in_body = True
+        events = SupervisorEvents(self._config.name, current_job.get())
+        self._control_loop = ControlLoop(self._config, events, self._cancel_body)
+        self._control_loop.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         control_loop = self._entered()
-        self._in_body = False
+        self._is_in_body = False
         if error is None:
-            control_loop.leave()
+            control_loop.end_when_idle()
         else:
             control_loop.stop()
         cancellation = error if isinstance(error, asyncio.CancelledError) else None
         try:
             await control_loop.join()
-        except asyncio.CancelledError as late:
-            cancellation = late
+        except asyncio.CancelledError as late_cancellation:
+            cancellation = late_cancellation
         try:
-            self._end(control_loop, error, cancellation)
+            self._raise_errors(control_loop, error, cancellation)
         finally:
-            self._parent = None  # which may be a child's task, and hold this
+            # The parent may be the task of a child, whose frames hold this supervisor; and an error's traceback holds
+            # this frame: reference cycles.
+            self._parent_task = None
             del cancellation, error
 
-    def _end(
+    # Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError
+    # from the body or from the wait for the children; and the one with which the supervisor escalates. Which one is
+    # raised:
+    #
+    # 1. A cancellation from outside, as it is. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run)
+    #    relies on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720).
+    #    The supervisor's error goes with it as a note.
+    # 2. KeyboardInterrupt and SystemExit of a child, outside of a group, as asyncio.TaskGroup raises them: they end
+    #    the program.
+    # 3. The supervisor's error, in a group with the body's own error: a body that is cancelled by `_cancel_body` may
+    #    raise anything in its clean-up.
+    # 4. The body's error: it propagates by itself, since `__aexit__` returns None.
+    def _raise_errors(
         self, control_loop: ControlLoop, error: BaseException | None, cancellation: asyncio.CancelledError | None
     ) -> None:
-        """Raise what there is to raise: the caller's own cancel, or else what made the supervisor give up."""
+        """Raise the error that the block ends with, unless it is the one that the body raised."""
         failure, control_loop.error = control_loop.error, None
-        is_from_outside = self._take_back()
+        # Not behind the `and` below: `_cancel_body` has to be undone whatever the body made of its CancelledError
+        # (https://github.com/python/cpython/issues/95289).
+        is_cancelled_from_outside = self._undo_cancel_body()
         try:
-            if cancellation is not None and is_from_outside:
+            if cancellation is not None and is_cancelled_from_outside:
                 if failure is not None:
-                    cancellation.add_note(f"{self._config.name} had given up: {failure!r}")
+                    cancellation.add_note(f"{self._config.name} had escalated: {failure!r}")
                 if cancellation is not error:
                     raise cancellation
             elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
                 raise failure
             elif failure is not None:
                 errors = [failure] if error is None or error is cancellation else [failure, error]
-                raise BaseExceptionGroup(f"{self._config.name} gave up", errors) from None
+                raise BaseExceptionGroup(f"{self._config.name} escalated", errors) from None
         finally:
             del failure, error, cancellation
 
-    def _take_back(self) -> bool:
-        """Take back the cancel of `_release`, and tell whether another one came, or none was ours."""
-        if self._parent is None or not self._has_cancelled:
-            return True
-        return self._parent.uncancel() > 0
+    # When the supervisor escalates, a body that waits for something else must be released. There is one way to do so:
+    # cancel the parent task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation
+    # requests; `uncancel()` takes ours back and returns the number of those that others have made
+    # (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
+    # end it: a supervisor can be used in the clean-up of a task that has been cancelled
+    # (https://github.com/python/cpython/issues/102780).
+    def _cancel_body(self) -> None:
+        """Cancel the parent task, if it is still in the body of the block."""
+        if self._is_in_body and self._parent_task is not None and not self._parent_task.done():
+            self._parent_cancel_requested = True
+            self._parent_task.cancel()
 
-    def _release(self) -> None:
-        """Get the body out of whatever it waits for, as asyncio.TaskGroup does."""
-        if self._in_body and self._parent is not None and not self._parent.done():
-            self._has_cancelled = True
-            self._parent.cancel()
+    def _undo_cancel_body(self) -> bool:
+        """Take back the cancellation of `_cancel_body`, and return whether a CancelledError comes from elsewhere."""
+        if self._parent_task is None or not self._parent_cancel_requested:
+            return True
+        return self._parent_task.uncancel() > self._cancelling_at_entry
 
     def _entered(self) -> ControlLoop:
         if self._control_loop is None:
-            raise RuntimeError(f"{self!r} is not entered: use it in `async with Supervisor(...) as sup:`")
+            raise RuntimeError(f"{self!r} has not been entered: use it in `async with Supervisor(...) as sup:`")
         return self._control_loop
 
     def __repr__(self) -> str:
         state = "not entered"
         if self._control_loop is not None:
             alive = sum(child.is_alive for child in self._control_loop.children)
-            state = f"{alive} of {len(self._control_loop.children)} children alive" + (
-                ", stopped" * self._control_loop.is_over
-            )
+            state = f"{alive} of {len(self._control_loop.children)} children alive"
+            if self._control_loop.is_stopping:
+                state += ", stopped"
         return f"<Supervisor {self._config.name}: {state}>"
 
 
 def _check_function(func: object) -> None:
     if is_async_callable(func):
         return
-    rule = "a child is an async function and its arguments"
+    name = name_of(func)
     if inspect.iscoroutine(func):
         func.close()
-        raise TypeError(f"{rule}, since it may have to be called again: sup.start({name_of(func)}, ...), not its call")
+        call = f"write sup.start({name}, ...) instead of sup.start({name}(...))"
+        raise TypeError(f"func must be an async function; got a coroutine, which cannot be restarted: {call}")
     if callable(func):
-        raise TypeError(f"{rule}; {name_of(func)} is not async: write `async def {name_of(func)}`")
-    raise TypeError(f"{rule}; got {shown(func)}")
+        raise TypeError(f"func must be an async function; got {name}, which is not async: write `async def {name}`")
+    raise TypeError(f"func must be an async function; got {shown(func)}")

@@ -1,4 +1,4 @@
-"""The waits before restarts: children that are restarted together wait together."""
+"""Restart timers: the delays before restarts, each for the children that are restarted together."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from .child_state import ChildState
 
 
 class RestartTimer:
-    """Children that wait to be restarted together."""
+    """The delay before the restart of a group of children."""
 
-    __slots__ = ("group", "timer")
+    __slots__ = ("group", "handle")
 
     def __init__(self, group: list[ChildState]) -> None:
         self.group = group
-        self.timer: asyncio.TimerHandle | None = None
+        self.handle: asyncio.TimerHandle | None = None
 
 
 class RestartTimers:
-    """All waits of one supervisor."""
+    """The restart timers of one supervisor. A child belongs to one of them at most."""
 
     def __init__(self) -> None:
-        self._timers: list[RestartTimer] = []
+        self._timers: dict[ChildState, RestartTimer] = {}
 
-    def begin(self, group: list[ChildState], seconds: float, is_over: Callable[[RestartTimer], object]) -> None:
-        """Let a group wait; `is_over` is called when its time has come."""
-        wait = RestartTimer(group)
-        wait.timer = asyncio.get_running_loop().call_later(seconds, is_over, wait)
-        self._timers.append(wait)
+    def schedule(self, group: list[ChildState], delay: float, callback: Callable[[RestartTimer], object]) -> None:
+        """Call the callback with a new timer for this group after a delay in seconds."""
+        timer = RestartTimer(group)
+        timer.handle = asyncio.get_running_loop().call_later(delay, callback, timer)
+        self._timers.update(dict.fromkeys(group, timer))
 
-    def leave(self, child: ChildState) -> None:
-        """Take a child out of its wait, if it is in one."""
-        for wait in [wait for wait in self._timers if child in wait.group]:
-            wait.group.remove(child)
-            if not wait.group and wait.timer is not None:
-                wait.timer.cancel()
-                self._timers.remove(wait)
+    def remove(self, child: ChildState) -> None:
+        """Remove a child from its timer, if it has one; cancel a timer whose last child this was."""
+        timer = self._timers.pop(child, None)
+        if timer is None:
+            return
+        timer.group.remove(child)
+        if not timer.group and timer.handle is not None:
+            timer.handle.cancel()
 
-    def end(self, wait: RestartTimer) -> list[ChildState]:
-        """Return who still waits now that the time has come: nobody, if all were taken out since then."""
-        if wait not in self._timers:
-            return []
-        self._timers.remove(wait)
-        wait.timer = None  # the timer holds this
-        return wait.group
+    def expire(self, timer: RestartTimer) -> list[ChildState]:
+        """Forget a timer that has fired and return its children, without those removed since it fired."""
+        for child in timer.group:
+            del self._timers[child]
+        # The handle holds the timer as an argument of its callback: a reference cycle.
+        timer.handle = None
+        return timer.group

@@ -8,7 +8,7 @@ from typing import Any
 from .answers import Answer, Feature, answer, swallowed, turns, until
 from .keepers import Func, Keeper
 
-PAGE = "reference/services.md"
+PAGE = "reference/supervisors.md"
 
 
 class Child:
@@ -186,7 +186,7 @@ SERVICES: tuple[Feature[Keeper], ...] = (
     Feature("restarts a child that fails", f"{PAGE}#children", restarts),
     Feature("restarts all its siblings with it", f"{PAGE}#children", together),
     Feature("restarts those that were started after it", f"{PAGE}#children", in_order),
-    Feature("too many restarts in a short time stop all, and raise", f"{PAGE}#giving-up", too_often),
+    Feature("too many restarts in a short time stop all, and raise", f"{PAGE}#escalation", too_often),
     Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
     Feature("one child can be stopped", f"{PAGE}#children", stop_one),
     Feature("the error of a child is told", "reference/seeing.md#events", told),

@@ -1,4 +1,4 @@
-"""Scripted supervisors, one for each way in which children behave and supervisors end; the sweep plays them."""
+"""Scripted supervisors for the sweep, one for each way in which children behave and supervisors end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,13 +11,13 @@ from aiosupervise._supervisor.registry import RestartStrategy
 from .laws import Make
 from .loops import pause
 from .scenarios import MIXED, cancel_a_child, sleeper, swallow_one_cancel
-from .service_laws import Watch
+from .supervisor_laws import Watch
 
-Service: TypeAlias = Callable[[Watch, RestartStrategy], Awaitable[object]]
+ScriptedSupervisor: TypeAlias = Callable[[Watch, RestartStrategy], Awaitable[object]]
 
 
 def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
-    """A child that crashes after so many ticks, each time it is started, and at last runs until it is cancelled."""
+    """A child whose runs crash after these ticks; the one after the last runs until it is cancelled."""
     runs = iter(ticks)
 
     async def crash() -> None:
@@ -33,7 +33,7 @@ async def forever() -> None:
 
 
 async def crashes(watch: Watch, strategy: RestartStrategy) -> None:
-    """Children that crash at once, later, by a cancel from inside; one that returns; two that run."""
+    """Children that crash at once, later, and by their own CancelledError; one that returns; two that run."""
     async with watch.supervisor(strategy, max_restarts=9) as sup:
         watch.start(sup, "first", forever)
         watch.start(sup, "crashing", crashing(0, 2))
@@ -61,7 +61,7 @@ async def to_the_end(watch: Watch, strategy: RestartStrategy) -> None:
 
 
 async def slow_clean_up(watch: Watch, strategy: RestartStrategy) -> None:
-    """Siblings of a child that crashes, who take their time, one after the other."""
+    """Siblings of a child that crashes, which clean up slowly, one after the other."""
     async with watch.supervisor(strategy) as sup:
         watch.start(sup, "first", watch.clean_up_slowly())
         watch.start(sup, "crashing", crashing(1))
@@ -115,7 +115,7 @@ async def escalation(watch: Watch, strategy: RestartStrategy) -> None:
             await pause(100)
 
 
-async def escalation_of_a_left_one(watch: Watch, strategy: RestartStrategy) -> None:
+async def escalation_after_the_body(watch: Watch, strategy: RestartStrategy) -> None:
     """A child that crashes too often when the body has left."""
     with watch.escalation():
         async with watch.supervisor(strategy, max_restarts=1) as sup:
@@ -124,7 +124,7 @@ async def escalation_of_a_left_one(watch: Watch, strategy: RestartStrategy) -> N
 
 
 async def nested_escalation(watch: Watch, strategy: RestartStrategy) -> None:
-    """A supervisor in a child that gives up, is started again, and gives up again, so that the outer one does."""
+    """A supervisor in a child that escalates, is restarted and escalates again, so that the outer one does too."""
 
     async def inner() -> None:
         async with watch.supervisor(strategy, max_restarts=0) as sup:
@@ -140,7 +140,7 @@ async def nested_escalation(watch: Watch, strategy: RestartStrategy) -> None:
 
 
 async def stopped_from_outside(watch: Watch, strategy: RestartStrategy) -> None:
-    """A supervisor that is stopped, and stopped again, while one waits for it."""
+    """A supervisor that is stopped, and stopped again while it stops."""
     async with watch.supervisor(strategy) as sup:
         watch.start(sup, "slow", watch.clean_up_slowly())
         watch.start(sup, "first step", sleeper(0), "temporary")
@@ -153,7 +153,7 @@ async def stopped_from_outside(watch: Watch, strategy: RestartStrategy) -> None:
 
 
 async def stopped_from_inside(watch: Watch, strategy: RestartStrategy) -> None:
-    """A supervisor that its own child stops, and waits for, until that stops it too."""
+    """A supervisor that is stopped by its own child, which waits for the end and so is cancelled too."""
     async with watch.supervisor(strategy) as sup:
 
         async def stop() -> None:
@@ -176,14 +176,14 @@ async def body_fails(watch: Watch, strategy: RestartStrategy) -> None:
 
 
 async def starting_others(watch: Watch, strategy: RestartStrategy) -> None:
-    """A child that starts another one each time, as long as the supervisor starts any."""
+    """A child that starts another one in each run, as long as the supervisor accepts children."""
     numbers = iter(range(100))
 
     def starting(sup: Supervisor) -> Make:
         async def start_another() -> None:
             await pause(1)
-            with suppress(RuntimeError):  # the refusal holds this frame, and that the supervisor
-                watch.start(sup, f"helper {next(numbers)}", watch.clean_up_slowly(), "temporary")
+            with suppress(RuntimeError):  # the error holds this frame, which holds the supervisor
+                watch.start(sup, f"other {next(numbers)}", watch.clean_up_slowly(), "temporary")
             await pause(2)
 
         return start_another
@@ -194,7 +194,7 @@ async def starting_others(watch: Watch, strategy: RestartStrategy) -> None:
         sup.stop()
 
 
-async def commands(watch: Watch, strategy: RestartStrategy) -> None:
+async def requests(watch: Watch, strategy: RestartStrategy) -> None:
     """Children that are restarted and stopped one by one: while they run, wait, clean up, and afterwards."""
     async with watch.supervisor(strategy, max_restarts=9) as sup:
         slow = watch.start(sup, "slow", watch.clean_up_slowly())
@@ -225,7 +225,7 @@ async def batches(watch: Watch, strategy: RestartStrategy) -> None:
 
 
 async def refusals(watch: Watch, strategy: RestartStrategy) -> None:
-    """Siblings of a child that crashes, who refuse to end."""
+    """Siblings of a child that crashes, which do not end at their first cancellation."""
     with watch.refusals():
         async with watch.supervisor(strategy) as sup:
             watch.start(sup, "first", watch.refuse)
@@ -236,19 +236,19 @@ async def refusals(watch: Watch, strategy: RestartStrategy) -> None:
             sup.stop()
 
 
-ANY_TIME: list[Service] = [
+ANY_TIME: list[ScriptedSupervisor] = [
     crashes,
     to_the_end,
     slow_clean_up,
     nested,
     escalation,
-    escalation_of_a_left_one,
+    escalation_after_the_body,
     nested_escalation,
     stopped_from_outside,
     stopped_from_inside,
     body_fails,
     starting_others,
-    commands,
+    requests,
     batches,
 ]
-VIRTUAL_TIME: list[Service] = [swallowed_cancels, refusals]
+VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals]

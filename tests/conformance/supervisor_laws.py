@@ -1,4 +1,4 @@
-"""The rules that hold after any end of a supervisor, whatever ended it, checked by one function: `play_service`."""
+"""The rules that hold after any end of a supervisor, all of which `play_supervisor` checks."""
 
 import asyncio
 import warnings
@@ -28,25 +28,26 @@ Scene: TypeAlias = Callable[["Watch"], Awaitable[object]]
 
 
 class Watch:
-    """Watches the supervisors of one caller: start their children with it, and `check` when control is back."""
+    """Watches the supervisors of one caller: start children through it, `check` at the end."""
 
     def __init__(self, steps: Steps) -> None:
-        self.nested = False  # a supervisor in a child goes on until its turn to be stopped has come
+        # A supervisor in a child goes on restarting until it is stopped itself.
+        self.nested = False
         self.escalated = False
         self._steps = steps
         self._task = _me()
         self._tasks = asyncio.all_tasks()
         self._names: set[str] = set()
         self._running: set[str] = set()
-        self._wrong: list[str] = []
-        self._refused = 0
-        self._heard: list[Event] = []
+        self._broken_rules: list[str] = []
+        self._refusals = 0
+        self._events: list[Event] = []
 
-    # What a scene is made of.
+    # Parts of a scene.
 
     @staticmethod
     def grace() -> float:
-        """Seconds for a clean-up; where time is real, enough to be never over."""
+        """Seconds for a clean-up; long enough never to expire where time is real."""
         return seconds(GRACE) if has_virtual_time() else 5.0
 
     def supervisor(self, strategy: Any, **options: Any) -> Supervisor:
@@ -54,26 +55,27 @@ class Watch:
         return Supervisor(strategy=strategy, grace=self.grace(), backoff=[seconds(1)], **options)
 
     def start(self, sup: Supervisor, name: str, make: Make, restart: RestartType = "permanent") -> Child:
-        """Start a child that is known to have started and to have ended."""
+        """Start a child whose starts and ends are recorded."""
         self._names.add(name)
         return sup.start(self._child, name, make, restart=restart, name=name)
 
     def start_nested(self, sup: Supervisor, func: Callable[[], Coroutine[object, None, object]]) -> Child:
-        """Start a child that is a supervisor: its grace is enough for those of its children."""
+        """Start a child that is a supervisor, whose grace covers those of its children."""
         self.nested = True
         return sup.start(func, grace=10 * self.grace())
 
     async def _child(self, name: str, make: Make) -> None:
-        self._claim(name not in self._running, f"{name} runs twice")
+        self._expect(name not in self._running, f"{name} runs twice")
         self._running.add(name)
-        self._claim(self.nested or self._since_cancel() == 0, f"{name} was started after the cancel")
-        refused = self._refused
+        self._expect(self.nested or self._since_cancel() == 0, f"{name} was started after the cancel")
+        refusals = self._refusals
         try:
             await make()
         finally:
             self._running.remove(name)
-            cancels = _me().cancelling()  # of a task that no local variable may hold: its error holds this frame
-            self._claim(cancels <= 1 + (self._refused > refused), f"{name} was cancelled {cancels} times")
+            # No local variable may hold the task: its error holds this frame.
+            cancels = _me().cancelling()
+            self._expect(cancels <= 1 + (self._refusals > refusals), f"{name} was cancelled {cancels} times")
 
     def _since_cancel(self) -> float:
         """Virtual time since the first cancel."""
@@ -81,12 +83,12 @@ class Watch:
             return 0.0
         return asyncio.get_running_loop().time() - self._steps.first_cancel
 
-    def _claim(self, holds: bool, what: str) -> None:  # noqa: FBT001 - as `assert`, which would only end the child
+    def _expect(self, holds: bool, rule: str) -> None:  # noqa: FBT001 - as `assert`, which would only fail the child
         if not holds:
-            self._wrong.append(what)
+            self._broken_rules.append(rule)
 
     def clean_up_slowly(self) -> Make:
-        """A child that runs until it is cancelled, and takes three more steps, which must not be cut short."""
+        """A child that runs until it is cancelled; its clean-up of three steps must not be interrupted."""
 
         async def work() -> None:
             try:
@@ -102,11 +104,11 @@ class Watch:
             for _ in range(3):
                 await pause(2)
         except asyncio.CancelledError:
-            self._wrong.append("a clean-up was cut short")
+            self._broken_rules.append("a clean-up was interrupted")
             raise
 
     async def refuse(self) -> None:
-        """A child that ends only when it is cancelled for the second time, which must not be before its grace."""
+        """A child that ends at its second cancellation only, which must not come before its grace is over."""
         loop = asyncio.get_running_loop()
         try:
             await pause(100)
@@ -115,55 +117,55 @@ class Watch:
             try:
                 await pause(100)
             except asyncio.CancelledError:
-                self._refused += 1
-                self._claim(loop.time() - first >= self.grace() - 1e-9, "cancelled again before the grace was over")
+                self._refusals += 1
+                self._expect(loop.time() - first >= self.grace() - 1e-9, "cancelled again before the grace was over")
                 raise
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Check that who refuses is warned of, each time."""
+        """Check that each refusal is named in a warning."""
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             yield
-        assert ["still running" in str(warning.message) for warning in warned] == [True] * self._refused
+        assert ["still running" in str(warning.message) for warning in warned] == [True] * self._refusals
 
     def escalation(self) -> "_Escalation":
-        """Let a supervisor give up. A cancel that has come as well is told by the next await."""
+        """Let a supervisor escalate. A cancellation at the same time is raised by the next await."""
         return _Escalation(self)
 
-    # What is checked.
+    # Checks.
 
     def check(self) -> None:
-        """Check every rule that holds at the moment in which control returns."""
-        assert not self._wrong, self._wrong
-        assert not self._running, "a child is still under way"
+        """Check every rule that holds when the caller has control again."""
+        assert not self._broken_rules, self._broken_rules
+        assert not self._running, "a child is still running"
         assert asyncio.all_tasks() == self._tasks, "tasks were left behind"
         assert self._task.cancelling() == self._steps.cancels, "the caller's cancels were miscounted"
         graces = len(self._names) * self.grace()
         assert self._since_cancel() <= graces + 1e-9, "the end took longer than all graces together"
 
-    def hear(self, event: Event) -> None:
-        """Listen to what happens, if somebody is to."""
-        self._heard.append(event)
+    def on_event(self, event: Event) -> None:
+        """Record an event."""
+        self._events.append(event)
 
     def check_events(self) -> None:
-        """Check that each start of a child was told, then its end, and that no start is without its end."""
+        """Check that each start of a child emitted an event, followed by one for its end."""
         is_running: dict[tuple[int, str], bool] = {}
-        for event in self._heard:
+        for event in self._events:
             if isinstance(event, (ChildStarted, ChildRestarted, ChildExited, ChildStopped)):
                 starts = isinstance(event, (ChildStarted, ChildRestarted))
                 child = (event.supervisor, event.child)
-                assert is_running.get(child, False) is not starts, "a start or an end was told twice"
+                assert is_running.get(child, False) is not starts, "a start or an end was emitted twice"
                 is_running[child] = starts
-        assert not any(is_running.values()), "an end was not told"
+        assert not any(is_running.values()), "an end was not emitted"
 
-    def let_go(self) -> None:
-        """Forget what was heard: errors hold the frames of the children, and those this watch."""
-        self._heard.clear()
+    def clear(self) -> None:
+        """Drop the events: their errors hold the frames of children, which hold this watch."""
+        self._events.clear()
 
 
 class _Escalation:
-    """Catches what a supervisor raises that gives up; `except*` in a generator would leave the error in a cycle."""
+    """Catches the error of a supervisor that escalates; `except*` in a generator would leave it in a cycle."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -186,22 +188,23 @@ def _me() -> asyncio.Task[object]:
     return task
 
 
-def play_service(
+def play_supervisor(
     loop: asyncio.AbstractEventLoop, scene: Scene, cancel_at: Collection[int] = (), *, listened: bool = False
 ) -> Steps:
     """Play a scene on a loop, its caller cancelled at these steps, and check every rule of a clean end."""
 
     async def caller(steps: Steps) -> None:
         watch = Watch(steps)
-        with listen(watch.hear) if listened else nullcontext():
+        with listen(watch.on_event) if listened else nullcontext():
             try:
                 await scene(watch)
             finally:
                 watch.check()
                 if listened:
                     watch.check_events()
-                watch.let_go()
-            await asyncio.sleep(0)  # which tells of a cancel that came with an escalation
+                watch.clear()
+            # Raises a cancellation that came with an escalation.
+            await asyncio.sleep(0)
 
     with _no_traces(loop):
         return perform(loop, caller, cancel_at)

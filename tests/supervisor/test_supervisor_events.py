@@ -1,4 +1,4 @@
-"""What a supervisor tells: five events, and five lines of the log."""
+"""The events and log records of a supervisor."""
 
 import asyncio
 import logging
@@ -26,27 +26,27 @@ pytestmark = pytest.mark.looptime
 OURS = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
 
 
-def told(heard: list[Event]) -> list[tuple[Any, ...]]:
-    """Each event of a supervisor as a row: its kind, the child, and its own field."""
+def rows_of(events: list[Event]) -> list[tuple[Any, ...]]:
+    """Each event of a supervisor as a row: its type, the child and its own field."""
     rows: list[tuple[Any, ...]] = []
-    for event in heard:
+    for event in events:
         assert isinstance(event, OURS)
         own = [getattr(event, name) for name in ("error", "restarts") if hasattr(event, name)]
         rows.append((type(event).__name__, event.child, *own))
     return rows
 
 
-async def test_a_life_in_events() -> None:
-    """Started, exited, restarted, stopped and started again on request: each is told when it happens."""
-    heard: list[Event] = []
+async def test_the_events_of_one_child() -> None:
+    """Started, exited, restarted, stopped and started again on request: each emits its event."""
+    events: list[Event] = []
     error = ValueError("broken")
-    with listen(heard.append):
+    with listen(events.append):
         async with Supervisor(backoff=[0], name="web") as sup:
             child = Scene().start(sup, "it", fails(1, error), returns(1))
             await asyncio.sleep(3)
             await child.restart()
             sup.stop()
-    assert told(heard) == [
+    assert rows_of(events) == [
         ("ChildStarted", "it"),
         ("ChildExited", "it", error),
         ("ChildRestarted", "it", 1),
@@ -56,20 +56,20 @@ async def test_a_life_in_events() -> None:
         ("ChildStarted", "it"),
         ("ChildStopped", "it", None),
     ]
-    assert {event.name for event in heard if isinstance(event, OURS)} == {"web"}
+    assert {event.name for event in events if isinstance(event, OURS)} == {"web"}
 
 
-async def test_siblings_are_told_as_stopped_and_restarted() -> None:
-    """Only who ended by itself has exited; all that are started again are restarted."""
-    heard: list[Event] = []
-    with listen(heard.append):
+async def test_the_events_of_a_group_restart() -> None:
+    """Only the child that ended by itself has exited; siblings are stopped; all of them are restarted."""
+    events: list[Event] = []
+    with listen(events.append):
         async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
             Scene().start(sup, "a")
             Scene().start(sup, "b", returns(1))
             await asyncio.sleep(2)
-            heard_then = [*heard]
+            events_then = [*events]
             sup.stop()
-    assert told(heard_then) == [
+    assert rows_of(events_then) == [
         ("ChildStarted", "a"),
         ("ChildStarted", "b"),
         ("ChildExited", "b", None),
@@ -79,49 +79,53 @@ async def test_siblings_are_told_as_stopped_and_restarted() -> None:
     ]
 
 
-async def test_giving_up_is_told_before_the_children_are_stopped() -> None:
-    """With the error that is about to be raised."""
-    heard: list[Event] = []
-    with listen(heard.append), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+async def test_escalation_is_emitted_before_the_children_are_stopped() -> None:
+    """The event has the error that is raised at the end."""
+    events: list[Event] = []
+    with listen(events.append), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
         async with Supervisor(max_restarts=0) as sup:
             Scene().start(sup, "a")
             Scene().start(sup, "it", fails(1))
             await sup.wait()
-    assert [row[:2] for row in told(heard)][2:] == [("ChildExited", "it"), ("Escalated", "it"), ("ChildStopped", "a")]
-    [escalated] = [event for event in heard if isinstance(event, Escalated)]
+    assert [row[:2] for row in rows_of(events)][2:] == [
+        ("ChildExited", "it"),
+        ("Escalated", "it"),
+        ("ChildStopped", "a"),
+    ]
+    [escalated] = [event for event in events if isinstance(event, Escalated)]
     assert escalated.error is caught.value.exceptions[0]
     assert isinstance(escalated.error, RestartsExceeded)
 
 
 async def test_each_supervisor_has_a_number() -> None:
-    """Two of one name can be told apart."""
-    heard: list[Event] = []
-    with listen(heard.append):
+    """The number tells supervisors with the same name apart."""
+    events: list[Event] = []
+    with listen(events.append):
         for _ in range(2):
             async with Supervisor() as sup:
                 Scene().start(sup, "it", returns(), restart="temporary")
-    numbers = [event.supervisor for event in heard if isinstance(event, OURS)]
+    numbers = [event.supervisor for event in events if isinstance(event, OURS)]
     assert numbers == [numbers[0]] * 2 + [numbers[2]] * 2
     assert numbers[0] != numbers[2]
 
 
-async def test_a_supervisor_inside_of_a_job_tells_the_run() -> None:
-    """The listener of the run hears what happens to the children of its jobs."""
-    heard: list[Event] = []
+async def test_events_of_a_supervisor_inside_a_job_reach_the_run() -> None:
+    """The listener of a run gets the events of the supervisors inside its jobs."""
+    events: list[Event] = []
 
     async def job() -> str:
         async with Supervisor(backoff=[0]) as sup:
             Scene().start(sup, "it", fails(1), returns(1), restart="transient")
         return "done"
 
-    report = await run_all([job], listen=heard.append)
+    report = await run_all([job], listen=events.append)
     assert report.values() == ["done"]
-    ours = [type(event).__name__ for event in heard if isinstance(event, OURS)]
+    ours = [type(event).__name__ for event in events if isinstance(event, OURS)]
     assert ours == ["ChildStarted", "ChildExited", "ChildRestarted", "ChildExited"]
 
 
-async def test_a_listener_that_fails_does_not_hurt_the_service() -> None:
-    """What it raises goes to the loop's exception handler, and the children go on."""
+async def test_a_listener_that_fails_does_not_affect_the_supervisor() -> None:
+    """Its error goes to the loop's exception handler, and the children continue."""
     reports: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["exception"]))
 
@@ -137,8 +141,8 @@ async def test_a_listener_that_fails_does_not_hurt_the_service() -> None:
     assert [type(error) for error in reports] == [LookupError] * 4
 
 
-async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> None:
-    """The messages are constant; the levels are for operators, and the values are attributes of the record."""
+async def test_each_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Messages are constant, values are attributes of the record."""
     caplog.set_level(logging.INFO, "aiosupervise")
 
     async def clumsy() -> None:
@@ -155,14 +159,14 @@ async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> 
             Scene().start(sup, "it", fails(2), fails(1))
             await sup.wait()
     error = "ValueError('broken')"
-    gave_up = "RestartsExceeded('it', (ValueError('broken'), ValueError('broken')), 1, 5.0)"
+    exceeded = "RestartsExceeded('it', (ValueError('broken'), ValueError('broken')), 1, 5.0)"
     assert [line(record) for record in caplog.records] == [
         *[("INFO", "a child was started", name) for name in ("polite", "clumsy", "short", "it")],
         ("INFO", "a child has exited", "short", None),
         ("WARNING", "a child has exited", "it", error),
         ("WARNING", "a child was restarted", "it", 1),
         ("WARNING", "a child has exited", "it", error),
-        ("ERROR", "a supervisor gives up", "it", gave_up),
+        ("ERROR", "a supervisor gives up", "it", exceeded),
         ("WARNING", "a child was stopped", "clumsy", "LookupError()"),
         ("INFO", "a child was stopped", "polite", None),
     ]
@@ -170,7 +174,7 @@ async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> 
 
 
 def line(record: logging.LogRecord) -> tuple[Any, ...]:
-    """What a record says."""
+    """A record as a row: level, message, child and its own field."""
     values = vars(record)
     own = [values[f"aiosupervise_{name}"] for name in ("error", "restarts") if f"aiosupervise_{name}" in values]
     return (record.levelname, record.getMessage(), values["aiosupervise_child"], *own)
