@@ -100,10 +100,12 @@ def service(session: nox.Session) -> None:
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Simulate services in trouble with ten seeds, and draw the pictures of that page anew; takes some minutes."""
+    """Run the simulations of the page on services in trouble, and draw its pictures; takes some minutes."""
     _install(session, "docs")
-    session.run("python", "-m", "aiosupervise.examples.storm", *(session.posargs or ["--seeds", "10"]))
-    session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/explanation/storm")
+    page = Path("docs/explanation")
+    everything = [["--seeds", "10"], ["--plot", str(page / "storm")]]
+    for options in [session.posargs] if session.posargs else everything:
+        session.run("python", "-m", "storm", *options, env={"PYTHONPATH": str(page)})
 
 
 @nox.session
