@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from aiosupervise import Adaptive, AttemptTimeout, Overload, Policy, Run, run_all, supervise
+from aiosupervise import (
+    Adaptive,
+    AttemptTimeout,
+    Event,
+    Overload,
+    Policy,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    run_all,
+    supervise,
+)
 
 from . import virtual_time
 from .service import InternalServerError, Service, ServiceModel
-
-_SAMPLING_INTERVAL = 0.1  # seconds
 
 # Clients have recovered when this share of their calls succeeds in each of this many seconds in a row.
 _HEALTHY_SHARE = 0.9
@@ -64,6 +73,23 @@ def _simulate(
         random.setstate(before)
 
 
+class _PauseTimer:
+    """Adds up the seconds for which a run is paused or probing."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        now = asyncio.get_running_loop().time()
+        # A probe that fails is followed by another RunPaused.
+        if isinstance(event, RunPaused) and self._since is None:
+            self._since = now
+        elif isinstance(event, RunResumed | RunFinished) and self._since is not None:
+            self.seconds += now - self._since
+            self._since = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch of calls under a policy."""
@@ -80,11 +106,8 @@ class Batch:
 
     async def _run(self, service: Service) -> dict[str, float]:
         call = supervise(self.policy)(service.call)
-        run = run_all([call] * self.jobs, limit=self.limit, overload=self.overload)
-        samples: list[float] = []
-        sampler = asyncio.create_task(_sample_pauses(run, samples))
-        report = await run
-        sampler.cancel()
+        pauses = _PauseTimer()
+        report = await run_all([call] * self.jobs, limit=self.limit, overload=self.overload, listen=pauses)
         return {
             "done": len(report.succeeded),
             "failed": len(report.failed),
@@ -92,7 +115,7 @@ class Batch:
             "attempts": len(service.arrivals),
             "per job": len(service.arrivals) / self.jobs,
             "seconds": report.elapsed,
-            "paused": len(samples) * _SAMPLING_INTERVAL,
+            "paused": pauses.seconds,
         }
 
 
@@ -142,14 +165,6 @@ class Clients:
                 await asyncio.sleep(pause)
                 if policy.budget is not None:
                     policy.budget.put(round(pause * self.reserve * policy.budget.cost))
-
-
-async def _sample_pauses(run: Run[None], samples: list[float]) -> None:
-    """Record the times at which the run is found paused or probing."""
-    while True:
-        await asyncio.sleep(_SAMPLING_INTERVAL)
-        if "paused" in repr(run) or "probing" in repr(run):
-            samples.append(asyncio.get_running_loop().time())
 
 
 async def _record(call: Callable[[], Awaitable[None]], started: float, results: list[tuple[float, bool]]) -> None:
