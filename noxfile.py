@@ -93,14 +93,14 @@ def example(session: nox.Session) -> None:
 
 @nox.session
 def service(session: nox.Session) -> None:
-    """Run the service that is kept alive while its upstream fails; Ctrl-C ends it."""
+    """Run the example of a supervised program, whose upstream fails; Ctrl-C ends it."""
     _install(session)
     session.run("python", "-m", "aiosupervise.examples.service", *session.posargs)
 
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Run the simulations of the page on services in trouble, and draw its pictures; takes some minutes."""
+    """Run the simulations of overload and outages, and draw their pictures; takes some minutes."""
     _install(session, "docs")
     page = Path("docs/explanation")
     everything = [["--seeds", "10"], ["--plot", str(page / "storm")]]
@@ -110,7 +110,7 @@ def storm(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Make the pictures of the tutorial anew; needs tmux."""
+    """Make the pictures of the tutorial; needs tmux."""
     _install(session)
     session.run("python", "docs/tutorial/pictures.py")
 
