@@ -129,22 +129,24 @@ def example(session: nox.Session) -> None:
 
 @nox.session
 def service(session: nox.Session) -> None:
-    """Run the service that is kept alive while its upstream fails; Ctrl-C ends it."""
+    """Run the example of a supervised program, whose upstream fails; Ctrl-C ends it."""
     _install(session)
     session.run("python", "-m", "aiosupervise.examples.service", *session.posargs)
 
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Simulate services in trouble with ten seeds, and draw the pictures of that page anew; takes some minutes."""
+    """Run the simulations of overload and outages, and draw their pictures; takes some minutes."""
     _install(session, "docs")
-    session.run("python", "-m", "aiosupervise.examples.storm", *(session.posargs or ["--seeds", "10"]))
-    session.run("python", "-m", "aiosupervise.examples.storm", "--plot", "docs/explanation/storm")
+    page = Path("docs/explanation")
+    everything = [["--seeds", "10"], ["--plot", str(page / "storm")]]
+    for options in [session.posargs] if session.posargs else everything:
+        session.run("python", "-m", "storm", *options, env={"PYTHONPATH": str(page)})
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Make the pictures of the tutorial anew; needs tmux."""
+    """Make the pictures of the tutorial; needs tmux."""
     _install(session)
     session.run("python", "docs/tutorial/pictures.py")
 

@@ -1,7 +1,7 @@
-"""Make the pictures of docs/tutorial.md anew: `python docs/tutorial/pictures.py`.
+"""Make the pictures of docs/tutorial.md: `python docs/tutorial/pictures.py`.
 
-Needs tmux, and `pip install ".[all]"`. The programs are those of the page, run by this Python in a real terminal, which
-is tmux's. What is on its screen becomes a picture. Only the folder of the programs is left out of it.
+Needs tmux, and `pip install ".[all]"`. The programs are those of the page; this Python runs them in a terminal of tmux.
+A picture shows the screen of that terminal, without the path of the folder in which the programs are.
 """
 
 # ruff: noqa: INP001 - a script, nobody imports it
@@ -25,12 +25,16 @@ HERE: Final = Path(__file__).parent
 PAGE: Final = HERE.with_suffix(".md")
 COLUMNS: Final = 100
 ROWS: Final = 40
-PATIENCE: Final = 30.0  # seconds for a program
-GLANCE: Final = 0.005  # seconds between two looks at the screen
-PROMPT: Final = "$ "
-ENDED: Final = r"\n\$\s*\Z"  # the shell waits for the next command
 
-# Rich's own format takes a font from the network. This one takes the monospace font of whoever looks at the picture.
+# Seconds: the time limit of a program, and the interval at which the screen is polled.
+TIMEOUT: Final = 30.0
+POLLING_INTERVAL: Final = 0.005
+
+# The program has ended when the shell's prompt is back.
+PROMPT: Final = "$ "
+ENDED: Final = r"\n\$\s*\Z"
+
+# Rich's own format loads a font from the network. This one uses the monospace font of the reader's browser.
 SVG: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">
 <style>
@@ -48,7 +52,7 @@ text.{unique_id}-title {{ font-family: system-ui, sans-serif; font-size: 18px; }
 
 
 class Terminal:
-    """A terminal with a shell in a folder. It ends with the block."""
+    """A terminal with a shell in a folder, closed at the end of the block."""
 
     def __init__(self, folder: Path) -> None:
         self._tmux = [shutil.which("tmux") or "tmux", "-u", "-f", os.devnull, "-S", str(folder / "socket")]
@@ -63,35 +67,35 @@ class Terminal:
 
     def __enter__(self) -> Self:
         size = ["-x", str(COLUMNS), "-y", str(ROWS)]
-        self._ask("new-session", "-d", *size, "-c", str(self._folder), "env", f"PS1={PROMPT}", "bash", "--norc")
+        self._run("new-session", "-d", *size, "-c", str(self._folder), "env", f"PS1={PROMPT}", "bash", "--norc")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ask("kill-server")
+        self._run("kill-server")
 
     def press(self, *keys: str) -> None:
-        """Press keys, each by its name in tmux, or type a text."""
-        self._ask("send-keys", *keys)
+        """Press keys, by their names in tmux, or type a text."""
+        self._run("send-keys", *keys)
 
     def wait_for(self, pattern: str) -> str:
-        """Look at the screen until a pattern is on it, and give the screen as it was then, with its colours."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            screen = self._ask("capture-pane", "-e", "-p")
+        """Wait until the screen matches a pattern, and return the screen, with its colours."""
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            screen = self._run("capture-pane", "-e", "-p")
             if re.search(pattern, Text.from_ansi(screen).plain):
                 return screen
-            time.sleep(GLANCE)
-        raise TimeoutError(f"no {pattern!r} on the screen after {PATIENCE} s:\n{screen}")
+            time.sleep(POLLING_INTERVAL)
+        raise TimeoutError(f"the screen does not match {pattern!r} after {TIMEOUT} s:\n{screen}")
 
-    def _ask(self, *arguments: str) -> str:
+    def _run(self, *arguments: str) -> str:
         command = [*self._tmux, *arguments]
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
 def draw(screen: str, title: str) -> str:
-    """Draw what was on a screen."""
+    """Return an SVG picture of a screen."""
     text = Text.from_ansi(screen.rstrip())
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(text, soft_wrap=True)
@@ -100,16 +104,16 @@ def draw(screen: str, title: str) -> str:
 
 
 def programs(page: str) -> dict[str, str]:
-    """Find the programs of a page by the names in their first lines, as its step 6 has them."""
+    """Return the programs of the page by the file names in their first lines, with the change of step 6."""
     blocks: list[str] = re.findall(r"```python\n(# \w+\.py\n.*?)```", page, re.DOTALL)
     found = {block.split(maxsplit=2)[1]: block for block in blocks}
     return found | {"batch.py": found["batch.py"].replace("limit=10", "limit=4, progress=True")}
 
 
 def picture(name: str, command: str, moment: str = ENDED, *keys: str) -> None:
-    """Run a command up to a moment, which is a pattern on its screen, and make a picture of that.
+    """Run a command until its screen matches the pattern `moment`, and make a picture of that.
 
-    If there are keys to press at that moment, the picture is of the end that follows.
+    With `keys`, press them at that moment, and make a picture of the end of the command.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -126,7 +130,7 @@ def picture(name: str, command: str, moment: str = ENDED, *keys: str) -> None:
 
 
 def main() -> None:
-    """Make all of them."""
+    """Make all pictures."""
     picture("naive", "python naive.py")
     picture("progress", "python batch.py", r" ([6-9]|1\d)/20 ")
     picture("again", "python again.py")

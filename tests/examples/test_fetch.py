@@ -7,6 +7,7 @@ import re
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +19,8 @@ import pytest
 from aiohttp import ClientTimeout, web
 
 from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, run_all, verdict
-from aiosupervise.examples import _cluster, _terminal, fetch
+from aiosupervise.examples.fetch import __main__ as command
+from aiosupervise.examples.fetch import _cluster, _terminal, fetch
 from aiosupervise.examples.site import Fault, flaky_site
 
 MODULE = "aiosupervise.examples.fetch"
@@ -78,7 +80,7 @@ def rows_of(output: str) -> list[str]:
 @pytest.mark.usefixtures("fast_site")
 def test_every_strategy_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     """Without options the strategies run one after another, each with a table and a line of totals."""
-    assert fetch.main(["--jobs", "4", "--quiet"]) == 0
+    assert command.main(["--jobs", "4", "--quiet"]) == 0
     printed = capsys.readouterr()
     assert re.findall(r"^(gather|as_completed|wait):$", printed.out, re.MULTILINE) == [
         "gather",
@@ -95,7 +97,7 @@ def test_every_strategy_by_default(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("fast_site")
 def test_progress_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Unless told to be quiet it shows a progress bar, apart from the tables: on stderr."""
-    assert fetch.main(["--jobs", "3", "--strategy", "gather"]) == 0
+    assert command.main(["--jobs", "3", "--strategy", "gather"]) == 0
     printed = capsys.readouterr()
     assert "3/3" in printed.err
     assert "3/3" not in printed.out
@@ -106,7 +108,7 @@ def test_a_run_repeats(capsys: pytest.CaptureFixture[str]) -> None:
     """The same seed brings the same outcomes and the same attempts, another seed others."""
     printed: list[list[str]] = []
     for seed in ("3", "3", "4"):
-        fetch.main(["--jobs", "10", "--strategy", "gather", "--quiet", "--seed", seed])
+        command.main(["--jobs", "10", "--strategy", "gather", "--quiet", "--seed", seed])
         printed.append(rows_of(capsys.readouterr().out))
     assert len(printed[0]) == 10
     assert printed[0] == printed[1]
@@ -117,53 +119,74 @@ def test_a_cluster_makes_no_difference(capsys: pytest.CaptureFixture[str]) -> No
     """By two worker processes the same fetches have the same outcomes, after the same attempts."""
     printed: list[list[str]] = []
     for engine in ("local", "dask"):
-        assert fetch.main(["--jobs", "6", "--strategy", "gather", "--quiet", "--engine", engine]) == 0
+        assert command.main(["--jobs", "6", "--strategy", "gather", "--quiet", "--engine", engine]) == 0
         printed.append(rows_of(capsys.readouterr().out))
     assert len(printed[0]) == 6
     assert printed[0] == printed[1]
 
 
 async def test_what_a_worker_does() -> None:
-    """It opens a session of its own, and fetches by the policy of the options: what travels is plain."""
-    lucky, unlucky = "17 0", next(f"17 {n}" for n in range(1000) if random.Random(f"17 {n}").random() > fetch.UNLUCKY)
+    """It opens a session of its own, and applies the policy of the options: its input is plain data."""
+    threshold = 1 - fetch.ERROR_RATE
+    healthy, faulty = "17 0", next(f"17 {n}" for n in range(1000) if random.Random(f"17 {n}").random() > threshold)
     patience = ClientTimeout(sock_read=5.0)
 
     async def well(_: web.Request) -> web.Response:
         return web.Response(text="well")
 
     async with serve(well) as url:
-        assert await _cluster.fetch_page(_cluster.Page(url, lucky, (RuntimeError,), patience, 0)) == "4 bytes"
-        with pytest.raises(RuntimeError, match="bad luck") as raised:
-            await _cluster.fetch_page(_cluster.Page(url, unlucky, (RuntimeError,), patience, 0))
+        assert await _cluster.fetch_page(_cluster.Page(url, healthy, (RuntimeError,), patience, 0)) == "4 bytes"
+        with pytest.raises(RuntimeError, match="injected error") as raised:
+            await _cluster.fetch_page(_cluster.Page(url, faulty, (RuntimeError,), patience, 0))
     note = verdict(raised.value)
     assert note is not None
     assert (note.attempts, note.reason) == (1, Reason.IRRECOVERABLE)
 
 
+def test_there_is_one_fetch() -> None:
+    """The function that the workers of a cluster import is the one of the command: its module is loaded once."""
+    code = f"""
+import distributed, gc, runpy, sys
+from types import FunctionType
+
+def count_and_stop(**_):
+    functions = [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]
+    codes = [function.__code__ for function in functions]
+    print(*(code.co_name for code in codes if code.co_filename.endswith("fetch.py") and code.co_name == "fetch"))
+    raise KeyboardInterrupt
+
+distributed.LocalCluster = count_and_stop
+sys.argv = ["fetch", "--engine", "dask"]
+runpy.run_module("{MODULE}", run_name="__main__", alter_sys=True)
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout.split(), child.stderr) == (130, ["fetch"], "")
+
+
 def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) -> None:
     """What a newcomer sees first has success at once and after retries, and both reasons to give up."""
-    fetch.main(["--strategy", "gather", "--quiet"])
+    command.main(["--strategy", "gather", "--quiet"])
     rows = rows_of(capsys.readouterr().out)
     assert len(rows) == 20
     assert any(re.search(r"1040 bytes +1$", row) for row in rows)
     assert any(re.search(r"1040 bytes +[234]$", row) for row in rows)
-    assert any("irrecoverable: RuntimeError: bad luck" in row for row in rows)
+    assert any("irrecoverable: RuntimeError: injected error" in row for row in rows)
     assert any(row.endswith(" 4") and "retries exhausted: " in row for row in rows)
 
 
 def test_the_story_of_a_real_site(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a URL all bad luck is the worker's; a site that cannot be reached makes failures, no traceback."""
+    """With a URL all injected errors are the worker's; a site that cannot be reached makes failures, no traceback."""
     monkeypatch.setenv("COLUMNS", "120")
     url = f"http://127.0.0.1:{closed_port}/"
     options = ["--jobs", "40", "--strategy", "gather", "--quiet", "--max-retries", "0", "--seed", "3"]
-    assert fetch.main([url, *options]) == 0
+    assert command.main([url, *options]) == 0
     printed = capsys.readouterr()
     assert "40 jobs in " in printed.out
     assert "0 succeeded, 40 failed, 0 pending; 0 retries" in printed.out
-    assert "irrecoverable: RuntimeError: bad luck" in printed.out
-    assert "retries exhausted: ServerDisconnectedError: bad luck" in printed.out
+    assert "irrecoverable: RuntimeError: injected error" in printed.out
+    assert "retries exhausted: ServerDisconnectedError: injected error" in printed.out
     assert "retries exhausted: ClientConnectorError: Cannot connect" in printed.out
     assert printed.err == ""
 
@@ -171,7 +194,7 @@ def test_the_story_of_a_real_site(
 def test_wait_lists_what_is_pending(capsys: pytest.CaptureFixture[str]) -> None:
     """When the time is up, what still ran and what had not started are in the table."""
     options = ["--jobs", "6", "--limit", "2", "--strategy", "wait", "--timeout", "0.01", "--quiet"]
-    assert fetch.main(options) == 0
+    assert command.main(options) == 0
     printed = capsys.readouterr().out
     assert printed.count("pending: stopped") == 2
     assert printed.count("pending: not started") == 4
@@ -213,32 +236,32 @@ def test_what_a_row_says(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--jobs", "0"], "whole number"),
-        (["--jobs", "many"], "whole number"),
-        (["--limit", "-1"], "whole number"),
-        (["--max-retries", "1.5"], "whole number"),
-        (["--timeout", "0"], "seconds"),
-        (["--timeout", "nan"], "seconds"),
-        (["--timeout", "soon"], "seconds"),
+        (["--jobs", "0"], "must be an integer of at least"),
+        (["--jobs", "many"], "must be an integer of at least"),
+        (["--limit", "-1"], "must be an integer of at least"),
+        (["--max-retries", "1.5"], "must be an integer of at least"),
+        (["--timeout", "0"], "must be a number of seconds above 0"),
+        (["--timeout", "nan"], "must be a number of seconds above 0"),
+        (["--timeout", "soon"], "must be a number of seconds above 0"),
         (["--seed", "x"], "invalid int"),
         (["--strategy", "race"], "invalid choice"),
-        (["nonsense"], "no URL"),
-        (["ftp://127.0.0.1/"], "no URL"),
-        (["http://127.0.0.1:99999/"], "no URL"),
+        (["nonsense"], "must be an http or https URL"),
+        (["ftp://127.0.0.1/"], "must be an http or https URL"),
+        (["http://127.0.0.1:99999/"], "must be an http or https URL"),
         (["--loud"], "unrecognized"),
     ],
 )
 def test_bad_options(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that makes no sense is explained on stderr, with exit code 2."""
+    """An invalid option is explained on stderr, with exit code 2."""
     with pytest.raises(SystemExit) as ended:
-        fetch.main(arguments)
+        command.main(arguments)
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
 
 
 def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m` reads the process's own arguments and ends with main's exit code."""
-    monkeypatch.delitem(sys.modules, MODULE)
+    monkeypatch.delitem(sys.modules, f"{MODULE}.__main__")
     monkeypatch.setattr(sys, "argv", ["fetch", "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(MODULE, run_name="__main__")
@@ -256,8 +279,8 @@ def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(10)
 
-    monkeypatch.setattr(fetch, "demonstrate", interrupted)
-    assert fetch.main([]) == 130
+    monkeypatch.setattr(command, "run", interrupted)
+    assert command.main([]) == 130
 
 
 @pytest.mark.usefixtures("fast_site")
@@ -272,7 +295,7 @@ def test_stopped_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         return run_all([*jobs, interrupt], **options)
 
     monkeypatch.setattr(fetch, "run_all", run_all_and_interrupt)
-    assert fetch.main(["--jobs", "2", "--quiet"]) == 130
+    assert command.main(["--jobs", "2", "--quiet"]) == 130
     printed = capsys.readouterr().out
     assert "interrupt-2  sent" in printed
     assert "as_completed" not in printed

@@ -134,7 +134,7 @@ def test_what_it_survives(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     lines = lines_of(printed.out)
     assert lines[: len(STARTS)] == STARTS
-    assert any(re.match(r"fetch_price: attempt 1 failed, the next one in 0\.\d\d s: Client", line) for line in lines)
+    assert any(re.match(r"fetch_price: attempt 1 failed, retrying in 0\.\d\d s: Client", line) for line in lines)
     crash = lines.index("service: poller has ended: KeyError: 'price'")
     between = takewhile(lambda line: not line.startswith("service: poller was restarted"), lines[crash:])
     assert "service: consumer was stopped" in between, "the strategy is rest_for_one"

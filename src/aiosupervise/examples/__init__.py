@@ -1,4 +1,4 @@
 """Runnable examples. They need aiohttp, tqdm and rich: pip install "aiosupervise[aiohttp,tqdm,rich]"."""
 
-# First of all, for its ImportError: it gives the install command where aiohttp is missing.
+# Imported first: where aiohttp is missing, its ImportError gives the install command.
 import aiosupervise.integrations.aiohttp  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the service reads from the command line, and how it is shown: events as lines, and the tree below them."""
+"""The options of the supervised program, and its display: a line for each event, and the tree below them."""
 
 import argparse
 import asyncio
@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-import aiosupervise.integrations.rich  # noqa: F401 - first, for its ImportError: it gives the install command
+# Imported first: where rich is missing, its ImportError gives the install command.
+import aiosupervise.integrations.rich  # noqa: F401
 
 # isort: split
 from rich.console import Console
@@ -27,33 +28,32 @@ from aiosupervise import (
     listen,
 )
 
-REDRAWN: Final = 0.25  # seconds
-_LONGEST: Final = 60  # characters of a message
+# The seconds between two refreshes of the tree.
+REDRAWN: Final = 0.25
+
+_MAX_MESSAGE_LENGTH: Final = 60
 _STYLES: Final[Mapping[str, str]] = {"running": "green", "waiting": "yellow", "stopping": "yellow", "failed": "red"}
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the options from `arguments`, None being the process's own; exit with 2 if one makes no sense."""
+    """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
         prog="python -m aiosupervise.examples.service",
-        description="Keep a small aiohttp service alive while what it depends on fails.",
+        description="Keep the tasks of a small aiohttp server running while the service they depend on fails.",
     )
     add = parser.add_argument
-    add("--seconds", type=float, metavar="N", help="stop after so many (default: run until Ctrl-C)")
-    add("--seed", type=int, default=2, metavar="N", help="what all luck comes from (default: %(default)s)")
+    add("--seconds", type=float, metavar="N", help="stop after this time (default: run until Ctrl-C)")
+    add("--seed", type=int, default=2, metavar="N", help="seed of the simulated faults (default: %(default)s)")
     add("--quiet", action="store_true", help="show neither events nor the tree")
     options = parser.parse_args(arguments)
     if options.seconds is not None and not 0.0 < options.seconds < math.inf:
-        parser.error("argument --seconds: a number above 0")
+        parser.error(f"argument --seconds: must be a finite number above 0; got {options.seconds}")
     return options
 
 
 @asynccontextmanager
 async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncIterator[None]:
-    """Print a line for each event and, in a terminal, keep the tree of supervisors below them up to date.
-
-    Where stdout is no terminal there are only the lines.
-    """
+    """Print a line for each event and, if stdout is a terminal, keep a tree of the supervisors below the lines."""
     if quiet:
         yield
         return
@@ -61,17 +61,18 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
     now = asyncio.get_running_loop().time
     begun = now()
 
-    def tell(event: Event) -> None:
+    def print_event(event: Event) -> None:
         if line := _line(event):
             text = Text(f"{now() - begun:5.2f} s  {line}")
             console.print(text, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore", crop=False)
 
     def draw() -> Table:
-        return _table(supervisors, now(), console.width - len("^C"))  # Ctrl-C is echoed at the end of the last line
+        # A terminal echoes Ctrl-C at the end of the last line.
+        return _table(supervisors, now(), console.width - len("^C"))
 
-    # Live's own thread is not used: the supervisors' children change in this one.
+    # Not refreshed by a thread of Live: the supervisors may only be read in the thread of their loop.
     live = Live(get_renderable=draw, console=console, auto_refresh=False, transient=not console.is_terminal)
-    with listen(tell), live:
+    with listen(print_event), live:
         redrawing = asyncio.create_task(_redraw(live))
         try:
             yield
@@ -91,7 +92,8 @@ def _table(supervisors: Mapping[str, Supervisor], now: float, width: int) -> Tab
         table.add_column(title, no_wrap=True)
     for title in ("restarts", "since"):
         table.add_column(title, no_wrap=True, justify="right")
-    table.add_column("last error", no_wrap=True, ratio=1)  # what is left of the line
+    # The last column takes the rest of the line.
+    table.add_column("last error", no_wrap=True, ratio=1)
     nested = {child.name for supervisor in supervisors.values() for child in supervisor.children()}
     for name in supervisors:
         if name not in nested:
@@ -117,13 +119,13 @@ def _rows(name: str, supervisors: Mapping[str, Supervisor], now: float, depth: i
 def _line(event: Event) -> str | None:
     match event:
         case AttemptFailed(name=name, attempt=attempt, wait=float(wait), error=error):
-            return f"{name}: attempt {attempt} failed, the next one in {wait:.2f} s: {_described(error)}"
+            return f"{name}: attempt {attempt} failed, retrying in {wait:.2f} s: {_described(error)}"
         case ChildStarted():
             what = "was started"
         case ChildExited(error=error):
             what = f"has ended: {_described(error)}"
         case ChildRestarted(restarts=restarts):
-            what = f"was restarted, {restarts} by now"
+            what = f"was restarted, restarts: {restarts}"
         case ChildStopped():
             what = "was stopped"
         case Escalated():
@@ -138,6 +140,6 @@ def _described(error: BaseException | None) -> str:
         return ""
     if isinstance(error, BaseExceptionGroup):
         return _described(error.exceptions[0])
-    # A message may quote what a server sent: nothing of it may reach the terminal as a control sequence.
-    message = "".join(char if char.isprintable() else " " for char in str(error)[:_LONGEST])
+    # A message may quote a server's response, which must not reach the terminal as a control sequence.
+    message = "".join(char if char.isprintable() else " " for char in str(error)[:_MAX_MESSAGE_LENGTH])
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,7 +1,7 @@
-"""Keep a small aiohttp service alive while what it depends on fails. This is the file to copy from.
+"""Keep the tasks of a small aiohttp server running while its upstream fails. This is the file to copy from.
 
 python -m aiosupervise.examples.service                # until Ctrl-C
-python -m aiosupervise.examples.service --seconds 10   # for a while
+python -m aiosupervise.examples.service --seconds 10   # for ten seconds
 """
 
 import argparse
@@ -20,26 +20,36 @@ from aiosupervise.integrations.aiohttp import is_transient
 from ._feed import flaky_upstream, served
 from ._tree import read_options, shown
 
-PAUSE = 0.4  # seconds between two polls, and between two orders
+# The seconds between two polls, and between two orders.
+PAUSE = 0.4
 
 
 @dataclass
 class Market:
-    """What the tasks share. A task that is started anew finds it as it was."""
+    """The state that the tasks share. It outlives a restart of any of them.
 
-    url: str  # of the upstream
+    Attributes:
+        url: the URL of the upstream.
+        price: the latest price.
+        ticks: the number of ticks received.
+        feed: the connection, while `is_connected` is set.
+        is_connected: whether reader and writer can use the feed.
+
+    """
+
+    url: str
     price: float | None = None
     ticks: int = 0
-    feed: ClientWebSocketResponse = field(init=False)  # when it is connected
+    feed: ClientWebSocketResponse = field(init=False)
     is_connected: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-# A call: what passes by itself is the policy's, and the task that made the call does not hear of it.
+# Calls. Their policies retry transient errors, which the calling task does not notice.
 
 
 @supervise(retry_on=is_transient, max_retries=8, backoff=Backoff(base=0.2, cap=1.0))
 async def fetch_price(session: ClientSession, url: str) -> float:
-    """Ask once. An answer without a price is no error that the policy knows: it is the end of the poller."""
+    """Fetch the price. A response without one raises KeyError, which the policy does not retry: the poller crashes."""
     async with session.get(f"{url}/price") as response:
         response.raise_for_status()
         return float((await response.json())["price"])
@@ -47,15 +57,15 @@ async def fetch_price(session: ClientSession, url: str) -> float:
 
 @supervise(retry_on=is_transient, max_retries=2, backoff=Backoff(base=0.4))
 async def connect(session: ClientSession, url: str) -> ClientWebSocketResponse:
-    """Try once to connect to the feed."""
+    """Connect to the feed."""
     return await session.ws_connect(f"{url}/feed")
 
 
-# A service: these never end by themselves. Whatever ends one all the same is the supervisor's.
+# Children. They run until stopped; if one fails, or returns, its supervisor restarts it.
 
 
 async def serve(market: Market) -> None:
-    """Serve what was collected."""
+    """Serve the latest price and the number of ticks."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"price": market.price, "ticks": market.ticks})
@@ -66,14 +76,14 @@ async def serve(market: Market) -> None:
 
 
 async def poll(session: ClientSession, market: Market) -> None:
-    """Ask for the price again and again."""
+    """Poll the price."""
     while True:
         market.price = await fetch_price(session, market.url)
         await asyncio.sleep(PAUSE)
 
 
 async def consume(session: ClientSession, market: Market, supervisors: dict[str, Supervisor]) -> None:
-    """Be a child that is a supervisor: reader and writer share a connection, and none goes on without the other."""
+    """Supervise reader and writer as one child: they share a connection, so they are restarted together."""
     async with Supervisor(strategy="one_for_all", max_restarts=2, name="consumer") as consumer:
         supervisors["consumer"] = consumer
         consumer.start(read, session, market, name="reader")
@@ -81,7 +91,7 @@ async def consume(session: ClientSession, market: Market, supervisors: dict[str,
 
 
 async def read(session: ClientSession, market: Market) -> None:
-    """Connect, and count what comes."""
+    """Connect to the feed, and count the ticks."""
     market.feed = await connect(session, market.url)
     market.is_connected.set()
     try:
@@ -94,7 +104,7 @@ async def read(session: ClientSession, market: Market) -> None:
 
 
 async def write(market: Market) -> None:
-    """Order more ticks again and again."""
+    """Order ticks."""
     await market.is_connected.wait()
     while True:
         await market.feed.send_str("more")
@@ -102,39 +112,42 @@ async def write(market: Market) -> None:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Run the service until it is told to stop, and return the exit code."""
-    supervisors: dict[str, Supervisor] = {}  # those that are shown
+    """Run the program until it is stopped, and return the exit code."""
+    supervisors: dict[str, Supervisor] = {}
     code = 0
 
-    def stop(why: int) -> None:
+    def stop(exit_code: int) -> None:
         nonlocal code
-        code = why
-        service.stop()
+        code = exit_code
+        supervisor.stop()
 
     async with (
         shown(supervisors, quiet=options.quiet),
         flaky_upstream(supervisors, options.seed) as url,
         ClientSession(timeout=ClientTimeout(sock_read=1.0)) as session,
-        Supervisor(strategy="rest_for_one", max_restarts=10, within=10.0, name="service") as service,
+        Supervisor(strategy="rest_for_one", max_restarts=10, within=10.0, name="service") as supervisor,
     ):
-        supervisors["service"] = service
+        supervisors["service"] = supervisor
         market = Market(url)
-        service.start(serve, market, name="web")  # stopped last
-        service.start(poll, session, market, name="poller")
-        service.start(consume, session, market, supervisors, name="consumer")  # stopped first
+        # Children are stopped in reverse start order: the web server last.
+        supervisor.start(serve, market, name="web")
+        supervisor.start(poll, session, market, name="poller")
+        supervisor.start(consume, session, market, supervisors, name="consumer")
         loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError):  # on Windows
+        # Windows has no signal handlers in the loop.
+        with suppress(NotImplementedError):
             loop.add_signal_handler(SIGTERM, stop, 128 + SIGTERM)
         if options.seconds:
             loop.call_later(options.seconds, stop, 0)
-    return code  # when all children have ended
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example from a command line and return its exit code."""
     try:
         return asyncio.run(run(read_options(arguments)))
-    except KeyboardInterrupt:  # asyncio.run cancelled `run`, and so the children were stopped in order
+    except KeyboardInterrupt:
+        # asyncio.run has cancelled `run`, so the children were stopped in order.
         return 128 + SIGINT
 
 

@@ -1,4 +1,4 @@
-"""A flaky site on loopback: a real aiohttp server that fails as real sites do, repeatably for a seed."""
+"""A flaky site on loopback: a real aiohttp server that fails as real sites do, reproducibly for a seed."""
 
 import asyncio
 from collections import Counter
@@ -15,10 +15,10 @@ __all__ = ["ODDS", "Fault", "flaky_site"]
 
 
 class Fault(Enum):
-    """What can go wrong with a request."""
+    """A fault in the response to a request."""
 
-    DROP = "the connection is closed without an answer"
-    STALL = "the answer comes after a second, later than an impatient client waits"
+    DROP = "the connection is closed without a response"
+    STALL = "the response takes a second, longer than the timeout of an impatient client"
     CUT = "the body ends before its Content-Length"
     BUSY = "503 with Retry-After: 1"
     BROKEN = "500"
@@ -35,25 +35,26 @@ _STALL: Final = 1.0
 
 @asynccontextmanager
 async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> AsyncIterator[str]:
-    """Serve a flaky site on a free port of 127.0.0.1 and give its URL, without a final slash.
+    """Serve a flaky site on a free port of 127.0.0.1, and yield its URL, without a final slash.
 
-    Every path is a page. What the nth request of a path meets depends on the seed, the path and n alone,
-    so neither concurrency nor the port changes it.
+    Every path is a page. The fault that the nth request of a path meets depends on the seed, the path and n alone,
+    so it is the same at any concurrency and on any port.
 
     Args:
-        seed: Chooses the luck.
-        odds: The chance of each fault, from 0.0 to 1.0, together at most 1.0; all other requests get a page.
+        seed: the seed of the faults and of the response times.
+        odds: the probability of each fault, in sum at most 1.0; all other requests get a page.
+
     """
-    luck = _Luck(seed, odds)
+    faults = _FaultSource(seed, odds)
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        fault, delay = luck.draw(request.path)
+        fault, delay = faults.draw(request.path)
         await asyncio.sleep(delay)
         return await (_FAULTS[fault](request) if fault else _page(request))
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
-    # A client that gave up waiting ends its stalled request, and so does the end of the site.
+    # A stalled request ends when its client gives up, and when the site does.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
     await runner.setup()
     try:
@@ -63,8 +64,8 @@ async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> Async
         await runner.cleanup()
 
 
-class _Luck:
-    """The luck of a site, request by request."""
+class _FaultSource:
+    """Draws the fault and the response time of each request."""
 
     def __init__(self, seed: int, odds: Mapping[Fault, float]) -> None:
         self._seed = seed
@@ -74,9 +75,9 @@ class _Luck:
         self._dropped: set[str] = set()
 
     def draw(self, path: str) -> tuple[Fault | None, float]:
-        """Give the fault of the next request of `path` and the seconds before it shows."""
-        # aiohttp's client sends a GET again by itself, once, when its connection was dropped:
-        # only a path that stays down for two requests shows.
+        """Return the fault of the next request of `path`, if any, and the seconds until it occurs."""
+        # When a connection is dropped, aiohttp's client resends a GET once, unnoticed by the caller. So a path drops
+        # two requests in a row.
         if path in self._dropped:
             self._dropped.remove(path)
             return Fault.DROP, 0.0

@@ -1,7 +1,9 @@
-"""Simulate services in trouble, and what becomes of a batch: the library's own code, in virtual time.
+"""Simulate a service that is overloaded, down or throttling: the tables and pictures of storm.md.
 
-python -m aiosupervise.examples.storm               # all tables, with one seed
-python -m aiosupervise.examples.storm --seeds 10    # the median of ten, and the range in brackets
+python -m storm               # all tables, with seed 0
+python -m storm --seeds 10    # the median of ten seeds, with the range in parentheses
+
+It is run in docs/explanation, or by `nox -s storm`.
 """
 
 import argparse
@@ -11,18 +13,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._plots import draw
-from ._storms import TABLES, Table
+from .plots import draw
+from .tables import TABLES, Table
 
 
 def show(table: Table, seeds: Sequence[int]) -> None:
     """Simulate the scenarios of a table with each seed, and print a line for each scenario."""
     rows: list[list[str]] = []
     for labels, scenario in table.scenarios.items():
-        numbers = [scenario.play(seed).numbers for seed in seeds]
+        figures = [scenario.simulate(seed).figures for seed in seeds]
         if not rows:
-            rows.append([*table.labels, *numbers[0]])
-        rows.append([*labels, *(cell([of_seed[column] for of_seed in numbers]) for column in numbers[0])])
+            rows.append([*table.labels, *figures[0]])
+        rows.append([*labels, *(format_cell([of_seed[column] for of_seed in figures]) for column in figures[0])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(table.title)
     for row in rows:
@@ -33,44 +35,43 @@ def show(table: Table, seeds: Sequence[int]) -> None:
     print(flush=True)
 
 
-def cell(numbers: Sequence[float]) -> str:
-    """Write the median, and the range if there is one."""
-    low, median, high = map(written, (min(numbers), statistics.median_low(numbers), max(numbers)))
+def format_cell(numbers: Sequence[float]) -> str:
+    """Return the median as text, followed by the range if the numbers differ."""
+    low, median, high = map(format_number, (min(numbers), statistics.median_low(numbers), max(numbers)))
     return median if low == high else f"{median} ({low}-{high})"
 
 
-def written(number: float) -> str:
-    """Write a number; infinity means that something never happens."""
+def format_number(number: float) -> str:
+    """Return a number as text; infinity, the time until an event that never happens, is "never"."""
     if number == math.inf:
         return "never"
     return str(number) if isinstance(number, int) else f"{number:.2f}"
 
 
 def plot(table: Table, seed: int, directory: Path) -> None:
-    """Draw the pictures of a table, and print the names of their files."""
+    """Draw the pictures of a table, and print the paths of their files."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, chosen in table.pictures.items():
         path = directory / f"{name}.svg"
-        draw(path, {", ".join(labels): table.scenarios[labels].play(seed) for labels in chosen})
+        draw(path, {", ".join(labels): table.scenarios[labels].simulate(seed) for labels in chosen})
         print(path)
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the options from `arguments`, None being the process's own; exit with 2 if one makes no sense."""
+    """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
-        prog="python -m aiosupervise.examples.storm",
-        description="Simulate services in trouble, and what becomes of a batch.",
+        prog="python -m storm", description="Simulate a service that is overloaded, down or throttling."
     )
     add = parser.add_argument
     number = f"1 to {len(TABLES)}"
-    add("--table", type=int, choices=range(1, len(TABLES) + 1), metavar="N", help=f"only this one, {number}")
+    add("--table", type=int, choices=range(1, len(TABLES) + 1), metavar="N", help=f"one table only, {number}")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, default=0, metavar="N", help="what all luck comes from (default: 0)")
-    seeds.add_argument("--seeds", type=int, metavar="N", help="use the seeds 0 to N - 1, and print median and range")
-    add("--plot", type=Path, metavar="DIRECTORY", help="draw pictures into this directory instead, as SVG")
+    seeds.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulation (default: 0)")
+    seeds.add_argument("--seeds", type=int, metavar="N", help="print median and range of the seeds 0 to N - 1")
+    add("--plot", type=Path, metavar="DIRECTORY", help="draw the pictures into this directory instead, as SVG")
     options = parser.parse_args(arguments)
     if options.seeds is not None and options.seeds < 1:
-        parser.error("argument --seeds: at least 1")
+        parser.error(f"argument --seeds: must be at least 1; got {options.seeds}")
     return options
 
 

@@ -1,4 +1,4 @@
-"""What the example reads from the command line and prints: nothing here is about supervising."""
+"""The options of the example, and the table that it prints: nothing here is about supervising."""
 
 import argparse
 import math
@@ -33,26 +33,26 @@ class Options:
 
 
 def read_options(arguments: Sequence[str] | None) -> Options:
-    """Read the options from `arguments`, None being the process's own; exit with 2 if one makes no sense."""
+    """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
         prog="python -m aiosupervise.examples.fetch",
         description="Fetch many pages of a site that fails, under each of the three strategies.",
     )
     add = parser.add_argument
-    add("url", nargs="?", metavar="URL", type=_url, help="what to fetch (default: a flaky site on loopback)")
+    add("url", nargs="?", metavar="URL", type=_url, help="the page to fetch (default: a flaky site on loopback)")
     add("--strategy", choices=[*_STRATEGIES, "all"], default="all", help="default: all, one after another")
-    add("--jobs", type=_count(1), default=20, metavar="N", help="fetches to make (default: %(default)s)")
-    add("--limit", type=_count(1), default=20, metavar="N", help="fetches at once (default: %(default)s)")
-    add("--timeout", type=_seconds, metavar="SECONDS", help="for each strategy's whole run (default: none)")
+    add("--jobs", type=_count(1), default=20, metavar="N", help="number of fetches (default: %(default)s)")
+    add("--limit", type=_count(1), default=20, metavar="N", help="concurrent fetches (default: %(default)s)")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="of the run of each strategy (default: none)")
     add("--max-retries", type=_count(0), default=3, metavar="N", help="of each fetch (default: %(default)s)")
     add(
         "--seed",
         type=int,
         default=17,
         metavar="N",
-        help="the same seed brings the same luck (default: %(default)s)",
+        help="the same seed gives the same faults (default: %(default)s)",
     )
-    add("--engine", choices=["local", "dask"], default="local", help="dask: two worker processes (default: local)")
+    add("--engine", choices=["local", "dask"], default="local", help="dask: on two worker processes (default: local)")
     add("--quiet", action="store_true", help="no progress bar")
     values = vars(parser.parse_args(arguments))
     strategy = values.pop("strategy")
@@ -90,7 +90,7 @@ def _row(outcome: Outcome[str, object]) -> tuple[str, str, str, str]:
 
 def _describe(failure: Failure[object]) -> str:
     reason = [failure.reason.value] if failure.reason else []
-    # A message may quote what a server sent: nothing of it may reach the terminal as a control sequence.
+    # A message may quote a server's response, which must not reach the terminal as a control sequence.
     message = "".join(char if char.isprintable() else " " for char in str(failure.error))
     return ": ".join([*reason, type(failure.error).__name__, *([message] if message else [])])
 
@@ -103,16 +103,16 @@ def _url(text: str) -> str:
     try:
         url = URL(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL: {error}") from error
+        raise argparse.ArgumentTypeError(f"must be an http or https URL; got {text!r}: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL like https://example.org/")
+        raise argparse.ArgumentTypeError(f"must be an http or https URL, such as https://example.org/; got {text!r}")
     return text
 
 
 def _count(least: int) -> Callable[[str], int]:
     def count(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"must be an integer of at least {least}; got {text!r}")
         return int(text)
 
     return count
@@ -124,5 +124,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0.0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0; got {text!r}")
     return seconds

@@ -1,4 +1,4 @@
-"""The fetches on a local Dask cluster of two processes. What changes is where a session comes from."""
+"""The same fetches on a local Dask cluster of two processes. A session cannot be sent, so each job opens its own."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,47 +13,46 @@ from aiosupervise import map_all, supervise
 from aiosupervise.integrations.dask import DaskEngine
 
 from ._terminal import Options, Strategy, show
-from .fetch import BAD_LUCK, SIGNALS, Fetcher, fetch
+from .fetch import SIGNALS, FetchAll, fetch, injected_errors
 
-__all__ = ["fetcher"]
+__all__ = ["start_cluster"]
 
-# A terminal sends Ctrl-C to every process that it started: workers would die of it before the run has ended.
+# A terminal sends Ctrl-C to every process that it started. The workers must not be ended by it before the run is.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a worker needs to know to fetch a page: it travels, so it is plain. A session cannot travel."""
+    """The input of a job: plain data, as it is sent to a worker."""
 
     url: str
     seed: str
-    bad_luck: Sequence[type[Exception]]
-    patience: ClientTimeout
+    errors: Sequence[type[Exception]]
+    timeout: ClientTimeout
     max_retries: int
 
 
 async def fetch_page(page: Page) -> str:
-    """Fetch a page on a worker, by the same policy as here, with a session of its own."""
+    """Fetch a page on a worker, with the same policy as on the local engine, and a session of its own."""
     worker = supervise(fetch.policy.replace(max_retries=page.max_retries))(fetch.__wrapped__)
-    async with ClientSession(timeout=page.patience) as session:
-        return await worker(session, page.url, Random(page.seed), page.bad_luck)
+    async with ClientSession(timeout=page.timeout) as session:
+        return await worker(session, page.url, Random(page.seed), page.errors)
 
 
 @asynccontextmanager
-async def fetcher() -> AsyncIterator[Fetcher]:
-    """Start two worker processes, and end them with the block; in it, what runs one strategy on them."""
+async def start_cluster() -> AsyncIterator[FetchAll]:
+    """Start two worker processes, which end with the block; yield the function that runs one strategy on them."""
 
     async def fetch_all(
         strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
     ) -> Signals | None:
-        bad_luck = BAD_LUCK if options.url else (RuntimeError,)
-        pages = [
-            Page(url, f"{options.seed} {n}", bad_luck, session.timeout, options.max_retries)
-            for n, url in enumerate(urls)
-        ]
+        errors = injected_errors(options)
         run = map_all(
             fetch_page,
-            pages,
+            [
+                Page(url, f"{options.seed} {n}", errors, session.timeout, options.max_retries)
+                for n, url in enumerate(urls)
+            ],
             strategy=strategy,
             limit=options.limit,
             timeout=options.timeout,

@@ -1,0 +1,42 @@
+"""Run the reference example from a command line.
+
+python -m aiosupervise.examples.fetch         # a flaky site on loopback, started in this process
+python -m aiosupervise.examples.fetch URL     # a real site
+python -m aiosupervise.examples.fetch --engine dask     # on two worker processes of a local cluster
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from signal import SIGINT, Signals
+
+from ._terminal import Options, read_options
+from .fetch import demonstrate, fetch_all
+
+# This module is apart from fetch.py because Python runs the module of a command under the name __main__. The workers
+# of a cluster import fetch.py under its own name, so it would be loaded twice, with two functions `fetch`.
+
+
+async def run(options: Options) -> Signals | None:
+    """Run the example on the engine of the options, and return the signal that stopped it, if any."""
+    if options.engine == "local":
+        return await demonstrate(options, fetch_all)
+    # Imported only here, as Dask is an extra.
+    from ._cluster import start_cluster  # noqa: PLC0415
+
+    async with start_cluster() as fetch_on_cluster:
+        return await demonstrate(options, fetch_on_cluster)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example and return its exit code."""
+    options = read_options(arguments)
+    try:
+        stopped_by = asyncio.run(run(options))
+    except KeyboardInterrupt:
+        stopped_by = SIGINT
+    return 128 + stopped_by if stopped_by else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Fetch many pages of a site that fails, under each of the three strategies. This is the file to copy from."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from random import Random
+from signal import SIGINT, SIGTERM, Signals
+from typing import TypeAlias
+
+from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
+
+from aiosupervise import run_all, supervise
+from aiosupervise.examples.site import flaky_site
+from aiosupervise.integrations.aiohttp import is_transient
+
+from ._terminal import Options, Strategy, show
+
+# The first of these signals stops a run: no job is started any more. The second cancels the running jobs.
+SIGNALS = (SIGINT, SIGTERM)
+
+# One attempt in ten fails by itself, with an error of these types.
+ERROR_RATE = 0.1
+INJECTED_ERRORS = (ServerDisconnectedError, ServerTimeoutError, RuntimeError)
+
+FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
+
+
+@supervise(retry_on=is_transient, irrecoverable=RuntimeError, max_retries=3)
+async def fetch(session: ClientSession, url: str, random: Random, errors: Sequence[type[Exception]]) -> str:
+    """Fetch a page. Which errors are retried, and how often, is stated above and not in here."""
+    if random.random() > 1 - ERROR_RATE:
+        raise random.choice(errors)("injected error")
+    async with session.get(url) as response:
+        response.raise_for_status()
+        return f"{len(await response.read())} bytes"
+
+
+async def fetch_all(
+    strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
+) -> Signals | None:
+    """Fetch all pages under one strategy, print the outcomes, and return the signal that stopped the run, if any."""
+    worker = supervise(fetch.policy.replace(max_retries=options.max_retries))(fetch.__wrapped__)
+    errors = injected_errors(options)
+    randoms = [Random(f"{options.seed} {n}") for n in range(len(urls))]
+    jobs = [partial(worker, session, url, random, errors) for url, random in zip(urls, randoms, strict=True)]
+    limit, timeout, progress = options.limit, options.timeout, not options.quiet
+
+    match strategy:
+        case "gather":  # outcomes in input order
+            run = run_all(jobs, strategy="gather", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
+        case "as_completed":  # outcomes in completion order
+            run = run_all(
+                jobs, strategy="as_completed", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS
+            )
+        case _:  # completion order too; `return_when` may end the run early
+            run = run_all(jobs, strategy="wait", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
+    try:
+        await run
+    finally:
+        # A third Ctrl-C cancels this task; the report then holds the outcomes so far.
+        show(run.report)
+    return run.stopped_by
+
+
+def injected_errors(options: Options) -> Sequence[type[Exception]]:
+    """Return the errors to inject: all types into a real site, one into the flaky site, which fails by itself."""
+    return INJECTED_ERRORS if options.url else (RuntimeError,)
+
+
+async def demonstrate(options: Options, fetch_on_engine: FetchAll) -> Signals | None:
+    """Run the strategies one after another, each on a site with the same faults, until a signal stops one."""
+    for strategy in options.strategies:
+        print(f"{strategy}:", flush=True)
+        site = nullcontext(options.url) if options.url else flaky_site(options.seed)
+        timeout = ClientTimeout(sock_read=10.0 if options.url else 0.3)
+        async with site as url, ClientSession(timeout=timeout) as session:
+            urls = [options.url or f"{url}/page/{n}" for n in range(options.jobs)]
+            stopped_by = await fetch_on_engine(strategy, session, urls, options)
+        if stopped_by:
+            return stopped_by
+    return None
