@@ -36,8 +36,8 @@ from aiosupervise._events.outcomes import I, Outcome, Tally
 
 from .config import RunConfig
 from .events import RunEvents
+from .outlet import Outlet
 from .protocol import UNLIMITED, EngineContext, EngineRun
-from .report import Report
 from .source import END, AsyncSource, End, SyncSource
 
 T = TypeVar("T")
@@ -49,24 +49,19 @@ class Pump(Generic[T, I]):
     """One run of a batch, from its start to its end."""
 
     def __init__(self, config: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
-        self.ended = False  # no job is unfinished, and no outcome will come
+        self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error: BaseException | None = None  # the first that the source or the engine raised
         self._config = config
         self._source = config.source
-        self._strategy = config.strategy
         self._tally = tally
         self._streamed = streamed
         self._pulled = 0
         self._unfinished = 0  # jobs that were handed to the engine and have no outcome
-        self._read = 0
         self._stopped = False
         self._cancelled = False
-        self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._finished: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._events = RunEvents(config.name, tally, config.listen, current_job.get())
         self._context: EngineContext[T, I] = EngineContext(
@@ -111,7 +106,7 @@ class Pump(Generic[T, I]):
     def cancel(self) -> None:
         """Start no other job and cancel the running ones, once."""
         self.stop()
-        if self._cancelled or self.ended:
+        if self._cancelled or self.outlet.closed:
             return
         self._cancelled = True
         self._skip_rest()
@@ -120,7 +115,7 @@ class Pump(Generic[T, I]):
 
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
-        if not self.ended:
+        if not self.outlet.closed:
             assert self._task is not None  # noqa: S101 - nobody joins before `start`
             await wait_until_done(self._task, self.cancel)
 
@@ -158,34 +153,18 @@ class Pump(Generic[T, I]):
     # Outcomes, and what can be seen of the run.
 
     async def read(self) -> Outcome[T, I] | End:
-        """Return the next outcome in the strategy's order; END when there will be no more."""
-        ready = self._strategy.ready
-        while not ready:
-            if self.ended:
-                return END
-            self._arrival.clear()
-            await self._arrival.wait()
-        self._read += 1
+        """Return the next outcome, which frees its slot; END when there will be no more."""
+        outcome = await self.outlet.next()
         self._wake()
-        return ready.popleft()
+        return outcome
 
     def status(self) -> str:
         """Return in words why no job is started at present; an empty text if nothing holds them up."""
-        return self._engine.status() or ("stopping" if self._stopped and not self.ended else "")
-
-    def report(self) -> Report[T, I]:
-        """Make a report of the outcomes that are known and have not been read."""
-        finished = self._loop.time() if self._finished is None else self._finished
-        outcomes = [*self._strategy.ready, *self._strategy.held()]
-        return Report(outcomes, self._tally.copy(), finished - self._started)
+        return self._engine.status() or ("stopping" if self._stopped and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
         self._unfinished -= 1
-        self._tally.count(outcome)
-        self._strategy.add(outcome)
-        if self._streamed:
-            self._arrival.set()
-        if self._strategy.ends_run(outcome):
+        if self.outlet.add(outcome):
             self.cancel()
         self._wake()
         self._events.finished(outcome)
@@ -194,7 +173,7 @@ class Pump(Generic[T, I]):
 
     async def _pump(self) -> None:
         if self._config.timeout is not None:
-            self._timers.append(self._loop.call_at(self._started + self._config.timeout, self.cancel))
+            self._timers.append(self._loop.call_later(self._config.timeout - self.outlet.elapsed, self.cancel))
         await self._guard(self._engine.open)
         await self._guard(self._fill_slots)
         await self._guard(self._source.close)
@@ -268,7 +247,7 @@ class Pump(Generic[T, I]):
 
     def _free_slots(self) -> int:
         """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
-        taken = self._pulled - self._read if self._streamed else self._unfinished
+        taken = self._pulled - self.outlet.read if self._streamed else self._unfinished
         return min(max(self._engine.free_slots(taken), 0), UNLIMITED)
 
     def _start_job(self, item: object) -> None:
@@ -320,11 +299,8 @@ class Pump(Generic[T, I]):
         try:
             self._skip_rest()
         finally:
-            self._strategy.flush()
+            self.outlet.close()
             for timer in self._timers:
                 timer.cancel()
             self._context.detach()
-            self._finished = self._loop.time()
-            self.ended = True
-            self._arrival.set()
-            self._events.ended(self._finished - self._started)
+            self._events.ended(self.outlet.elapsed)

@@ -64,7 +64,7 @@ class Run(Generic[T, I]):
         """The outcomes known so far; of a streamed run, those that have not been read."""
         if self._pump is None:
             return Report((), self.tally.copy(), 0.0)
-        return self._pump.report()
+        return self._pump.outlet.report()
 
     @property
     def stopped_by(self) -> signal.Signals | None:
@@ -91,7 +91,7 @@ class Run(Generic[T, I]):
         pump = self._begin(_State.AWAITED)
         await self._end(pump)
         pump.raise_error()
-        return pump.report()
+        return pump.outlet.report()
 
     async def __aenter__(self) -> Self:
         self._begin(_State.ENTERED)

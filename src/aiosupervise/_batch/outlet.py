@@ -1,0 +1,64 @@
+"""The outlet of a run: counts outcomes, puts them into the strategy's order, and hands them to a reader or a report."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+from aiosupervise._events.outcomes import I, Outcome, Tally
+
+from .report import Report
+from .source import END, End
+from .strategies import Strategy
+
+T = TypeVar("T")
+
+
+class Outlet(Generic[T, I]):
+    """The outcomes of one run, from the engine to the user."""
+
+    def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
+        self.closed = False  # no other outcome will come
+        self.read = 0  # outcomes that a reader has taken
+        self._strategy = strategy
+        self._tally = tally
+        self._streamed = streamed
+        self._arrival = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._finished: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the start of the run to its end, or to now."""
+        return (self._loop.time() if self._finished is None else self._finished) - self._started
+
+    def add(self, outcome: Outcome[T, I]) -> bool:
+        """Record an outcome; return whether it ends the run."""
+        self._tally.count(outcome)
+        self._strategy.add(outcome)
+        if self._streamed:
+            self._arrival.set()
+        return self._strategy.ends_run(outcome)
+
+    def close(self) -> None:
+        """Make ready the outcomes that the strategy has held back: no other will come."""
+        self._strategy.flush()
+        self._finished = self._loop.time()
+        self.closed = True
+        self._arrival.set()
+
+    async def next(self) -> Outcome[T, I] | End:
+        """Return the next outcome in the strategy's order; END when there will be no more."""
+        ready = self._strategy.ready
+        while not ready:
+            if self.closed:
+                return END
+            self._arrival.clear()
+            await self._arrival.wait()
+        self.read += 1
+        return ready.popleft()
+
+    def report(self) -> Report[T, I]:
+        """Make a report of the outcomes that are known and have not been read."""
+        return Report([*self._strategy.ready, *self._strategy.held()], self._tally.copy(), self.elapsed)
