@@ -227,6 +227,7 @@ def test_a_service_that_never_comes_back(seed: int) -> None:
     assert figures["seconds"] < 120
     assert figures["failed"] <= 50
     assert figures["done"] + figures["failed"] + figures["pending"] == 5000
+    assert 0.5 * figures["seconds"] < figures["paused"] < figures["seconds"]
 
 
 def test_a_budget_that_fails_calls() -> None:

@@ -3,6 +3,9 @@
 python -m aiosupervise.examples.fetch         # a flaky site on loopback, started in this process
 python -m aiosupervise.examples.fetch URL     # a real site
 python -m aiosupervise.examples.fetch --engine dask     # on two worker processes of a local cluster
+
+This module is separate from fetch.py because Python loads the module of a command under the name __main__. The workers
+of a cluster import fetch.py under its own name, so it would be loaded twice, with two functions `fetch`.
 """
 
 import asyncio
@@ -12,9 +15,6 @@ from signal import SIGINT, Signals
 
 from ._terminal import Options, read_options
 from .fetch import demonstrate, fetch_all
-
-# This module is apart from fetch.py because Python runs the module of a command under the name __main__. The workers
-# of a cluster import fetch.py under its own name, so it would be loaded twice, with two functions `fetch`.
 
 
 async def run(options: Options) -> Signals | None:
