@@ -336,7 +336,10 @@ async def test_bad_answer_of_a_predicate(answer: float, kind: type[Exception]) -
         raise ConnectionError
 
     with pytest.raises(
-        kind, match=words("what retry_on answers, decide_badly here", SECONDS_OR_0, f"got {answer!r}")
+        kind,
+        match=words(
+            "the return value of retry_on (decide_badly), if not a bool or None,", SECONDS_OR_0, f"got {answer!r}"
+        ),
     ) as caught:
         await func()
     assert isinstance(caught.value.__context__, ConnectionError)

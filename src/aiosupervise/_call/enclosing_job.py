@@ -35,8 +35,8 @@ class EnclosingJob(Protocol):
     def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
 
-    def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
-        """Hear that an attempt of a call has failed, and how its policy has classified that."""
+    def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
+        """Record that an attempt of a call has failed, with the class of the error under the call's policy."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""

@@ -25,8 +25,9 @@ from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
-from aiosupervise._policy.classify import NOT_ASKED, classify
-from aiosupervise._policy.decide import decide
+from aiosupervise._policy.budget import Budget
+from aiosupervise._policy.classify import classify
+from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
 from aiosupervise._policy.errors import OVERRIDES, DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
@@ -127,48 +128,57 @@ class _Call:
         """
         if self.attempts == 1:
             self.first_failure = now()
-        follows = self._follows(error, wrappers)
+        decision = self._decide(error, wrappers)
         error = error if type(error) not in OVERRIDES else unwrap(error)
-        if isinstance(follows, float):
+        if isinstance(decision, Retry):
+            delay = decision.delay
             if listeners.count or is_logged(logging.WARNING):
-                self._tell(AttemptFailed, self.attempts, error, follows)
+                self._tell(AttemptFailed, self.attempts, error, delay)
             if self.last is not None:
                 self._describe_last()
-            self.delay, self.last = follows, error
+            self.delay, self.last = delay, error
             return
         if listeners.count:
             self._tell(AttemptFailed, self.attempts, error, None)
-        if follows is None:
+        if isinstance(decision, PassThrough):
             self._raise(error)
         else:
-            self._give_up(error, follows)
+            self._give_up(error, decision.reason)
 
-    def _follows(self, error: Exception, wrappers: int) -> float | Reason | None:
-        """Return the seconds until the next attempt, or why there is none; None for an error that is not ours."""
+    def _decide(self, error: Exception, wrappers: int) -> Decision:
+        """Return the decision of the policy, once the retry is paid for; an error of an inner call passes through."""
         # Layers do not multiply.
         if serial_numbers.issued != self.seen and given_up_inside(error, self.seen, wrappers):
             if self.job is not None:
                 self.job.on_neutral()
-            return None
+            return PASS_THROUGH
         policy = self.policy
-        classified = classify(policy, error)
+        classification = classify(policy, error)
         elapsed = 0.0 if self.started is None else now() - self.started
-        decision = decide(policy, error, classified, self.attempts - self.probes, elapsed)
+        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.on_failure(policy, error, classified)
-        if not isinstance(decision, float) or (policy.budget is None and self.job is None):
-            return decision
-        return self._paid(decision, throttled=classified != NOT_ASKED)
+            self.job.on_failure(policy, error, classification)
+        if isinstance(decision, Retry):
+            if policy.budget is not None:
+                return self._pay_from(policy.budget, decision)
+            if self.job is not None:
+                return self._pay_from_run(self.job, decision)
+        return decision
 
-    def _paid(self, delay: float, *, throttled: bool) -> float | Reason:
-        """Pay for a retry, from the policy's own budget if it has one, else from that of the run."""
-        if self.policy.budget is not None:
-            price = self.policy.budget.take(throttled=throttled)
-        else:
-            assert self.job is not None  # noqa: S101 - for the type checkers
-            price, delay = self.job.pay(delay, throttled=throttled)
-        self.price = price or 0
-        return Reason.BUDGET if price is None else delay
+    def _pay_from(self, budget: Budget, retry: Retry) -> Decision:
+        price = budget.take(throttled=retry.throttled)
+        if price is None:
+            return Stop(Reason.BUDGET)
+        self.price = price
+        return retry
+
+    def _pay_from_run(self, job: EnclosingJob, retry: Retry) -> Decision:
+        """Pay for a retry from the budget of the run, which may make it wait longer."""
+        price, delay = job.pay(retry.delay, throttled=retry.throttled)
+        if price is None:
+            return Stop(Reason.BUDGET)
+        self.price = price
+        return Retry(delay, retry.throttled)
 
     def _describe_last(self) -> None:
         self.earlier.append(_describe(self.attempts - 1, self.last))
