@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
-from .frames import is_ours
+from .frames import RETRY_LOOP, WRAPPERS
 from .limits import now
 
 if TYPE_CHECKING:
     from aiosupervise._policy.policy import Policy
 
-    from .retry import _Call
+    from .retry import Call
 
 
 @final
@@ -51,11 +51,10 @@ def attempt() -> Attempt:
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - documented, if not public
     while frame is not None:
-        if is_ours(frame):
-            if frame.f_code.co_name == "go_on":
-                return _of_call(frame.f_locals["self"])
-            if frame.f_code.co_name == "supervised":
-                return Attempt(1, None, _time_left(frame.f_locals["policy"], frame.f_locals.get("started")))
+        if frame.f_code in RETRY_LOOP:
+            return _of_call(frame.f_locals["self"])
+        if frame.f_code in WRAPPERS:
+            return Attempt(1, None, _time_left(frame.f_locals["policy"], frame.f_locals.get("started")))
         frame = frame.f_back
     raise RuntimeError(
         "attempt() is asked outside of a supervised function: call it in one, in the task that runs it, "
@@ -63,7 +62,7 @@ def attempt() -> Attempt:
     )
 
 
-def _of_call(call: _Call) -> Attempt:
+def _of_call(call: Call) -> Attempt:
     return Attempt(call.attempts, call.last, _time_left(call.policy, call.started))
 
 

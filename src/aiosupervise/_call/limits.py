@@ -10,6 +10,8 @@ from typing import TypeVar
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
 from aiosupervise._policy.policy import Policy
 
+from .frames import register_module
+
 R = TypeVar("R")
 
 
@@ -73,3 +75,6 @@ async def until(
         raise expired(seconds) from where_it_stood
     finally:
         del where_it_stood
+
+
+register_module(__name__)

@@ -1,9 +1,9 @@
 """A policy applied to one call: what the wrappers that `supervise` returns do.
 
 Theory of operation. A wrapper has a few lines: it makes the first attempt and is done when that
-succeeds. Only an error makes a `_Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
+succeeds. Only an error makes a `Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
 and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Limits`. While
-somebody listens, the first attempt is made by a `_Call` too.
+somebody listens, the first attempt is made by a `Call` too.
 
 Laws, each with a test:
 - Only Exception is caught: cancellation and exit pass through.
@@ -33,7 +33,14 @@ from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
 
 from .enclosing_job import EnclosingJob, Permit, current_job
-from .frames import drop_frames, given_up_inside, without_our_frames
+from .frames import (
+    drop_tracebacks,
+    given_up_inside,
+    register_module,
+    register_retry_loop,
+    register_wrapper,
+    without_internal_frames,
+)
 from .limits import Limits, now, until
 from .no_waiting import no_waits
 
@@ -51,15 +58,16 @@ def plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, 
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
-            return await _Call(policy, name, None).go_on(functools.partial(func, *args, **kwargs))
+            return await Call(policy, name, None).go_on(functools.partial(func, *args, **kwargs))
         seen = serial_numbers.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
-            call = _Call(policy, name, None, 1, seen)
+            call = Call(policy, name, None, 1, seen)
             call.failed(error, 1)
         return await call.go_on(functools.partial(func, *args, **kwargs))
 
+    register_wrapper(supervised.__code__)
     return supervised
 
 
@@ -71,11 +79,11 @@ def guarded(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P
         started = now()
         attempt = functools.partial(Limits(policy, started).attempt, functools.partial(func, *args, **kwargs))
         if listeners.count:
-            return await _Call(policy, name, started).go_on(attempt)
+            return await Call(policy, name, started).go_on(attempt)
         try:
             result = await attempt()
         except Exception as error:
-            call = _Call(policy, name, started, 1, seen)
+            call = Call(policy, name, started, 1, seen)
             call.failed(error, 1)
         else:
             if policy.budget is not None:
@@ -83,10 +91,11 @@ def guarded(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P
             return result
         return await call.go_on(attempt)
 
+    register_wrapper(supervised.__code__)
     return supervised
 
 
-class _Call:
+class Call:
     """One call: what happened so far, and what is to be done: wait `delay`, or raise `error`."""
 
     __slots__ = (
@@ -197,14 +206,14 @@ class _Call:
         self._raise(error)
 
     def _raise(self, error: Exception) -> None:
-        self.error = error.with_traceback(without_our_frames(error.__traceback__))
+        self.error = error.with_traceback(without_internal_frames(error.__traceback__))
 
     async def go_on(self, attempt: Callable[[], Awaitable[R]]) -> R:
         """Make attempts until one succeeds, or there is an error to raise."""
         try:
             while self.error is None:
                 if self.last is not None:
-                    drop_frames(self.last)
+                    drop_tracebacks(self.last)
                     await asyncio.sleep(self.delay if self.waits is None else 0)
                     if self.job is not None and not await self._may_go(self.job):
                         continue
@@ -295,3 +304,7 @@ def _describe(attempt: int, error: Exception | None) -> str:
     except Exception:
         line = f"attempt {attempt}: {type(error).__name__}, whose text cannot be read"
     return line if len(line) <= _LINE and "\n" not in line else line.partition("\n")[0][:_LINE]
+
+
+register_module(__name__)
+register_retry_loop(Call)
