@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import cancellation, task_maker
+from aiosupervise._call.tasks import cancellation, task_factory
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
 from aiosupervise._policy.checks import name_of
 from aiosupervise._policy.verdict import verdict
@@ -47,7 +47,7 @@ class LocalRun(Generic[T, I]):
         self._tasks: dict[Coroutine[object, None, T], asyncio.Task[T]] = {}
         self._cancelled: dict[object, bool] = {}  # those that the end of the run has cancelled: had they begun?
         self._loop = asyncio.get_running_loop()
-        self._new_task = task_maker(self._loop)
+        self._new_task = task_factory(self._loop)
         self._context = copy_context()
 
     def __len__(self) -> int:

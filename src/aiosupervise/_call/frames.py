@@ -11,51 +11,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType, TracebackType
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiosupervise._policy.verdict import verdict
 
+# By id, since both the hash and the comparison of code objects go through the whole bytecode. The values keep the code
+# objects alive, so that no other one is given their id.
+CodeObjects: TypeAlias = dict[int, CodeType]
 
-class CodeObjects:
-    """A set of code objects that compares them by identity.
-
-    Equality would be wrong, since equal code objects can belong to different functions, and slow, since both it and
-    the hash go through the whole bytecode.
-    """
-
-    __slots__ = ("_by_id",)
-
-    def __init__(self) -> None:
-        # The values keep the code objects alive, so that no id is given to another one.
-        self._by_id: dict[int, CodeType] = {}
-
-    def add(self, code: CodeType) -> None:
-        self._by_id[id(code)] = code
-
-    def __contains__(self, code: CodeType) -> bool:
-        return id(code) in self._by_id
-
-
-WRAPPERS: Final = CodeObjects()
+WRAPPERS: Final[CodeObjects] = {}
 """The functions that `supervise` returns."""
 
-RETRY_LOOP: Final = CodeObjects()
-"""The methods of `retry.Call`, each of which has the call as its `self`."""
+RETRY_LOOP: Final[CodeObjects] = {}
+"""The methods of `retry.Call`, in each of which the local variable `self` is the call."""
 
-INTERNALS: Final = CodeObjects()
+INTERNALS: Final[CodeObjects] = {}
 """Everything between the caller of a supervised function and the function: wrappers, the retry loop and its limits."""
 
 
 def register_wrapper(code: CodeType) -> None:
     """Recognize the frames of a wrapper by its code, which all wrappers that one function makes have in common."""
-    WRAPPERS.add(code)
-    INTERNALS.add(code)
+    WRAPPERS[id(code)] = INTERNALS[id(code)] = code
 
 
 def register_retry_loop(loop: type) -> None:
     """Recognize the frames of the methods of `loop`."""
     for function in _functions_of(loop, vars(sys.modules[loop.__module__])):
-        RETRY_LOOP.add(function.__code__)
+        RETRY_LOOP[id(function.__code__)] = function.__code__
 
 
 def register_module(name: str) -> None:
@@ -63,7 +45,7 @@ def register_module(name: str) -> None:
     namespace = vars(sys.modules[name])
     for thing in namespace.values():
         for function in _functions_of(thing, namespace):
-            INTERNALS.add(function.__code__)
+            INTERNALS[id(function.__code__)] = function.__code__
 
 
 def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[FunctionType]:
@@ -78,7 +60,7 @@ def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[Funct
 
 def without_internal_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Drop the frames of the retry loop and the limits, so that the caller sees one wrapper and not every attempt."""
-    kept = [entry for entry in _entries(traceback) if entry.tb_frame.f_code not in INTERNALS]
+    kept = [entry for entry in _entries(traceback) if id(entry.tb_frame.f_code) not in INTERNALS]
     rest = None
     for entry in reversed(kept):
         rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
@@ -100,7 +82,7 @@ def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bo
     """
     note = verdict(error)
     if note is not None and note.serial > last_serial:
-        wrappers = [entry for entry in _entries(error.__traceback__) if entry.tb_frame.f_code in WRAPPERS]
+        wrappers = [entry for entry in _entries(error.__traceback__) if id(entry.tb_frame.f_code) in WRAPPERS]
         if len(wrappers) > own_wrappers:
             return True
     return isinstance(error, ExceptionGroup) and any(given_up_inside(leaf, last_serial, 0) for leaf in error.exceptions)

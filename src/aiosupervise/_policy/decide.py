@@ -55,7 +55,12 @@ class PassThrough:
 
 
 Decision: TypeAlias = Retry | Stop | PassThrough
+
+# Shared, since they have no values of their own.
 PASS_THROUGH: Final = PassThrough()
+_EXHAUSTED = Stop(Reason.EXHAUSTED)
+_RETRY_AFTER_TOO_LONG = Stop(Reason.RETRY_AFTER_TOO_LONG)
+_PAST_DEADLINE = Stop(Reason.DEADLINE)
 
 
 def decide(policy: Policy, error: Exception, classification: Classification, attempts: int, elapsed: float) -> Decision:
@@ -68,14 +73,14 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if not isinstance(classification, Transient):
         return Stop(classification.reason) if isinstance(classification, Irrecoverable) else PASS_THROUGH
     if policy.max_retries is not None and attempts > policy.max_retries:
-        return Stop(Reason.EXHAUSTED)
+        return _EXHAUSTED
     retry_after = classification.retry_after
     if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
-        return Stop(Reason.RETRY_AFTER_TOO_LONG)
+        return _RETRY_AFTER_TOO_LONG
     # A user's delay may be an int.
     delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)
     if retry_after is not None:
         delay = min(retry_after + delay, sys.float_info.max)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
-        return Stop(Reason.DEADLINE)
+        return _PAST_DEADLINE
     return Retry(delay, retry_after is not None)

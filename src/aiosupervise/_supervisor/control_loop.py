@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
-from aiosupervise._call.tasks import cancellation, task_maker, wait_until_done
+from aiosupervise._call.tasks import cancellation, task_factory, wait_until_done
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
 
@@ -63,7 +63,7 @@ class ControlLoop:
         self._is_left = False
         self._is_cancelled = False
         self._loop = asyncio.get_running_loop()
-        self._new_task = task_maker(self._loop)
+        self._new_task = task_factory(self._loop)
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:

@@ -86,7 +86,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         if isinstance(obj, FunctionType) and not _is_importable(obj):
             policy = getattr(obj, "policy", None)
             # Ours, and not a wrapper around it, which functools.wraps gives the same attributes.
-            if isinstance(policy, Policy) and obj.__code__ in WRAPPERS:
+            if isinstance(policy, Policy) and id(obj.__code__) in WRAPPERS:
                 return _supervised, (policy, getattr(obj, "__wrapped__"))  # noqa: B009 - a function has none for mypy
         return super().reducer_override(obj)
 
