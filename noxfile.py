@@ -11,7 +11,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False  # nox turns it on where CI is set; one Python is enough
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)  # those that its classifiers name
 
 
 def _works(python: str) -> bool:
@@ -23,7 +24,14 @@ def _works(python: str) -> bool:
 FOUND = [python for python in PYTHONS if _works(python)]
 COVERAGE = {"COVERAGE_FILE": str(Path(".nox", ".coverage").absolute())}
 SITE = "docs/_build/html"
-PROJECT = nox.project.load_toml("pyproject.toml")
+SCHEMAS = {
+    "vendor.github-workflows": [".github/workflows/ci.yml"],
+    "custom.github-workflows-require-timeout": [".github/workflows/ci.yml"],
+    "vendor.dependabot": [".github/dependabot.yml"],
+    "vendor.github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
+    "vendor.github-issue-forms": [".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"],
+    "vendor.readthedocs": [".readthedocs.yaml"],
+}
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -49,10 +57,14 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
+    """Check style and formatting, and the files that configure GitHub, Read the Docs and pre-commit."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    for schema, files in SCHEMAS.items():
+        session.run("check-jsonschema", "--builtin-schema", schema, *files)
+    session.run("zizmor", "--offline", "--pedantic", "--strict-collection", "--no-progress", ".")
+    session.run("pre-commit", "validate-config")
 
 
 @nox.session
@@ -62,6 +74,30 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright", "tests/typing")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosupervise")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist, and the wheel from it; check their contents, their metadata and the links on their page."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "--package", "src/aiosupervise", "dist")
+    session.run("python", "tests/docs/description.py", "dist")
+
+
+@nox.session(python=FOUND[:1] or None)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions of the dependencies that pyproject.toml admits, on the lowest Python."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lowest"))
+    versions = str(Path(session.create_tmp(), "lowest.txt"))
+    resolve = ["--quiet", "--resolution", "lowest-direct", "--all-extras", "--output-file", versions]
+    session.run("uv", "pip", "compile", *resolve, "pyproject.toml")
+    session.install(".[all]", *nox.project.dependency_groups(PROJECT, "unit"), "--constraint", versions)
+    # The examples of the documentation need newer versions, and those two directories do not import a dependency.
+    left_out = ["--ignore=tests/docs", "--ignore=tests/conformance", "--ignore=tests/faults"]
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *left_out, *session.posargs)
 
 
 @nox.session

@@ -14,11 +14,12 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 import aiosupervise
+import aiosupervise.engines
 import aiosupervise.testing
 from aiosupervise._events.listeners import listeners
 from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
 
-PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
+PUBLIC = (aiosupervise, aiosupervise.engines, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 

@@ -18,6 +18,7 @@ import pytest
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
+from aiosupervise.engines import EngineConfig
 from aiosupervise.integrations._dask import chunk_scheduler as chunks
 from aiosupervise.integrations._dask import poller as visits
 from aiosupervise.integrations._dask import worker
@@ -169,7 +170,7 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
     monkeypatch.setattr(chunks, "_LINGER", 0.12)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies_first)
     heard: list[Event] = []
     report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
     assert report.values() == [0, 2, 4, 6]
@@ -194,7 +195,7 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
         send(remote, chunk)
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies)
     report = await map_all(jobs.double, list(range(30)), timeout=0.3, engine=DaskEngine(client, chunk=3))
     assert len(report.pending) == 30
     assert sum(alone) == 1
@@ -203,9 +204,8 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
 async def test_a_killed_chunk_whose_jobs_all_have_outcomes_is_over(client: Client) -> None:
     """Visits can tell the last outcome before Dask tells that the task was lost: there is nothing to try again."""
     order: Any = types.SimpleNamespace(
-        wake=lambda: None, tally=types.SimpleNamespace(running=0), name="", func=jobs.double
+        wake=lambda: None, tally=types.SimpleNamespace(running=0), config=EngineConfig(jobs.double, "", None, None)
     )
-    order.limit = order.overload = None
     sent: chunks.Chunks[Any, Any] = chunks.Chunks(order, "run", 10)
     sent.open(client)
     chunk: Chunk[Any] = Chunk("key", 0)
@@ -230,7 +230,7 @@ async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.Mo
         done.records.pop()
         return done
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", forgets)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", forgets)
     (failure,) = (await map_all(jobs.double, [1], engine=DaskEngine(client))).failed
     assert "gave no outcome" in str(failure.error)
 
@@ -308,8 +308,8 @@ async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bo
     run = map_all(jobs.nap, iter([0.0] + [3600.0] * 4), limit=2, engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
     await asyncio.sleep(0.25)
-    assert run._engine is not None
-    remote: Any = run._engine._running
+    assert run._pump is not None
+    remote: Any = run._pump._engine
     (key,) = remote._chunks._sent
     if stopped:
         run.stop()
@@ -358,7 +358,7 @@ async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pyt
 
     monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.02)
     monkeypatch.setattr(visits, "_PATIENCE", 0.3)
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
     with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
         await map_all(jobs.nap, [3600.0], timeout=0.2, engine=DaskEngine(client))
 
@@ -375,7 +375,7 @@ async def test_a_late_chunk_does_nothing(client: Client) -> None:
 
 async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
     """It has no job started."""
-    here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)
+    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
     here.visit(messages.Phase.STOPPED)
     await asyncio.sleep(0.05)
     records = await here.do("late", [travel.pack(1)], lambda: None)
@@ -401,14 +401,6 @@ async def test_an_error_that_takes_no_notes() -> None:
     assert error.why == "it takes no notes"
 
 
-async def test_an_input_is_no_job_that_runs(client: Client) -> None:
-    """An input may come as often as it likes."""
-    run = map_all(jobs.double, [1, 1], engine=DaskEngine(client))
-    assert (await run).values() == [2, 2]
-    assert run._engine is not None
-    assert 1 not in run._engine._running
-
-
 def test_an_engine_tells_what_it_is() -> None:
     """Its repr names the cluster and the chunk."""
     assert repr(DaskEngine("tcp://127.0.0.1:1")) == "DaskEngine('tcp://127.0.0.1:1', chunk=1000)"
@@ -426,8 +418,8 @@ async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
     async with map_all(jobs.nap, [0.0, 0.15], strategy="as_completed", engine=DaskEngine(client)) as run:
         async for outcome in run:
             assert isinstance(outcome, Success)
-            assert run._engine is not None
-            remote: Any = run._engine._running
+            assert run._pump is not None
+            remote: Any = run._pump._engine
             remote._chunks.take("gone", "somewhere", [])
 
 
@@ -437,7 +429,7 @@ async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> None:
         raise OSError("lost")
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
     report = await map_all(jobs.nap, [0.0, 0.2], engine=DaskEngine(client))
     assert report.values() == [0.0, 0.2]
 
@@ -451,7 +443,7 @@ async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monke
             await asyncio.sleep(0.2)
         return real(run, phase, dask_worker)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", slow)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", slow)
     report = await map_all(jobs.never, range(3), timeout=0.1, engine=DaskEngine(client))
     assert len(report.pending) == 3
 
@@ -463,7 +455,7 @@ async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pyte
         await asyncio.sleep(1)
 
     monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
     assert not [task for task in ours() if "question" in task.get_name()]
 
@@ -475,7 +467,7 @@ async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pyte
         await asyncio.sleep(3600)
 
     monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.check_spec", deaf)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.check_spec", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
     assert not ours()
 
@@ -493,7 +485,7 @@ async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monke
         asked.append(0.0)
         return nthreads()  # type: ignore[no-untyped-call]  # of Dask
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
     monkeypatch.setattr(client, "nthreads", counted)
     run = map_all(jobs.nap, [0.2], engine=DaskEngine(client))
     asyncio.get_running_loop().call_later(0.1, run.stop)
@@ -623,7 +615,7 @@ async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) 
     (address,) = (await client.nthreads()).keys()
     await client.run(worker.visit_part, "stopped", int(messages.Phase.STOPPED), workers=[address])
     packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(messages.Spec(jobs.double, "double", 1, None))
+    spec = travel.pack(EngineConfig(jobs.double, "double", 1, None))
     done = await client.submit(worker.do_chunk, "new", "stopped", spec, packed, key="new")
     assert [record[-1] for record in done.records] == [False]
 
@@ -639,7 +631,7 @@ def test_a_worker_does_not_remember_all_runs_for_ever(monkeypatch: pytest.Monkey
 
 async def test_what_is_done_already_is_not_taken_back() -> None:
     """When the run stops, a worker names the chunks whose results are on their way."""
-    here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)
+    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
     await here.do("done", [travel.pack(1)], lambda: None)
     assert here.visit(messages.Phase.RUNNING).chunks == {}
     assert here.visit(messages.Phase.STOPPED).chunks == {"done": []}
@@ -652,7 +644,7 @@ async def test_a_worker_forgets_a_driver_that_is_gone(
     """Its jobs are cancelled, and late chunks do nothing."""
     monkeypatch.setattr(part, "LEASE", 0.05)
     packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(messages.Spec(jobs.never, "never", 1, None))
+    spec = travel.pack(EngineConfig(jobs.never, "never", 1, None))
     for key, began in ("first", True), ("late", False):
         done = await client.submit(worker.do_chunk, key, "gone", spec, packed, key=key)
         assert [record[-1] for record in done.records] == [began]
@@ -675,8 +667,8 @@ async def test_a_worker_that_was_lost_between_two_visits(
         news = worker.visit_part(run, phase, dask_worker)
         return news and replace(news, chunks={key: [] for key in news.chunks})
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", elsewhere)
-    monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", without_records)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", elsewhere)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", without_records)
     monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", not told)
     heard: list[Event] = []
     listen = heard.append if told else None
@@ -692,12 +684,12 @@ async def test_a_visit_that_tells_the_last_outcome(client: Client, monkeypatch: 
     async def late(*_: Any) -> None:
         await asyncio.sleep(0.3)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", late)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", late)
     run = map_all(jobs.double, [1], engine=DaskEngine(client))
     task = asyncio.create_task(finish(run))
     await asyncio.sleep(0.15)
-    assert run._engine is not None
-    remote: Any = run._engine._running
+    assert run._pump is not None
+    remote: Any = run._pump._engine
     (key,) = remote._chunks._sent
     remote._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
     await asyncio.wait_for(task, 0.12)
@@ -742,15 +734,15 @@ async def test_a_run_that_has_ended_is_freed(client: Client, ending: str, monkey
         raise LookupError("a broken worker")
 
     if ending == "chunks fail":
-        monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", breaks)
+        monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", breaks)
     if ending == "never opened":
         await client.close()
     run = map_all(jobs.always_busy if ending == "jobs fail" else jobs.double, range(5), engine=DaskEngine(client))
     with suppress(RuntimeError):
         await run
     outcomes = list(run.report)
-    assert run._engine is not None
-    remote = weakref.ref(run._engine._running)
+    assert run._pump is not None
+    remote = weakref.ref(run._pump._engine)
     del run
     assert remote() is None
     assert len(outcomes) == (0 if ending == "never opened" else 5)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiosupervise._events.listeners import Listener, check_listener
 from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
 
 from .config import RunConfig
-from .jobs import Job, discard
+from .jobs import GivenJobs, Job, MappedJobs, discard, run_job
+from .local import LocalEngine
 from .overload import Adaptive, Overload
-from .protocol import Engine
+from .protocol import Engine, EngineConfig
 from .run import Run
 from .signals import check_place
 from .source import HELD, AsyncSource, Source, SyncSource
@@ -73,9 +74,12 @@ def run_all(
         _check_iterable("jobs", jobs)
         _check(limit, timeout, overload, listen, name)
         order: Strategy[T, None] = strategy_named(strategy, return_when)
+        given: GivenJobs[T] = GivenJobs(name)
+        name = name or "run_all"
+        for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
         return Run(
-            RunConfig(_source(jobs), None, order, limit, timeout, overload, listen, name),
-            _progress_bar(name or "run_all") if progress else None,
+            RunConfig(_source(jobs), given, order, timeout, listen, LocalEngine(given), for_engine),
+            _progress_bar(name) if progress else None,
             _signals(stop_on),
         )
     except BaseException:
@@ -132,11 +136,13 @@ def map_all(
     name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
     source: Source[object] = _source(inputs)
-    if engine is not None:
-        _check_engine(engine)
-        engine.check(func, source.held())
+    mapped = MappedJobs(func, name)
+    if engine is None:
+        engine = LocalEngine(mapped)
+    _check_engine(engine)
+    engine.check(func, source.held())
     return Run(
-        RunConfig(source, func, order, limit, timeout, overload, listen, name, engine),
+        RunConfig(source, mapped, order, timeout, listen, engine, EngineConfig(func, name, limit, overload)),
         _progress_bar(name) if progress else None,
         _signals(stop_on),
     )
@@ -161,7 +167,7 @@ def _check(limit: object, timeout: object, overload: object, listen: object, nam
 
 
 def _check_engine(engine: object) -> None:
-    if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "jobs")):
+    if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
         raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {shown(engine)}")
 
 

@@ -20,15 +20,15 @@ import enum
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
-from aiosupervise._events.outcomes import Outcome, Success, Tally
+from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.budget import Budget
 
-from .events import RunEvents
 from .overload import Overload
+from .protocol import EngineContext
 
 if TYPE_CHECKING:
     from .context import JobContext
@@ -53,22 +53,12 @@ class State(enum.Enum):
 class Breaker:
     """The state of one run, its budget, and the line of calls that wait to try again."""
 
-    def __init__(
-        self,
-        setting: Overload,
-        tally: Tally,
-        wake: Callable[[], None],
-        stop: Callable[[], None],
-        herald: RunEvents,
-    ) -> None:
+    def __init__(self, setting: Overload, context: EngineContext[Any, Any]) -> None:
         self.is_clear = True  # whoever wants to go may go
         self._state = State.RUNNING
         self._setting = setting
-        self._tally = tally
+        self._context = context
         self.budget = Budget() if setting.budget is None else setting.budget
-        self._wake = wake  # the pump, to look at `places`
-        self._stop = stop  # the run
-        self._herald = herald
         self._pace = 1.0 if no_waits.get() is None else 0.0
         self._loop = asyncio.get_running_loop()
         self._line: dict[asyncio.Future[Permit], object] = {}
@@ -191,7 +181,6 @@ class Breaker:
             self._state = State.RUNNING
             self._dismiss(Permit.GO)
         self._stop_timer()
-        del self._wake, self._stop  # which hold the run
 
     # Pauses and probes.
 
@@ -206,7 +195,7 @@ class Breaker:
         seconds *= self._pace
         self._until = max(now + random.uniform(seconds / 2, seconds), self._asked_until)  # noqa: S311 - no secret
         self._set_timer(self._until, self._over)
-        self._herald.paused(self._until - now, self._why())
+        self._context.events.paused(self._until - now, self._why())
 
     def _over(self) -> None:
         if self._asked_until > self._until:  # the server has asked for more meanwhile
@@ -225,7 +214,7 @@ class Breaker:
         if self._asked_until > self._loop.time():
             self._pause()
         elif place is None:
-            self._wake()
+            self._context.wake()
         else:
             self._probe = self._line.pop(place)
             place.set_result(Permit.PROBE)
@@ -239,7 +228,7 @@ class Breaker:
             return
         self._state = State.STOPPED
         self._dismiss(Permit.STOP)
-        self._stop()
+        self._context.stop()
 
     def _probe_succeeded(self) -> None:
         self.budget.put(self.budget.capacity // 4)
@@ -256,11 +245,11 @@ class Breaker:
             self._run_again()
             self.is_clear = True
             self._dismiss(Permit.GO)
-            self._wake()
+            self._context.wake()
 
     def _run_again(self) -> None:
         if self._state is not State.RUNNING:
-            self._herald.resumed()
+            self._context.events.resumed()
         self._state = State.RUNNING
 
     # The line.
@@ -283,11 +272,11 @@ class Breaker:
         place = self._first()
         if place is None:
             self._starts = 1
-            self._wake()
+            self._context.wake()
         else:
             del self._line[place]
             place.set_result(Permit.GO)
-        gap = self._asked * _SPREAD / max(self._tally.limit or 1, len(self._line))
+        gap = self._asked * _SPREAD / max(self._context.tally.limit or 1, len(self._line))
         self._set_timer(now + random.uniform(0, 2 * gap), self._move_on)  # noqa: S311 - no secret
 
     def _set_timer(self, when: float, act: Callable[[], None]) -> None:

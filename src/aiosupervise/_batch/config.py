@@ -1,17 +1,15 @@
-"""What a run is to do, as `run_all` and `map_all` have read it from their arguments."""
+"""The configuration of a run, as `run_all` and `map_all` have read it from their arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
 
-from .jobs import discard
-from .overload import Adaptive, Overload
-from .protocol import Engine
+from .jobs import Jobs
+from .protocol import Engine, EngineConfig
 from .source import Source
 from .strategies import Strategy
 
@@ -20,20 +18,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunConfig(Generic[T, I]):
-    """What a run is to do."""
+    """The configuration of a run; `for_engine` is the part that its engine needs."""
 
     source: Source[object]
-    func: Callable[[I], Awaitable[T]] | None
+    jobs: Jobs[T, I]
     strategy: Strategy[T, I]
-    limit: int | Adaptive | None
     timeout: float | None
-    overload: Overload | None
     listen: Listener | None
-    name: str | None
-    engine: Engine | None = None  # None: in this process
+    engine: Engine
+    for_engine: EngineConfig[T, I]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.for_engine.name
 
     def discard(self) -> None:
         """Close the coroutines of a run that will not take place."""
         for item in self.source.rest():
-            if self.func is None:
-                discard(item)
+            self.jobs.discard(item)

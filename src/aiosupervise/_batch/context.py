@@ -16,18 +16,18 @@ from .events import RunEvents
 class RunContext:
     """What the jobs of one run share: its counts and events, what it does in trouble, and the job that it runs in."""
 
-    __slots__ = ("adaptive", "breaker", "herald", "parent", "tally")
+    __slots__ = ("adaptive", "breaker", "events", "parent", "tally")
 
     def __init__(
         self,
         tally: Tally,
-        herald: RunEvents,
+        events: RunEvents,
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
     ) -> None:
         self.tally = tally
-        self.herald = herald
+        self.events = events
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
@@ -40,28 +40,28 @@ class JobContext:
     coroutine and no input.
     """
 
-    __slots__ = ("generation", "index", "name", "retries", "shared", "started")
+    __slots__ = ("generation", "index", "name", "retries", "run_context", "started")
 
-    def __init__(self, index: int, name: str, started: float, shared: RunContext) -> None:
+    def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
         self.index = index
         self.name = name
         self.started = started
-        self.shared = shared
+        self.run_context = run_context
         self.retries = 0
-        self.generation = 0 if shared.adaptive is None else shared.adaptive.generation
+        self.generation = 0 if run_context.adaptive is None else run_context.adaptive.generation
 
     @property
     def run(self) -> int:
         """The number of the run."""
-        return self.shared.herald.run
+        return self.run_context.events.run
 
     def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
-        self.shared.herald.notify(event)
+        self.run_context.events.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
         """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""
-        adaptive, breaker = self.shared.adaptive, self.shared.breaker
+        adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
         asked = classification.retry_after if isinstance(classification, Transient) else None
         if adaptive is not None and (
             asked is not None or any(isinstance(leaf, TimeoutError) for leaf in leaves(error))
@@ -78,30 +78,30 @@ class JobContext:
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry from the budget of the run."""
-        breaker = self.shared.breaker
+        breaker = self.run_context.breaker
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object) -> Permit:
         """Wait until the run lets a call try again."""
-        breaker = self.shared.breaker
+        breaker = self.run_context.breaker
         permit = Permit.GO if breaker is None else await breaker.acquire(call)
-        if self.shared.adaptive is not None:
-            self.generation = self.shared.adaptive.generation
+        if self.run_context.adaptive is not None:
+            self.generation = self.run_context.adaptive.generation
         return permit
 
     def on_retry(self) -> None:
         """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
         self.retries += 1
-        self.shared.tally.retries += 1
-        if self.shared.parent is not None:
-            self.shared.parent.on_retry()
+        self.run_context.tally.retries += 1
+        if self.run_context.parent is not None:
+            self.run_context.parent.on_retry()
 
     def on_success(self, price: int) -> None:
         """Hear that a retry succeeded, which had cost `price`."""
-        if self.shared.breaker is not None:
-            self.shared.breaker.on_success(price)
+        if self.run_context.breaker is not None:
+            self.run_context.breaker.on_success(price)
 
     def on_neutral(self) -> None:
         """Hear that a call has ended without an answer."""
-        if self.shared.breaker is not None:
-            self.shared.breaker.on_neutral(self)
+        if self.run_context.breaker is not None:
+            self.run_context.breaker.on_neutral(self)

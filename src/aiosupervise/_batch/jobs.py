@@ -1,12 +1,19 @@
-"""What a job is: a coroutine, any other awaitable, or a function without arguments that returns one."""
+"""What a job is: a coroutine, any other awaitable, or a function without arguments that returns one.
+
+The items of `run_all` are jobs themselves (`GivenJobs`); `map_all` makes a job of each input (`MappedJobs`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import CoroutineType
-from typing import TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from aiosupervise._events.outcomes import I, Pending
 from aiosupervise._policy.checks import name_of
 
 T = TypeVar("T")
@@ -15,11 +22,113 @@ Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
 RULE = "a job must be a coroutine, a future, or a function without arguments that returns one"
 
 
+class Jobs(ABC, Generic[T, I]):
+    """How the items of a source become jobs and outcomes."""
+
+    @abstractmethod
+    def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
+        """Return the coroutine that a task runs for this item.
+
+        Raises:
+            TypeError: if the item is not a job, or is a coroutine that has run before.
+
+        """
+        ...
+
+    @abstractmethod
+    def name(self, item: Any, index: int) -> str:
+        """Return the name of the job of this item."""
+        ...
+
+    @abstractmethod
+    def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
+        """Make the outcome of a job that had not finished when the run ended."""
+        ...
+
+    @abstractmethod
+    def input(self, item: Any) -> I:
+        """Return what an outcome shows as its input."""
+        ...
+
+    @abstractmethod
+    def discard(self, item: Any) -> None:
+        """Close what an item would leave open if its job is never started."""
+        ...
+
+    @abstractmethod
+    def is_task(self, item: Any) -> bool:
+        """Return whether the item is a job that is running already."""
+        ...
+
+
+class GivenJobs(Jobs[T, None]):
+    """The items of `run_all`: each of them is a job."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
+        """Return the job itself if it is a coroutine, else one that awaits it, or what it returns."""
+        return coroutine_of(item, index)
+
+    def name(self, item: Any, index: int) -> str:
+        """Return a name made of the run's, or else of the job's own."""
+        return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+
+    def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, None]:
+        """Make the outcome; it holds the job if that can be run again."""
+        again = None if inspect.isawaitable(item) or not callable(item) else item
+        return Pending(index, again, started, self.name(item, index))
+
+    def input(self, item: Any) -> None:
+        """Return None: a job has no input."""
+
+    def discard(self, item: Any) -> None:
+        """Close a coroutine, which would warn that it was never awaited."""
+        if inspect.iscoroutine(item):
+            item.close()
+
+    def is_task(self, item: Any) -> bool:
+        """Return whether the job is an asyncio task."""
+        return isinstance(item, asyncio.Task)
+
+
+class MappedJobs(Jobs[T, I]):
+    """The items of `map_all`: a job is a call of the function with one of them."""
+
+    def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
+        self._func = func
+        self._name = name
+
+    def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
+        """Return a coroutine that calls the function in its task, and awaits what it returns."""
+        return _call(partial(self._func, item), index)
+
+    def name(self, item: Any, index: int) -> str:  # noqa: ARG002 - as for given jobs, which have names of their own
+        """Return a name made of the run's."""
+        return f"{self._name}-{index}"
+
+    def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
+        """Make the outcome; it holds the call, to be made again."""
+        return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
+
+    def input(self, item: Any) -> I:
+        """Return the item."""
+        return item  # type: ignore[no-any-return]
+
+    def discard(self, item: Any) -> None:
+        """Leave an input alone: it belongs to the user."""
+
+    def is_task(self, item: Any) -> bool:  # noqa: ARG002 - as above
+        """Return False: a task that is an input is just an input."""
+        return False
+
+
 def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
-    """Return the coroutine that a task can run for this job.
+    """Return the coroutine that a task runs for this job.
 
     Raises:
-        TypeError: if it is no job at all, or a coroutine that has run before.
+        TypeError: if it is not a job, or is a coroutine that has run before.
 
     """
     if isinstance(job, CoroutineType):
@@ -34,7 +143,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
 
 
 def used_twice(job: object, index: int) -> TypeError:
-    """Make the error for a coroutine object that comes again."""
+    """Make the error for a coroutine object that was given a second time."""
     name = name_of(job)
     return TypeError(f"job {index} is a coroutine of {name} that was given before, and it runs once: call {name} again")
 
@@ -45,9 +154,9 @@ def discard(item: object) -> None:
         item.close()
 
 
-def rerun(job: Job[T]) -> Callable[[], Awaitable[T]] | None:
-    """Return the job if it can be run again."""
-    return None if inspect.isawaitable(job) or not callable(job) else job
+async def run_job(job: Job[T]) -> T:
+    """Do a job of `run_all`: the function of a run whose items are jobs themselves."""
+    return await (job if inspect.isawaitable(job) else job())
 
 
 async def _await(job: Awaitable[T]) -> T:
@@ -66,11 +175,11 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
 
 
 def _explain(error: Exception, job: object, index: int) -> None:
-    """Say what was expected, when calling a job raised instead of giving an awaitable."""
+    """Add to an error that was raised instead of returning an awaitable what was expected."""
     traceback = error.__traceback__
     name = name_of(job)
     if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
-        # Nothing was entered: the call itself does not fit.
+        # The traceback ends here, so the function was not entered: its parameters do not fit the call.
         repair = (
             f"run_all calls it without arguments, map_all with one input: bind others, functools.partial({name}, ...)"
         )

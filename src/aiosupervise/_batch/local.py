@@ -1,154 +1,153 @@
-"""What runs: one task and one context for each job, from its start to its outcome."""
+"""The local engine: one task and one context for each job, in the loop of the run."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import cancellation, task_factory
-from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
-from aiosupervise._policy.checks import name_of
+from aiosupervise._events.outcomes import Failure, I, Outcome, Success
 from aiosupervise._policy.verdict import verdict
 
+from .adaptive import AdaptiveLimit
+from .breaker import Breaker
 from .context import JobContext, RunContext
-from .jobs import coroutine_of, rerun, used_twice
+from .jobs import Jobs, used_twice
+from .overload import Adaptive
+from .protocol import EngineContext, EngineRun
 
 T = TypeVar("T")
-BURST = 1000  # jobs started in a row before the loop's other tasks get a turn
 
 
-class LocalRun(Generic[T, I]):
-    """The jobs that run now.
+class LocalEngine:
+    """Runs the jobs as tasks of the run's own loop: the engine of every run that was given no other."""
 
-    Their tasks are never awaited, only asked when they are done: so a job can raise what it likes, StopIteration and
-    CancelledError included, and the traceback of its error has no frame of the engine.
+    def __init__(self, jobs: Jobs[Any, Any]) -> None:
+        self._jobs = jobs
+
+    def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
+        """Accept any function and any inputs: nothing leaves the process."""
+
+    def start(self, context: EngineContext[T, I]) -> EngineRun:
+        """Begin a run, with overload protection and an adaptive limit of its own where it asks for them."""
+        config, tally = context.config, context.tally
+        adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
+        breaker = None if config.overload is None else Breaker(config.overload, context)
+        run = RunContext(tally, context.events, breaker, adaptive, current_job.get())
+        return LocalRun(self._jobs, context, run)
+
+
+class LocalRun(EngineRun):
+    """The running jobs of one run.
+
+    Their tasks are never awaited: a callback reads the result of each. So a job can raise anything, StopIteration and
+    CancelledError included, and the traceback of its error has no frame of ours.
     """
 
-    def __init__(
-        self,
-        func: Callable[[I], Awaitable[T]] | None,
-        name: str | None,
-        shared: RunContext,
-        ended: Callable[[Outcome[T, I]], None],
-    ) -> None:
-        self._func = func
-        self._name = name
-        self._shared = shared
-        self._tally = shared.tally
-        self._breaker = shared.breaker
-        self._adaptive = shared.adaptive
-        self._report = ended
-        # By coroutine, to know one that comes twice; a task that was given as a job stands for itself.
-        self._tasks: dict[Coroutine[object, None, T], asyncio.Task[T]] = {}
-        self._cancelled: dict[object, bool] = {}  # those that the end of the run has cancelled: had they begun?
+    def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
+        super().__init__(context)
+        self._jobs = jobs
+        self._run = run
+        self._tally = run.tally
+        self._breaker = run.breaker
+        self._adaptive = run.adaptive
+        # By coroutine, to find one that is given twice; a task that was given as a job stands for itself.
+        self._tasks: dict[Coroutine[object, None, Any], asyncio.Task[Any]] = {}
+        self._cancelled: dict[object, bool] = {}  # jobs cancelled by the end of the run: had they begun?
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
-        self._context = copy_context()
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __contains__(self, item: object) -> bool:
-        return inspect.iscoroutine(item) and item in self._tasks
+        self._contextvars = copy_context()
 
     def free_slots(self, taken: int) -> int:
-        """Count how many more may start, as the limit is now."""
-        limit = self._tally.limit
-        return BURST if limit is None else limit - taken
+        """Return how many more jobs the limit and the circuit breaker let start."""
+        slots = super().free_slots(taken)
+        if self._breaker is None or self._breaker.is_clear:
+            return slots
+        return min(slots, self._breaker.free_slots())
 
-    def trouble(self) -> str:
-        """Tell in words why the run pauses or has stopped."""
-        return "" if self._breaker is None else self._breaker.describe()
-
-    async def open(self) -> None:
-        """Have nothing to do: jobs are done here."""
-
-    async def close(self) -> None:
-        """Have nothing to do."""
-
-    def stop(self) -> None:
-        """Have nothing to do: what was started runs, and it finishes."""
-
-    def names(self) -> list[str]:
-        """Return the names of the jobs."""
-        return [task.get_name() for task in self._tasks.values()]
-
-    def start(self, item: Any, index: int) -> None:
-        """Start a job.
+    def start_job(self, item: Any, index: int) -> None:
+        """Start the task of a job.
 
         Raises:
-            TypeError: if the item is no job.
+            TypeError: if the item is not a job.
 
         """
-        func = self._func
-        job: Any = item if func is None else partial(func, item)
-        coroutine = coroutine_of(job, index)
+        coroutine = self._jobs.coroutine(item, index)
         if coroutine in self._tasks:
             raise used_twice(item, index)
-        ticket = JobContext(index, self.name_for(item, index), self._loop.time(), self._shared)
+        job = JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run)
         if self._breaker is not None and not self._breaker.is_clear:
-            self._breaker.started(ticket)
-        context = self._context.copy()
-        context.run(current_job.set, ticket)
-        task = self._new_task(coroutine, name=ticket.name, context=context)
+            self._breaker.started(job)
+        contextvars = self._contextvars.copy()
+        contextvars.run(current_job.set, job)
+        task = self._new_task(coroutine, name=job.name, context=contextvars)
         self._tasks[coroutine] = item if coroutine is not item and isinstance(item, asyncio.Task) else task
         self._tally.running += 1
         if self._adaptive is not None:
             self._adaptive.started()
-        task.add_done_callback(partial(self._ended, ticket, item, coroutine), context=self._context)
+        task.add_done_callback(partial(self._finish, job, item, coroutine), context=self._contextvars)
 
-    def cancel(self, *, reach: bool) -> None:
-        """Cancel what runs, or with `reach` False know that somebody has done so; what ends by it is pending."""
+    def skip(self, item: Any, index: int) -> None:
+        """Record an item that was pulled too late; a task runs by itself, and is waited for as any other job."""
+        if self._jobs.is_task(item):
+            self.start_job(item, index)
+        elif inspect.iscoroutine(item) and item in self._tasks:
+            raise used_twice(item, index)
+        else:
+            super().skip(item, index)
+            self._jobs.discard(item)
+
+    def job_names(self) -> list[str]:
+        """Return the names of the running jobs."""
+        return [task.get_name() for task in self._tasks.values()]
+
+    def status(self) -> str:
+        """Return in words why the run pauses or has stopped."""
+        return "" if self._breaker is None else self._breaker.describe()
+
+    def cancel(self, *, already_cancelled: bool) -> None:
+        """Cancel the running jobs; those that end by it are pending."""
         for coroutine, task in self._tasks.items():
             begun = inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
-            if not reach or task.cancel():
+            if already_cancelled or task.cancel():
                 self._cancelled[coroutine] = begun
 
-    def name_for(self, item: object, index: int) -> str:
-        """Return the name of a job's task."""
-        return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+    async def close(self) -> None:
+        """Let calls that outlive the run go on without it."""
+        if self._breaker is not None:
+            self._breaker.close()
 
-    def let_go(self) -> None:
-        """Forget the run, which holds this: together they would be garbage that only the collector finds."""
-        self._report = lambda _: None
-
-    def pending(self, item: Any, index: int, name: str, *, started: bool) -> Pending[T, I]:
-        """Make the outcome of a job that the end of the run came before."""
-        again = rerun(item) if self._func is None else partial(self._func, item)
-        return Pending(index, again, started, name, self._input(item))
-
-    def _input(self, item: Any) -> Any:
-        return None if self._func is None else item
-
-    def _ended(
-        self, ticket: JobContext, item: Any, coroutine: Coroutine[object, None, T], task: asyncio.Task[T]
+    def _finish(
+        self, job: JobContext, item: Any, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]
     ) -> None:
         del self._tasks[coroutine]
         self._tally.running -= 1
-        outcome = self._outcome(ticket, item, task, begun=self._cancelled.pop(coroutine, None))
+        outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
+        # A breaker whose circuit is closed and whose budget is full learns nothing from an outcome.
         if breaker is not None and not (breaker.is_clear and breaker.budget.tokens >= breaker.budget.capacity):
-            breaker.ended(ticket, outcome)  # else all is well, and there is nothing to tell
+            breaker.ended(job, outcome)
         if self._adaptive is not None:
-            self._adaptive.ended(ticket.generation, outcome)
-        self._report(outcome)
+            self._adaptive.ended(job.generation, outcome)
+        self.context.record(outcome)
 
-    def _outcome(self, ticket: JobContext, item: Any, task: asyncio.Task[T], *, begun: bool | None) -> Outcome[T, I]:
-        index, name = ticket.index, ticket.name
+    def _outcome(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
+        index, name = job.index, job.name
         if task.cancelled():
             if begun is not None:
-                return self.pending(item, index, name, started=begun or isinstance(item, asyncio.Task))
+                return self._jobs.pending(item, index, started=begun or isinstance(item, asyncio.Task))
             error: BaseException | None = cancellation(task)
         else:
             error = task.exception()
-        attempts = ticket.retries + 1
-        elapsed = self._loop.time() - ticket.started
+        attempts = job.retries + 1
+        elapsed = self._loop.time() - job.started
         if error is None:
-            return Success(index, task.result(), attempts, elapsed, name, self._input(item))
+            return Success(index, task.result(), attempts, elapsed, name, self._jobs.input(item))
         gave_up = verdict(error)
-        return Failure(index, error, attempts, elapsed, gave_up.reason if gave_up else None, name, self._input(item))
+        reason = gave_up.reason if gave_up else None
+        return Failure(index, error, attempts, elapsed, reason, name, self._jobs.input(item))

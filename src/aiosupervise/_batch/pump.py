@@ -1,17 +1,26 @@
-"""The engine under the three strategies: a pump that starts jobs, and the ways in which a run ends.
+"""The pump: pulls items from the source, starts a job for each, and knows the ways in which a run ends.
 
-Theory of operation. The pump is a task of the run's own. It pulls an item from the source when there is a place for
-it, starts a task for it, and goes on until the source is empty or the run is stopped; then it closes the source and
-waits until nothing runs. When a job's task ends, its outcome goes to the strategy, and the pump wakes up. Whoever runs
-the batch waits for the pump in `join`. Everything goes in one direction:
+Theory of operation. The pump is a task of the run's own. It pulls an item from the source when a slot is free, has the
+engine start a job for it, and goes on until the source is exhausted or the run is stopped; then it closes the source
+and waits until no job is unfinished. When a job ends, its outcome goes to the strategy, and the pump wakes up. Whoever
+awaits the run waits for the pump in `join`. Everything goes in one direction:
 
-    source -> pump -> one task for each job -> outcome -> strategy -> report or reader
+    source -> pump -> engine -> outcome -> strategy -> report or reader
 
 Laws, each with a test:
-- Every early end is `cancel`, which happens once: a job that its run cancelled twice could not clean up. When the loop
-  shuts down, it cancels every task: a pump cancelled by somebody else tells that the jobs have been cancelled too.
-- Whatever cancels the caller, and how often, `join` returns only when nothing of ours runs.
-- The pump is the one task that pulls and closes the source. It is cancelled only to get it out of a pull.
+- Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
+- However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
+- The pump is the one task that pulls from the source and closes it. The run cancels it only to end a pull.
+
+Whose cancel is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The pump counts
+its cancels (`cancelling()`): more of them than the run itself has asked for to end a pull mean that the loop is
+shutting down, and that the jobs have been cancelled already.
+
+Which error does the caller get? Each step of the pump that runs code of the user (the source, the engine) is guarded:
+the first error is kept, and what follows depends on its kind. After an Exception, or a CancelledError that the step
+raised by itself, nothing more is pulled and the running jobs finish, as they are not to blame. After KeyboardInterrupt
+or SystemExit they are cancelled, since the process is about to end. Later errors of the same end are dropped: they are
+mostly consequences of the first.
 """
 
 from __future__ import annotations
@@ -25,116 +34,104 @@ from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.outcomes import I, Outcome, Tally
 
-from .adaptive import AdaptiveLimit
-from .breaker import Breaker
 from .config import RunConfig
-from .context import RunContext
 from .events import RunEvents
-from .jobs import discard, used_twice
-from .local import BURST, LocalRun
-from .overload import Adaptive
-from .protocol import Engine, EngineContext, EngineRun
+from .protocol import UNLIMITED, EngineContext, EngineRun
 from .report import Report
 from .source import END, AsyncSource, End, SyncSource
 
 T = TypeVar("T")
 
-_STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
+_STUBBORN = 5.0  # seconds after which a cancelled job that is still running is named
 
 
 class Pump(Generic[T, I]):
     """One run of a batch, from its start to its end."""
 
-    def __init__(self, plan: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
-        self.ended = False  # nothing runs, and no outcome will come
-        self.error: BaseException | None = None  # what the source raised
-        self._plan = plan
-        self._source = plan.source
-        self._strategy = plan.strategy
+    def __init__(self, config: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
+        self.ended = False  # no job is unfinished, and no outcome will come
+        self.error: BaseException | None = None  # the first that the source or the engine raised
+        self._config = config
+        self._source = config.source
+        self._strategy = config.strategy
         self._tally = tally
         self._streamed = streamed
         self._pulled = 0
+        self._unfinished = 0  # jobs that were handed to the engine and have no outcome
         self._read = 0
         self._stopped = False
         self._cancelled = False
-        self._around = current_job.get()
-        self._herald = RunEvents(plan.name or "run_all", tally, plan.listen, self._around)
-        self._breaker: Breaker | None = None
-        self._running: EngineRun[T, I] = self._here() if plan.engine is None else self._elsewhere(plan.engine)
         self._arrival = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._finished: float | None = None
-        self._pump: asyncio.Task[None] | None = None
-
-    def _here(self) -> EngineRun[T, I]:
-        plan, tally, herald = self._plan, self._tally, self._herald
-        adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
-        if plan.overload is not None:
-            self._breaker = Breaker(plan.overload, tally, self._wake, self.stop, herald)
-        shared = RunContext(tally, herald, self._breaker, adaptive, self._around)
-        return LocalRun(plan.func, plan.name, shared, self._record)
-
-    def _elsewhere(self, engine: Engine) -> EngineRun[T, I]:
-        plan, name = self._plan, self._plan.name
-        assert plan.func is not None  # noqa: S101 - for the type checkers
-        assert name is not None  # noqa: S101 - for the type checkers
-        whom = (self._tally, self._herald, self._record, self._wake, self.stop, self._fail)
-        return engine.jobs(EngineContext(plan.func, name, plan.limit, plan.overload, *whom))
+        self._task: asyncio.Task[None] | None = None
+        self._events = RunEvents(config.name, tally, config.listen, current_job.get())
+        self._context: EngineContext[T, I] = EngineContext(
+            config.for_engine,
+            config.jobs,
+            tally,
+            self._events,
+            record=self._record,
+            wake=self._wake,
+            stop=self.stop,
+            fail=self._fail,
+        )
+        self._engine: EngineRun = config.engine.start(self._context)
 
     def start(self) -> None:
-        """Start the pump."""
-        self._herald.started()
-        drive = self._drive()
+        """Start the task."""
+        self._events.started()
+        pumping = self._pump()
         try:
-            self._pump = self._loop.create_task(drive, name=f"{self._plan.name or 'run_all'} pump")
+            self._task = self._loop.create_task(pumping, name=f"{self._config.name} pump")
         except BaseException:  # of a task factory
-            drive.close()
-            self._herald.ended(0.0)
+            pumping.close()
+            self._events.ended(0.0)
             raise
-        self._pump.add_done_callback(self._settle)
+        self._task.add_done_callback(self._finalize)
 
     # The ways to end.
 
     def stop(self) -> None:
-        """Start nothing new; what runs finishes."""
-        self._pull_no_more()
-        self._running.stop()
+        """Start no other job; running jobs finish."""
+        self._stop_pulling()
+        self._engine.stop()
 
-    def _pull_no_more(self) -> None:
+    def _stop_pulling(self) -> None:
         if self._stopped:
             return
         self._stopped = True
-        if not self._shut_down():
+        if not self._is_loop_shutting_down():
             self._source.interrupt()
         self._wake()
 
     def cancel(self) -> None:
-        """Start nothing new and cancel what runs, once."""
+        """Start no other job and cancel the running ones, once."""
         self.stop()
         if self._cancelled or self.ended:
             return
         self._cancelled = True
-        self._abandon_rest()
-        self._running.cancel(reach=not self._shut_down())
-        self._timers.append(self._loop.call_later(_STUBBORN, self._name_the_stubborn))
+        self._skip_rest()
+        self._engine.cancel(already_cancelled=self._is_loop_shutting_down())
+        self._timers.append(self._loop.call_later(_STUBBORN, self._warn_of_stubborn_jobs))
 
     async def join(self) -> None:
-        """Wait until the run has ended; a caller that is cancelled meanwhile cancels it, and still waits."""
+        """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
         if not self.ended:
-            assert self._pump is not None  # noqa: S101 - nobody joins before `start`
-            await wait_until_done(self._pump, self.cancel)
+            assert self._task is not None  # noqa: S101 - nobody joins before `start`
+            await wait_until_done(self._task, self.cancel)
 
     def note_error(self, error: BaseException) -> None:
-        """Note what the source raised on the error that the caller gets instead, and forget it."""
+        """Add the kept error as a note to the one that the caller gets in its place, and drop it."""
         if self.error is not None and self.error is not error:
             error.add_note(f"the source of the run had failed too: {self.error!r}")
-        self.error = None  # its traceback has frames of this engine
+        self.error = None  # its traceback has frames of this pump
 
     def raise_error(self) -> None:
-        """Raise what the source raised, once."""
+        """Raise the kept error, once."""
         error, self.error = self.error, None
         try:
             if error is not None:
@@ -142,17 +139,23 @@ class Pump(Generic[T, I]):
         finally:
             del error
 
-    def _shut_down(self) -> bool:
-        """Tell whether somebody else has cancelled the pump, and so every task of the loop."""
-        return self._pump is not None and self._pump.cancelling() > self._source.interrupts
+    def _keep_error(self, error: BaseException | None) -> None:
+        self.error = error if self.error is None else self.error
 
-    def _name_the_stubborn(self) -> None:
-        names = ", ".join(self._running.names()) or "the source"
+    def _fail(self, error: Exception) -> None:
+        self._keep_error(error)
+        self.stop()
+
+    def _is_loop_shutting_down(self) -> bool:
+        return self._task is not None and self._task.cancelling() > self._source.interrupts
+
+    def _warn_of_stubborn_jobs(self) -> None:
+        names = ", ".join(self._engine.job_names()) or "the source"
         warnings.warn(
             f"cancelled {_STUBBORN:g} s ago and still running, so the run waits: {names}", RuntimeWarning, stacklevel=2
         )
 
-    # What comes of it.
+    # Outcomes, and what can be seen of the run.
 
     async def read(self) -> Outcome[T, I] | End:
         """Return the next outcome in the strategy's order; END when there will be no more."""
@@ -166,17 +169,18 @@ class Pump(Generic[T, I]):
         self._wake()
         return ready.popleft()
 
-    def trouble(self) -> str:
-        """Tell in words why not everybody may go, or that the run comes to its end; nothing when all is well."""
-        return self._running.trouble() or ("stopping" if self._stopped and not self.ended else "")
+    def status(self) -> str:
+        """Return in words why no job is started at present; an empty text if nothing holds them up."""
+        return self._engine.status() or ("stopping" if self._stopped and not self.ended else "")
 
     def report(self) -> Report[T, I]:
-        """Make a report of what is known and not yet read."""
+        """Make a report of the outcomes that are known and have not been read."""
         finished = self._loop.time() if self._finished is None else self._finished
         outcomes = [*self._strategy.ready, *self._strategy.held()]
         return Report(outcomes, self._tally.copy(), finished - self._started)
 
     def _record(self, outcome: Outcome[T, I]) -> None:
+        self._unfinished -= 1
         self._tally.count(outcome)
         self._strategy.add(outcome)
         if self._streamed:
@@ -184,146 +188,122 @@ class Pump(Generic[T, I]):
         if self._strategy.ends_run(outcome):
             self.cancel()
         self._wake()
-        self._herald.finished(outcome)
+        self._events.finished(outcome)
 
-    def _settle(self, pump: asyncio.Task[None]) -> None:
-        """Close the books: the pump has ended, whatever ended it."""
-        if not pump.cancelled() and self.error is None:
-            self.error = pump.exception()
-        try:
-            self._abandon_rest()
-        finally:
-            self._strategy.flush()
-            for timer in self._timers:
-                timer.cancel()
-            self._running.let_go()
-            if self._breaker is not None:
-                self._breaker.close()
-            self._finished = self._loop.time()
-            self.ended = True
-            self._arrival.set()
-            self._herald.ended(self._finished - self._started)
+    # The task.
 
-    # The pump.
-
-    async def _drive(self) -> None:
-        if self._plan.timeout is not None:
-            self._timers.append(self._loop.call_at(self._started + self._plan.timeout, self.cancel))
-        await self._guarded(self._running.open)
-        await self._guarded(self._feed)
-        await self._guarded(self._source.close)
-        self._abandon_rest()
-        while self._running:
+    async def _pump(self) -> None:
+        if self._config.timeout is not None:
+            self._timers.append(self._loop.call_at(self._started + self._config.timeout, self.cancel))
+        await self._guard(self._engine.open)
+        await self._guard(self._fill_slots)
+        await self._guard(self._source.close)
+        self._skip_rest()
+        while self._unfinished:
             try:
-                await self._sleep()
+                await self._wait_for_change()
             except asyncio.CancelledError:
                 self.cancel()
-        await self._guarded(self._running.close)
+        await self._guard(self._engine.close)
 
-    async def _feed(self) -> None:
-        source = self._source
-        while not self._stopped:
-            places = self._free_slots()
-            if places == 0:
-                await self._sleep()
-            elif isinstance(source, SyncSource):
-                if not self._fill(source, places):
-                    return
-                if places == BURST:
-                    await asyncio.sleep(0)
-            elif not await self._fill_one(source):
-                return
-
-    def _fill(self, source: SyncSource[object], places: int) -> bool:
-        """Fill all the places at once, and tell whether the source has more."""
-        for _ in range(places):
-            item = source.pull()
-            if item is END:
-                return self._run_dry()
-            self._take(item)
-            if self._stopped:
-                break
-        return True
-
-    async def _fill_one(self, source: AsyncSource[object]) -> bool:
-        """Fill one place. It may have gone when the item comes, which then waits for another."""
-        item = await source.pull()
-        if item is END:
-            return self._run_dry()
-        try:
-            while not self._stopped and self._free_slots() == 0:
-                await self._sleep()
-        except BaseException:
-            self._abandon(item)
-            raise
-        self._take(item)
-        return True
-
-    def _run_dry(self) -> bool:
-        if not self._stopped:
-            self._tally.total = self._pulled
-        return False
-
-    def _free_slots(self) -> int:
-        """Count how many more may start now; of a streamed run, an outcome that nobody has read takes a place too."""
-        taken = self._pulled - self._read if self._streamed else len(self._running)
-        places = min(max(self._running.free_slots(taken), 0), BURST)
-        if self._breaker is None or self._breaker.is_clear:
-            return places
-        return min(places, self._breaker.free_slots())
-
-    def _take(self, item: object) -> None:
-        if self._stopped:  # the source was busy giving it when the run was stopped
-            self._abandon(item)
-            return
-        index, self._pulled = self._pulled, self._pulled + 1  # also of what is refused: an index is a place
-        self._running.start(item, index)
-
-    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Do a step with the source. If it raises, what runs finishes, and then the caller gets the error."""
+    async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step that runs code of the user; see "Which error does the caller get?" above."""
         try:
             await step()
         except GeneratorExit:  # the pump is thrown away
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self._shut_down():
+            if isinstance(error, asyncio.CancelledError) and self._is_loop_shutting_down():
                 self.cancel()
                 return
-            self.error = error if self.error is None else self.error
+            self._keep_error(error)
             if isinstance(error, (Exception, asyncio.CancelledError)):
-                self._pull_no_more()  # and what was pulled is done, also where it has to be sent first
+                self._stop_pulling()  # not `stop`: an engine still sends what it has been given, and does it
             else:
                 self.cancel()
 
-    def _fail(self, error: Exception) -> None:
-        self.error = error if self.error is None else self.error
-        self.stop()
+    async def _fill_slots(self) -> None:
+        source = self._source
+        while not self._stopped:
+            slots = self._free_slots()
+            if slots == 0:
+                await self._wait_for_change()
+            elif isinstance(source, SyncSource):
+                if not self._pull_and_start(source, slots):
+                    return
+                if slots == UNLIMITED:
+                    await asyncio.sleep(0)
+            elif not await self._await_and_start(source):
+                return
 
-    def _abandon_rest(self) -> None:
+    def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
+        """Fill all the free slots at once; return whether the source has more."""
+        for _ in range(slots):
+            item = source.pull()
+            if item is END:
+                return self._on_exhausted()
+            self._start_job(item)
+            if self._stopped:
+                break
+        return True
+
+    async def _await_and_start(self, source: AsyncSource[object]) -> bool:
+        """Fill one slot. It may be gone when the item comes, which then waits for another."""
+        item = await source.pull()
+        if item is END:
+            return self._on_exhausted()
+        try:
+            while not self._stopped and self._free_slots() == 0:
+                await self._wait_for_change()
+        except BaseException:
+            self._skip(item)
+            raise
+        self._start_job(item)
+        return True
+
+    def _on_exhausted(self) -> bool:
+        if not self._stopped:
+            self._tally.total = self._pulled
+        return False
+
+    def _free_slots(self) -> int:
+        """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
+        taken = self._pulled - self._read if self._streamed else self._unfinished
+        return min(max(self._engine.free_slots(taken), 0), UNLIMITED)
+
+    def _start_job(self, item: object) -> None:
+        if self._stopped:  # while the source was busy with this item
+            self._skip(item)
+        else:
+            self._hand_over(item, self._engine.start_job)
+
+    def _skip_rest(self) -> None:
         try:
             rest = self._source.rest()
         except Exception as error:  # such as that of a deque that its own jobs have changed
-            self.error = error if self.error is None else self.error
+            self._keep_error(error)
             return
         for item in rest:
-            self._abandon(item)
+            self._skip(item)
 
-    def _abandon(self, item: object) -> None:
-        """Make pending what came too late to start. A task runs by itself: it is waited for, as any other job."""
-        jobs_given = self._plan.func is None
+    def _skip(self, item: object) -> None:
+        try:
+            self._hand_over(item, self._engine.skip)
+        except Exception as error:  # of a coroutine that was given twice
+            self._keep_error(error)
+
+    def _hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
+        # A refused item has an index too, though no outcome: an index is a place in the input.
         index, self._pulled = self._pulled, self._pulled + 1
-        if jobs_given and item in self._running:
-            self.error = used_twice(item, index) if self.error is None else self.error
-            return
-        if jobs_given and isinstance(item, asyncio.Task):
-            self._running.start(item, index)
-            return
-        self._record(self._running.pending(item, index, self._running.name_for(item, index), started=False))
-        if jobs_given:
-            discard(item)
+        self._unfinished += 1
+        try:
+            method(item, index)
+        except BaseException:
+            self._unfinished -= 1
+            raise
 
-    async def _sleep(self) -> None:
-        """Wait for a change: a job has ended, an outcome was read, the run was stopped."""
+    async def _wait_for_change(self) -> None:
+        """Wait until a job has ended, an outcome was read, or the run was stopped."""
         self._change = self._loop.create_future()
         await self._change
 
@@ -332,3 +312,19 @@ class Pump(Generic[T, I]):
             if not self._change.done():  # the end of the loop may have cancelled it
                 self._change.set_result(None)
             self._change = None
+
+    def _finalize(self, task: asyncio.Task[None]) -> None:
+        """Hand over the last outcomes and release everything, whatever ended the pump."""
+        if not task.cancelled():
+            self._keep_error(task.exception())
+        try:
+            self._skip_rest()
+        finally:
+            self._strategy.flush()
+            for timer in self._timers:
+                timer.cancel()
+            self._context.detach()
+            self._finished = self._loop.time()
+            self.ended = True
+            self._arrival.set()
+            self._events.ended(self._finished - self._started)

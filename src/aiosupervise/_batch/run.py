@@ -46,24 +46,25 @@ class Run(Generic[T, I]):
 
     """
 
-    def __init__(self, plan: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
+    def __init__(self, config: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
         """Take what `run_all` or `map_all` has made ready."""
-        limit = plan.limit.start if isinstance(plan.limit, Adaptive) else plan.limit
-        self.tally: Tally = Tally(plan.source.total, limit)
-        self._plan = plan
+        limit = config.for_engine.limit
+        limit = limit.start if isinstance(limit, Adaptive) else limit
+        self.tally: Tally = Tally(config.source.total, limit)
+        self._config = config
         self._progress = progress
         self._stop_on = stop_on
         self._state = _State.NEW
-        self._engine: Pump[T, I] | None = None
+        self._pump: Pump[T, I] | None = None
         self._ticker: Ticker | None = None
         self._watch: SignalWatcher | None = None
 
     @property
     def report(self) -> Report[T, I]:
         """The outcomes known so far, and of a streamed run only those that nobody has read."""
-        if self._engine is None:
+        if self._pump is None:
             return Report((), self.tally.copy(), 0.0)
-        return self._engine.report()
+        return self._pump.report()
 
     @property
     def stopped_by(self) -> signal.Signals | None:
@@ -77,9 +78,9 @@ class Run(Generic[T, I]):
             RuntimeError: if the run has not started.
 
         """
-        if self._engine is None:
+        if self._pump is None:
             raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
-        self._engine.stop()
+        self._pump.stop()
 
     def __await__(self) -> Generator[object, None, Report[T, I]]:
         return self._finish().__await__()
@@ -87,10 +88,10 @@ class Run(Generic[T, I]):
     async def _finish(self) -> Report[T, I]:
         if self._state is _State.ENTERED:
             raise RuntimeError("the run is entered, so it is not awaited: read it with `async for outcome in run`")
-        engine = self._begin(_State.AWAITED)
-        await self._end(engine)
-        engine.raise_error()
-        return engine.report()
+        pump = self._begin(_State.AWAITED)
+        await self._end(pump)
+        pump.raise_error()
+        return pump.report()
 
     async def __aenter__(self) -> Self:
         self._begin(_State.ENTERED)
@@ -99,54 +100,54 @@ class Run(Generic[T, I]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        engine = self._entered()
-        engine.cancel()
-        await self._end(engine)
+        pump = self._entered()
+        pump.cancel()
+        await self._end(pump)
         if error is None:
-            engine.raise_error()
+            pump.raise_error()
         else:
-            engine.note_error(error)
+            pump.note_error(error)
 
     def __aiter__(self) -> Self:
         self._entered()
         return self
 
     async def __anext__(self) -> Outcome[T, I]:
-        engine = self._entered()
-        outcome = await engine.read()
+        pump = self._entered()
+        outcome = await pump.read()
         if outcome is END:
-            engine.raise_error()
+            pump.raise_error()
             raise StopAsyncIteration
         return outcome
 
     def _entered(self) -> Pump[T, I]:
-        if self._state is not _State.ENTERED or self._engine is None:
+        if self._state is not _State.ENTERED or self._pump is None:
             right = "async with run_all(...) as run:\n    async for outcome in run: ..."
             raise RuntimeError(f"{self!r} is read only inside of its own block:\n{right}")
-        return self._engine
+        return self._pump
 
     def _begin(self, state: _State) -> Pump[T, I]:
         if self._state is not _State.NEW:
             raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
         self._state = state
         try:
-            self._engine = engine = Pump(self._plan, self.tally, streamed=state is _State.ENTERED)
+            self._pump = pump = Pump(self._config, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
-                self._watch = SignalWatcher(self._stop_on, engine.stop, engine.cancel)
+                self._watch = SignalWatcher(self._stop_on, pump.stop, pump.cancel)
             if self._progress is not None:
-                self._ticker = Ticker(self._progress, self.tally, engine.trouble)
-            engine.start()
+                self._ticker = Ticker(self._progress, self.tally, pump.status)
+            pump.start()
         except BaseException:
             self._leave()
-            self._plan.discard()
+            self._config.discard()
             raise
-        return engine
+        return pump
 
-    async def _end(self, engine: Pump[T, I]) -> None:
+    async def _end(self, pump: Pump[T, I]) -> None:
         try:
-            await engine.join()
+            await pump.join()
         except asyncio.CancelledError as error:
-            engine.note_error(error)
+            pump.note_error(error)
             raise
         finally:
             self._leave()
@@ -162,17 +163,17 @@ class Run(Generic[T, I]):
 
     def __repr__(self) -> str:
         t = self.tally
-        name = self._plan.name or "run_all"
+        name = self._config.name
         counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
-        return f"<Run {name}: {trouble_of(self) or self._state.value}; {counts}>"
+        return f"<Run {name}: {status_of(self) or self._state.value}; {counts}>"
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._state is _State.NEW:
-            self._plan.discard()
+            self._config.discard()
             _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
 
 
-def trouble_of(run: Run[T, I]) -> str:
+def status_of(run: Run[T, I]) -> str:
     """Tell in words why a run starts nothing new; nothing when all is well."""
-    engine = run._engine  # noqa: SLF001 - it is of this module, and no part of what users see
-    return "" if engine is None else engine.trouble()
+    pump = run._pump  # noqa: SLF001 - it is of this module, and no part of what users see
+    return "" if pump is None else pump.status()

@@ -16,7 +16,7 @@ from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._events.outcomes import I
 from aiosupervise._policy.checks import check_count, name_of
 
-from ._dask.run import RemoteJobs
+from ._dask.run import DaskRun
 from ._remote.serialization import RemoteError, pack, unsendable
 
 __all__ = ["DaskEngine", "RemoteError"]
@@ -70,7 +70,7 @@ class DaskEngine:
             _check_inputs(some, index)
             index += len(some)
 
-    def jobs(self, order: EngineContext[T, I]) -> EngineRun[T, I]:
+    def start(self, context: EngineContext[T, I]) -> EngineRun:
         """Begin a run, in the running loop.
 
         Raises:
@@ -83,7 +83,7 @@ class DaskEngine:
                 "the client must be asynchronous and made in the loop that runs the batch: write "
                 "`async with Client(address, asynchronous=True) as client`, or give DaskEngine the address"
             )
-        return RemoteJobs(order, self, self._chunk)
+        return DaskRun(context, self, self._chunk)
 
     async def connect(self) -> Client:
         """Return the client, connected."""

@@ -28,7 +28,7 @@ from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
-from aiosupervise.integrations._remote.messages import Done, Phase, Spec
+from aiosupervise.integrations._remote.messages import Done, Phase
 from aiosupervise.integrations._remote.serialization import Record, error_of, pack, unsendable, value_of
 
 from .chunk import Chunk, size_of_next
@@ -43,13 +43,13 @@ _LINGER = 0.02  # seconds that an unfilled chunk waits for more
 class Chunks(Generic[T, I]):
     """The chunks of one run."""
 
-    def __init__(self, order: EngineContext[T, I], run: str, largest: int) -> None:
-        self.order = order
+    def __init__(self, context: EngineContext[T, I], run: str, largest: int) -> None:
+        self.context = context
         self.threads = 1  # of all workers; where there are none, a cluster that grows with its work must see some
         self.trouble = ""  # why a worker has given up
         self._run = run
         self._largest = largest
-        self._spec = pack(Spec(order.func, order.name, order.limit, order.overload))
+        self._spec = pack(context.config)
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
         self._numbers = itertools.count(1)
@@ -78,23 +78,15 @@ class Chunks(Generic[T, I]):
         """Return the names of a few jobs, for a warning."""
         chunks = [*self._sent.values(), *self._queue, *([] if self._filling is None else [self._filling])]
         jobs = itertools.chain.from_iterable(chunk.jobs.values() for chunk in chunks)
-        names = [self.name_for(index) for index, _ in itertools.islice(jobs, 10)]
+        names = [self.context.job_name(item, index) for index, item in itertools.islice(jobs, 10)]
         return names if self._count <= len(names) else [*names, f"and {self._count - len(names)} more"]
-
-    def name_for(self, index: int) -> str:
-        """Return the name that a job has; that of its task, on a worker, has another number."""
-        return f"{self.order.name}-{index}"
-
-    def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Make the outcome of a job that the end of the run came before."""
-        return Pending(index, partial(self.order.func, item), started, self.name_for(index), item)
 
     def free_slots(self, taken: int) -> int:
         """Count how many more may start: a whole chunk, or what the one that is being filled still lacks."""
         if self._is_careful():
             return 0
         # A few chunks for each thread; of small chunks more, so that every worker can reach its limit.
-        ahead, limit = AHEAD * self.threads, self.order.tally.limit
+        ahead, limit = AHEAD * self.threads, self.context.tally.limit
         free = max(ahead * self._largest, 2 * (limit or 0)) - taken
         if self._filling is not None:
             return min(free, self._filling.lacks)
@@ -104,7 +96,7 @@ class Chunks(Generic[T, I]):
         return size if free >= size else 0
 
     def _size(self) -> int:
-        return size_of_next(self._given, self.order.tally.total, self.threads, self._largest)
+        return size_of_next(self._given, self.context.tally.total, self.threads, self._largest)
 
     # To the workers.
 
@@ -120,7 +112,7 @@ class Chunks(Generic[T, I]):
         except Exception as error:
             raise unsendable(index, item, error) from error
         if self._filling is None:
-            self._filling = Chunk(f"{self.order.name}-{self._run}-{next(self._numbers)}", self._size())
+            self._filling = Chunk(f"{self.context.config.name}-{self._run}-{next(self._numbers)}", self._size())
             self._flushing = self._loop.call_later(_LINGER, self._flush)
         self._filling.add(packed, index, item)
         self._count += 1
@@ -168,10 +160,10 @@ class Chunks(Generic[T, I]):
         self.take(chunk.key, done.worker, done.records)
         if done.lost and self._phase is not Phase.CANCELLED:
             why = f"worker {done.worker} {done.lost}, and has given up its part: is the loop of the driver blocked?"
-            self.order.fail(RuntimeError(why))
+            self.context.fail(RuntimeError(why))
         if done.stopped and self._phase is Phase.RUNNING:
             self.trouble = f"worker {done.worker} {done.stopped}"
-            self.order.stop()
+            self.context.stop()
 
     # From the workers.
 
@@ -182,7 +174,7 @@ class Chunks(Generic[T, I]):
             return
         if chunk.jobs and chunk.worker not in ("", worker):
             chunk.began_elsewhere = True
-            self.order.herald.started_again(len(chunk.jobs), chunk.worker)
+            self.context.events.started_again(len(chunk.jobs), chunk.worker)
         chunk.worker = worker
         for record in records:
             job = chunk.jobs.pop(record[0], None)
@@ -191,12 +183,12 @@ class Chunks(Generic[T, I]):
 
     def _outcome(self, chunk: Chunk[I], index: int, item: I, record: Record) -> Outcome[T, I]:
         _, packed, story, attempts, elapsed, reason, started = record
-        name = self.name_for(index)
+        name = self.context.job_name(item, index)
         error: BaseException | None
         if story is not None:
             error = error_of(packed, story, chunk.worker)
         elif packed is None:
-            return self.pending(item, index, started=started or chunk.began_elsewhere)
+            return self.context.pending(item, index, started=started or chunk.began_elsewhere)
         else:
             value, error = value_of(packed)
             if error is None:
@@ -206,8 +198,8 @@ class Chunks(Generic[T, I]):
     def _ended(self, outcome: Outcome[T, I]) -> None:
         self._count -= 1
         if not isinstance(outcome, Pending):
-            self.order.tally.retries += outcome.attempts - 1
-        self.order.record(outcome)
+            self.context.tally.retries += outcome.attempts - 1
+        self.context.record(outcome)
 
     def _came_back(self, chunk: Chunk[I], task: asyncio.Task[None]) -> None:
         """Hear that a chunk is done, or that it never will be."""
@@ -222,8 +214,8 @@ class Chunks(Generic[T, I]):
         if self._queue and not self._sent:
             self._send(self._queue.popleft())
         if not self._count:
-            self.order.tally.running = 0
-        self.order.wake()
+            self.context.tally.running = 0
+        self.context.wake()
 
     def _settle(self, chunk: Chunk[I], error: BaseException | None, *, is_cancelled: bool) -> None:
         """Have the jobs that are left tried again, or give each its outcome."""
@@ -242,24 +234,24 @@ class Chunks(Generic[T, I]):
         elif isinstance(error, CancelledError) and not chunk.taken_back and self._phase is not Phase.CANCELLED:
             gone = RuntimeError(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}")
             gone.__cause__ = error
-            self.order.fail(gone)
+            self.context.fail(gone)
 
     def _all_pending(self, chunk: Chunk[I]) -> None:
         seen = bool(chunk.worker) or chunk.began_elsewhere
         started = seen or (chunk.sent > 0 and not chunk.taken_back)  # who was not asked may have begun
         for index, item in chunk.drained():
-            self._ended(self.pending(item, index, started=started))
+            self._ended(self.context.pending(item, index, started=started))
 
     def _all_failed(self, chunk: Chunk[I], error: BaseException) -> None:
         elapsed = self._loop.time() - chunk.sent
         for index, item in chunk.drained():
-            self._ended(Failure(index, error, 1, elapsed, None, self.name_for(index), item))
+            self._ended(Failure(index, error, 1, elapsed, None, self.context.job_name(item, index), item))
 
     def lose(self, error: BaseException) -> None:
         """Stop the run: the cluster does not answer."""
         gone = RuntimeError(f"the connection to the cluster is lost: {error!r}")
         gone.__cause__ = error
-        self.order.fail(gone)
+        self.context.fail(gone)
 
     def _is_careful(self) -> bool:
         """Tell whether chunks go one after the other: while some wait for that, and while the last of them is tried."""

@@ -45,7 +45,7 @@ class Visits:
         self._run = run
         self._name = name
         self._chunks = chunks
-        self._limit = chunks.order.tally.limit  # of each worker
+        self._limit = chunks.context.tally.limit  # of each worker
         self._loop = asyncio.get_running_loop()
         self._phase = Phase.RUNNING
         self._workers: dict[str, _Worker] = {}
@@ -140,14 +140,14 @@ class Visits:
 
     def _sum_up(self) -> None:
         """Tell the run what the workers do, all in all."""
-        tally = self._chunks.order.tally
+        tally = self._chunks.context.tally
         news = [worker.news for worker in self._workers.values()]
         tally.running = min(sum(told.running for told in news if told), len(self._chunks))
         if self._limit is not None:
             tally.limit = sum(self._limit if told is None else told.limit or 0 for told in news) or self._limit
         if self._phase is not Phase.RUNNING and all(w.heard is self._phase for w in self._workers.values()):
             self._chunks.take_back({key for told in news if told for key in told.chunks})
-        self._chunks.order.wake()
+        self._chunks.context.wake()
 
 
 async def _ask(client: Client, address: str, *what: Any) -> Any:

@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from distributed import Client
 
-from aiosupervise._batch.protocol import EngineContext
-from aiosupervise._events.outcomes import I, Pending
+from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise.integrations._remote.messages import Phase
 
 from .chunk_scheduler import Chunks
 from .poller import Visits
-
-T = TypeVar("T")
 
 
 class Link(Protocol):
@@ -39,39 +35,30 @@ class Link(Protocol):
         ...
 
 
-class RemoteJobs(Generic[T, I]):
+class DaskRun(EngineRun):
     """The jobs of one run on a cluster."""
 
-    def __init__(self, order: EngineContext[T, I], link: Link, largest: int) -> None:
+    def __init__(self, context: EngineContext[Any, Any], link: Link, largest: int) -> None:
+        super().__init__(context)
         run = uuid.uuid4().hex
-        self._name = order.name
+        self._name = context.config.name
         self._link = link
-        self._chunks: Chunks[T, I] = Chunks(order, run, largest)
-        self._visits = Visits(run, order.name, self._chunks)
+        self._chunks: Chunks[Any, Any] = Chunks(context, run, largest)
+        self._visits = Visits(run, context.config.name, self._chunks)
         self._phase = Phase.RUNNING
         self._client: Client | None = None
         self._opening: asyncio.Task[None] | None = None
         self._is_closing = False
 
-    def __len__(self) -> int:
-        return len(self._chunks)
-
-    def __contains__(self, item: object) -> bool:
-        return False  # an input may come as often as it likes
-
     def free_slots(self, taken: int) -> int:
         """Count how many more may start."""
         return self._chunks.free_slots(taken)
 
-    def names(self) -> list[str]:
+    def job_names(self) -> list[str]:
         """Return the names of a few jobs, for a warning, or of what the run waits for instead."""
         return ["the workers, which are to forget the run"] if self._is_closing else self._chunks.names()
 
-    def name_for(self, item: object, index: int) -> str:  # noqa: ARG002 - other engines name it by what it is
-        """Return the name that a job has."""
-        return self._chunks.name_for(index)
-
-    def start(self, item: Any, index: int) -> None:
+    def start_job(self, item: Any, index: int) -> None:
         """Send a job.
 
         Raises:
@@ -80,11 +67,7 @@ class RemoteJobs(Generic[T, I]):
         """
         self._chunks.add(item, index)
 
-    def pending(self, item: Any, index: int, name: str, *, started: bool) -> Pending[T, I]:  # noqa: ARG002 - as above
-        """Make the outcome of a job that the end of the run came before."""
-        return self._chunks.pending(item, index, started=started)
-
-    def trouble(self) -> str:
+    def status(self) -> str:
         """Tell which worker pauses or has given up, and why."""
         return self._chunks.trouble or self._visits.trouble()
 
@@ -108,7 +91,7 @@ class RemoteJobs(Generic[T, I]):
         """Tell the workers that nothing new starts; what has not started there becomes pending."""
         self._go_to(Phase.STOPPED)
 
-    def cancel(self, *, reach: bool) -> None:  # noqa: ARG002 - who cancels all tasks cancels those that wait for chunks
+    def cancel(self, *, already_cancelled: bool) -> None:  # noqa: ARG002 - a loop that shuts down cancels the tasks that wait for chunks
         """Tell the workers to cancel what runs."""
         self._go_to(Phase.CANCELLED)
 
@@ -134,9 +117,3 @@ class RemoteJobs(Generic[T, I]):
         finally:
             if self._client is not None:
                 await self._link.disconnect(self._client)
-
-    def let_go(self) -> None:
-        """Forget the run, which has ended."""
-        nothing: Any = lambda *_: None  # noqa: E731 - for all four
-        chunks = self._chunks
-        chunks.order = replace(chunks.order, record=nothing, wake=nothing, stop=nothing, fail=nothing)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
-
-from aiosupervise._batch.overload import Adaptive, Overload
 
 from .serialization import Record
 
@@ -18,16 +14,6 @@ class Phase(enum.IntEnum):
     RUNNING = 0
     STOPPED = 1  # nothing new starts
     CANCELLED = 2  # and what runs is cancelled
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What the workers need to know of a run."""
-
-    func: Callable[[Any], Awaitable[object]]
-    name: str
-    limit: int | Adaptive | None
-    overload: Overload | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiosupervise._batch.api import map_all
-from aiosupervise._batch.run import Run, trouble_of
+from aiosupervise._batch.protocol import EngineConfig
+from aiosupervise._batch.run import Run, status_of
 
 from .chunk_source import Feed, LocalChunk
-from .messages import News, Phase, Spec
+from .messages import News, Phase
 from .serialization import Record, remote_error
 
 LEASE = 300.0  # seconds: a driver that has not called for so long is gone
@@ -46,7 +47,7 @@ def contained(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Await
 class Part:
     """One worker's part of a run; `forget` is called with the reason if the driver is gone."""
 
-    def __init__(self, spec: Spec, forget: Callable[[str], object]) -> None:
+    def __init__(self, spec: EngineConfig[Any, Any], forget: Callable[[str], object]) -> None:
         self.stopped = ""  # why it has given up
         self.lost = ""  # why it was cancelled here
         self._forget = forget
@@ -116,7 +117,7 @@ class Part:
             self._run.stop()
 
     def _trouble(self) -> str:
-        return trouble_of(self._run) if self._phase is Phase.RUNNING else ""
+        return status_of(self._run) if self._phase is Phase.RUNNING else ""
 
     async def _work(self) -> None:
         try:

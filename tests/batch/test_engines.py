@@ -1,0 +1,277 @@
+"""An engine of one's own: what a run asks of it, and what it may report to the run."""
+
+import asyncio
+import gc
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from aiosupervise import Adaptive, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
+from aiosupervise.engines import EngineContext, EngineRun
+
+Act = Callable[[EngineContext[Any, Any]], None]
+
+
+class Inline(EngineRun):
+    """The jobs of a run as plain tasks: the least that an engine has to do."""
+
+    def __init__(self, context: EngineContext[Any, Any]) -> None:
+        super().__init__(context)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.calls: list[object] = []
+
+    def start_job(self, item: Any, index: int) -> None:
+        task = asyncio.ensure_future(self._call(item, index))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _call(self, item: Any, index: int) -> None:
+        started = time.monotonic()
+        name = self.context.job_name(item, index)
+        try:
+            value = await self.context.config.func(item)
+        except asyncio.CancelledError:
+            self.context.record(self.context.pending(item, index, started=True))
+        except Exception as error:
+            self.context.record(Failure(index, error, 1, time.monotonic() - started, None, name, item))
+        else:
+            self.context.record(Success(index, value, 1, time.monotonic() - started, name, item))
+
+    def cancel(self, *, already_cancelled: bool) -> None:
+        self.calls.append(("cancel", already_cancelled))
+        for task in [] if already_cancelled else self.tasks:
+            task.cancel()
+
+    def stop(self) -> None:
+        super().stop()
+        self.calls.append("stop")
+
+    async def open(self) -> None:
+        await super().open()
+        self.calls.append("open")
+
+    async def close(self) -> None:
+        await super().close()
+        self.calls.append("close")
+
+
+class InlineEngine:
+    """Makes an Inline for each run, keeps what it was given, and acts on the context once the run has begun."""
+
+    def __init__(self, act: Act = lambda _: None) -> None:
+        self.checked: list[object] = []
+        self.runs: list[Inline] = []
+        self._act = act
+
+    def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
+        """Keep both."""
+        self.checked += [func, inputs]
+
+    def start(self, context: EngineContext[Any, Any]) -> EngineRun:
+        """Begin a run."""
+        self.runs.append(Inline(context))
+        asyncio.get_running_loop().call_soon(self._act, context)
+        return self.runs[-1]
+
+
+async def double(number: int) -> int:
+    """A job."""
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def never(_: object) -> None:
+    """A job that does not end by itself."""
+    await asyncio.Event().wait()
+
+
+async def test_the_engine_gets_the_settings_of_the_run() -> None:
+    """Function, name, limit and overload; and its outcomes are those of the run."""
+    engine, overload = InlineEngine(), Overload(probes=3)
+    report = await map_all(double, [1, 2], limit=7, overload=overload, name="doubles", engine=engine)
+    assert report.values() == [2, 4]
+    assert [outcome.name for outcome in report] == ["doubles-0", "doubles-1"]
+    [run] = engine.runs
+    config = run.context.config
+    assert (config.func, config.name, config.limit, config.overload) == (double, "doubles", 7, overload)
+    assert run.calls == ["open", "close"]
+
+
+async def test_the_limit_is_kept() -> None:
+    """By default, slots are free up to the limit of the tally, which an engine may move; without one there are many."""
+    peak = running = 0
+
+    async def count(_: object) -> None:
+        nonlocal peak, running
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    for limit, most in (3, 3), (Adaptive(start=4, maximum=4, minimum=4), 4), (None, 20):
+        peak = 0
+        await map_all(count, range(20), limit=limit, engine=InlineEngine())
+        assert peak == most
+
+
+@pytest.mark.parametrize(("inputs", "held"), [([1, 2], [1, 2]), (range(2), ())], ids=["list", "range"])
+async def test_the_engine_checks_the_inputs_that_a_list_holds(inputs: Collection[int], held: object) -> None:
+    """And none of a source that is read lazily."""
+    engine = InlineEngine()
+    await map_all(double, inputs, engine=engine)
+    assert engine.checked == [double, held]
+
+
+async def test_the_engine_can_stop_the_run() -> None:
+    """No other job is started."""
+    engine = InlineEngine(lambda context: context.stop())
+    report = await map_all(double, [1] * 9, limit=2, engine=engine)
+    assert [type(outcome) for outcome in report] == [Pending] * 9
+    assert [outcome.name for outcome in report.pending] == [f"double-{n}" for n in range(9)]
+    assert "stop" in engine.runs[0].calls
+
+
+async def test_the_engine_can_fail_the_run() -> None:
+    """No other job is started, and the first of its errors is raised."""
+
+    def fail(context: EngineContext[Any, Any]) -> None:
+        context.fail(OSError("gone"))
+        context.fail(OSError("again"))
+
+    run = map_all(double, [1] * 9, limit=2, engine=InlineEngine(fail))
+    with pytest.raises(OSError, match="gone"):
+        await run
+    assert len(run.report.pending) == 9
+
+
+async def test_an_engine_that_cannot_start_fails_the_run() -> None:
+    """Its error is raised when the run is awaited."""
+
+    engine = InlineEngine()
+    engine.start = Mock(side_effect=OSError("no workers"))  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no workers"):
+        await map_all(double, [1], engine=engine)
+
+
+async def test_the_jobs_are_cancelled_with_the_run() -> None:
+    """Once, and each of them is pending."""
+    engine = InlineEngine()
+    report = await map_all(never, [1, 2, 3], limit=2, timeout=0.01, engine=engine)
+    assert [(outcome.index, outcome.started) for outcome in report.pending] == [(0, True), (1, True), (2, False)]
+    assert engine.runs[0].calls == ["open", "stop", ("cancel", False), "close"]
+
+
+async def test_a_loop_that_shuts_down_has_cancelled_the_jobs_already() -> None:
+    """The engine is told, so that it does not cut their clean-up with a second cancel."""
+    begun = asyncio.Event()
+
+    async def begin(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    engine = InlineEngine()
+    run = asyncio.ensure_future(_await(map_all(begin, [1], engine=engine)))
+    await begun.wait()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ("cancel", True) in engine.runs[0].calls
+
+
+async def _await(run: Awaitable[object]) -> None:
+    await run
+
+
+async def test_jobs_that_keep_the_run_waiting_are_named_in_the_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine need not know their names."""
+    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.0)
+    released = asyncio.Event()
+
+    async def stubborn(_: object) -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                asyncio.get_running_loop().call_later(0.01, released.set)
+
+    with pytest.warns(RuntimeWarning, match="so the run waits: jobs of stubborn"):
+        await map_all(stubborn, [1, 2], timeout=0.01, engine=InlineEngine())
+
+
+async def test_an_input_that_was_pulled_too_late_is_pending() -> None:
+    """The source was busy with it when the run was stopped."""
+    asked = asyncio.Event()
+
+    async def inputs() -> AsyncIterator[int]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            yield 1
+
+    run = map_all(double, inputs(), engine=InlineEngine())
+    task = asyncio.ensure_future(_await(run))
+    await asked.wait()
+    run.stop()
+    await task
+    assert [(outcome.index, outcome.started, outcome.input) for outcome in run.report.pending] == [(0, False, 1)]
+
+
+def lose(context: EngineContext[Any, Any]) -> None:
+    """Report that a worker was lost."""
+    context.events.started_again(3, "tcp://worker")
+
+
+async def test_the_listeners_of_the_run_get_an_event_for_a_lost_worker() -> None:
+    """With its address, and how many jobs start again."""
+    events: list[Event] = []
+    await map_all(double, [1], listen=events.append, engine=InlineEngine(lose))
+    [lost] = [event for event in events if isinstance(event, WorkerLost)]
+    assert (lost.name, lost.worker, lost.jobs) == ("double", "tcp://worker", 3)
+
+
+async def test_a_lost_worker_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """With the same values, also when nobody listens."""
+    caplog.set_level(logging.WARNING)
+    await map_all(double, [1], engine=InlineEngine(lose))
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", "a worker was lost")
+    values = {name: value for name, value in vars(record).items() if name.startswith("aiosupervise_")}
+    del values["aiosupervise_run"]
+    assert values == {"aiosupervise_name": "double", "aiosupervise_worker": "tcp://worker", "aiosupervise_jobs": 3}
+
+
+async def test_reports_that_come_after_the_end_are_ignored() -> None:
+    """An engine cannot know that the run ended a moment ago."""
+    engine = InlineEngine()
+    run = map_all(double, [1], engine=engine)
+    report = await run
+    context = engine.runs[0].context
+    context.record(report[0])
+    context.fail(OSError("late"))
+    context.stop()
+    context.wake()
+    assert run.report.tally.succeeded == 1
+
+
+async def test_a_run_leaves_no_cycle_with_its_engine() -> None:
+    """An engine that keeps its part of a run, and that part its context, do not keep the run."""
+    engine = InlineEngine()
+    run = map_all(double, [1], engine=engine)
+    await run
+    gone = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        assert gone() is None
+        part = weakref.ref(engine.runs.pop())
+        assert part() is None
+    finally:
+        gc.enable()
