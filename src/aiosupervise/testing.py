@@ -13,7 +13,7 @@ from unittest.mock import call
 
 from ._call.no_waiting import NoWaiting, no_waits
 from ._call.supervise import copy_metadata
-from ._policy.checks import check_count, is_async_callable, name_of, shown
+from ._policy.checks import check_count, is_async_callable, name_of, safe_repr
 
 if TYPE_CHECKING:
     from unittest.mock import _Call  # the type of `call(...)`, which has no public name
@@ -271,10 +271,10 @@ def _check_function(func: object) -> None:
 def _check_rate(rate: object) -> None:
     rule = "rate must be a number from 0 (no call fails) to 1 (every call fails)"
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"{rule}; got {shown(rate)}")
+        raise TypeError(f"{rule}; got {safe_repr(rate)}")
     # Written so that NaN fails it too.
     if not 0 <= rate <= 1:
-        raise ValueError(f"{rule}; got {shown(rate)}")
+        raise ValueError(f"{rule}; got {safe_repr(rate)}")
 
 
 def _checked_errors(errors: object) -> tuple[type[Exception], ...]:
@@ -290,7 +290,7 @@ def _checked_class(rule: str, member: object) -> type[Exception]:
         name = type(member).__name__
         raise TypeError(f"{rule}; got {member!r}: give the class {name}, since each fault raises a new instance")
     if not isinstance(member, type) or not issubclass(member, Exception):
-        raise TypeError(f"{rule}; got {shown(member)}")
+        raise TypeError(f"{rule}; got {safe_repr(member)}")
     try:
         member()
     except Exception as error:

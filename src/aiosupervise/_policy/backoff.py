@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
-from .checks import check_seconds, is_async_callable, name_of, shown
+from .checks import check_seconds, is_async_callable, name_of, safe_repr
 from .errors import unwrap
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
@@ -49,10 +49,10 @@ class Backoff:
         check_seconds("base", self.base, zero=True)
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
-            raise TypeError(f"factor must be a number of at least 1; got {shown(self.factor)}")
+            raise TypeError(f"factor must be a number of at least 1; got {safe_repr(self.factor)}")
         # Written so that NaN fails it too, and an int that is too large for a float.
         if not 1 <= self.factor <= sys.float_info.max:
-            raise ValueError(f"factor must be a finite number of at least 1; got {shown(self.factor)}")
+            raise ValueError(f"factor must be a finite number of at least 1; got {safe_repr(self.factor)}")
         if self.jitter not in ("full", "none"):
             raise ValueError(f'jitter must be "full" or "none"; got {self.jitter!r}')
 

@@ -18,10 +18,10 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{rule}; got {shown(value)}")
+        raise TypeError(f"{rule}; got {safe_repr(value)}")
     # Written so that NaN fails it too, and an int that is too large for a float.
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
-        raise ValueError(f"{rule}; got {shown(value)}")
+        raise ValueError(f"{rule}; got {safe_repr(value)}")
 
 
 def check_count(name: str, value: object, *, least: int, none: str | None = "no limit") -> None:
@@ -31,18 +31,18 @@ def check_count(name: str, value: object, *, least: int, none: str | None = "no 
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{rule}; got {shown(value)}")
+        raise TypeError(f"{rule}; got {safe_repr(value)}")
     if value < least:
-        raise ValueError(f"{rule}; got {shown(value)}")
+        raise ValueError(f"{rule}; got {safe_repr(value)}")
 
 
 def check_name(value: object) -> None:
     """Raise unless a name is a str or None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"name must be a str, or None; got {shown(value)}")
+        raise TypeError(f"name must be a str, or None; got {safe_repr(value)}")
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return the repr of a value for an error message, or a substitute if it raises, as that of a huge int does."""
     try:
         return repr(value)

@@ -49,7 +49,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @asynccontextmanager
-async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncIterator[None]:
+async def safe_repr(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncIterator[None]:
     """Print a line for each event and, in a terminal, keep the tree of supervisors below them up to date.
 
     Where stdout is no terminal there are only the lines.

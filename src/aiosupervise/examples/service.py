@@ -18,7 +18,7 @@ from aiosupervise import Backoff, Supervisor, supervise
 from aiosupervise.integrations.aiohttp import is_transient
 
 from ._feed import flaky_upstream, served
-from ._tree import read_options, shown
+from ._tree import read_options, safe_repr
 
 PAUSE = 0.4  # seconds between two polls, and between two orders
 
@@ -112,7 +112,7 @@ async def run(options: argparse.Namespace) -> int:
         service.stop()
 
     async with (
-        shown(supervisors, quiet=options.quiet),
+        safe_repr(supervisors, quiet=options.quiet),
         flaky_upstream(supervisors, options.seed) as url,
         ClientSession(timeout=ClientTimeout(sock_read=1.0)) as session,
         Supervisor(strategy="rest_for_one", max_restarts=10, within=10.0, name="service") as service,

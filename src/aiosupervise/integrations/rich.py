@@ -41,7 +41,7 @@ from aiosupervise._events.records import (
     RunResumed,
     RunStarted,
 )
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 
 __all__ = ["Bars"]
 
@@ -99,7 +99,7 @@ class Bars:
 
 def _got(value: object) -> str:
     hint = ": write Bars(), with parentheses" if isinstance(value, Event) else ""
-    return f"got {shown(value)}{hint}"
+    return f"got {safe_repr(value)}{hint}"
 
 
 class _Shown(TypedDict):
@@ -165,7 +165,7 @@ class _Line:
         self._retrying.clear()
         self._waiting.clear()
 
-    def shown(self, *, ended: bool = False) -> _Shown:
+    def safe_repr(self, *, ended: bool = False) -> _Shown:
         """Tell what the line shows now."""
         tally = self._tally
         done = tally.succeeded + tally.failed
@@ -268,7 +268,7 @@ class _Display:
                 progress.start()
                 self._progress = progress
             line = _Line(event, self.look)
-            line.task = self._progress.add_task(**line.shown())
+            line.task = self._progress.add_task(**line.safe_repr())
             self._lines[event.run] = line
 
     def hear(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
@@ -283,7 +283,7 @@ class _Display:
             line, progress = self._lines.get(run), self._progress
             if line is None or progress is None:  # it could not be added, or went while its timer came
                 return
-            progress.update(line.task, **line.shown())
+            progress.update(line.task, **line.safe_repr())
             # However many lines there are, it is drawn ten times a second: when it is the turn of the first.
             if next(iter(self._lines)) == run:
                 _draw(progress)
@@ -297,7 +297,7 @@ class _Display:
                 return
             line.end()
             try:
-                progress.update(line.task, **line.shown(ended=True))
+                progress.update(line.task, **line.safe_repr(ended=True))
                 progress.stop_task(line.task)
                 self._ended.append(line.task)
                 if len(self._ended) > _KEPT:

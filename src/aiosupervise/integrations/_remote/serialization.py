@@ -16,7 +16,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 from aiosupervise._call.frames import WRAPPERS
 from aiosupervise._call.supervise import supervise
 from aiosupervise._events.outcomes import Failure, Outcome, Pending, Success
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, Verdict
 
@@ -213,4 +213,6 @@ def _with_notes(error: BaseException, story: Story, worker: str) -> BaseExceptio
 
 def unsendable(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
-    return TypeError(f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {shown(item)}")
+    return TypeError(
+        f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {safe_repr(item)}"
+    )
