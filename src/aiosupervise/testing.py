@@ -1,4 +1,4 @@
-"""For tests of code that retries: waits that take no time, functions that fail on cue, and faults by chance."""
+"""Tools for tests of code that retries: waits that take no time, scripted functions, and random faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Generic, Never, ParamSpec, TypeVar, final, ove
 from unittest.mock import call
 
 from ._call.no_waiting import NoWaiting, no_waits
-from ._call.supervise import dress
-from ._policy.checks import check_count, is_async_callable, name_of, shown
+from ._call.supervise import copy_metadata
+from ._policy.checks import check_count, is_async_callable, name_of, safe_repr
 
 if TYPE_CHECKING:
     from unittest.mock import _Call  # the type of `call(...)`, which has no public name
@@ -28,33 +28,34 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None, None]:
-    """Let the waits of supervised calls and the pauses of runs take no time, inside of a `with` block.
+    """Return a context manager inside of which the waits of supervised calls and the pauses of runs take no time.
 
-    All decisions stay those of production: what is retried and how often, a retry-after that is too long, a wait that
-    would end after the deadline, a budget that is empty. Only the sleeping is left out, so `attempt_timeout`,
-    `deadline` and the run's `timeout` bound what really takes time: the attempts.
+    All decisions are the same as in production: which errors are retried and how often, and giving up because of a
+    retry-after that is too long, a wait that would end after the deadline, or an empty budget. Only sleeping is left
+    out, so `attempt_timeout`, `deadline` and the run's `timeout` bound the time that the attempts themselves take.
 
-    It holds for the block's own code and for the tasks that are started in it, not for tasks from before or from
-    elsewhere. Of blocks inside each other the innermost rules, its `max_retries` too.
+    It applies to the code in the block and to tasks that are started there, not to other tasks. In nested blocks the
+    innermost one applies, with its `max_retries`.
 
-    It is no decorator: around an async function that would end before the function begins.
+    It cannot be used as a decorator: the block around an async function would end before the function begins.
 
     Args:
-        max_retries: the most retries that a call makes, also where its policy allows more, or has no limit; 0 for
-            none at all. None leaves it to the policy. A policy that allows fewer is not changed.
+        max_retries: an upper bound for the retries of each call, for policies that allow more or have no limit; 0 for
+            no retries. None leaves the number to the policy, as does a policy that allows fewer.
 
     Raises:
-        TypeError, ValueError: if `max_retries` is no int of at least 0 and not None.
+        TypeError, ValueError: if `max_retries` is neither an integer of at least 0 nor None.
 
     """
-    check_count("max_retries", max_retries, least=0, none="what the policy says")
+    check_count("max_retries", max_retries, least=0, none="the limit of each policy")
     return _Block(NoWaiting(max_retries))
 
 
 class _Block(AbstractContextManager[None, None]):
-    """Sets the rules on entering and puts the ones before back on leaving; it can be entered again."""
+    """Sets the rules on entry and restores the previous ones on exit; it is reusable and reentrant."""
 
-    # What was set before is kept by value, not as a Token: the end of an async fixture can run in another context.
+    # The previous rules are kept by value and not as a Token, which is valid in one context only: the code after the
+    # `yield` of an async fixture can run in another one.
 
     __slots__ = ("_outer", "_rules")
 
@@ -74,14 +75,14 @@ class _Block(AbstractContextManager[None, None]):
 
 @final
 class ScriptEnded(BaseException):
-    """A `script` was called once more than it has steps: the test, or the code that it tests, is wrong.
+    """A `script` was called more often than it has steps: the test, or the code under test, is wrong.
 
-    It is not an Exception, and so no AssertionError either: a policy with `retry_on=Exception` would retry it, and an
-    `except Exception` in the tested code would hide it. Test runners report it like any other failure.
+    It is not an Exception, and hence not an AssertionError: a policy with `retry_on=Exception` would retry it, and an
+    `except Exception` in the code under test would hide it. Test runners report it like any other failure.
 
     Attributes:
-        steps: how many steps the script has.
-        last: the call that was too many, as `unittest.mock.call`.
+        steps: the number of steps of the script.
+        last: the first call after the last step, or a later one, as `unittest.mock.call`.
 
     """
 
@@ -98,10 +99,10 @@ class ScriptEnded(BaseException):
 
 @final
 class Script(Generic[T_co]):
-    """An async function that does the steps of its script, as `script` makes it.
+    """An async function that performs the steps of its script; create it with `script`.
 
     Attributes:
-        calls: what it was called with, as `unittest.mock.call` objects, in the order in which the calls began:
+        calls: the arguments of each call, as `unittest.mock.call` objects, in the order in which the calls began:
             `assert fetch.calls == [call("a"), call("a", timeout=3)]`.
 
     """
@@ -113,10 +114,10 @@ class Script(Generic[T_co]):
         self._count = len(self._steps)
 
     async def __call__(self, *args: object, **kwargs: object) -> T_co:
-        """Do the next step: raise its error, or return its value.
+        """Perform the next step: raise its error, or return its value.
 
         Raises:
-            ScriptEnded: if no step is left.
+            ScriptEnded: if there is no next step.
 
         """
         self.calls.append(call(*args, **kwargs))
@@ -124,10 +125,11 @@ class Script(Generic[T_co]):
             raise ScriptEnded(self._count, self.calls[-1])
         step = self._steps.popleft()
         if isinstance(step, BaseException):
+            # Otherwise the error and this frame would keep each other alive.
             try:
                 raise step
             finally:
-                del step  # or error and frame would keep each other alive
+                del step
         return step
 
     def __repr__(self) -> str:
@@ -139,47 +141,47 @@ def script(*steps: type[BaseException] | BaseException) -> Script[Never]: ...
 @overload
 def script(*steps: type[BaseException | E] | BaseException | T) -> Script[T]: ...  # without E, T has it for pyright
 def script(*steps: object) -> Script[object]:
-    """Make an async function that does these steps in turn, one for each call, and records its calls.
+    """Return an async function that performs these steps in turn, one for each call, and records its calls.
 
-    It takes the place of what a test cannot reach, such as a server: give it to `supervise`, `run_all` or `map_all`,
-    or put it where the code under test looks for its function. It takes any arguments.
+    It replaces a function that a test cannot call, such as one that sends a request: pass it to `supervise`, `run_all`
+    or `map_all`, or patch the code under test with it. It accepts any arguments.
 
     Args:
-        steps: an exception is raised: an instance as it is, a class without arguments. Anything else is returned.
-            No steps at all make a function that must not be called.
+        steps: an exception is raised, either the given instance or a new instance of the given class. Any other value
+            is returned. Without steps, the function must not be called.
 
     Returns:
-        A `Script`, whose `calls` tells what it was called with. A call after the last step raises `ScriptEnded`.
+        A `Script`, whose `calls` are the recorded calls. A call after the last step raises `ScriptEnded`.
 
     Raises:
-        TypeError: for a class that cannot be made without arguments.
+        TypeError: if an exception class needs arguments.
 
     """
-    return Script(_ready(n, step) for n, step in enumerate(steps, 1))
+    return Script(_instance(n, step) for n, step in enumerate(steps, 1))
 
 
 @final
 class Faults:
-    """Lets some of the calls of an async function fail, at random but always the same ones.
+    """Injects faults into an async function: a random but reproducible share of its calls fails.
 
-    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A call that is to fail
-    raises before the function is called. Which ones those are depends on the seed and on how many calls began before,
-    on nothing else: the same seed brings the same faults. Put it inside of `supervise`, as above: outside of it,
-    nothing would retry the faults. Functions inside of one `Faults` share its sequence.
+    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A fault is raised instead
+    of calling the function. Whether a call fails depends only on the seed and on the number of calls before it, so the
+    same seed produces the same faults. Apply it inside of `supervise`, as above: faults that are injected outside of
+    it are not retried. Functions that are wrapped by the same `Faults` share its sequence.
 
     Args:
-        rate: the share of the calls that fail, from 0 for none to 1 for all. A higher rate lets the same calls fail,
-            and others too.
-        errors: what they raise: a subclass of Exception, or a tuple of them, each as often as the others. Each fault
-            raises a new one, made without arguments, with a note that says that it was injected.
-        seed: any int of at least 0.
+        rate: the share of the calls that fail, from 0 for no call to 1 for every call. With a higher rate, the same
+            calls fail as with a lower one, and others.
+        errors: the errors that are raised: a subclass of Exception, or a tuple of them, which are equally frequent.
+            Each fault raises a new instance, created without arguments, with a note that says that it was injected.
+        seed: an integer of at least 0.
 
     Attributes:
-        calls: how many calls began so far.
-        injected: how many of them were made to fail.
+        calls: the number of calls that began so far.
+        injected: the number of calls that were made to fail.
 
     Raises:
-        TypeError, ValueError: for an argument that makes no sense.
+        TypeError, ValueError: if an argument is invalid.
 
     """
 
@@ -195,38 +197,40 @@ class Faults:
         self._rate = rate
         self._errors = _checked_errors(errors)
         self._seed = seed
-        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._random = random.Random(seed)  # noqa: S311
         self.calls: int = 0
         self.injected: int = 0
 
     def __call__(self, func: Callable[P, Coroutine[object, None, R]]) -> Callable[P, Coroutine[object, None, R]]:
-        """Put the faults around an async function; it keeps name, docstring, signature and types.
+        """Return a wrapper that injects the faults into a function; it keeps name, docstring, signature and types.
 
         Args:
-            func: what `supervise` takes: an async function or method, a partial of one, or an object with an async
-                `__call__`. The result's `__wrapped__` is the bare one.
+            func: an async function or method, a partial of one, or an object with an async `__call__`, as for
+                `supervise`. It is the `__wrapped__` of the result.
 
         Raises:
-            TypeError: for anything else.
+            TypeError: if it is anything else.
 
         """
         _check_function(func)
 
         async def flaky(*args: P.args, **kwargs: P.kwargs) -> R:
             if (fault := self._draw()) is not None:
+                # Otherwise the error and this frame would keep each other alive.
                 try:
                     raise fault
                 finally:
-                    del fault  # or error and frame would keep each other alive
+                    del fault
             return await func(*args, **kwargs)
 
-        return dress(flaky, func)
+        return copy_metadata(flaky, func)
 
     def _draw(self) -> Exception | None:
-        """Decide about the next call."""
+        """Return the fault of the next call, or None if it does not fail."""
         self.calls += 1
-        # Two numbers for each call, whatever comes of it: so neither the rate nor the errors shift what comes later.
-        # Python keeps the sequence of random() from version to version, but not that of choice().
+        # Every call draws two numbers, also if it does not fail: so neither the rate nor the errors change which later
+        # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
+        # https://docs.python.org/3/library/random.html#notes-on-reproducibility
         fails, which = self._random.random() < self._rate, self._random.random()
         if not fails:
             return None
@@ -242,15 +246,15 @@ class Faults:
         return f"<{self._title()}: {self.injected} of {self.calls} calls failed>"
 
 
-def _ready(n: int, step: object) -> object:
-    """Return an error for its class, and anything else as it is."""
+def _instance(n: int, step: object) -> object:
+    """Return an instance of an exception class, and anything else as it is."""
     if not isinstance(step, type) or not issubclass(step, BaseException):
         return step
     try:
         return step()
     except Exception as error:
         repair = f"give an instance, {step.__name__}(...)"
-        raise TypeError(f"step {n} of the script cannot be made without arguments: {error}; {repair}") from error
+        raise TypeError(f"step {n} of the script cannot be created without arguments: {error}; {repair}") from error
 
 
 def _check_function(func: object) -> None:
@@ -259,23 +263,24 @@ def _check_function(func: object) -> None:
     if inspect.iscoroutine(func):
         func.close()
         name = name_of(func)
-        raise TypeError(f"Faults go around an async function, not its call: faults({name}), without parentheses")
+        raise TypeError(f"Faults wrap an async function, not its call: faults({name}), without parentheses")
     title = name_of(func) if callable(func) else repr(func)
-    raise TypeError(f"Faults go around an async function; {title} is not: write `async def`")
+    raise TypeError(f"Faults wrap an async function; {title} is not: write `async def`")
 
 
 def _check_rate(rate: object) -> None:
-    rule = "rate must be a number from 0, no call fails, to 1, every call fails"
+    rule = "rate must be a number from 0 (no call fails) to 1 (every call fails)"
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"{rule}; got {shown(rate)}")
-    if not 0 <= rate <= 1:  # False for NaN
-        raise ValueError(f"{rule}; got {shown(rate)}")
+        raise TypeError(f"{rule}; got {safe_repr(rate)}")
+    # Written so that NaN fails it too.
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{rule}; got {safe_repr(rate)}")
 
 
 def _checked_errors(errors: object) -> tuple[type[Exception], ...]:
     rule = "errors must be a subclass of Exception, or a tuple of them"
     if errors == ():
-        raise ValueError(f"{rule}; the tuple is empty: for no faults, write rate 0")
+        raise ValueError(f"{rule}; the tuple is empty: for no faults, set the rate to 0")
     members: tuple[object, ...] = errors if isinstance(errors, tuple) else (errors,)
     return tuple(_checked_class(rule, member) for member in members)
 
@@ -283,12 +288,13 @@ def _checked_errors(errors: object) -> tuple[type[Exception], ...]:
 def _checked_class(rule: str, member: object) -> type[Exception]:
     if isinstance(member, Exception):
         name = type(member).__name__
-        raise TypeError(f"{rule}; got {member!r}: give the class {name}, each fault raises a new error")
+        raise TypeError(f"{rule}; got {member!r}: give the class {name}, since each fault raises a new instance")
     if not isinstance(member, type) or not issubclass(member, Exception):
-        raise TypeError(f"{rule}; got {shown(member)}")
+        raise TypeError(f"{rule}; got {safe_repr(member)}")
     try:
         member()
     except Exception as error:
         repair = f"give a subclass of {member.__name__} that can"
-        raise TypeError(f"{rule}, and {member.__name__} cannot be made without arguments: {error}; {repair}") from error
+        what = f"{member.__name__} cannot be created without arguments: {error}"
+        raise TypeError(f"{rule}; {what}; {repair}") from error
     return member

@@ -53,7 +53,7 @@ BAD: list[tuple[dict[str, object], type[Exception], list[str]]] = [
         for name in ("first_pause", "longest_pause")
         for value, kind in NO_SECONDS
     ),
-    *(({"probes": value}, kind, ["probes", "int of at least 1", repr(value)]) for value, kind in NO_COUNT),
+    *(({"probes": value}, kind, ["probes", "integer of at least 1", repr(value)]) for value, kind in NO_COUNT),
 ]
 
 

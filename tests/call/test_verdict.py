@@ -207,6 +207,22 @@ async def test_a_verdict_travels(travel: Callable[[Verdict], object]) -> None:
     assert (there.attempts, there.elapsed, there.reason) == (2, given_up.elapsed, Reason.EXHAUSTED)
 
 
+async def test_a_verdict_leaves_its_serial_number_behind() -> None:
+    """A pickled verdict is one of another process, whose numbers mean nothing here: its error is classified afresh."""
+    received: list[Exception] = []
+
+    @supervise(BASE.replace(retry_on=KeyError))
+    async def receive() -> None:
+        given_up = verdict_of(await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0))))
+        received.append(ConnectionError())
+        received[-1].__notes__ = [pickle.loads(pickle.dumps(given_up))]  # noqa: S301
+        raise received[-1]
+
+    error = await error_of(supervise(BASE.replace(max_retries=1))(receive)())
+    assert error is received[1]
+    assert verdict_of(error).attempts == 2
+
+
 @pytest.mark.parametrize("error", [AttemptTimeout(2), DeadlineExceeded(3.5), RetryAfter(1)], ids=repr)
 def test_errors_travel(error: AttemptTimeout | DeadlineExceeded | RetryAfter) -> None:
     """The library's own errors can be pickled, their seconds too: process pools do that."""

@@ -1,15 +1,10 @@
-"""A pytest plugin for mutmut: a test that hangs, because the mutant made it hang, ends the run as a timeout.
-
-And a frame has the name that it has without mutmut.
-"""
+"""A pytest plugin for mutmut: a test that hangs, because the mutant made it hang, ends the run as a timeout."""
 
 import os
 import signal
 from collections.abc import Generator
 
 import pytest
-
-from aiosupervise._call.retry import _Call
 
 SECONDS = 6.0  # real ones; the slowest test takes a third of one
 TIMEOUT = 36  # the exit code by which mutmut knows a timeout
@@ -24,13 +19,6 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
         return (yield)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def pytest_configure() -> None:
-    """Give the mutants of the retry loop its own name, by which `attempt()` knows it in the stack."""
-    for name, function in vars(_Call).items():
-        if "go_on__mutmut_" in name:
-            function.__code__ = function.__code__.replace(co_name="go_on")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,11 +1,23 @@
-"""The whole decision: an error is classified, and then it is decided what follows."""
+"""The whole decision, classification included, in the shortest form that a table of cases can be written in."""
 
-from aiosupervise import Policy
+from typing import TypeAlias
+
+from aiosupervise import Policy, Reason
 from aiosupervise._policy.classify import classify
-from aiosupervise._policy.decide import Decision
+from aiosupervise._policy.decide import Retry, Stop
 from aiosupervise._policy.decide import decide as decide_on
 
+Outcome: TypeAlias = float | Reason | None
+"""The seconds until the retry, the reason to give up, or None for an error that passes through."""
 
-def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> Decision:
+
+def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> Outcome:
     """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call."""
-    return decide_on(policy, error, classify(policy, error), attempts, elapsed)
+    decision = decide_on(policy, error, classify(policy, error), attempts, elapsed)
+    match decision:
+        case Retry():
+            return decision.delay
+        case Stop():
+            return decision.reason
+        case _:
+            return None

@@ -80,7 +80,7 @@ def test_a_bad_number_is_refused(name: str, value: object, kind: type[Exception]
     make: Callable[..., Budget] = Budget
     with pytest.raises(kind) as caught:
         make(**{name: value})
-    assert str(caught.value) == f"{name} must be an int of at least 0; got {value!r}"
+    assert str(caught.value) == f"{name} must be an integer of at least 0; got {value!r}"
 
 
 @pytest.mark.parametrize("value", [Budget, 500, True, "Budget", {"capacity": 500}], ids=repr)
@@ -108,5 +108,5 @@ def test_a_changed_policy_shares_the_budget() -> None:
 )
 def test_a_policy_takes_a_budget_or_none(what: Any, told: str) -> None:
     """Anything else is refused at once, and for the class itself the repair is shown."""
-    with pytest.raises(TypeError, match=r"^budget must be a Budget, or None for none; " + told):
+    with pytest.raises(TypeError, match=r"^budget must be a Budget, or None for no budget; " + told):
         Policy(retry_on=OSError, budget=what)

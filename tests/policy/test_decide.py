@@ -6,6 +6,9 @@ import math
 import pytest
 
 from aiosupervise import AttemptTimeout, Backoff, DeadlineExceeded, GiveUp, Policy, Reason, RetryAfter
+from aiosupervise._policy.classify import Irrecoverable, Transient, Unlisted, classify
+from aiosupervise._policy.decide import PassThrough, Retry, Stop
+from aiosupervise._policy.decide import decide as decide_on
 from aiosupervise._policy.errors import unwrap
 
 from .deciding import decide
@@ -183,3 +186,47 @@ def test_a_cause_that_is_false_is_still_a_cause() -> None:
     give_up = GiveUp()
     give_up.__cause__ = empty
     assert unwrap(give_up) is empty
+
+
+@pytest.mark.parametrize(
+    ("error", "classification"),
+    [
+        (OSError(), "Transient(None)"),
+        (AttemptTimeout(1), "Transient(None)"),
+        (BusyError(0), "Transient(0.0)"),
+        (RetryAfter(0), "Transient(0.0)"),
+        (group(OSError(), BusyError(0)), "Transient(0.0)"),
+        (group(OSError(), OSError()), "Transient(None)"),
+        (PermissionError(), "Irrecoverable(Reason.IRRECOVERABLE)"),
+        (DeadlineExceeded(1), "Irrecoverable(Reason.DEADLINE)"),
+        (ValueError(), "Unlisted()"),
+    ],
+    ids=itertools.count(),
+)
+def test_classes_of_errors(error: Exception, classification: str) -> None:
+    """An error is transient, irrecoverable or not listed; a server that asks for 0 s has asked."""
+    assert repr(classify(STRICT, error)) == classification
+
+
+@pytest.mark.parametrize(
+    ("classification", "decision"),
+    [
+        (Transient(None), "Retry(2.0, throttled=False)"),
+        (Transient(0.0), "Retry(2.0, throttled=True)"),
+        (Transient(3.0), "Retry(5.0, throttled=True)"),
+        (Transient(61.0), "Stop(Reason.RETRY_AFTER_TOO_LONG)"),
+        (Irrecoverable(Reason.DEADLINE), "Stop(Reason.DEADLINE)"),
+        (Unlisted(), "PassThrough()"),
+    ],
+    ids=repr,
+)
+def test_decisions(classification: Transient | Irrecoverable | Unlisted, decision: str) -> None:
+    """A call is retried after a delay, gives up for a reason, or passes its error through."""
+    decided = decide_on(BASE.replace(backoff=[2]), OSError(), classification, 1, 0)
+    assert repr(decided) == decision
+    assert isinstance(decided, (Retry, Stop, PassThrough))
+
+
+def test_an_ordinary_error_is_classified_without_a_new_object() -> None:
+    """All errors of a class that ask for no wait share their classification."""
+    assert classify(STRICT, OSError()) is classify(STRICT, ConnectionError())

@@ -128,7 +128,7 @@ def test_a_predicate_that_answers_anything_is_refused_or_obeyed(answer: Any) -> 
     """A predicate's answer is a yes, a no, or seconds that are waited in full; all else is an error that says so."""
     decision = answer_of(lambda: decide(STRICT.replace(retry_on=lambda _: answer), OSError(), 1, 0))
     if isinstance(decision, str):
-        assert "what retry_on answers" in decision
+        assert "the return value of retry_on" in decision
     else:
         assert decision == (None if answer is None or answer is False else 0.0 if answer is True else float(answer))
 
@@ -227,7 +227,7 @@ def test_no_call_sleeps_past_its_deadline(
 
 
 def worst_of(found: list[Leaf]) -> float | Reason | None:
-    """Tell what follows from these leaves: the rule in its shortest form."""
+    """Return what follows from these leaves: the rule in its shortest form."""
     classified = [leaf.classified for leaf in found]
     if Reason.IRRECOVERABLE in classified:
         return Reason.IRRECOVERABLE

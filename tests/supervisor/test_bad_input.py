@@ -22,7 +22,7 @@ async def poll() -> None:
     ("settings", "kind", "words"),
     [
         ({"strategy": "all"}, ValueError, "strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got 'all'"),
-        ({"max_restarts": -1}, ValueError, "max_restarts must be an int of at least 0, or None"),
+        ({"max_restarts": -1}, ValueError, "max_restarts must be an integer of at least 0, or None"),
         ({"max_restarts": 1.5}, TypeError, "max_restarts must be an int"),
         ({"within": 0}, ValueError, "within must be a finite number of seconds, above 0"),
         ({"within": -1}, ValueError, "within must be"),

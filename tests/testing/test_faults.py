@@ -171,8 +171,8 @@ async def test_it_goes_around_what_supervise_takes(
 @pytest.mark.parametrize(
     ("func", "text"),
     [
-        (len, "Faults go around an async function; len is not: write `async def`"),
-        (3, "Faults go around an async function; 3 is not"),
+        (len, "Faults wrap an async function; len is not: write `async def`"),
+        (3, "Faults wrap an async function; 3 is not"),
         (Client, "Client is not"),
     ],
     ids=str,
@@ -195,19 +195,27 @@ def test_a_coroutine_is_refused_and_closed() -> None:
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
     """The text says what the ends of the scale mean."""
     kind = ValueError if isinstance(rate, (int, float)) and not isinstance(rate, bool) else TypeError
-    with pytest.raises(kind, match="rate must be a number from 0, no call fails, to 1, every call fails; got"):
+    with pytest.raises(kind, match=r"rate must be a number from 0 \(no call fails\) to 1 \(every call fails\); got"):
         Faults(rate, seed=1)
 
 
 @pytest.mark.parametrize(
     ("errors", "kind", "text"),
     [
-        ((), ValueError, "the tuple is empty: for no faults, write rate 0"),
+        ((), ValueError, "the tuple is empty: for no faults, set the rate to 0"),
         (KeyboardInterrupt, TypeError, "got <class 'KeyboardInterrupt'>"),
         ((OSError, int), TypeError, "got <class 'int'>"),
         ([OSError], TypeError, "got \\[<class 'OSError'>\\]"),
-        (OSError("x"), TypeError, r"got OSError\('x'\): give the class OSError, each fault raises a new error"),
-        (NeedsMore, TypeError, "NeedsMore cannot be made without arguments: .*status.*; give a subclass of NeedsMore"),
+        (
+            OSError("x"),
+            TypeError,
+            r"got OSError\('x'\): give the class OSError, since each fault raises a new instance",
+        ),
+        (
+            NeedsMore,
+            TypeError,
+            "NeedsMore cannot be created without arguments: .*status.*; give a subclass of NeedsMore",
+        ),
     ],
     ids=str,
 )
@@ -220,7 +228,7 @@ def test_errors_that_cannot_be_raised_are_refused(errors: type[Exception], kind:
 @pytest.mark.parametrize(("seed", "kind"), [(None, TypeError), (1.0, TypeError), (-1, ValueError), (True, TypeError)])
 def test_a_seed_is_an_int(seed: int, kind: type[Exception]) -> None:
     """None, which random takes for any seed, would bring other faults each time."""
-    with pytest.raises(kind, match="seed must be an int of at least 0; got"):
+    with pytest.raises(kind, match="seed must be an integer of at least 0; got"):
         Faults(0.1, seed=seed)
 
 

@@ -202,7 +202,9 @@ async def test_a_fixture_can_hold_the_block() -> None:
 )
 def test_a_cap_that_makes_no_sense_is_refused(cap: int, error: type[Exception]) -> None:
     """The text names the argument and says what None means."""
-    with pytest.raises(error, match=r"max_retries must be an int of at least 0, or None for what the policy says; got"):
+    with pytest.raises(
+        error, match=r"max_retries must be an integer of at least 0, or None for the limit of each policy; got"
+    ):
         no_waiting(max_retries=cap)
 
 

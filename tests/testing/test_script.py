@@ -124,10 +124,10 @@ async def test_it_serves_all_levels() -> None:
     [
         (
             Refused,
-            r"step 2 of the script cannot be made without arguments: .*status.*; give an instance, Refused\(\.\.\.\)",
+            r"step 2 of the script cannot be created without arguments: .*status.*; give an instance, Refused\(",
         ),
-        (Strange, "step 2 of the script cannot be made without arguments: broken"),
-        (ExceptionGroup, "step 2 of the script cannot be made without arguments"),
+        (Strange, "step 2 of the script cannot be created without arguments: broken"),
+        (ExceptionGroup, "step 2 of the script cannot be created without arguments"),
     ],
 )
 def test_a_class_that_needs_arguments_is_refused_at_once(step: type[Exception], text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiosupervise._events.listeners import Listener, check_listener
-from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
+from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 
 from .config import RunConfig
 from .jobs import GivenJobs, Job, MappedJobs, discard, run_job
@@ -152,7 +152,9 @@ def map_all(
 
 def _check_iterable(name: str, items: object) -> None:
     if isinstance(items, (str, bytes)):
-        raise TypeError(f"{name} must be an iterable of {name}, not of letters; got {shown(items)}: put it into a list")
+        raise TypeError(
+            f"{name} must be an iterable of {name}, not of letters; got {safe_repr(items)}: put it into a list"
+        )
     if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 
@@ -170,20 +172,20 @@ def _check(limit: object, timeout: object, overload: object, listen: object, nam
 
 def _check_engine(engine: object) -> None:
     if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
-        raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {shown(engine)}")
+        raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
 
 
 def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
     rule = "stop_on must be a collection of signals, as in stop_on=(signal.SIGINT, signal.SIGTERM) or (signal.SIGINT,)"
     if isinstance(stop_on, str) or not isinstance(stop_on, Collection):
-        raise TypeError(f"{rule}; got {shown(stop_on)}")
+        raise TypeError(f"{rule}; got {safe_repr(stop_on)}")
     for item in stop_on:
         if isinstance(item, bool) or not isinstance(item, int):
-            raise TypeError(f"{rule}; {shown(item)} is not a signal")
+            raise TypeError(f"{rule}; {safe_repr(item)} is not a signal")
         if item not in signal.valid_signals() & set(signal.Signals):
-            raise ValueError(f"{rule}; {shown(item)} is not a signal on this platform")
+            raise ValueError(f"{rule}; {safe_repr(item)} is not a signal on this platform")
         if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
-            raise ValueError(f"{rule}; no process can handle {shown(item)}: leave it out")
+            raise ValueError(f"{rule}; no process can handle {safe_repr(item)}: leave it out")
     signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
     check_signals(signals)
     return signals

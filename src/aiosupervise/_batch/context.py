@@ -5,9 +5,8 @@ from __future__ import annotations
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
-from aiosupervise._policy.classify import NOT_ASKED, Classification, leaves
+from aiosupervise._policy.classify import IRRECOVERABLE, UNLISTED, Classification, Transient, leaves
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.verdict import Reason
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
@@ -60,17 +59,17 @@ class JobContext:
         """Pass on an event to the listener of the run, and of the runs around it."""
         self.run_context.events.notify(event)
 
-    def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
+    def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
         """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""
         adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
-        asked = classified if isinstance(classified, float) and classified != NOT_ASKED else None
+        asked = classification.retry_after if isinstance(classification, Transient) else None
         if adaptive is not None and (
             asked is not None or any(isinstance(leaf, TimeoutError) for leaf in leaves(error))
         ):
             adaptive.overloaded(self.generation)
         if breaker is None:
             return
-        if classified is None or classified is Reason.IRRECOVERABLE:
+        if classification in (IRRECOVERABLE, UNLISTED):
             breaker.on_neutral(self)
         elif asked is None or (policy.max_retry_after is not None and asked > policy.max_retry_after):
             breaker.on_failure(self, None)

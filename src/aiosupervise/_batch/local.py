@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import cancellation, task_maker
+from aiosupervise._call.tasks import cancellation, task_factory
 from aiosupervise._events.outcomes import Failure, I, Outcome, Success
 from aiosupervise._policy.verdict import verdict
 
@@ -60,7 +60,7 @@ class LocalRun(EngineRun):
         self._tasks: dict[Coroutine[object, None, Any], asyncio.Task[Any]] = {}
         self._cancelled: dict[object, bool] = {}  # jobs cancelled by the end of the run: had they begun?
         self._loop = asyncio.get_running_loop()
-        self._new_task = task_maker(self._loop)
+        self._new_task = task_factory(self._loop)
         self._contextvars = copy_context()
 
     def free_slots(self, taken: int) -> int:

@@ -1,1 +1,1 @@
-"""A policy applied to one call: the decorator, the retry loop, its limits, `attempt()`."""
+"""A policy applied to one call: the decorator, the retry loop, the limits of an attempt, and `attempt()`."""

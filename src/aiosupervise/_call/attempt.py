@@ -1,8 +1,9 @@
 """`attempt()`: which attempt of a supervised call is running.
 
-Theory of operation. The answer is read from the frames of the running task, in which a wrapper of `_call` is found
-below the function that asks. So a call whose function never asks pays nothing for it: a context variable, set and
-reset around each attempt, would double the price of a call that succeeds at once.
+Theory of operation. The answer is read from the stack of the running task: above the function that calls `attempt`
+there is either the retry loop, whose `self` has all that is asked for, or, in a first attempt, only a wrapper. So a
+call whose function never asks pays nothing. A context variable, set and reset around each attempt, would double the
+cost of a call that succeeds at once.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
-from .frames import is_ours
+from .frames import RETRY_LOOP, WRAPPERS
 from .limits import now
 
 if TYPE_CHECKING:
     from aiosupervise._policy.policy import Policy
 
-    from .retry import _Call
+    from .retry import Call
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which attempt of a supervised call is running.
+    """The running attempt of a supervised call.
 
     Attributes:
-        number: from 1.
-        previous_error: what the attempt before raised, without its traceback; None in the first.
-        time_left: seconds until the call's deadline; None if its policy has none.
+        number: its number, from 1.
+        previous_error: the error of the previous attempt, without its traceback; None in the first attempt.
+        time_left: seconds until the deadline of the call; None if its policy has no deadline.
 
     """
 
@@ -39,32 +40,31 @@ class Attempt:
 
 
 def attempt() -> Attempt:
-    """Return which attempt is running, of the innermost supervised call that the caller is in.
+    """Return the running attempt of the innermost supervised call around the caller.
 
-    Call it in the supervised function, or in a function that this awaits or calls. A task that the function starts
-    has a stack of its own: ask before, and hand over the answer. To ask costs the more the deeper the stack is; not
-    to ask costs nothing.
+    Call it in the supervised function, or in a function that this one awaits or calls. A task that the function starts
+    has a stack of its own: call it before starting the task, and pass the result on. The cost grows with the depth of
+    the stack; functions that do not call it pay nothing.
 
     Raises:
         RuntimeError: outside of a supervised function.
 
     """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - documented, if not public
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
     while frame is not None:
-        if is_ours(frame):
-            if frame.f_code.co_name == "go_on":
-                return _of_call(frame.f_locals["self"])
-            if frame.f_code.co_name == "supervised":
-                return Attempt(1, None, _time_left(frame.f_locals["policy"], frame.f_locals.get("started")))
+        if id(frame.f_code) in RETRY_LOOP:
+            return _of_call(frame.f_locals["self"])
+        if id(frame.f_code) in WRAPPERS:
+            return Attempt(1, None, _time_left(frame.f_locals["policy"], frame.f_locals.get("started")))
         frame = frame.f_back
     raise RuntimeError(
-        "attempt() is asked outside of a supervised function: call it in one, in the task that runs it, "
+        "attempt() was called outside of a supervised function: call it in one, in the task that runs it, "
         "not in a task that it starts"
     )
 
 
-def _of_call(call: _Call) -> Attempt:
-    return Attempt(call.attempts, call.last, _time_left(call.policy, call.started))
+def _of_call(call: Call) -> Attempt:
+    return Attempt(call.attempts, call.last_error, _time_left(call.policy, call.started))
 
 
 def _time_left(policy: Policy, started: float | None) -> float | None:

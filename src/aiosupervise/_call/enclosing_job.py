@@ -1,4 +1,8 @@
-"""What a supervised call and the job of a batch that it runs in say to each other."""
+"""The job of a batch around a supervised call: what the call reports to it, and what it asks of it.
+
+The batch sets `current_job` in the context of each job. A call that finds one there shares the retry budget and the
+circuit breaker of the run with all other calls in it.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ from aiosupervise._policy.policy import Policy
 
 
 class Permit(enum.Enum):
-    """What a call that wants to try again is told."""
+    """The answer to a call that asks to make another attempt."""
 
-    GO = "go"
-    PROBE = "go, to see whether the service is back; this counts as no retry"
-    STOP = "give up: the service is not coming back"
+    GO = "retry"
+    PROBE = "retry, to probe whether the service is available again; this does not count as one of the retries"
+    STOP = "give up: the service stays unavailable"
 
 
 class EnclosingJob(Protocol):
-    """What a job of a batch puts into its context: what the calls in it tell their run, and are told by it."""
+    """The job that a call runs in, as the call sees it."""
 
     @property
     def run(self) -> int:
@@ -29,31 +33,38 @@ class EnclosingJob(Protocol):
 
     @property
     def index(self) -> int:
-        """The place of the job in the run's input."""
+        """The position of the job in the input of the run."""
         ...
 
     def notify(self, event: Event) -> None:
-        """Pass on an event to the listener of the run, and of the runs around it."""
+        """Pass an event on to the listeners of the run and of the runs around it."""
 
-    def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
-        """Hear that an attempt of a call has failed, and how its policy has classified that."""
+    def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
+        """Record that an attempt of a call failed, and how the call's policy classifies the error."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
-        """Pay for a retry in `delay` seconds; return the price, None if there can be no retry, and the wait."""
+        """Pay for a retry after `delay` seconds.
+
+        Returns:
+            The price, which `on_success` is given back, or None if the call must give up; and the delay, which may be
+            longer than the one asked for.
+
+        """
         ...
 
     async def acquire(self, call: object) -> Permit:
-        """Wait until a call may try again."""
+        """Wait until a call may make another attempt, or must give up."""
         ...
 
     def on_retry(self) -> None:
-        """Count one retry that is about to be made."""
+        """Count a retry that is about to be made."""
 
     def on_success(self, price: int) -> None:
-        """Hear that a retry that had cost `price` succeeded."""
+        """Record that a retry succeeded, and return its price to the budget of the run."""
 
     def on_neutral(self) -> None:
-        """Hear that a call has ended without an answer."""
+        """Record that a call ended without showing whether the service works."""
 
 
 current_job: ContextVar[EnclosingJob | None] = ContextVar("aiosupervise.current_job", default=None)
+"""The innermost job around the running code; None outside of a batch."""

@@ -1,46 +1,91 @@
-"""Tracebacks and the frames in them: which are shown, which are kept alive, and what they tell."""
+"""Tracebacks and the frames in them: which belong to this library, and which are dropped.
+
+Theory of operation. A frame is recognized by the code object that it runs. A code object exists once, for all calls
+of its function, and nobody else's function can have it, whatever its name. The modules that an attempt runs in
+register the code objects of their functions when they are imported, and those of wrappers, which are made inside of a
+function, when the wrapper is made. So a function that is replaced by another, as mutation testing does, is found too.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import CodeType, FunctionType, TracebackType
+from typing import Final, TypeAlias
 
 from aiosupervise._policy.verdict import verdict
 
-_LOOP = ("aiosupervise._call.retry", "aiosupervise._call.limits")  # the modules that an attempt runs in
+# By id, since both the hash and the comparison of code objects go through the whole bytecode. The values keep the code
+# objects alive, so that no other one is given their id.
+CodeObjects: TypeAlias = dict[int, CodeType]
+
+WRAPPERS: Final[CodeObjects] = {}
+"""The functions that `supervise` returns."""
+
+RETRY_LOOP: Final[CodeObjects] = {}
+"""The methods of `retry.Call`, in each of which the local variable `self` is the call."""
+
+INTERNALS: Final[CodeObjects] = {}
+"""Everything between the caller of a supervised function and the function: wrappers, the retry loop and its limits."""
 
 
-def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop the frames of the retry loop: the caller sees one wrapper, not every attempt and every limit."""
-    theirs = [entry for entry in _entries(traceback) if not is_ours(entry.tb_frame)]
+def register_wrapper(code: CodeType) -> None:
+    """Recognize the frames of a wrapper by its code, which all wrappers that one function makes have in common."""
+    WRAPPERS[id(code)] = INTERNALS[id(code)] = code
+
+
+def register_retry_loop(loop: type) -> None:
+    """Recognize the frames of the methods of `loop`."""
+    for function in _functions_of(loop, vars(sys.modules[loop.__module__])):
+        RETRY_LOOP[id(function.__code__)] = function.__code__
+
+
+def register_module(name: str) -> None:
+    """Recognize the frames of all functions and methods that a module defines; to be called at its end."""
+    namespace = vars(sys.modules[name])
+    for thing in namespace.values():
+        for function in _functions_of(thing, namespace):
+            INTERNALS[id(function.__code__)] = function.__code__
+
+
+def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[FunctionType]:
+    """Yield a function, or the methods of a class, as far as they were defined in this namespace.
+
+    Imported functions were not, nor was the wrapper of a decorator, which the functions that it decorates share.
+    """
+    for each in vars(thing).values() if isinstance(thing, type) else (thing,):
+        if isinstance(each, FunctionType) and each.__globals__ is namespace:
+            yield each
+
+
+def without_internal_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop the frames of the retry loop and the limits, so that the caller sees one wrapper and not every attempt."""
+    kept = [entry for entry in _entries(traceback) if id(entry.tb_frame.f_code) not in INTERNALS]
     rest = None
-    for entry in reversed(theirs):
+    for entry in reversed(kept):
         rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return rest
 
 
-def given_up_inside(error: Exception, seen: int, ours: int) -> bool:
-    """Tell whether a call inside this attempt gave up on `error`, or on a leaf of it.
+def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bool:
+    """Return whether a supervised call inside of this attempt gave up on `error`, or on a leaf of it.
 
-    Its verdict is newer than the attempt, and the error came out through its wrapper; an error that another call gave
-    up on meanwhile, such as a failed future's, came through no wrapper but ours, of which the traceback has `ours`.
+    If so, its verdict is newer than the attempt, and the traceback goes through its wrapper. An error that another
+    call gave up on in the meantime, such as the error of a failed future that both await, went through no wrapper but
+    the one of the attempt itself.
+
+    Args:
+        error: the error that ended the attempt.
+        last_serial: the serial number of the newest verdict before the attempt.
+        own_wrappers: how many frames of the attempt's own wrapper are in the traceback.
+
     """
     note = verdict(error)
-    if note is not None and note.serial > seen:
-        wrappers = [entry for entry in _entries(error.__traceback__) if _is_wrapper(entry.tb_frame)]
-        if len(wrappers) > ours:
+    if note is not None and note.serial > last_serial:
+        wrappers = [entry for entry in _entries(error.__traceback__) if id(entry.tb_frame.f_code) in WRAPPERS]
+        if len(wrappers) > own_wrappers:
             return True
-    return isinstance(error, ExceptionGroup) and any(given_up_inside(leaf, seen, 0) for leaf in error.exceptions)
-
-
-def is_ours(frame: FrameType) -> bool:
-    """Tell whether a frame belongs to the retry loop."""
-    return frame.f_globals.get("__name__") in _LOOP
-
-
-def _is_wrapper(frame: FrameType) -> bool:
-    return frame.f_code.co_name == "supervised" and is_ours(frame)
+    return isinstance(error, ExceptionGroup) and any(given_up_inside(leaf, last_serial, 0) for leaf in error.exceptions)
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -49,16 +94,22 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def drop_frames(error: Exception) -> None:
-    """Take the tracebacks off an error that outlives its attempt, and off what it refers to, up to the caller's."""
+def drop_tracebacks(error: Exception) -> None:
+    """Remove the tracebacks of an error that outlives its attempt, and of its causes, contexts and leaves.
+
+    A traceback holds its frames, and those the attempt's local variables. The error that the caller is handling, if
+    any, is left alone.
+    """
     error.with_traceback(None)
+    # Most errors refer to no other.
     if error.__context__ is None and error.__cause__ is None and not isinstance(error, ExceptionGroup):
-        return  # the usual case
-    seen = {id(sys.exception())}  # by identity: an error need not be hashable
+        return
+    # By identity, since an error need not be hashable.
+    visited = {id(sys.exception())}
     stack: list[BaseException | None] = [error]
     while stack:
         other = stack.pop()
-        if other is not None and id(other) not in seen:
-            seen.add(id(other))
+        if other is not None and id(other) not in visited:
+            visited.add(id(other))
             stack += (other.with_traceback(None).__cause__, other.__context__)
             stack += other.exceptions if isinstance(other, BaseExceptionGroup) else ()

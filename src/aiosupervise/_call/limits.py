@@ -1,4 +1,4 @@
-"""The limits of a call's attempts: the deadline, inside it the gate, inside that the attempt's timeout."""
+"""The limits of an attempt: the deadline of the call, inside of it the gate, inside of that the attempt's timeout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TypeVar
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
 from aiosupervise._policy.policy import Policy
 
+from .frames import register_module
+
 R = TypeVar("R")
 
 
@@ -19,7 +21,7 @@ def now() -> float:
 
 
 class Limits:
-    """The limits of one call's attempts: the deadline, inside it the gate, inside that the attempt's timeout."""
+    """The limits of the attempts of one call, which began at `started`."""
 
     __slots__ = ("policy", "started")
 
@@ -28,34 +30,37 @@ class Limits:
         self.started = started
 
     async def attempt(self, func: Callable[[], Awaitable[R]]) -> R:
-        """Make one attempt within the limits."""
+        """Await one call of `func` within the limits."""
         seconds = self.policy.deadline
         if seconds is None:
-            return await self._through_gate(func)
-        gated = functools.partial(self._through_gate, func)
-        return await until(self.started + seconds, gated, DeadlineExceeded, seconds)
+            return await self._inside_gate(func)
+        gated = functools.partial(self._inside_gate, func)
+        return await await_until(self.started + seconds, gated, DeadlineExceeded, seconds)
 
-    async def _through_gate(self, func: Callable[[], Awaitable[R]]) -> R:
+    async def _inside_gate(self, func: Callable[[], Awaitable[R]]) -> R:
         if self.policy.gate is None:
-            return await self._timed(func)
+            return await self._with_timeout(func)
         async with self.policy.gate:
-            return await self._timed(func)
+            return await self._with_timeout(func)
 
-    async def _timed(self, func: Callable[[], Awaitable[R]]) -> R:
+    async def _with_timeout(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.attempt_timeout
         if seconds is None:
             return await func()
-        return await until(now() + seconds, func, AttemptTimeout, seconds)
+        return await await_until(now() + seconds, func, AttemptTimeout, seconds)
 
 
-async def until(
+async def await_until(
     when: float, func: Callable[[], Awaitable[R]], expired: type[AttemptTimeout | DeadlineExceeded], seconds: float
 ) -> R:
-    """Await `func()` until the loop's time is `when`; raise `expired` only if that is what ended it.
+    """Await `func()`, and raise `expired(seconds)` if the loop's time reaches `when` before it is done.
 
-    Ours is a timeout that came as a CancelledError through the function: a TimeoutError of its own is not.
+    `asyncio.timeout_at` cancels the function and turns the CancelledError that comes out of it into a TimeoutError.
+    So only a TimeoutError that follows a CancelledError is the timeout's; any other is the function's own.
     """
-    if when <= now():  # a timeout of 0 would swallow a pending cancel, gh-134471
+    # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
+    # https://github.com/python/cpython/issues/134471
+    if when <= now():
         raise expired(seconds)
     interrupted = False
     try:
@@ -68,8 +73,12 @@ async def until(
     except TimeoutError as error:
         if not interrupted:
             raise
-        where_it_stood = error.__cause__
+        cancellation = error.__cause__
+    # The traceback of the cancellation shows where the attempt was interrupted, and holds this frame.
     try:
-        raise expired(seconds) from where_it_stood
+        raise expired(seconds) from cancellation
     finally:
-        del where_it_stood
+        del cancellation
+
+
+register_module(__name__)

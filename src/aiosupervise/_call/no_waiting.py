@@ -1,6 +1,6 @@
-"""Whether waits take time: the switch that tests turn, read when a call fails and when a run starts.
+"""Whether waits take time: a switch for tests, read when a call fails and when a run starts.
 
-Imports nothing of ours at runtime, so that whatever waits can read it.
+This module imports nothing of the library at runtime, so that every module that waits can import it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, slots=True)
 class NoWaiting:
-    """Waits take no time.
+    """The rules of a block in which waits take no time.
 
     Attributes:
-        max_retries: the most retries that a call makes, however many its policy allows; None to leave that to the
-            policy.
+        max_retries: an upper bound for the retries of each call; None to leave the number to the call's policy.
 
     """
 
     max_retries: int | None = None
 
-    def applied_to(self, policy: Policy) -> Policy:
-        """Return the policy with no more retries than these rules allow."""
-        most = self.max_retries
-        if most is None or (policy.max_retries is not None and policy.max_retries <= most):
+    def apply_to(self, policy: Policy) -> Policy:
+        """Return the policy with its retries bounded by these rules."""
+        bound = self.max_retries
+        if bound is None or (policy.max_retries is not None and policy.max_retries <= bound):
             return policy
-        return policy.replace(max_retries=most)
+        return policy.replace(max_retries=bound)
 
 
 no_waits: ContextVar[NoWaiting | None] = ContextVar("aiosupervise.no_waits", default=None)
-"""None, in production: waits take their time."""
+"""The rules of the innermost block around the running code; None outside of tests, where waits take their time."""

@@ -1,15 +1,19 @@
-"""A policy applied to one call: what the wrappers that `supervise` returns do.
+"""The retry loop: a policy applied to one call.
 
-Theory of operation. A wrapper has a few lines: it makes the first attempt and is done when that
-succeeds. Only an error makes a `_Call`, the state of this call alone, which asks `_policy.decide` and obeys: wait
-and try again, or raise. A policy with a timeout, a deadline or a gate runs each attempt inside a `Limits`. While
-somebody listens, the first attempt is made by a `_Call` too.
+Theory of operation. A wrapper makes the first attempt of a call. If that fails, the wrapper creates a `Call`, which
+holds the state of this call alone, and tells it of the failure. `Call.on_failure` classifies the error, decides by
+the policy (`_policy.classify`, `_policy.decide`), pays for a retry, and records the result: either a delay and the
+error of the attempt, or the error to raise. `Call.run` obeys: it waits and makes another attempt, or raises.
+
+In a batch, the job around the call is informed of each failure and of each success of a retry, sells the retries, and
+decides when a call that has waited may go on: see `enclosing_job`.
 
 Laws, each with a test:
-- Only Exception is caught: cancellation and exit pass through.
-- The next attempt is made outside of any `except` block, and what is kept of the last error while waiting has no
-  traceback: that holds its frames, and those the attempt's local variables.
-- Whatever holds an error lets go of it before raising it, or frame and error would keep each other alive.
+- Only an Exception is caught: cancellation and exit pass through.
+- Each further attempt is made outside of any `except` block, and the error that is kept during the wait has no
+  traceback, since a traceback keeps the local variables of the failed attempt alive.
+- A frame that holds an error drops it before raising it, since error and frame would otherwise refer to each other
+  and stay in memory until the garbage collector finds the cycle.
 """
 
 from __future__ import annotations
@@ -19,240 +23,231 @@ import functools
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
-from aiosupervise._policy.classify import NOT_ASKED, classify
-from aiosupervise._policy.decide import decide
+from aiosupervise._policy.budget import Budget
+from aiosupervise._policy.classify import classify
+from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
 from aiosupervise._policy.errors import OVERRIDES, DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
 
 from .enclosing_job import EnclosingJob, Permit, current_job
-from .frames import drop_frames, given_up_inside, without_our_frames
-from .limits import Limits, now, until
+from .frames import drop_tracebacks, given_up_inside, register_module, register_retry_loop, without_internal_frames
+from .limits import await_until, now
 from .no_waiting import no_waits
 
-P = ParamSpec("P")
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
 
-_EARLIER = 10  # errors before the last that a verdict lists
-_LINE = 200  # characters of each
+_MAX_EARLIER_ERRORS = 10
+"""The earlier errors that a verdict lists."""
+
+_MAX_LINE = 200
+"""Characters of the line about each."""
+
 _numbers = itertools.count(1)
 
 
-def plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Wrap `func` for a policy without limits on time: a call that succeeds at once makes nothing of ours."""
+class Call:
+    """The state of one call, and its retry loop.
 
-    async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
-        if listeners.count:
-            return await _Call(policy, name, None).go_on(functools.partial(func, *args, **kwargs))
-        seen = serial_numbers.issued
-        try:
-            return await func(*args, **kwargs)
-        except Exception as error:
-            call = _Call(policy, name, None, 1, seen)
-            call.failed(error, 1)
-        return await call.go_on(functools.partial(func, *args, **kwargs))
-
-    return supervised
-
-
-def guarded(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Wrap `func` for a policy with a timeout, a deadline, a budget or a gate."""
-
-    async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
-        seen = serial_numbers.issued
-        started = now()
-        attempt = functools.partial(Limits(policy, started).attempt, functools.partial(func, *args, **kwargs))
-        if listeners.count:
-            return await _Call(policy, name, started).go_on(attempt)
-        try:
-            result = await attempt()
-        except Exception as error:
-            call = _Call(policy, name, started, 1, seen)
-            call.failed(error, 1)
-        else:
-            if policy.budget is not None:
-                policy.budget.put(policy.budget.refill)
-            return result
-        return await call.go_on(attempt)
-
-    return supervised
-
-
-class _Call:
-    """One call: what happened so far, and what is to be done: wait `delay`, or raise `error`."""
+    While `final_error` is None, the call goes on: if `last_error` is None, with its first attempt, else with a wait of
+    `delay` seconds and another attempt.
+    """
 
     __slots__ = (
         "attempts",
         "delay",
-        "earlier",
-        "error",
+        "earlier_errors",
+        "final_error",
         "first_failure",
         "job",
-        "last",
+        "last_error",
+        "last_serial",
         "name",
+        "no_waiting",
         "number",
         "policy",
         "price",
         "probes",
-        "seen",
         "started",
-        "waits",
     )
 
-    def __init__(self, policy: Policy, name: str, started: float | None, attempts: int = 0, seen: int = 0) -> None:
-        self.waits = no_waits.get()
-        self.policy = policy if self.waits is None else self.waits.applied_to(policy)
+    def __init__(
+        self, policy: Policy, name: str, started: float | None, attempts: int = 0, last_serial: int = 0
+    ) -> None:
+        """Create the state of a call of which `attempts` were made.
+
+        Args:
+            policy: the policy of the call.
+            name: the name of the call in events.
+            started: the loop's time at the start; None if the policy has no limits.
+            attempts: the number of attempts that were begun.
+            last_serial: the serial number of the newest verdict before the last of them. An attempt ends with a newer
+                one if a call inside of it gave up.
+
+        """
+        self.no_waiting = no_waits.get()
+        self.policy = policy if self.no_waiting is None else self.no_waiting.apply_to(policy)
         self.name = name
         self.number = 0  # until there is something to tell
         self.started = started
         self.job = current_job.get()
         self.attempts = attempts
-        self.seen = seen  # verdicts issued before the running attempt: a later one is from inside of it
-        self.probes = 0  # of these attempts, those that count as no retry
-        self.earlier: list[str] = []
-        self.last: Exception | None = None
-        self.error: Exception | None = None
+        self.last_serial = last_serial
+        # How many of the attempts do not count as retries.
+        self.probes = 0
+        self.earlier_errors: list[str] = []
+        self.last_error: Exception | None = None
+        self.final_error: Exception | None = None
 
-    def failed(self, error: Exception, wrappers: int = 0) -> None:
-        """Decide what follows from the error that ended the running attempt, and say so.
-
-        Of our own wrappers, so many are in the error's traceback: the one that made the first attempt itself.
-        """
-        if self.attempts == 1:
-            self.first_failure = now()
-        follows = self._follows(error, wrappers)
-        error = error if type(error) not in OVERRIDES else unwrap(error)
-        if isinstance(follows, float):
-            if listeners.count or is_logged(logging.WARNING):
-                self._tell(AttemptFailed, self.attempts, error, follows)
-            if self.last is not None:
-                self._describe_last()
-            self.delay, self.last = follows, error
-            return
-        if listeners.count:
-            self._tell(AttemptFailed, self.attempts, error, None)
-        if follows is None:
-            self._raise(error)
-        else:
-            self._give_up(error, follows)
-
-    def _follows(self, error: Exception, wrappers: int) -> float | Reason | None:
-        """Return the seconds until the next attempt, or why there is none; None for an error that is not ours."""
-        # Layers do not multiply.
-        if serial_numbers.issued != self.seen and given_up_inside(error, self.seen, wrappers):
-            if self.job is not None:
-                self.job.on_neutral()
-            return None
-        policy = self.policy
-        classified = classify(policy, error)
-        elapsed = 0.0 if self.started is None else now() - self.started
-        decision = decide(policy, error, classified, self.attempts - self.probes, elapsed)
-        if self.job is not None:
-            self.job.on_failure(policy, error, classified)
-        if not isinstance(decision, float) or (policy.budget is None and self.job is None):
-            return decision
-        return self._paid(decision, throttled=classified != NOT_ASKED)
-
-    def _paid(self, delay: float, *, throttled: bool) -> float | Reason:
-        """Pay for a retry, from the policy's own budget if it has one, else from that of the run."""
-        if self.policy.budget is not None:
-            price = self.policy.budget.take(throttled=throttled)
-        else:
-            assert self.job is not None  # noqa: S101 - for the type checkers
-            price, delay = self.job.pay(delay, throttled=throttled)
-        self.price = price or 0
-        return Reason.BUDGET if price is None else delay
-
-    def _describe_last(self) -> None:
-        self.earlier.append(_describe(self.attempts - 1, self.last))
-        if len(self.earlier) > _EARLIER:
-            del self.earlier[0]
-
-    def _give_up(self, error: Exception, reason: Reason) -> None:
-        elapsed = now() - self.first_failure
-        if self.last is not None:
-            self._describe_last()
-            if isinstance(error, DeadlineExceeded):
-                error.__cause__ = self.last
-        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
-        if listeners.count or is_logged(logging.ERROR):
-            self._tell(GaveUp, self.attempts, elapsed, reason, error)
-        self._raise(error)
-
-    def _raise(self, error: Exception) -> None:
-        self.error = error.with_traceback(without_our_frames(error.__traceback__))
-
-    async def go_on(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Make attempts until one succeeds, or there is an error to raise."""
+    async def run(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """Make attempts until one succeeds or there is an error to raise."""
         try:
-            while self.error is None:
-                if self.last is not None:
-                    drop_frames(self.last)
-                    await asyncio.sleep(self.delay if self.waits is None else 0)
-                    if self.job is not None and not await self._may_go(self.job):
+            while self.final_error is None:
+                if self.last_error is not None:
+                    drop_tracebacks(self.last_error)
+                    await asyncio.sleep(self.delay if self.no_waiting is None else 0)
+                    if self.job is not None and not await self._acquire_permit(self.job, self.last_error):
                         continue
                 self.attempts += 1
-                self.seen = serial_numbers.issued
+                self.last_serial = serial_numbers.issued
                 if listeners.count:
                     self._tell(AttemptStarted, self.attempts)
                 try:
                     result = await attempt()
                 except Exception as error:
-                    self.failed(error)
+                    self.on_failure(error)
                 else:
                     if listeners.count or self.job is not None or self.policy.budget is not None:
-                        self._succeeded()
+                        self._on_success()
                     return result
         except BaseException as error:
-            self._left(error)
+            self._on_abandoned(error)
             raise
-        final, self.error, self.last = self.error, None, None
+        final, self.final_error, self.last_error = self.final_error, None, None
         if listeners.count:
             self._tell(CallFinished, self.attempts, final)
+        # Raising it here sets its context to the error that the caller is handling.
         context = final.__context__
         try:
             raise final
-        finally:  # raising it puts what the caller is handling in place of its own context
+        finally:
             BaseException.__setattr__(final, "__context__", context)
             del final, context
 
-    async def _may_go(self, job: EnclosingJob) -> bool:
-        """Wait for the run's permission; without it, and when the deadline comes first, give up on the last error."""
-        try:
-            turn = await self._before_deadline(functools.partial(job.acquire, self))
-        except DeadlineExceeded:
-            self._give_up_on_last(Reason.DEADLINE)
-            return False
-        if turn is Permit.STOP:
-            self._give_up_on_last(Reason.BUDGET)
-            return False
-        self.probes += turn is Permit.PROBE
-        job.on_retry()
-        return True
+    def on_failure(self, error: Exception, own_wrappers: int = 0) -> None:
+        """Decide what follows from the error that ended an attempt, and record it.
 
-    async def _before_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
+        Args:
+            error: the error.
+            own_wrappers: how many frames of this call's own wrapper are in its traceback: 1 if the wrapper made the
+                attempt itself.
+
+        """
+        if self.attempts == 1:
+            self.first_failure = now()
+        decision = self._decide(error, own_wrappers)
+        error = error if type(error) not in OVERRIDES else unwrap(error)
+        if isinstance(decision, Retry):
+            delay = decision.delay
+            if listeners.count or is_logged(logging.WARNING):
+                self._tell(AttemptFailed, self.attempts, error, delay)
+            if self.last_error is not None:
+                self._add_to_earlier_errors(self.last_error)
+            self.delay, self.last_error = delay, error
+            return
+        if listeners.count:
+            self._tell(AttemptFailed, self.attempts, error, None)
+        if isinstance(decision, PassThrough):
+            self._set_final_error(error)
+        else:
+            self._give_up(error, decision.reason)
+
+    def _decide(self, error: Exception, own_wrappers: int) -> Decision:
+        """Return the policy's decision about an error, or that it must stop because the retry cannot be paid for."""
+        # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
+        if serial_numbers.issued != self.last_serial and given_up_inside(error, self.last_serial, own_wrappers):
+            if self.job is not None:
+                self.job.on_neutral()
+            return PASS_THROUGH
+        policy = self.policy
+        classification = classify(policy, error)
+        elapsed = 0.0 if self.started is None else now() - self.started
+        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
+        if self.job is not None:
+            self.job.on_failure(policy, error, classification)
+        if isinstance(decision, Retry):
+            if policy.budget is not None:
+                return self._pay_from_budget(policy.budget, decision)
+            if self.job is not None:
+                return self._pay_from_run(self.job, decision)
+        return decision
+
+    def _pay_from_budget(self, budget: Budget, retry: Retry) -> Decision:
+        price = budget.take(throttled=retry.throttled)
+        if price is None:
+            return Stop(Reason.BUDGET)
+        self.price = price
+        return retry
+
+    def _pay_from_run(self, job: EnclosingJob, retry: Retry) -> Decision:
+        """Pay from the budget of the run, which may make the retry wait longer."""
+        price, delay = job.pay(retry.delay, throttled=retry.throttled)
+        if price is None:
+            return Stop(Reason.BUDGET)
+        self.price = price
+        return Retry(delay, retry.throttled)
+
+    def _add_to_earlier_errors(self, error: Exception) -> None:
+        self.earlier_errors.append(_one_line(self.attempts - 1, error))
+        if len(self.earlier_errors) > _MAX_EARLIER_ERRORS:
+            del self.earlier_errors[0]
+
+    def _give_up(self, error: Exception, reason: Reason) -> None:
+        elapsed = now() - self.first_failure
+        if self.last_error is not None:
+            self._add_to_earlier_errors(self.last_error)
+            if isinstance(error, DeadlineExceeded):
+                error.__cause__ = self.last_error
+        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier_errors)
+        if listeners.count or is_logged(logging.ERROR):
+            self._tell(GaveUp, self.attempts, elapsed, reason, error)
+        self._set_final_error(error)
+
+    def _set_final_error(self, error: Exception) -> None:
+        self.final_error = error.with_traceback(without_internal_frames(error.__traceback__))
+
+    async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> bool:
+        """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
+        try:
+            permit = await self._await_within_deadline(functools.partial(job.acquire, self))
+        except DeadlineExceeded:
+            refusal = Reason.DEADLINE
+        else:
+            if permit is not Permit.STOP:
+                self.probes += permit is Permit.PROBE
+                job.on_retry()
+                return True
+            refusal = Reason.BUDGET
+        # It is the final error now, and not one before it.
+        self.last_error = None
+        self._give_up(last_error, refusal)
+        return False
+
+    async def _await_within_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.deadline
         if seconds is None or self.started is None:
             return await func()
-        return await until(self.started + seconds, func, DeadlineExceeded, seconds)
+        return await await_until(self.started + seconds, func, DeadlineExceeded, seconds)
 
-    def _give_up_on_last(self, reason: Reason) -> None:
-        error, self.last = self.last, None
-        assert error is not None  # noqa: S101 - for the type checkers
-        try:
-            self._give_up(error, reason)
-        finally:
-            del error
-
-    def _succeeded(self) -> None:
-        """Put into the budget what the success is worth: a refill, or what the retry that has succeeded had cost."""
+    def _on_success(self) -> None:
+        """Add to the budget: its refill if the first attempt succeeded, else the price of the last retry."""
         budget = self.policy.budget
         if budget is not None:
             budget.put(budget.refill if self.attempts == 1 else self.price)
@@ -264,8 +259,8 @@ class _Call:
         if listeners.count:
             self._tell(CallFinished, self.attempts, None)
 
-    def _left(self, error: BaseException) -> None:
-        """Go without an answer: cancelled, in an attempt or in a wait."""
+    def _on_abandoned(self, error: BaseException) -> None:
+        """Record that the call ends without an outcome, in an attempt or in a wait: it was cancelled, for instance."""
         if self.job is not None:
             self.job.on_neutral()
         if listeners.count:
@@ -278,10 +273,14 @@ class _Call:
         emit(kind(self.number, self.name, run, index, *values), self.job)
 
 
-def _describe(attempt: int, error: Exception | None) -> str:
-    """Write one short line about an error: it may be kept long after the error itself."""
+def _one_line(attempt: int, error: Exception) -> str:
+    """Return the line about an earlier error in a verdict, which may be kept for longer than the error itself."""
     try:
         line = f"attempt {attempt}: {type(error).__name__}: {error}"
     except Exception:
         line = f"attempt {attempt}: {type(error).__name__}, whose text cannot be read"
-    return line if len(line) <= _LINE and "\n" not in line else line.partition("\n")[0][:_LINE]
+    return line if len(line) <= _MAX_LINE and "\n" not in line else line.partition("\n")[0][:_MAX_LINE]
+
+
+register_module(__name__)
+register_retry_loop(Call)

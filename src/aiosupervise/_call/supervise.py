@@ -1,4 +1,4 @@
-"""`supervise`: the decorator. It checks, picks a wrapper of `_call`, and makes it look like the function."""
+"""`supervise`, the decorator: it checks its arguments, chooses a wrapper, and makes it look like the function."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from aiosupervise._policy.checks import innermost, is_async_callable, name_of
+from aiosupervise._policy.checks import inner_function, is_async_callable, name_of
 from aiosupervise._policy.policy import Options, Policy, RetryOn
 
-from .retry import Coro, guarded, plain
+from .retry import Coro
+from .wrappers import wrap_limited, wrap_plain
 
 if TYPE_CHECKING:
     from typing import Self
@@ -26,11 +27,11 @@ S = TypeVar("S")
 
 
 class Supervised(Protocol[P, R_co]):
-    """A function under a policy, as `supervise` returns it: called and bound as a method just as before."""
+    """A function under a policy, as `supervise` returns it; it is called, and bound as a method, like the function."""
 
     @property
     def policy(self) -> Policy:
-        """The policy it is called under."""
+        """The policy of the function."""
         ...
 
     @property
@@ -40,7 +41,7 @@ class Supervised(Protocol[P, R_co]):
 
     @property
     def __name__(self) -> str:
-        """The name of the function, taken from inside partials and methods."""
+        """The name of the function, also if it is inside of partials and bound methods."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
@@ -61,17 +62,17 @@ def supervise(policy: Policy, /) -> Callable[[Callable[P, Coro[R]]], Supervised[
 def supervise(
     *, retry_on: RetryOn, **options: Unpack[Options]
 ) -> Callable[[Callable[P, Coro[R]]], Supervised[P, R]]: ...
-def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Policy describes the keywords
-    """Put a policy on an async function: retry what is transient, give up at once on what is irrecoverable.
+def supervise(*args: object, **options: object) -> object:  # noqa: D417
+    """Call an async function under a policy: retry transient errors, give up at once on irrecoverable ones.
 
-    The caller gets what the function returns, or the function's own last error, with a note that tells what was
-    tried (`verdict(error)`). An error that the policy does not list passes through untouched, and so do
-    cancellation and exit.
+    The caller gets the function's return value, or the function's own last error, with a note that lists the failed
+    attempts (`verdict(error)`). An error that the policy does not list passes through untouched, as do cancellation
+    and exit.
 
     Args:
-        policy: a `Policy` to share; or give its keywords here:
+        policy: a `Policy`, which several functions can share. Alternatively, give the keywords of `Policy` here:
             `retry_on`, `irrecoverable`, `max_retries`, `backoff`, `attempt_timeout`, `deadline`, `max_retry_after`,
-            `budget`, `gate`, `name`. `Policy` says what each means; only `retry_on` has no default.
+            `budget`, `gate`, `name`. Only `retry_on` has no default.
 
     Returns:
         A decorator for `async def` functions and methods, bound or not, partials of them, and objects with an async
@@ -79,8 +80,8 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Polic
         `__wrapped__` the bare function.
 
     Raises:
-        TypeError, ValueError: at decoration, for an argument that makes no sense, or a thing that cannot be
-            supervised; the text shows the right code.
+        TypeError, ValueError: at decoration, if an argument is invalid or the decorated object cannot be supervised;
+            the message shows the right code.
 
     """
     policy = _policy_of(args, options)
@@ -88,21 +89,22 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417 - Polic
     def decorate(func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
         _check_function(func)
         limits = (policy.attempt_timeout, policy.deadline, policy.budget, policy.gate)
-        wrap = plain if all(limit is None for limit in limits) else guarded
+        wrap = wrap_plain if all(limit is None for limit in limits) else wrap_limited
         name = policy.name or name_of(func)
-        wrapper = dress(wrap(policy, name, func), func)
+        wrapper = copy_metadata(wrap(policy, name, func), func)
         wrapper.__dict__["policy"] = policy
         return wrapper
 
     return decorate
 
 
-def dress(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Make the wrapper look like the function that it wraps."""
-    source = innermost(func)
+def copy_metadata(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+    """Give a wrapper the name, docstring, signature and attributes of the function that it wraps, and return it."""
+    source = inner_function(func)
     if inspect.isfunction(source):
         functools.update_wrapper(wrapper, source)
-    else:  # an object with an async __call__, whose attributes are its own
+    else:
+        # An object with an async __call__ keeps its attributes to itself: they are its state.
         functools.update_wrapper(wrapper, func, updated=())
         wrapper.__name__ = wrapper.__qualname__ = name_of(source)
     wrapper.__dict__["__wrapped__"] = func
@@ -112,9 +114,10 @@ def dress(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable
 def _policy_of(args: tuple[object, ...], options: dict[str, object]) -> Policy:
     if not args:
         if "retry_on" not in options:
-            raise TypeError("supervise needs retry_on, what is transient: @supervise(retry_on=ConnectionError)")
+            raise TypeError("supervise needs retry_on, the transient errors: @supervise(retry_on=ConnectionError)")
         _check_keywords(options)
-        return Policy(**options)  # type: ignore[arg-type]  # Policy checks each
+        make_policy: Callable[..., Policy] = Policy
+        return make_policy(**options)
     if len(args) == 1 and isinstance(args[0], Policy):
         if options:
             changes = ", ".join(f"{name}=..." for name in options)
@@ -137,7 +140,7 @@ def _check_function(func: object) -> None:
     rule = "supervise takes an async function"
     if is_async_callable(func):
         return
-    inner = innermost(func)
+    inner = inner_function(func)
     name = name_of(inner)
     if inspect.iscoroutine(func):
         func.close()

@@ -1,4 +1,4 @@
-"""How tasks of users' functions are made."""
+"""How the library creates tasks for user functions, and waits for them to end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 
-def task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return what makes the tasks: the loop's own factory, unless it starts them eagerly.
+def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
+    """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
 
-    The error of a function that fails while its task is being made would hold the frames that make it, task included.
+    An eager task runs user code before the function that creates it returns. An error raised there would hold the
+    frames of that function, and with them the task itself. So such a factory is bypassed.
     """
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
@@ -30,10 +31,10 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
-    """Wait until a task has ended, however often the caller is cancelled; `end` is called each time, to hurry it.
+    """Wait until a task is done, however often the caller is cancelled; call `end` at each cancel, to hurry the task.
 
     Raises:
-        CancelledError: when the task has ended, if the caller was cancelled: the first one.
+        CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
 
     """
     cancellation: asyncio.CancelledError | None = None
@@ -44,7 +45,8 @@ async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> N
         except asyncio.CancelledError as error:
             cancellation = cancellation or error
             end()
-        except GeneratorExit:  # the caller is thrown away, and with it maybe the loop
+        except GeneratorExit:
+            # The caller's coroutine is being closed, perhaps because its loop was closed before it was done.
             if not task.get_loop().is_closed():
                 end()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 
 from . import log as _log
 from .listeners import Listener, Scope, listeners
@@ -27,7 +27,7 @@ def call_listener(listener: Listener, event: Event) -> None:
     try:
         listener(event)
     except (Exception, asyncio.CancelledError) as error:
-        _report(f"a listener failed: {shown(listener)}", error)
+        _report(f"a listener failed: {safe_repr(listener)}", error)
 
 
 def _report(message: str, error: BaseException) -> None:  # not in `call_listener`, a frame that the error holds

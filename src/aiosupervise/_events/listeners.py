@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, TypeAlias, final
 
-from aiosupervise._policy.checks import is_async_callable, shown
+from aiosupervise._policy.checks import is_async_callable, safe_repr
 
 from .records import Event
 
@@ -104,6 +104,6 @@ def listen(listener: Listener) -> Subscription:
 def check_listener(name: str, value: object) -> None:
     """Refuse what cannot listen."""
     if not callable(value):
-        raise TypeError(f"{name} must be a function of one argument, the event; got {shown(value)}")
+        raise TypeError(f"{name} must be a function of one argument, the event; got {safe_repr(value)}")
     if is_async_callable(value):
-        raise TypeError(f"{name} is called and not awaited: write `def`, not `async def`; got {shown(value)}")
+        raise TypeError(f"{name} is called and not awaited: write `def`, not `async def`; got {safe_repr(value)}")

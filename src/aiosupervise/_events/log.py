@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 
 from .records import (
     AttemptFailed,
@@ -57,11 +57,11 @@ def write(event: Event) -> None:  # noqa: C901 - one case for each event
     """Log an event, if it is one of those that are logged."""
     match event:
         case AttemptFailed(wait=float() | int() as wait):
-            values = {**_of_call(event), "attempt": event.attempt, "wait": wait, "error": shown(event.error)}
+            values = {**_of_call(event), "attempt": event.attempt, "wait": wait, "error": safe_repr(event.error)}
             _log(logging.WARNING, "a call failed and will be retried", values)
         case GaveUp():
             values = {**_of_call(event), "attempts": event.attempts, "elapsed": event.elapsed}
-            values |= {"reason": event.reason.value, "error": shown(event.error)}
+            values |= {"reason": event.reason.value, "error": safe_repr(event.error)}
             _log(logging.ERROR, "a call was given up", values)
         case RunPaused():
             _log(logging.WARNING, "a run pauses", {**_of_run(event), "seconds": event.seconds, "why": event.why})
@@ -73,13 +73,13 @@ def write(event: Event) -> None:  # noqa: C901 - one case for each event
         case ChildStarted():
             _log(logging.INFO, "a child was started", _of_child(event))
         case ChildExited(error=error):
-            _log(_level(error), "a child has exited", {**_of_child(event), "error": error and shown(error)})
+            _log(_level(error), "a child has exited", {**_of_child(event), "error": error and safe_repr(error)})
         case ChildRestarted(restarts=restarts):
             _log(logging.WARNING, "a child was restarted", {**_of_child(event), "restarts": restarts})
         case ChildStopped(error=error):
-            _log(_level(error), "a child was stopped", {**_of_child(event), "error": error and shown(error)})
+            _log(_level(error), "a child was stopped", {**_of_child(event), "error": error and safe_repr(error)})
         case Escalated(error=error):
-            _log(logging.ERROR, "a supervisor gives up", {**_of_child(event), "error": shown(error)})
+            _log(logging.ERROR, "a supervisor gives up", {**_of_child(event), "error": safe_repr(error)})
         case _:
             pass
 

@@ -1,1 +1,1 @@
-"""Decides: what to retry, when, and when to give up. Pure: no clock, no asyncio, no I/O."""
+"""Deciding: which errors to retry, after which delay, and when to give up. Pure: no clock, no asyncio, no I/O."""

@@ -1,4 +1,7 @@
-"""How long to wait before a retry. Pure: no clock, no asyncio."""
+"""The delay before a retry: `Backoff`, and the functions and lists of seconds that can be used in its place.
+
+Pure: no clock, no asyncio.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
-from .checks import check_seconds, is_async_callable, name_of, shown
+from .checks import check_seconds, is_async_callable, name_of, safe_repr
 from .errors import unwrap
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
@@ -19,20 +22,21 @@ BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 @final
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential backoff with full jitter, as AWS's retry specification has it.
+    """Exponential backoff with full jitter, as in AWS's retry specification.
 
     The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is
-    the upper end itself. The cap comes before the jitter. (Keep in sync with docs/reference/retrying.md.)
+    the upper bound itself. The cap is applied before the jitter. (Keep in sync with docs/reference/retrying.md.)
 
     Args:
-        base: seconds, the upper end before the first retry; 0 for no wait at all.
-        factor: how much longer each upper end is than the one before, at least 1.
-        cap: seconds, the longest upper end.
-        jitter: "full" draws from the whole range, so that callers that failed together don't come back together;
-            "none" waits the upper end, for tests and for a lone caller.
+        base: seconds, the upper bound before the first retry; 0 for no delay at all.
+        factor: the ratio of each upper bound to the one before it, at least 1.
+        cap: seconds, the largest upper bound.
+        jitter: "full" draws from the whole range, so that callers that failed together do not retry together;
+            "none" waits for the upper bound, for tests and for a lone caller.
 
     Raises:
-        TypeError, ValueError: for an argument of another kind, negative, infinite or NaN.
+        TypeError, ValueError: if an argument is not a number, is negative, infinite or NaN, or if the jitter is not
+            one of the two.
 
     """
 
@@ -45,32 +49,36 @@ class Backoff:
         check_seconds("base", self.base, zero=True)
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
-            raise TypeError(f"factor must be a number of at least 1; got {shown(self.factor)}")
-        if not 1 <= self.factor <= sys.float_info.max:  # False for NaN, and for ints beyond floats
-            raise ValueError(f"factor must be a finite number of at least 1; got {shown(self.factor)}")
+            raise TypeError(f"factor must be a number of at least 1; got {safe_repr(self.factor)}")
+        # Written so that NaN fails it too, and an int that is too large for a float.
+        if not 1 <= self.factor <= sys.float_info.max:
+            raise ValueError(f"factor must be a finite number of at least 1; got {safe_repr(self.factor)}")
         if self.jitter not in ("full", "none"):
             raise ValueError(f'jitter must be "full" or "none"; got {self.jitter!r}')
 
-    def __call__(self, n: int, error: Exception | None = None) -> float:  # noqa: ARG002 - the form of all backoffs
-        """Return the seconds to wait before retry `n`, counted from 0; `error` plays no part."""
-        longest = min(self.cap, self.base * self._growth(n)) if self.base else 0.0
-        return longest if self.jitter == "none" else random.random() * longest  # noqa: S311 - no secret
+    def __call__(self, n: int, error: Exception | None = None) -> float:  # noqa: ARG002
+        """Return the seconds to wait before retry `n`, counted from 0; the error is ignored."""
+        bound = min(self.cap, self.base * self._growth(n)) if self.base else 0.0
+        return bound if self.jitter == "none" else random.random() * bound  # noqa: S311
 
     def _growth(self, n: int) -> float:
         try:
             return float(self.factor) ** n
-        except OverflowError:  # the power, or n itself, is beyond a float
+        except OverflowError:
+            # The power, or n itself, is too large for a float.
             return 1.0 if self.factor == 1 else math.inf
 
 
 def check_backoff(backoff: object) -> None:
-    """Refuse what is neither a callable nor an iterable that can be iterated anew."""
+    """Raise unless `backoff` is a synchronous callable, or an iterable that can be iterated more than once."""
     rule = "backoff must be a Backoff(...), a function (n, error) -> seconds, or a list of seconds"
     if isinstance(backoff, type):
         raise TypeError(f"{rule}; got the class {backoff.__name__}: write {backoff.__name__}()")
     if callable(backoff):
         if is_async_callable(backoff):
-            raise TypeError(f"{rule}; {backoff!r} is async, and the answer is needed at once: make it a plain def")
+            raise TypeError(
+                f"{rule}; {backoff!r} is async, and its return value is needed at once: make it a plain def"
+            )
     elif isinstance(backoff, Iterator):
         raise TypeError(f"{rule}; the iterator {backoff!r} would be shared by all calls: give a list or a tuple")
     elif isinstance(backoff, (str, bytes)) or not isinstance(backoff, Iterable):
@@ -80,7 +88,7 @@ def check_backoff(backoff: object) -> None:
 
 
 def _check_schedule(schedule: Iterable[object]) -> None:
-    """Check a list or tuple whole; of any other iterable, which may be endless, the first delay."""
+    """Check every delay of a list or tuple, but only the first of another iterable, which may be endless."""
     delays = schedule if isinstance(schedule, (list, tuple)) else list(itertools.islice(schedule, 1))
     if not delays:
         raise ValueError("backoff must have at least one delay; got an empty iterable: write [0] for no wait")
@@ -89,19 +97,20 @@ def _check_schedule(schedule: Iterable[object]) -> None:
 
 
 def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
-    """Return the seconds that `backoff` asks for before retry `n`; the last of an iterable repeats.
+    """Return the seconds to wait before retry `n`, counted from 0; the last delay of an iterable repeats.
 
     Raises:
-        TypeError, ValueError: if the user's backoff answers with something that cannot be waited.
+        TypeError, ValueError: if the user's backoff returns something other than a finite number of 0 or more.
 
     """
     if isinstance(backoff, Backoff):
         return backoff(n)
-    if isinstance(backoff, (list, tuple)):  # checked when the policy was made
+    if isinstance(backoff, (list, tuple)):
+        # Every delay was checked when the policy was made.
         delay: float = backoff[min(n, len(backoff) - 1)]
         return delay
     seconds = backoff(n, unwrap(error)) if callable(backoff) else _nth(backoff, n)
-    check_seconds(f"the delay that backoff {name_of(backoff)} gives for retry {n}", seconds, zero=True)
+    check_seconds(f"the delay that backoff {name_of(backoff)} returns for retry {n}", seconds, zero=True)
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""How many retries there may be: a token bucket. Pure: no clock, no asyncio."""
+"""The retry budget, a token bucket that bounds the share of retries. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from .checks import check_count
 
 @final
 class Budget:
-    """A retry budget: a bucket of tokens, which retries empty and successes fill. Share one among calls.
+    """A retry budget: a token bucket that retries draw from and successes refill. Share one among calls.
 
-    A retry takes tokens, and a call that cannot pay gives up with `Reason.BUDGET`. A retry that succeeds puts its
-    tokens back, and a call that succeeds at once puts in a few. So a service that fails now and then is retried as
-    ever, and one that is down is soon left alone. The defaults are those of AWS's retry specification of 2026.
+    A retry takes tokens, and a call that cannot pay for one gives up with `Reason.BUDGET`. A retry that succeeds
+    returns its tokens, and a call that succeeds at the first attempt adds a few. So occasional failures are retried
+    as usual, and a service that is down is soon left alone. The defaults are those of AWS's retry specification of
+    2026.
 
     Args:
-        capacity: the tokens of a full bucket, as it is at first.
-        cost: what a retry takes.
-        cost_throttled: what a retry takes if the server has asked to wait, by a retry-after.
-        refill: what a call that succeeds at once puts in.
+        capacity: the tokens of a full bucket; it starts full.
+        cost: the tokens that a retry takes.
+        cost_throttled: the tokens that a retry takes if the server asked for a wait, by a retry-after.
+        refill: the tokens that a call adds if it succeeds at the first attempt.
 
     Attributes:
-        tokens: how many there are now.
+        tokens: the tokens in the bucket now.
 
     Raises:
-        TypeError, ValueError: for an argument that is no int of 0 or more.
+        TypeError, ValueError: if an argument is not an integer of at least 0.
 
     """
 
@@ -43,7 +44,7 @@ class Budget:
         self.tokens: int = capacity
 
     def take(self, *, throttled: bool) -> int | None:
-        """Pay for a retry, and return what was paid; None, and nothing paid, if there are too few tokens."""
+        """Take the tokens for a retry and return their number, or None if there are too few."""
         price = self.cost_throttled if throttled else self.cost
         if price > self.tokens:
             return None
@@ -51,7 +52,7 @@ class Budget:
         return price
 
     def put(self, tokens: int) -> None:
-        """Put tokens in, as many as there is room for."""
+        """Add tokens, up to the capacity."""
         self.tokens = min(self.capacity, self.tokens + tokens)
 
     def __repr__(self) -> str:

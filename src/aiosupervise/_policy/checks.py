@@ -1,4 +1,7 @@
-"""Checks of arguments: each error names the parameter, the rule and what was given."""
+"""Checks of arguments, and the names of things in error messages.
+
+Each error names the parameter, the rule and what was given.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +12,46 @@ import types
 
 
 def check_seconds(name: str, value: object, *, zero: bool, none: str | None = None) -> None:
-    """Refuse `value` unless it is a finite number of seconds; `none` says what None means, if it is allowed."""
+    """Raise unless `value` is a finite number of seconds; `none` says what None means, if it is allowed."""
     rule = f"{name} must be a finite number of seconds, {'0 or more' if zero else 'above 0'}"
     rule += f", or None for {none}" if none else ""
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{rule}; got {shown(value)}")
-    if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):  # False for NaN, and for ints beyond floats
-        raise ValueError(f"{rule}; got {shown(value)}")
+        raise TypeError(f"{rule}; got {safe_repr(value)}")
+    # Written so that NaN fails it too, and an int that is too large for a float.
+    if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
+        raise ValueError(f"{rule}; got {safe_repr(value)}")
 
 
 def check_count(name: str, value: object, *, least: int, none: str | None = "no limit") -> None:
-    """Refuse `value` unless it is an int of at least `least`; `none` says what None means, if it is allowed."""
-    rule = f"{name} must be an int of at least {least}"
+    """Raise unless `value` is an int of at least `least`; `none` says what None means, if it is allowed."""
+    rule = f"{name} must be an integer of at least {least}"
     rule += f", or None for {none}" if none else ""
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{rule}; got {shown(value)}")
+        raise TypeError(f"{rule}; got {safe_repr(value)}")
     if value < least:
-        raise ValueError(f"{rule}; got {shown(value)}")
+        raise ValueError(f"{rule}; got {safe_repr(value)}")
 
 
 def check_name(value: object) -> None:
-    """Refuse a name that is neither text nor None."""
+    """Raise unless a name is a str or None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"name must be a str, or None; got {shown(value)}")
+        raise TypeError(f"name must be a str, or None; got {safe_repr(value)}")
 
 
-def shown(value: object) -> str:
-    """Return the text of a value for an error message; an int can be too long for Python to print."""
+def safe_repr(value: object) -> str:
+    """Return the repr of a value for an error message, or a substitute if it raises, as that of a huge int does."""
     try:
         return repr(value)
     except Exception:
         return f"a value of type {type(value).__name__} that cannot be printed"
 
 
-def innermost(func: object) -> object:
-    """Return the function inside partials and bound methods, or `func` itself."""
+def inner_function(func: object) -> object:
+    """Return the function inside of partials and bound methods, or `func` itself."""
     while True:
         if isinstance(func, functools.partial):
             func = func.func
@@ -58,15 +62,14 @@ def innermost(func: object) -> object:
 
 
 def is_async_callable(func: object) -> bool:
-    """Tell whether calling `func` gives a coroutine: an async function, or an object with an async `__call__`."""
-    func = innermost(func)
+    """Return whether `func` is an async function, or an object with an async `__call__`, or a partial of one."""
+    func = inner_function(func)
     if isinstance(func, type):
         return False
-    call = getattr(func, "__call__", None)  # noqa: B004 - what it is matters, not that it is there
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(call)
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
 def name_of(thing: object) -> str:
-    """Return the name by which a user knows a function, a coroutine or an object."""
-    thing = innermost(thing)
+    """Return the name that a user knows a function, a coroutine or an object by."""
+    thing = inner_function(thing)
     return getattr(thing, "__name__", None) or type(thing).__name__

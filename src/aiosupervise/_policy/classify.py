@@ -1,71 +1,135 @@
-"""Classifies an error by a policy. Pure: no clock, no asyncio."""
+"""Classify an error by a policy: transient, irrecoverable, or not listed. Pure: no clock, no asyncio.
+
+The order of the rules is the order of the lines in `classify`: an exception of this library that overrules the
+policy, then `irrecoverable`, then `retry_on`. A group is classified by its leaves alone.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias, final
 
 from .checks import check_seconds, name_of
 from .errors import OVERRIDES, AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter, unwrap
 from .policy import Policy, RetryOn
 from .verdict import Reason, verdict
 
-Classification: TypeAlias = float | Reason | None
-"""Transient: the seconds that the server asks to wait, or NOT_ASKED; or never to be retried, and why; None as above."""
 
-NOT_ASKED = -1.0  # below any wait that a server can ask for
+@final
+class Transient:
+    """The class of an error that may be retried.
+
+    Attributes:
+        retry_after: seconds that the server asked for, 0 or more; None if it did not ask.
+
+    """
+
+    __slots__ = ("retry_after",)
+
+    def __init__(self, retry_after: float | None) -> None:
+        self.retry_after: Final = retry_after
+
+    def __repr__(self) -> str:
+        return f"Transient({self.retry_after})"
+
+
+@final
+class Irrecoverable:
+    """The class of an error that must not be retried.
+
+    Attributes:
+        reason: IRRECOVERABLE, or DEADLINE for the error by which the deadline of this call ended an attempt.
+
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason: Final = reason
+
+    def __repr__(self) -> str:
+        return f"Irrecoverable({self.reason})"
+
+
+@final
+class Unlisted:
+    """The class of an error that the policy does not list: it passes through, without a verdict."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Unlisted()"
+
+
+Classification: TypeAlias = Transient | Irrecoverable | Unlisted
+
+# Shared, so that classifying an ordinary error allocates nothing. Of Irrecoverable and Unlisted these are the only
+# instances that `classify` returns, so that they can be compared by identity.
+TRANSIENT: Final = Transient(None)
+IRRECOVERABLE: Final = Irrecoverable(Reason.IRRECOVERABLE)
+PAST_DEADLINE: Final = Irrecoverable(Reason.DEADLINE)
+UNLISTED: Final = Unlisted()
 
 
 def classify(policy: Policy, error: Exception) -> Classification:
-    """Judge an error, of whatever attempt: is it transient, and does the server ask for a wait?"""
+    """Return the class of an error under a policy, whatever the attempt that it ended.
+
+    Raises:
+        TypeError, ValueError: if a `retry_on` function returns something other than a bool, None or seconds.
+
+    """
     if isinstance(error, ExceptionGroup):
         return _classify_group(policy, error)
-    if type(error) in _OURS and (classified := _classify_ours(policy, error)) is not None:
-        return classified
+    if type(error) in _LIBRARY_ERRORS and (classification := _classify_library_error(policy, error)) is not None:
+        return classification
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
-        return Reason.IRRECOVERABLE
+        return IRRECOVERABLE
     condition = policy.retry_on
     answer = isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
-        return _retry_after_of(error)
+        return _transient(error)
     if answer is None or answer is False:
-        return None
-    check_seconds(f"what retry_on answers, {name_of(policy.retry_on)} here, if not a bool,", answer, zero=True)
-    return float(answer)
+        return UNLISTED
+    check_seconds(f"the return value of retry_on ({name_of(condition)}), if not a bool or None,", answer, zero=True)
+    return Transient(float(answer))
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
-    """Judge a group by its leaves: the worst decides, and the longest wait that one of them asks for is waited."""
-    classified = [classify(policy, leaf) for leaf in leaves(group)]
-    waits = [wait for wait in classified if isinstance(wait, float)]
-    if len(waits) == len(classified):
-        return max(waits)
-    return next((worst for worst in (Reason.IRRECOVERABLE, Reason.DEADLINE) if worst in classified), None)
+    """Return the class of the worst leaf; if all are transient, with the longest wait that one of them asks for."""
+    classifications = [classify(policy, leaf) for leaf in leaves(group)]
+    for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
+        if worst in classifications:
+            return worst
+    waits = [each.retry_after for each in classifications if isinstance(each, Transient)]
+    asked = [seconds for seconds in waits if seconds is not None]
+    return Transient(max(asked)) if asked else TRANSIENT
 
 
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
-_OURS = (*OVERRIDES, *_LIMITS)  # all final, so that the type tells
+# All of them are final, so that comparing types is enough.
+_LIBRARY_ERRORS = frozenset({*OVERRIDES, *_LIMITS})
 
 
-def _classify_ours(policy: Policy, error: Exception) -> Classification:
-    """Judge an exception of this library: one that overrules the policy, or one that a limit of this call raised.
+def _classify_library_error(policy: Policy, error: Exception) -> Classification | None:
+    """Return the class of an exception that overrules the policy, or that a limit of this call raised.
 
-    What a RetryAfter stands for may still be irrecoverable. A timeout with a verdict has left another call: None.
+    The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by
+    a limit of another call, so this returns None, and the policy classifies it as any other error.
     """
     if isinstance(error, GiveUp):
-        return Reason.IRRECOVERABLE
+        return IRRECOVERABLE
     if isinstance(error, _LIMITS) and verdict(error) is not None:
         return None
     if isinstance(error, DeadlineExceeded):
-        return Reason.DEADLINE
+        return PAST_DEADLINE
     if any(_matches(policy.irrecoverable, leaf) for leaf in _unwrapped_leaves(error)):
-        return Reason.IRRECOVERABLE
-    return float(error.seconds) if isinstance(error, RetryAfter) else NOT_ASKED
+        return IRRECOVERABLE
+    return Transient(float(error.seconds)) if isinstance(error, RetryAfter) else TRANSIENT
 
 
 def leaves(error: Exception) -> Iterator[Exception]:
-    """Yield the errors at the leaves of a group, at any depth; an error that is no group is its own leaf."""
+    """Yield the leaves of a group, at any depth and in order; an error that is not a group is its own leaf."""
     stack = [error]
     while stack:
         error = stack.pop()
@@ -76,16 +140,17 @@ def leaves(error: Exception) -> Iterator[Exception]:
 
 
 def _unwrapped_leaves(error: Exception) -> Iterator[Exception]:
-    """Yield what an error stands for, and of a group what its leaves stand for in their turn."""
+    """Yield the error that a RetryAfter stands for, or if that is a group, what each of its leaves stands for."""
     stack = [error]
-    seen = set[int]()  # by identity: errors can refer to each other in circles, and need not be hashable
+    # Errors can refer to each other in circles, and need not be hashable.
+    visited = set[int]()
     while stack:
         error = unwrap(stack.pop())
-        if isinstance(error, ExceptionGroup) and id(error) not in seen:
+        if isinstance(error, ExceptionGroup) and id(error) not in visited:
             stack.extend(error.exceptions)
-        elif id(error) not in seen:
+        elif id(error) not in visited:
             yield error
-        seen.add(id(error))
+        visited.add(id(error))
 
 
 _CLASSES = (type, tuple)
@@ -95,14 +160,17 @@ def _matches(condition: RetryOn, error: Exception) -> bool | float | None:
     return isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
 
 
-def _retry_after_of(error: Exception) -> float:
-    """Read the wait from the error's `retry_after`; libraries put other things there too, which are left alone."""
+def _transient(error: Exception) -> Transient:
+    """Return the class of an error that `retry_on` matches, with the seconds in its `retry_after` attribute.
+
+    Libraries use an attribute of this name for other things too: anything but a number of 0 or more is ignored. A
+    property that raises must not put its own error in place of the one that is being classified.
+    """
     try:
-        asked = getattr(error, "retry_after", None)
-    except Exception:  # a property that fails must not take the place of the error itself
-        return NOT_ASKED
-    if asked is None:  # of most errors
-        return NOT_ASKED
-    if isinstance(asked, bool) or not isinstance(asked, (int, float)):
-        return NOT_ASKED
-    return float(min(asked, sys.float_info.max)) if asked >= 0 else NOT_ASKED  # an int can be beyond floats
+        seconds = getattr(error, "retry_after", None)
+    except Exception:
+        return TRANSIENT
+    if seconds is None or isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        return TRANSIENT
+    # An int can be too large for a float.
+    return Transient(float(min(seconds, sys.float_info.max)))

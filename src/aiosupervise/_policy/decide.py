@@ -1,30 +1,86 @@
-"""Decides what follows from a failed attempt. Pure: no clock, no asyncio."""
+"""Decide what follows from a failed attempt: retry, give up, or pass the error on. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
 import sys
-from typing import TypeAlias
+from typing import Final, TypeAlias, final
 
 from .backoff import delay_before
-from .classify import NOT_ASKED, Classification
+from .classify import Classification, Irrecoverable, Transient
 from .policy import Policy
 from .verdict import Reason
 
-Decision: TypeAlias = float | Reason | None
-"""Retry in so many seconds, or give up because of a reason; None: the error is none of the policy's business."""
+
+@final
+class Retry:
+    """Make another attempt.
+
+    Attributes:
+        delay: seconds to wait before it.
+        throttled: whether the server asked for a wait.
+
+    """
+
+    __slots__ = ("delay", "throttled")
+
+    def __init__(self, delay: float, throttled: bool) -> None:  # noqa: FBT001
+        self.delay: Final = delay
+        self.throttled: Final = throttled
+
+    def __repr__(self) -> str:
+        return f"Retry({self.delay}, throttled={self.throttled})"
 
 
-def decide(policy: Policy, error: Exception, classified: Classification, attempts: int, elapsed: float) -> Decision:
-    """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call."""
-    if not isinstance(classified, float):
-        return classified
+@final
+class Stop:
+    """Give up on the error, for `reason`."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason: Final = reason
+
+    def __repr__(self) -> str:
+        return f"Stop({self.reason})"
+
+
+@final
+class PassThrough:
+    """Raise the error as it is: the policy has nothing to say about it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "PassThrough()"
+
+
+Decision: TypeAlias = Retry | Stop | PassThrough
+
+# Shared, since they have no values of their own.
+PASS_THROUGH: Final = PassThrough()
+_EXHAUSTED = Stop(Reason.EXHAUSTED)
+_RETRY_AFTER_TOO_LONG = Stop(Reason.RETRY_AFTER_TOO_LONG)
+_PAST_DEADLINE = Stop(Reason.DEADLINE)
+
+
+def decide(policy: Policy, error: Exception, classification: Classification, attempts: int, elapsed: float) -> Decision:
+    """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call.
+
+    Raises:
+        TypeError, ValueError: if the policy's backoff returns something other than seconds.
+
+    """
+    if not isinstance(classification, Transient):
+        return Stop(classification.reason) if isinstance(classification, Irrecoverable) else PASS_THROUGH
     if policy.max_retries is not None and attempts > policy.max_retries:
-        return Reason.EXHAUSTED
-    if policy.max_retry_after is not None and classified > policy.max_retry_after:
-        return Reason.RETRY_AFTER_TOO_LONG
-    delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)  # which may be an int
-    if classified != NOT_ASKED:
-        delay = min(classified + delay, sys.float_info.max)
+        return _EXHAUSTED
+    retry_after = classification.retry_after
+    if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
+        return _RETRY_AFTER_TOO_LONG
+    # A user's delay may be an int.
+    delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)
+    if retry_after is not None:
+        delay = min(retry_after + delay, sys.float_info.max)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
-        return Reason.DEADLINE
-    return delay
+        return _PAST_DEADLINE
+    return Retry(delay, retry_after is not None)

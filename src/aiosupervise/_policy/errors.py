@@ -1,4 +1,4 @@
-"""The exceptions of a supervised call: two that the user raises, two that a limit raises."""
+"""The exceptions of the library: those that the user raises to overrule a policy, and those that a limit raises."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from .checks import check_seconds
 
 
 @final
-class GiveUp(Exception):  # noqa: N818 - it says what to do, as StopIteration does
-    """Raise it in a supervised function to give up at once, whatever the policy says.
+class GiveUp(Exception):  # noqa: N818
+    """Raise this in a supervised function to give up at once, whatever the policy says.
 
-    `raise GiveUp from error` gives the caller `error`; without a cause the caller gets the error that was being
-    handled, else this exception itself.
+    After `raise GiveUp from error` the caller gets `error`; without a cause, the error that was being handled; if
+    there was none, this exception itself.
     """
 
 
 @final
-class RetryAfter(Exception):  # noqa: N818 - it says what to do
-    """Raise it in a supervised function to retry after some seconds, even if the policy does not list the error.
+class RetryAfter(Exception):  # noqa: N818
+    """Raise this in a supervised function to retry after some seconds, even if the policy does not list the error.
 
-    It uses up a retry, and `irrecoverable` still wins. It stands for its cause, else for the error that was being
-    handled, else for itself: that is what the caller gets when the retries are used up.
+    It uses up a retry, and `irrecoverable` still wins. It stands for its cause; without one, for the error that was
+    being handled; if there was none, for itself. The caller gets the error that it stands for when the call gives up.
 
     Args:
-        seconds: the least wait before the next attempt, 0 or more; the policy's backoff comes on top.
+        seconds: the shortest wait before the next attempt, 0 or more; the delay of the policy's backoff is added.
 
     Raises:
-        TypeError, ValueError: if `seconds` is no finite number of 0 or more.
+        TypeError, ValueError: if `seconds` is not a finite number of 0 or more.
 
     """
 
@@ -41,8 +41,13 @@ class RetryAfter(Exception):  # noqa: N818 - it says what to do
 
 
 @final
-class AttemptTimeout(TimeoutError):  # noqa: N818 - a timeout, as asyncio names it
-    """One attempt took longer than the policy's `attempt_timeout` of `seconds`; its cause shows where it stood."""
+class AttemptTimeout(TimeoutError):  # noqa: N818
+    """An attempt took longer than the policy's `attempt_timeout`; its cause shows where the attempt was interrupted.
+
+    Attributes:
+        seconds: the `attempt_timeout`.
+
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -53,8 +58,13 @@ class AttemptTimeout(TimeoutError):  # noqa: N818 - a timeout, as asyncio names 
 
 
 @final
-class DeadlineExceeded(TimeoutError):  # noqa: N818 - the field's own name for it
-    """The policy's `deadline` of `seconds` interrupted an attempt; its cause is the error of the attempt before."""
+class DeadlineExceeded(TimeoutError):  # noqa: N818
+    """The policy's `deadline` interrupted an attempt; its cause is the error of the previous attempt, if there was one.
+
+    Attributes:
+        seconds: the `deadline`.
+
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -101,9 +111,10 @@ OVERRIDES = (GiveUp, RetryAfter)
 def unwrap(raised: Exception) -> Exception:
     """Return the error that a GiveUp or RetryAfter stands for: its cause, else its context, else itself.
 
-    Only an Exception can be stood for: a cancellation that was being handled is not the caller's error.
+    It can only stand for an Exception: a cancellation that was being handled is not the caller's error.
     """
-    if type(raised) not in OVERRIDES:  # both are final; isinstance is slow at saying no
+    # Both are final. `isinstance` takes longer to return False, which is the usual case.
+    if type(raised) not in OVERRIDES:
         return raised
     seen = [raised]
     while isinstance(raised, OVERRIDES):

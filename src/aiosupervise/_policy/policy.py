@@ -1,6 +1,6 @@
-"""Decides: this error, after so many attempts and seconds: retry in so many seconds, or give up because of that.
+"""The policy: which errors are retried, how often, after which delay, and within which limits.
 
-Pure: no clock, no asyncio. The order of the rules is the order of the lines in `classify` and `decide`.
+A policy only holds and checks its arguments: `classify` and `decide` apply them. Pure: no clock, no asyncio.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | None]
 Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
 Gate: TypeAlias = "AbstractAsyncContextManager[object, bool | None]"
+
+# The class of the objects that an @asynccontextmanager function returns has no public name.
+_ENTERED_ONCE = contextlib._AsyncGeneratorContextManager  # noqa: SLF001
+
+
+# Shared by all policies, which it can be because it is frozen.
+_DEFAULT_BACKOFF = Backoff()
 
 
 class Options(TypedDict, total=False):
@@ -47,36 +54,36 @@ class Changes(Options, total=False):
 @final
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What to retry, how often, and how long to wait: a value, to be shared by as many functions as you like.
+    """Which errors to retry, how often, and how long to wait: an immutable value that any number of functions share.
 
     Args:
-        retry_on: what is transient: an Exception class, a tuple of them, or a function of the error that answers
-            True, False or None, or the seconds that the server wants us to wait (0 included). No default: only you
-            know. Beware: since Python 3.11 `TimeoutError` is an `OSError`.
-        irrecoverable: what is never retried, in the same forms; it wins over everything but `GiveUp`.
-        max_retries: retries after the first attempt: 3 means at most 4 attempts. None means no limit.
-        backoff: the wait before each retry: a `Backoff`, any function `(n, error) -> seconds` with n from 0, or a
+        retry_on: the transient errors: an Exception class, a tuple of them, or a function of the error that returns
+            True, False or None, or the seconds that the server asked for, which may be 0. There is no default, since
+            only you know which errors are transient. Since Python 3.11 `TimeoutError` is a subclass of `OSError`.
+        irrecoverable: the errors that are never retried, in the same forms; it wins over everything but `GiveUp`.
+        max_retries: the number of retries after the first attempt: 3 means at most 4 attempts. None means no limit.
+        backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a
             list of seconds, whose last one repeats.
         attempt_timeout: seconds that one attempt may take; the AttemptTimeout that ends it is retried unless
             irrecoverable. None means no limit.
-        deadline: seconds that the whole call may take, every wait included. None means no limit.
-        max_retry_after: seconds; a server that asks for a longer wait makes the call give up. None means no limit.
-        budget: a `Budget` that retries are paid from, to be shared among policies; when it is empty, calls give up.
-            None means no budget, and in a batch that of the run.
-        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter: every
-            attempt runs inside it, no wait does.
-        name: what events, the log, metrics and spans call the function, and what is put before the note on an error
-            that a call gave up on, to tell policies apart. None for the function's name, and no name in the note.
+        deadline: seconds that the whole call may take, including the waits. None means no limit.
+        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit.
+        budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up.
+            None means no budget, or in a batch the budget of the run.
+        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter. Every
+            attempt runs inside it; waits do not. None means no gate.
+        name: the name of the call in events, logs, metrics and spans; the note on an error that the call gave up on
+            begins with it. None means the function's name, and a note without a name.
 
     Raises:
-        TypeError, ValueError: at once, for an argument that makes no sense; the text names it and the repair.
+        TypeError, ValueError: at once, if an argument is invalid; the message names the argument and the repair.
 
     """
 
     retry_on: RetryOn
     irrecoverable: Irrecoverable = ()
     max_retries: int | None = 3
-    backoff: BackoffLike = Backoff()  # noqa: RUF009 - frozen
+    backoff: BackoffLike = _DEFAULT_BACKOFF
     attempt_timeout: float | None = None
     deadline: float | None = None
     max_retry_after: float | None = 60.0
@@ -97,14 +104,19 @@ class Policy:
         check_name(self.name)
 
     def replace(self, **changes: Unpack[Changes]) -> Policy:
-        """Return a policy that differs in these keywords."""
+        """Return a copy of the policy in which these keywords have other values.
+
+        Raises:
+            TypeError, ValueError: if a value is invalid, as for `Policy`.
+
+        """
         return dataclasses.replace(self, **changes)
 
 
 def _check_condition(name: str, condition: object) -> None:
     rule = f"{name} must be a subclass of Exception, a tuple of them, or a plain function of the error"
     if condition == () and name == "retry_on":
-        raise ValueError("retry_on is empty, so nothing would ever be retried: name what is transient")
+        raise ValueError("retry_on is empty, so that no error would be retried: list the transient errors")
     if isinstance(condition, (type, tuple)):
         for member in condition if isinstance(condition, tuple) else (condition,):
             _check_class(rule, member)
@@ -116,16 +128,17 @@ def _check_condition(name: str, condition: object) -> None:
 
 def _check_class(rule: str, member: object) -> None:
     if not isinstance(member, type):
-        raise TypeError(f"{rule}; got {member!r} in it")
+        raise TypeError(f"{rule}; the tuple contains {member!r}")
     if not issubclass(member, Exception):
-        why = "cancellation and exit are never retried" if issubclass(member, BaseException) else "it is no error"
-        raise TypeError(f"{rule}; got {member.__name__}: {why}, take it out")
+        is_exit = issubclass(member, BaseException)
+        why = "cancellation and exit are never retried" if is_exit else "it is not an exception"
+        raise TypeError(f"{rule}; got {member.__name__}: {why}, so remove it")
 
 
 def _check_budget(budget: object) -> None:
     if budget is not None and not isinstance(budget, Budget):
         repair = ": write Budget()" if budget is Budget else ""
-        raise TypeError(f"budget must be a Budget, or None for none; got {budget!r}{repair}")
+        raise TypeError(f"budget must be a Budget, or None for no budget; got {budget!r}{repair}")
 
 
 def _check_gate(gate: object) -> None:
@@ -134,5 +147,5 @@ def _check_gate(gate: object) -> None:
         return
     if isinstance(gate, type) or not (hasattr(gate, "__aenter__") and hasattr(gate, "__aexit__")):
         raise TypeError(f"{rule}; got {gate!r}")
-    if isinstance(gate, contextlib._AsyncGeneratorContextManager):  # noqa: SLF001 - it has no public name
-        raise TypeError(f"{rule}; what an @asynccontextmanager function returns can be entered only once")
+    if isinstance(gate, _ENTERED_ONCE):
+        raise TypeError(f"{rule}; an object that an @asynccontextmanager function returns can be entered only once")

@@ -1,4 +1,8 @@
-"""Why a supervised call gave up: a note on the error, which is text for people and fields for programs."""
+"""The verdict: a note on the error that a supervised call gave up on, with text for people and fields for programs.
+
+Verdicts are numbered in the order in which the process issues them, so that a call can tell, without a clock, whether
+an error was given up on during its running attempt or before.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,13 @@ class Verdict(str):
     """The note on an error that a supervised call gave up on; get it with `verdict(error)`.
 
     Attributes:
-        attempts: how many attempts were made.
-        elapsed: seconds from the first failure to the end.
-        reason: why no further attempt was made.
+        attempts: the number of attempts that were made.
+        elapsed: seconds from the first failure to the end of the call.
+        reason: why there was no further attempt.
 
     """
 
+    # `serial` is the serial number in this process, from 1; 0 for a verdict that was issued in another process.
     __slots__ = ("attempts", "elapsed", "reason", "serial")
 
     attempts: int
@@ -37,26 +42,27 @@ class Verdict(str):
     serial: int
 
     def __new__(cls, text: str, attempts: int, elapsed: float, reason: Reason, serial: int = 0) -> Verdict:
-        """Make the note; `serial` is its place in time, 0 for one that came from elsewhere."""
+        """Create the note; `serial` is left out for a verdict that was issued in another process."""
         self = super().__new__(cls, text)
         self.attempts, self.elapsed, self.reason, self.serial = attempts, elapsed, reason, serial
         return self
 
     def __reduce__(self) -> tuple[type[Verdict], tuple[str, int, float, Reason]]:
-        """Travel in a pickle without the number, which means nothing in another process."""
+        """Pickle the verdict without its serial number, which has no meaning in another process."""
         return Verdict, (str(self), self.attempts, self.elapsed, self.reason)
 
 
 class _SerialNumbers:
-    """Numbers the verdicts of the process, so that one can be told from those before it without a clock."""
+    """The serial numbers of the verdicts of this process, for the loops of all its threads."""
 
     __slots__ = ("_lock", "issued")
 
     def __init__(self) -> None:
         self.issued = 0
-        self._lock = threading.Lock()  # loops in other threads give up as well
+        self._lock = threading.Lock()
 
     def next(self) -> int:
+        """Issue the next number."""
         with self._lock:
             self.issued += 1
             return self.issued
@@ -66,12 +72,16 @@ serial_numbers = _SerialNumbers()
 
 
 def verdict(error: BaseException) -> Verdict | None:
-    """Return why a supervised call gave up on `error`; None if none did."""
+    """Return the verdict of the supervised call that gave up on `error`, or None if no call did.
+
+    If several calls gave up on the same object, this is the verdict of the last one.
+    """
+    # Without a note there is no such attribute. User code can assign anything to it, or make it a property that raises.
     try:
         notes: Any = error.__notes__
-    except Exception:  # there are none, or a property raises
+    except Exception:
         return None
-    if not isinstance(notes, list):  # anybody may put anything there
+    if not isinstance(notes, list):
         return None
     return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
 
@@ -79,11 +89,22 @@ def verdict(error: BaseException) -> Verdict | None:
 def attach_verdict(
     error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, earlier: list[str]
 ) -> None:
-    """Put the verdict on `error`, in place of one from an earlier call that raised the same object."""
+    """Attach a verdict to `error`, in place of one from an earlier call that raised the same object.
+
+    Args:
+        error: the error that the call gives up on.
+        name: the name of the policy, None if it has none.
+        attempts: the number of attempts that were made.
+        elapsed: seconds from the first failure to now.
+        reason: why there is no further attempt.
+        earlier: one line for each earlier error.
+
+    """
     plural = "" if attempts == 1 else "s"
     head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
     text = "\n  ".join((f"{name}: {head}" if name else head, *earlier))
     notes = getattr(error, "__notes__", None)
     others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
     notes = [*others, Verdict(text, attempts, elapsed, reason, serial_numbers.next())]
-    BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note
+    # `add_note` fails on an exception that is a frozen dataclass.
+    BaseException.__setattr__(error, "__notes__", notes)

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
-from aiosupervise._call.tasks import cancellation, task_maker, wait_until_done
+from aiosupervise._call.tasks import cancellation, task_factory, wait_until_done
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
 
@@ -67,7 +67,7 @@ class ControlLoop:
         self._loop = asyncio.get_running_loop()
         # Under asyncio.eager_task_factory, too, a child runs its first step only after its start is complete. With an
         # eager task factory of the user's own, the child may even have ended by the time its task is assigned.
-        self._new_task = task_maker(self._loop)
+        self._new_task = task_factory(self._loop)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

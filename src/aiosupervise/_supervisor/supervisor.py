@@ -12,7 +12,7 @@ from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
-from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
+from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 
 from .child import Child
 from .child_state import ChildState, RestartType
@@ -71,7 +71,9 @@ class Supervisor:
         name: str | None = None,
     ) -> None:
         if strategy not in get_args(RestartStrategy):
-            raise ValueError(f"strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got {shown(strategy)}")
+            raise ValueError(
+                f"strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got {safe_repr(strategy)}"
+            )
         check_count("max_restarts", max_restarts, least=0)
         check_seconds("within", within, zero=False)
         check_backoff(backoff)
@@ -116,7 +118,7 @@ class Supervisor:
         _check_function(func)
         check_name(name)
         if restart not in get_args(RestartType):
-            raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {shown(restart)}")
+            raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {safe_repr(restart)}")
         if grace is not None:
             check_seconds("grace", grace, zero=True)
         control_loop = self._entered()
@@ -272,4 +274,4 @@ def _check_function(func: object) -> None:
         raise TypeError(f"func must be an async function; got a coroutine, which cannot be restarted: {call}")
     if callable(func):
         raise TypeError(f"func must be an async function; got {name}, which is not async: write `async def {name}`")
-    raise TypeError(f"func must be an async function; got {shown(func)}")
+    raise TypeError(f"func must be an async function; got {safe_repr(func)}")

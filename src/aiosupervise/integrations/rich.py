@@ -38,7 +38,7 @@ from aiosupervise._events.records import (
     RunResumed,
     RunStarted,
 )
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 
 from ._rich_line import RunLine
 
@@ -77,7 +77,7 @@ class Bars:
         if not (progress is None or isinstance(progress, Progress)):
             hint = ": write Bars(), with parentheses" if isinstance(progress, Event) else ""
             rule = "progress must be a rich.progress.Progress, or None for the shared one on stderr"
-            raise TypeError(f"{rule}; got {shown(progress)}{hint}")
+            raise TypeError(f"{rule}; got {safe_repr(progress)}{hint}")
         self._display = _SHARED_DISPLAY if progress is None else _Display(progress)
         self._runs: set[int] = set()
         # A listener that is removed before a run ends gets no event for the end, so its lines end with the listener.

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias, final
 
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
-from aiosupervise._call.retry import plain
+from aiosupervise._call.frames import WRAPPERS
 from aiosupervise._call.supervise import supervise
 from aiosupervise._events.outcomes import Failure, Outcome, Pending, Success
-from aiosupervise._policy.checks import shown
+from aiosupervise._policy.checks import safe_repr
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, Verdict
 
@@ -86,7 +86,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         if isinstance(obj, FunctionType) and not _is_importable(obj):
             policy = getattr(obj, "policy", None)
             # Ours, and not a wrapper around it, which functools.wraps gives the same attributes.
-            if isinstance(policy, Policy) and obj.__globals__.get("__name__") == plain.__module__:
+            if isinstance(policy, Policy) and id(obj.__code__) in WRAPPERS:
                 return _supervised, (policy, getattr(obj, "__wrapped__"))  # noqa: B009 - a function has none for mypy
         return super().reducer_override(obj)
 
@@ -213,4 +213,6 @@ def _with_notes(error: BaseException, story: Story, worker: str) -> BaseExceptio
 
 def unsendable(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
-    return TypeError(f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {shown(item)}")
+    return TypeError(
+        f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {safe_repr(item)}"
+    )

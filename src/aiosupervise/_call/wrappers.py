@@ -1,0 +1,67 @@
+"""The wrappers that `supervise` returns: they make the first attempt, and enter the retry loop only if it fails.
+
+So a call that succeeds at once costs one `try`, and without limits it allocates no object of this library. While
+somebody listens to events, the retry loop makes the first attempt too.
+
+`attempt()` finds a wrapper in the stack by its code, and reads the policy and the start of the call from its local
+variables `policy` and `started`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from aiosupervise._events.listeners import listeners
+from aiosupervise._policy.policy import Policy
+from aiosupervise._policy.verdict import serial_numbers
+
+from .frames import register_wrapper
+from .limits import Limits, now
+from .retry import Call, Coro
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+    """Wrap a function under a policy that has no timeout, deadline, budget or gate."""
+
+    async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
+        if listeners.count:
+            return await Call(policy, name, None).run(functools.partial(func, *args, **kwargs))
+        last_serial = serial_numbers.issued
+        try:
+            return await func(*args, **kwargs)
+        except Exception as error:
+            call = Call(policy, name, None, 1, last_serial)
+            call.on_failure(error, 1)
+        return await call.run(functools.partial(func, *args, **kwargs))
+
+    register_wrapper(supervised.__code__)
+    return supervised
+
+
+def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+    """Wrap a function under a policy that has a timeout, a deadline, a budget or a gate."""
+
+    async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
+        last_serial = serial_numbers.issued
+        started = now()
+        attempt = functools.partial(Limits(policy, started).attempt, functools.partial(func, *args, **kwargs))
+        if listeners.count:
+            return await Call(policy, name, started).run(attempt)
+        try:
+            result = await attempt()
+        except Exception as error:
+            call = Call(policy, name, started, 1, last_serial)
+            call.on_failure(error, 1)
+        else:
+            if policy.budget is not None:
+                policy.budget.put(policy.budget.refill)
+            return result
+        return await call.run(attempt)
+
+    register_wrapper(supervised.__code__)
+    return supervised
