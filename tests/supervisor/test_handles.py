@@ -35,6 +35,7 @@ async def test_the_attributes_of_a_child() -> None:
         assert repr(child) == "<Child it: running, 1 restarts, last error ValueError('broken')>"
         await asyncio.sleep(3)
         assert (child.state, child.since) == ("ended", 6)
+        assert repr(child.last_error) == "ValueError('broken')"
         await child.restart()
         child.stop()
         await turns()
@@ -277,6 +278,22 @@ async def test_messages_left_in_the_mailbox_are_completed_at_the_end() -> None:
             await restarted
         await stopped
     await other.stop()
+
+
+@pytest.mark.parametrize(("first", "state"), [("restart", "stopped"), ("stop", "running")])
+async def test_requests_are_handled_in_their_order(first: str, state: str) -> None:
+    """Of two requests made while the control loop is busy, the later one decides."""
+    async with Supervisor() as sup:
+        slow, it = Scene().start(sup, "slow", clean_up=1), Scene().start(sup, "it")
+        await asyncio.sleep(1)
+        slow.stop()
+        await turns()
+        requests = (it.restart, it.stop) if first == "restart" else (it.stop, it.restart)
+        for request in requests:
+            request()
+        await asyncio.sleep(2)
+        assert it.state == state
+        sup.stop()
 
 
 @pytest.mark.parametrize("what", ["stop itself", "restart itself", "stop all", "stop a sibling"])
