@@ -7,7 +7,7 @@ import pytest
 
 from aiosupervise import Backoff, Supervisor
 
-from .scene import Scene, cancels, fails, nothing_left, now, returns, turns
+from .scene import Scene, cancels, fails, nothing_left, now, reason, returns, turns
 
 pytestmark = pytest.mark.looptime
 
@@ -96,6 +96,19 @@ async def test_a_child_that_waits_can_be_stopped_or_restarted(way: str) -> None:
     assert scene.times("it starts") == ([0, 1.5] if way == "restart" else [0])
 
 
+async def test_a_child_that_is_restarted_while_it_waits_is_not_restarted_again() -> None:
+    """The request takes the place of the restart for which the child has waited."""
+    scene = Scene()
+    async with Supervisor(backoff=[3]) as sup:
+        it = scene.start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        await it.restart()
+        await asyncio.sleep(10)
+        assert scene.times("it starts") == [0, 2]
+        assert (it.state, it.restarts) == ("running", 0)
+        sup.stop()
+
+
 async def test_a_cancelled_supervisor_waits_for_no_restart() -> None:
     """A cancellation of the caller does not wait for the delay."""
     with nothing_left(), pytest.raises(TimeoutError):
@@ -125,6 +138,22 @@ async def test_a_backoff_function_gets_the_error(run: Any, error_repr: str) -> N
         await asyncio.sleep(5)
         assert calls == [(0, error_repr), (1, error_repr)]
         sup.stop()
+
+
+async def test_a_backoff_is_not_called_for_a_restart_that_exceeds_the_limit() -> None:
+    """No delay is computed for a restart that is not made."""
+    calls: list[int] = []
+
+    def backoff(n: int, error: Exception) -> float:
+        calls.append(n)
+        raise error
+
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0, backoff=backoff) as sup:
+            Scene().start(sup, "it", fails(1))
+            await asyncio.Event().wait()
+    assert reason(caught.value).child == "it"
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from aiosupervise import Child, Supervisor, run_all
 
-from .scene import Scene, fails, nothing_left, now, returns, times_out, turns
+from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, reason, returns, times_out, turns
 
 pytestmark = pytest.mark.looptime
 
@@ -35,6 +35,7 @@ async def test_the_attributes_of_a_child() -> None:
         assert repr(child) == "<Child it: running, 1 restarts, last error ValueError('broken')>"
         await asyncio.sleep(3)
         assert (child.state, child.since) == ("ended", 6)
+        assert repr(child.last_error) == "ValueError('broken')"
         await child.restart()
         child.stop()
         await turns()
@@ -101,30 +102,50 @@ async def test_each_run_has_a_context_of_its_own() -> None:
     assert seen == ["blue", "blue"]
 
 
+async def test_start_raises_the_error_of_the_first_call() -> None:
+    """Arguments that do not fit are an error of the caller, and no child is added."""
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match="argument"):
+            sup.start(forever, 1)  # type: ignore[arg-type]  # the mistake
+        assert sup.children() == ()
+
+
 async def test_a_later_call_that_raises_is_a_failure_of_the_child() -> None:
-    """`start` makes the first call and raises its error; later calls are made in the task of the child."""
-    calls: list[int] = []
+    """Later calls are made in the task of the child, so their errors count as its own."""
 
-    class Moody:
-        def __init__(self) -> None:
-            self.func = self.first
+    async def moody(number: int = 1) -> None:
+        moody.__defaults__ = None
+        raise ValueError(number)
 
-        async def first(self) -> None:
-            raise ValueError
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=1, backoff=[0]) as sup:
+            sup.start(moody)
+            await sup.wait()
+    assert [type(error) for error in reason(caught.value).errors] == [ValueError, TypeError]
 
+
+async def test_an_object_with_an_async_call_can_be_a_child() -> None:
+    """The child is named after its class."""
+
+    class Poller:
         async def __call__(self) -> None:
-            calls.append(1)
-            if len(calls) < 2:
-                raise ValueError
             await asyncio.Event().wait()
 
-    async with Supervisor(backoff=[0]) as sup:
-        with pytest.raises(TypeError, match="argument"):
-            sup.start(Moody().first, 1)  # type: ignore[arg-type]  # the mistake
-        assert sup.children() == ()
-        child = sup.start(Moody())
-        await asyncio.sleep(1)
-        assert (child.name, child.restarts) == ("Moody-0", 1)
+    async with Supervisor() as sup:
+        assert sup.start(Poller()).name == "Poller-0"
+        sup.stop()
+
+
+@needs_eager
+async def test_start_does_not_run_the_first_step() -> None:
+    """Not even under asyncio's eager task factory."""
+    asyncio.get_running_loop().set_task_factory(eager_task_factory)
+    scene = Scene()
+    async with Supervisor() as sup:
+        scene.start(sup, "it")
+        assert scene.words() == []
+        await turns()
+        assert scene.words() == ["it starts"]
         sup.stop()
 
 
@@ -277,6 +298,22 @@ async def test_messages_left_in_the_mailbox_are_completed_at_the_end() -> None:
             await restarted
         await stopped
     await other.stop()
+
+
+@pytest.mark.parametrize(("first", "state"), [("restart", "stopped"), ("stop", "running")])
+async def test_requests_are_handled_in_their_order(first: str, state: str) -> None:
+    """Of two requests made while the control loop is busy, the later one decides."""
+    async with Supervisor() as sup:
+        slow, it = Scene().start(sup, "slow", clean_up=1), Scene().start(sup, "it")
+        await asyncio.sleep(1)
+        slow.stop()
+        await turns()
+        requests = (it.restart, it.stop) if first == "restart" else (it.stop, it.restart)
+        for request in requests:
+            request()
+        await asyncio.sleep(2)
+        assert it.state == state
+        sup.stop()
 
 
 @pytest.mark.parametrize("what", ["stop itself", "restart itself", "stop all", "stop a sibling"])

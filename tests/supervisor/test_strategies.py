@@ -7,7 +7,7 @@ import pytest
 
 from aiosupervise import Supervisor
 
-from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, returns
+from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, returns, turns
 
 pytestmark = pytest.mark.looptime
 
@@ -113,6 +113,17 @@ async def test_siblings_that_fail_together_are_one_restart() -> None:
         sup.stop()
 
 
+async def test_a_child_that_has_ended_is_stopped_while_its_siblings_are_being_stopped() -> None:
+    """Its state is not "running" while the clean-up of a sibling delays the restart."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        it = scene.start(sup, "it", fails(1))
+        slow = scene.start(sup, "slow", clean_up=2)
+        await asyncio.sleep(2)
+        assert [(child.state, child.since) for child in (it, slow)] == [("stopped", 1), ("stopping", 1)]
+        sup.stop()
+
+
 async def test_a_group_waits_together() -> None:
     """Siblings are stopped before the delay, not after it, and wait with the child that failed."""
     scene = Scene()
@@ -185,6 +196,20 @@ async def test_a_supervisor_that_is_stopped_while_it_stops_a_group_starts_nothin
             assert now() == 2
             assert scene.alive == []
             assert [child.state for child in sup.children()] == ["stopped", "stopped"]
+
+
+async def test_no_child_waits_for_a_restart_in_a_supervisor_that_is_stopping() -> None:
+    """The group of a cancelled restart is "stopped" while other children clean up."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        it = scene.start(sup, "it", fails(1))
+        slow = scene.start(sup, "slow", clean_up=1)
+        await asyncio.sleep(1.5)
+        new = scene.start(sup, "new", clean_up=2)
+        await turns()
+        sup.stop()
+        await asyncio.sleep(1)
+        assert [child.state for child in (it, slow, new)] == ["stopped", "stopped", "stopping"]
 
 
 async def test_a_restart_that_is_due_while_the_control_loop_is_busy_can_be_cancelled() -> None:

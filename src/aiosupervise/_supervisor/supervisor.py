@@ -167,8 +167,7 @@ class Supervisor:
         if self._control_loop is not None:
             raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
         self._parent_task = asyncio.current_task()
-        if self._parent_task is not None:
-            self._cancelling_at_entry = self._parent_task.cancelling()
+        self._cancelling_at_entry = self._parent_task.cancelling() if self._parent_task is not None else 0
         self._is_in_body = True
         events = SupervisorEvents(self._config.name, current_job.get())
         self._control_loop = ControlLoop(self._config, events, self._cancel_body)
