@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Backoff, Budget, Overload, Run, map_all, run_all, supervise
+from aiosupervise import Backoff, Budget, Overload, Run, Tally, map_all, run_all, supervise
+from aiosupervise._batch.progress import ProgressUpdater
 from aiosupervise.integrations.tqdm import ProgressBar
 
 pytestmark = pytest.mark.looptime
@@ -105,6 +106,30 @@ async def test_a_failing_bar_never_kills_a_run(
     assert [str(context["exception"]) for context in complaints] == ["terminal gone"]
     assert "progress bar failed" in complaints[0]["message"]
     capsys.readouterr()
+
+
+async def test_a_bar_is_updated_ten_times_a_second_until_its_end() -> None:
+    """It is shown when it opens, by a timer, and once more at the end; stopping twice closes it once."""
+    calls: list[str] = []
+
+    class Bar:
+        def open(self, _: Tally) -> None:
+            calls.append("open")
+
+        def show(self, _: Tally, status: str = "") -> None:
+            calls.append(status)
+
+        def close(self) -> None:
+            calls.append("close")
+
+    updater = ProgressUpdater(Bar(), Tally(1, 1), lambda: "paused")
+    assert calls == ["open", "paused"]
+    await asyncio.sleep(1.05)
+    assert calls == ["open", *["paused"] * 11]
+    updater.stop()
+    updater.stop()
+    await asyncio.sleep(1)
+    assert calls == ["open", *["paused"] * 12, "close"]
 
 
 async def test_a_bar_that_was_never_opened_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:

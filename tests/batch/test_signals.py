@@ -362,6 +362,20 @@ async def test_our_handler_installed_again_by_somebody_after_the_run(before: Rec
 
 
 @posix
+async def test_our_handler_installed_again_after_it_was_removed() -> None:
+    """No handler is known that was installed before it, so it restores the default, which ignores this signal."""
+    ours: list[Any] = []
+
+    async def keep() -> None:
+        ours.append(signal.getsignal(signal.SIGURG))
+
+    await run_all([keep], stop_on=(signal.SIGURG,))
+    signal.signal(signal.SIGURG, ours[0])
+    signal.raise_signal(signal.SIGURG)
+    assert signal.getsignal(signal.SIGURG) is signal.SIG_DFL
+
+
+@posix
 def test_callbacks_of_the_loop_are_called_as_well() -> None:
     """`loop.add_signal_handler` works before, during and after a run, and so does removing it."""
     received_by_loop(asyncio.new_event_loop)
@@ -416,8 +430,11 @@ def received_by_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> N
 
 @posix
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop_loop])
-def test_a_signal_wakes_a_loop_that_has_nothing_to_do(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """On asyncio's loop as on uvloop, the first one stops and the second one cancels."""
+def test_a_signal_wakes_a_loop_that_has_nothing_to_do(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On asyncio's loop as on uvloop, at once and not at the timer: the first one stops and the second one cancels."""
+    monkeypatch.setattr("aiosupervise._batch.signals._WAKE_INTERVAL", 1000)
 
     def kill(number: signal.Signals) -> None:
         threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number)).start()

@@ -499,7 +499,14 @@ def test_an_event_of_a_call_that_is_not_traced_is_ignored(traced: Traced, event:
 
 
 def test_an_event_that_comes_twice_is_traced_once(traced: Traced) -> None:
-    """Every event of a call may come again at once, if the listener was added twice."""
+    """Every event of a call may come again at once, if the listener was added twice; no span is started in vain."""
+    started: list[str] = []
+
+    class Recorder(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's names
+            started.append(span.name)
+
+    traced.provider.add_span_processor(Recorder())
     events: list[Event] = [
         AttemptStarted(1, "fetch", None, None, 1),
         AttemptFailed(1, "fetch", None, None, 1, ConnectionError(), None),
@@ -509,6 +516,7 @@ def test_an_event_that_comes_twice_is_traced_once(traced: Traced) -> None:
     for event in events:
         traced.spans(event)
         traced.spans(event)
+    assert started == ["fetch", "fetch attempt"]
     assert [span.name for span in traced.exporter.get_finished_spans()] == ["fetch attempt", "fetch"]
     assert get_current_span() is INVALID_SPAN
 
