@@ -15,7 +15,8 @@ import hypothesis
 import pytest
 from pytest_timeout import is_debugging
 
-SLOW = 180.0  # seconds that a test marked slow may take; pyproject has the limit of the others
+# Seconds that a test may take: one marked slow, and any of a thorough run. pyproject has the limit of the others.
+SLOW, THOROUGH = 180.0, 3600.0
 
 # Programs and libraries read these, whose values differ from one machine to the next.
 ENVIRONMENT = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
@@ -45,11 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests marked slow a longer limit, unless the limits are switched off, as under a debugger or mutmut."""
-    if config.getini("timeout") and config.getoption("timeout") is None:
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.timeout(SLOW))
+    """Give some tests a longer limit, unless the limits are switched off, as by mutmut, or set by hand."""
+    if float(config.getini("timeout")) == 0 or config.getoption("timeout") is not None:
+        return
+    thorough = config.getoption("--thorough")
+    for item in items:
+        if thorough or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(THOROUGH if thorough else SLOW))
 
 
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:

@@ -20,6 +20,7 @@ from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, 
 
 PUBLIC = (aiosupervise, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
 ROOT = Path(__file__).parents[2]
+SLOW = ("docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real seconds
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 
 
@@ -57,7 +58,7 @@ class Runner:
         assert self.printed.strip() == example.parsed.strip()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES])
 def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> None:
     """Each Python block of a page can be copied and run by itself, and prints the output that is shown below it."""
     runner = Runner()

@@ -19,6 +19,8 @@ from aiosupervise.integrations.aiohttp import is_transient
 
 from .server import Draw, Fault, ServerProcess, draw_from, page, serving
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 0.25
 POLICY = Policy(retry_on=is_transient, backoff=[0.0], attempt_timeout=2 * PATIENCE)
 # A server takes its time to start again: the backoff must bridge that, however slow the machine.
@@ -109,8 +111,8 @@ async def client(policy: Policy, kill_at: int = 0) -> AsyncIterator[Client]:
 
 
 def policy_for(fault: Fault) -> Policy:
-    """Be patient where the fault itself takes no time, so that a slow machine adds no fault of its own."""
-    return POLICY if TimeoutError in RAISED[fault] else POLICY.replace(attempt_timeout=20.0)
+    """Be patient, so that a slow machine adds no fault of its own: most where the fault itself takes no time."""
+    return POLICY.replace(attempt_timeout=2.0 if TimeoutError in RAISED[fault] else 50.0)
 
 
 def always(fault: Fault) -> Draw:
