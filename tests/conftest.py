@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give some tests a longer limit, unless the limits are switched off, as by mutmut, or set by hand."""
-    if float(config.getini("timeout")) == 0 or config.getoption("timeout") is not None:
+    if float(config.getini("timeout") or 0) == 0 or config.getoption("timeout") is not None:
         return
     thorough = config.getoption("--thorough")
     for item in items:
