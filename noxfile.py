@@ -9,7 +9,7 @@ import nox
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False  # nox turns it on where CI is set; one Python is enough
-nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "slow", "lint", "types", "docs"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)  # those that its classifiers name
@@ -39,17 +39,27 @@ def _install(session: nox.Session, *groups: str) -> None:
     session.install(".[all]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
+def _test(session: nox.Session, *selected: str) -> None:
+    _install(session, "tests")
+    parallel = ["-n", "auto", "--dist", "loadfile"]  # the tests of a file share a process, its fixtures and its heap
+    session.run("coverage", "run", "-m", "pytest", *parallel, *selected, *session.posargs, env=COVERAGE)
+
+
 @nox.session(python=FOUND or None)
 def tests(session: nox.Session) -> None:
     """Run the tests against the built wheel, on every Python found and all cores, and measure their coverage."""
-    _install(session, "tests")
-    parallel = ["-n", "auto", "--dist", "loadfile"]  # the tests of a file share a process, its fixtures and its heap
-    session.run("coverage", "run", "-m", "pytest", *parallel, *session.posargs, env=COVERAGE)
+    _test(session, "-m", "not slow")
+
+
+@nox.session(python=FOUND or None)
+def slow(session: nox.Session) -> None:
+    """Run the tests that need a server or real seconds, in the same way."""
+    _test(session, "-m", "slow")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what the tests measured on each Python; fail under 100 % of the branches."""
+    """Combine what `tests` and `slow` measured on each Python; fail under 100 % of the branches."""
     session.install(*nox.project.dependency_groups(PROJECT, "tests"))
     session.run("coverage", "combine", env=COVERAGE)
     session.run("coverage", "report", env=COVERAGE)

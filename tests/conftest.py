@@ -1,14 +1,32 @@
-"""Shared by all tests: how thorough a run is, and what it counted."""
+"""Shared by all tests: their environment, their time limits, how thorough a run is, and what it counted."""
 
 import asyncio
+import faulthandler
 import gc
+import os
+import site
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any, TextIO
 
 import hypothesis
 import pytest
+from pytest_timeout import is_debugging
+
+# Seconds that a test may take: one marked slow, and any of a thorough run. pyproject has the limit of the others.
+SLOW, THOROUGH = 180.0, 3600.0
+
+# Programs and libraries read these, whose values differ from one machine to the next.
+ENVIRONMENT = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+UNSET = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "PYTHON_COLORS", "PYTHONASYNCIODEBUG")
+UNSET_PREFIXES = ("TTY_", "TQDM_", "OTEL_", "DASK_", "PROMETHEUS_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 COUNTS: pytest.StashKey["Counter[str]"] = pytest.StashKey()
+STDERR: pytest.StashKey[TextIO] = pytest.StashKey()
+TIMER: pytest.StashKey[threading.Timer] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,10 +38,79 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say that there is no current loop: looptime asks for one before each test, and asking alone would warn."""
     asyncio.set_event_loop(None)
     config.stash[COUNTS] = Counter()
+    config.stash[STDERR] = os.fdopen(os.dup(2), "w")  # captured by no test, and seen from pytest-xdist's workers too
     # An ordinary run tries the same examples each time, so that it fails only for who changed something.
     hypothesis.settings.register_profile("ordinary", derandomize=True, deadline=None)
     hypothesis.settings.register_profile("thorough", max_examples=10_000, deadline=None)
     hypothesis.settings.load_profile("thorough" if config.getoption("--thorough") else "ordinary")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give some tests a longer limit, unless the limits are switched off, as by mutmut, or set by hand."""
+    if float(config.getini("timeout") or 0) == 0 or config.getoption("timeout") is not None:
+        return
+    thorough = config.getoption("--thorough")
+    for item in items:
+        if thorough or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(THOROUGH if thorough else SLOW))
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """Watch over a test, in place of pytest-timeout's own timers.
+
+    The one that raises in the main thread cannot end a loop that swallows errors, and takes SIGALRM from
+    tests/mutation/hang.py. The one in a thread writes to a terminal that pytest-xdist's workers do not have.
+    """
+    timer = threading.Timer(settings.timeout, _give_up, (item, settings.timeout))
+    timer.daemon = True
+    timer.start()
+    item.stash[TIMER] = timer
+    return True
+
+
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    """Stop watching over a test."""
+    if timer := item.stash.get(TIMER, None):
+        timer.cancel()
+        timer.join()
+    return True
+
+
+def _give_up(item: pytest.Item, seconds: float) -> None:
+    """Print the name of the test, the stacks of all threads and of all asyncio tasks, and end the process."""
+    if is_debugging():
+        return
+    stderr = item.config.stash[STDERR]
+    try:
+        print(f"\n{item.nodeid} has taken more than {seconds:g} s.", file=stderr, flush=True)
+        faulthandler.dump_traceback(stderr)
+        for task in [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task) and not thing.done()]:
+            task.print_stack(file=stderr)
+    finally:
+        stderr.flush()
+        os._exit(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give every test, and every process that a test starts, the same environment on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in UNSET or name.startswith(UNSET_PREFIXES) or name.lower() in PROXIES:
+                patch.delenv(name)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONUSERBASE", site.getuserbase())  # below HOME, where packages may be installed
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        _read_time_zone()
+        yield
+    _read_time_zone()
+
+
+def _read_time_zone() -> None:
+    """Have the time module read TZ again, where it can."""
+    if hasattr(time, "tzset"):
+        time.tzset()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,6 +139,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print what was counted, for the page that tells how the project is tested."""
     for what, count in sorted(config.stash[COUNTS].items()):
         terminalreporter.write_line(f"counted: {what}: {count:,}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close what pytest_configure has opened."""
+    config.stash[STDERR].close()
 
 
 @pytest.fixture(scope="session")

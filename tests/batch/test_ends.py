@@ -520,6 +520,7 @@ def test_a_loop_that_is_thrown_away_with_its_run_warns_of_nothing(*, ended: bool
     assert set(complaints) <= {"Task was destroyed but it is pending!"}
 
 
+@pytest.mark.looptime
 async def test_a_run_that_comes_to_its_end_says_so() -> None:
     """From `stop` on until nothing runs any more, the repr and the bar say that the run is stopping."""
 

@@ -715,7 +715,7 @@ async def end_of(run: Run[Any, Any]) -> None:
         late.append(True)
         run.stop()
 
-    waiting = asyncio.get_running_loop().call_later(5, too_late)
+    waiting = asyncio.get_running_loop().call_later(30, too_late)
     await run
     waiting.cancel()
     assert run.stopped_by is SIGTERM

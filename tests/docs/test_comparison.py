@@ -15,7 +15,10 @@ PAGE = (DOCS / "comparison.md").read_text("utf-8")
 OURS = "aiosupervise"
 TITLES = ("A call", "A batch", "A batch as a stream", "A service")
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a probe sends itself a SIGTERM")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="a probe sends itself a SIGTERM"),
+]
 
 
 class Table(TypedDict):

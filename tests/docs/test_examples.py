@@ -1,12 +1,14 @@
 """The README and the documentation are true: their code runs, and the reference leaves nothing out."""
 
+import asyncio
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import looptime
 import pytest
 from prometheus_client import REGISTRY
 from sybil import Example, Sybil
@@ -21,7 +23,24 @@ from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, 
 
 PUBLIC = (aiosupervise, aiosupervise.engines, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
 ROOT = Path(__file__).parents[2]
+SLOW = ("docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real seconds
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
+# What waits for something outside of the loop, and so for real seconds.
+REAL = re.compile("aiohttp|asyncpg|dask|fastapi|flaky_site|httpx|redis|thread|tqdm|rich", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def virtual_time(block: str) -> Iterator[None]:
+    """Have asyncio.run take no time, so that what a block prints does not depend on how quick the machine is."""
+
+    def run(main: Coroutine[object, None, object]) -> object:
+        with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+            return runner.run(main)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not REAL.search(block):
+            patch.setattr(asyncio, "run", run)
+        yield
 
 
 @contextlib.contextmanager
@@ -48,7 +67,7 @@ class Runner:
     def run(self, example: Example) -> None:
         """Run a `python` block with nothing left over from the block before."""
         example.namespace.clear()
-        with contextlib.redirect_stdout(io.StringIO()) as printed, not_for_good():
+        with contextlib.redirect_stdout(io.StringIO()) as printed, not_for_good(), virtual_time(example.parsed):
             self._run(example)
         self.ran += 1
         self.printed = printed.getvalue()
@@ -58,7 +77,7 @@ class Runner:
         assert self.printed.strip() == example.parsed.strip()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES])
 def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> None:
     """Each Python block of a page can be copied and run by itself, and prints the output that is shown below it."""
     runner = Runner()

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 
+from aiosupervise.examples import site as site_module
 from aiosupervise.examples.site import ODDS, Fault, flaky_site
 
-PATIENCE = aiohttp.ClientTimeout(sock_read=0.1)
+IMPATIENT = aiohttp.ClientTimeout(sock_read=0.1)  # where a page stalls; the other pages may take their time
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> str:
 
 async def seen(seed: int, urls: list[str], *, at_once: bool, odds: dict[Fault, float]) -> dict[str, list[str]]:
     """What a client sees of some pages, three times each."""
-    async with flaky_site(seed, odds) as site, aiohttp.ClientSession(timeout=PATIENCE) as session:
+    async with flaky_site(seed, odds) as site, aiohttp.ClientSession() as session:
 
         async def thrice(url: str) -> list[str]:
             return [await fetch(session, site + url) for _ in range(3)]
@@ -51,7 +53,8 @@ async def seen(seed: int, urls: list[str], *, at_once: bool, odds: dict[Fault, f
 )
 async def test_each_fault(fault: Fault, result: str) -> None:
     """Each fault reaches the client as the error or the status that a real site causes."""
-    async with flaky_site(odds={fault: 1.0}) as site, aiohttp.ClientSession(timeout=PATIENCE) as session:
+    timeout = IMPATIENT if fault is Fault.STALL else None
+    async with flaky_site(odds={fault: 1.0}) as site, aiohttp.ClientSession(timeout=timeout) as session:
         assert await fetch(session, f"{site}/page") == result
 
 
@@ -95,15 +98,23 @@ async def test_odds_leave_most_requests_alone() -> None:
     assert 40 < Counter(status for page in answers.values() for status in page)["200"] < 80
 
 
-async def test_the_end_of_the_site_does_not_wait_for_stalled_requests() -> None:
-    """Leaving ends what still stalls, soon, and leaves no task behind."""
+async def test_the_end_of_the_site_does_not_wait_for_stalled_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving ends what still stalls, and leaves no task behind."""
     before = asyncio.all_tasks()
+    stalls = asyncio.Event()
+
+    async def for_ever(seconds: float) -> None:
+        if seconds == site_module._STALL:
+            stalls.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(site_module, "asyncio", SimpleNamespace(sleep=for_ever))
     async with aiohttp.ClientSession() as session:
         async with flaky_site(odds={Fault.STALL: 1.0}) as site:
             stalled = asyncio.create_task(session.get(f"{site}/page"))
-            await asyncio.sleep(0.05)
+            await stalls.wait()
         with pytest.raises(aiohttp.ClientConnectionError):
-            await asyncio.wait_for(stalled, 0.5)
+            await stalled
     assert asyncio.all_tasks() == before
 
 

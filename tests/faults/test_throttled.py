@@ -13,6 +13,8 @@ from aiohttp.test_utils import TestServer
 from aiosupervise import map_all, supervise
 from aiosupervise.integrations.aiohttp import is_transient
 
+pytestmark = pytest.mark.slow
+
 
 class Bucket:
     """Requests behind a token bucket: a burst of `rate` requests, and `rate` a second after that."""

@@ -43,7 +43,7 @@ async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
         await runner.cleanup()
 
 
-async def error_of(url: str, *, tls: bool | aiohttp.Fingerprint = True, patience: float = 5.0) -> Exception:
+async def error_of(url: str, *, tls: bool | aiohttp.Fingerprint = True, patience: float = 60.0) -> Exception:
     """What the client raises when it reads a page, its status checked."""
     timeout = aiohttp.ClientTimeout(sock_read=patience)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -56,10 +56,16 @@ async def error_of(url: str, *, tls: bool | aiohttp.Fingerprint = True, patience
     pytest.fail(f"{url} answered well")
 
 
-async def error_from(handler: Handler) -> Exception:
+async def error_from(handler: Handler, patience: float = 60.0) -> Exception:
     """What the client raises at this handler's answer."""
     async with serve(handler) as url:
-        return await error_of(url, patience=0.05)
+        return await error_of(url, patience=patience)
+
+
+async def silence(_: web.Request) -> web.Response:
+    """Never answer."""
+    await asyncio.Event().wait()
+    return web.Response()
 
 
 def answer(status: int, **headers: str) -> Handler:
@@ -100,24 +106,14 @@ async def test_connection_refused() -> None:
 
 async def test_silent_server_and_a_read_timeout() -> None:
     """A server that stalls past the read timeout is worth another try."""
-
-    async def stall(_: web.Request) -> web.Response:
-        await asyncio.sleep(5)
-        return web.Response()
-
-    error = await error_from(stall)
+    error = await error_from(silence, patience=0.05)
     assert isinstance(error, aiohttp.ServerTimeoutError)
     assert is_transient(error) is True
 
 
 async def test_silent_server_and_a_total_timeout() -> None:
     """The total timeout raises Python's own TimeoutError, which counts as well."""
-
-    async def stall(_: web.Request) -> web.Response:
-        await asyncio.sleep(5)
-        return web.Response()
-
-    async with serve(stall) as url, aiohttp.ClientSession() as session:
+    async with serve(silence) as url, aiohttp.ClientSession() as session:
         with pytest.raises(TimeoutError) as caught:
             await session.get(url, timeout=aiohttp.ClientTimeout(total=0.03))
     assert not isinstance(caught.value, aiohttp.ClientError)

@@ -260,6 +260,7 @@ def scrape(registry: CollectorRegistry) -> str:
     return text
 
 
+@pytest.mark.slow
 async def test_a_real_scrape(registry: CollectorRegistry, metrics: Metrics) -> None:  # noqa: ARG001 - it counts
     """What comes over HTTP in the middle of a run can be read by Prometheus' own rules, and says what happens."""
     texts = []

@@ -571,7 +571,7 @@ async def test_while_a_line_is_printed_other_threads_may_draw(ours: io.StringIO)
         with beside_bars[0]():
             thread = threading.Thread(target=draw, daemon=True)
             thread.start()
-            thread.join(5)
+            thread.join(30)
         assert drawn
         await running
 

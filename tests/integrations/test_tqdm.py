@@ -192,7 +192,7 @@ async def test_while_a_line_is_printed_other_threads_may_draw(terminal: io.Strin
     def first() -> None:
         thread = threading.Thread(target=draw, daemon=True)
         thread.start()
-        thread.join(5)
+        thread.join(30)
         assert drawn, "the other thread waits for the lock of the bars"
 
     logger.addHandler(Lines(terminal, first))
