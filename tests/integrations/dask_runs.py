@@ -29,12 +29,12 @@ async def started(run: Any) -> AsyncIterator["asyncio.Task[None]"]:
 
 def remote(run: Any) -> Any:
     """Return the jobs of a run that has started."""
-    return run._engine._running
+    return run._pump._engine
 
 
 def sent(run: Any) -> dict[str, Any]:
     """Return the chunks that are under way, by their keys."""
-    return {} if run._engine is None else remote(run)._chunks._sent
+    return {} if run._pump is None else remote(run)._chunks._sent
 
 
 def have_heard(run: Any, phase: Phase) -> list[bool]:
