@@ -68,7 +68,8 @@ async def until(
     except TimeoutError as error:
         if not interrupted:
             raise
-        where_it_stood = error.__cause__
+        # asyncio sets `__cause__` only from Python 3.11.3 on: https://github.com/python/cpython/issues/102780
+        where_it_stood = error.__context__
     try:
         raise expired(seconds) from where_it_stood
     finally:
