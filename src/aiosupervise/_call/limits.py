@@ -73,7 +73,8 @@ async def await_until(
     except TimeoutError as error:
         if not interrupted:
             raise
-        cancellation = error.__cause__
+        # asyncio sets `__cause__` only from Python 3.11.3 on: https://github.com/python/cpython/issues/102780
+        cancellation = error.__context__
     # The traceback of the cancellation shows where the attempt was interrupted, and holds this frame.
     try:
         raise expired(seconds) from cancellation
