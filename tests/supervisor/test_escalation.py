@@ -114,6 +114,7 @@ async def test_an_error_of_a_body_that_was_released_is_in_the_group() -> None:
     exceeded, other = caught.value.exceptions
     assert isinstance(exceeded, RestartsExceeded)
     assert other is error
+    assert caught.value.__suppress_context__
 
 
 async def test_a_body_that_swallows_the_cancellation_changes_nothing() -> None:

@@ -137,6 +137,16 @@ async def test_each_child_can_have_a_grace_of_its_own() -> None:
     assert now() == 102
 
 
+async def test_a_child_can_have_no_grace() -> None:
+    """A grace of 0 is not replaced by that of the supervisor."""
+    async with Supervisor(grace=100) as sup:
+        sup.start(stubborn, grace=0)
+        await asyncio.sleep(1)
+        with pytest.warns(RuntimeWarning, match="still running 0 s after"):
+            await sup.stop()
+    assert now() == 1
+
+
 async def test_a_grace_of_zero_is_one_turn_of_the_loop() -> None:
     """A child that ends at its first cancellation is not named in a warning."""
     with warnings.catch_warnings(record=True) as caught:
