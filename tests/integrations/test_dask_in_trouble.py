@@ -624,7 +624,7 @@ async def test_a_stop_before_there_is_a_connection() -> None:
     """There is nothing to wait for: the attempt to connect ends too."""
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     asyncio.get_running_loop().call_later(0.1, run.stop)
-    report = await asyncio.wait_for(run, 10)
+    report = await asyncio.wait_for(run, 30)
     assert [outcome.started for outcome in report.pending] == [False] * 2
     assert not ours()
 
