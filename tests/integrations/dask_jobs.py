@@ -1,12 +1,14 @@
 """What the tests let workers do: importable there, as a user's module would be."""
 
 import asyncio
-import contextlib
 import os
 import pickle
 import signal
+import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from aiosupervise import Backoff, supervise
 
@@ -65,7 +67,9 @@ async def odd_fails(n: int) -> int:
 
 async def only_one_fails(n: int) -> None:
     """Fail for input 1, after a moment, and never end for the others."""
-    await asyncio.sleep(0.001 if n == 1 else 3600)
+    if n != 1:
+        await asyncio.Event().wait()
+    await asyncio.sleep(0.001)
     raise BusyError(n)
 
 
@@ -75,15 +79,9 @@ async def always_busy(n: int) -> None:
     raise BusyError(n)
 
 
-async def nap(seconds: float) -> float:
-    """Sleep so long."""
-    await asyncio.sleep(seconds)
-    return seconds
-
-
-async def never(n: int) -> None:
+async def never(_: int) -> None:
     """Never end by itself."""
-    await asyncio.sleep(3600 + n)
+    await asyncio.Event().wait()
 
 
 async def cancels_itself(n: int) -> None:
@@ -108,28 +106,78 @@ async def trouble(kind: str) -> object:
             return kind
 
 
-async def die(path: str) -> str:
-    """Kill the worker, each time or only as long as the file is there, which it removes first."""
-    if path:
-        await asyncio.sleep(0.3)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108 - quick
-            os.kill(os.getpid(), signal.SIGKILL)
+# Files are the events that every process can set and wait for.
+
+_PERIOD = 0.005  # seconds between two looks for a file
+
+
+async def waits_for(path: str) -> str:
+    """Wait until there is a file at this path; return at once for an empty path."""
+    while path and not _is_there(path):  # noqa: ASYNC110 - of another process
+        await asyncio.sleep(_PERIOD)
     return path
 
 
-async def die_of(n: int) -> int:
-    """Kill the worker for one input."""
-    if n == 7:
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _note(path: str) -> bool:
+    """Make a file, and tell whether it was not there."""
+    was_there = _is_there(path)
+    Path(path).touch()
+    return not was_there
+
+
+async def first_returns(index: int) -> int:
+    """Return at once for input 1, and never end for the others."""
+    if index != 1:
+        await asyncio.Event().wait()
+    return index
+
+
+async def blocks(path: str) -> str:
+    """Stop the loop until there is a file at this path, and tell by another file that it does."""
+    if path:
+        _note(f"{path}.begun")
+        while not _is_there(path):
+            time.sleep(_PERIOD)  # noqa: ASYNC251 - the mistake
+    return path
+
+
+async def dies(path: str) -> str:
+    """Kill the worker as soon as there is a file at this path, whenever it is tried."""
+    if await waits_for(path):
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(0.001)
-    return n
+    return path
 
 
-async def process(seconds: float) -> int:
-    """Tell in which process it ran."""
-    await asyncio.sleep(seconds)
+async def dies_once(path: str) -> str:
+    """Kill the worker as soon as there is a file at this path, but not when it is tried again."""
+    if await waits_for(path) and _note(f"{path}.died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path
+
+
+async def meet(folder: str) -> int:
+    """Return the process that it ran in, when jobs of two processes are there."""
+    _note(f"{folder}/{os.getpid()}")
+    while len(os.listdir(folder)) < 2:  # noqa: ASYNC110, PTH208 - of another process
+        await asyncio.sleep(_PERIOD)
     return os.getpid()
+
+
+_neighbours = 0
+
+
+async def counts_neighbours(path: str) -> int:
+    """Wait for a file; return how many of these jobs ran at once in its process when it began."""
+    global _neighbours  # noqa: PLW0603 - of this process
+    _neighbours += 1
+    seen = _neighbours
+    await waits_for(path)
+    _neighbours -= 1
+    return seen
 
 
 def endless() -> Iterator[int]:
@@ -152,21 +200,7 @@ async def endless_async(closed: list[str]) -> AsyncIterator[int]:
 def left_over() -> list[str]:
     """Name the tasks of a run that a worker has."""
     tasks = [task.get_name() for task in asyncio.all_tasks()]
-    return [name for name in tasks if any(word in name for word in ("never", "nap", "on a worker", "pump"))]
-
-
-async def lingers(seconds: float) -> None:
-    """Take a while to be cancelled."""
-    try:
-        await asyncio.sleep(3600)
-    finally:
-        await asyncio.sleep(seconds)
-
-
-async def blocks(seconds: float) -> float:
-    """Stop the loop."""
-    time.sleep(seconds)  # noqa: ASYNC251 - the mistake
-    return seconds
+    return [name for name in tasks if any(word in name for word in ("never", "gate", "on a worker", "pump"))]
 
 
 async def leave(n: int) -> int:
@@ -182,28 +216,59 @@ async def hopeless(n: int) -> None:
     raise BusyError(n)
 
 
-gate: list[asyncio.Event] = []  # shared with the tests by a cluster of their own process
-cleaned: list[int] = []
+# Shared with the tests by a cluster that is in their own process.
+
+events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+begun: list[object] = []  # the inputs of jobs that have started
+cleaning: list[object] = []  # of those that have been cancelled
+cleaned: list[object] = []  # and of those that have cleaned up after that
+released = threading.Event()
+
+
+def forget_all() -> None:
+    """Make ready for another test."""
+    events.clear()
+    for noted in begun, cleaning, cleaned:
+        noted.clear()
+    released.clear()
+
+
+async def gate(value: float) -> float:
+    """Note that it has begun, and return its input when the event "open" is set."""
+    begun.append(value)
+    await events["open"].wait()
+    return value
+
+
+async def gate_for_all_but_0(n: int) -> int:
+    """Return at once for input 0; wait at the gate for the others."""
+    return n if n == 0 else int(await gate(n))
+
+
+async def cleans_up(n: int) -> None:
+    """Never end by itself; when cancelled, clean up until the event "clean" is set."""
+    begun.append(n)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        cleaning.append(n)
+        await events["clean"].wait()
+        cleaned.append(n)
 
 
 async def waits_for_two(n: int) -> int:
     """Wait, for input 0, until input 2 was there."""
     if n == 2:
-        gate[0].set()
+        events["two"].set()
     elif n == 0:
-        await gate[0].wait()
+        await events["two"].wait()
     return n
 
 
-async def cleans_up(n: int) -> None:
-    """Take a moment to be cancelled, and note that it came to its end; input 4 tells that all have begun."""
-    if n == 4:
-        gate[0].set()
-    try:
-        await asyncio.sleep(3600)
-    finally:
-        await asyncio.sleep(0.05)
-        cleaned.append(n)
+def holds_its_thread() -> None:
+    """Keep a thread of the worker busy until it is released; a task of somebody else."""
+    begun.append("other")
+    released.wait()
 
 
 async def size(text: bytes) -> int:

@@ -3,9 +3,11 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -22,21 +24,31 @@ from aiosupervise import (
     supervise,
     verdict,
 )
+from aiosupervise.integrations._dask.messages import Phase
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
+from .dask_runs import have_heard, sent, started
+from .eventually import eventually
 
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    """A cluster of two worker processes, which can import the tests."""
+@contextmanager
+def two_processes() -> Iterator[LocalCluster]:
+    """Start a cluster of two worker processes, which can import the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TESTS)
         settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
         with LocalCluster(**settings) as cluster:
             yield cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A cluster that the tests of this module share; they leave its workers alive."""
+    with two_processes() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -108,19 +120,24 @@ async def test_a_verdict_comes_with_its_error(engine: DaskEngine | None) -> None
     assert report.tally.retries == 2
 
 
-async def test_outcomes_come_in_completion_order(engine: DaskEngine | None) -> None:
+async def test_outcomes_come_in_completion_order(engine: DaskEngine | None, tmp_path: Path) -> None:
     """As completed: the quick job of a chunk does not wait for the slow one."""
-    report = await map_all(jobs.nap, [0.3, 0.0, 0.15], strategy="as_completed", engine=engine)
-    assert [outcome.index for outcome in report] == [1, 2, 0]
+    slow, slower = tmp_path / "slow", tmp_path / "slower"
+    order = []
+    async with map_all(jobs.waits_for, [str(slower), "", str(slow)], strategy="as_completed", engine=engine) as run:
+        for let_go in slow, slower, None:
+            order.append((await anext(run)).index)
+            if let_go is not None:
+                let_go.touch()
+    assert order == [1, 2, 0]
 
 
 @pytest.mark.parametrize("return_when", ["FIRST_COMPLETED", "FIRST_EXCEPTION"])
 async def test_return_when_ends_the_run(return_when: Any, engine: DaskEngine | None) -> None:
     """Wait: the first outcome of its kind ends the run, and the rest is pending, ready to be run again."""
     # It ends while others of its chunk go on.
-    func: Any = jobs.nap if return_when == "FIRST_COMPLETED" else jobs.only_one_fails
-    inputs: list[Any] = [3600.0, 0.0, *[3600.0] * 38] if return_when == "FIRST_COMPLETED" else list(range(40))
-    report = await map_all(func, inputs, strategy="wait", return_when=return_when, engine=engine)
+    func: Any = jobs.first_returns if return_when == "FIRST_COMPLETED" else jobs.only_one_fails
+    report = await map_all(func, list(range(40)), strategy="wait", return_when=return_when, engine=engine)
     first = Success if return_when == "FIRST_COMPLETED" else Failure
     assert [(type(outcome), outcome.index) for outcome in report][:1] == [(first, 1)]
     assert sorted(pending.index for pending in report.pending) == [0, *range(2, 40)]
@@ -128,21 +145,36 @@ async def test_return_when_ends_the_run(return_when: Any, engine: DaskEngine | N
 
 async def test_a_timeout_makes_the_rest_pending(engine: DaskEngine | None) -> None:
     """What a list held is pending, whether it had begun or not; what is pending can be run again."""
-    report = await map_all(jobs.never, list(range(60)), limit=5, timeout=0.3, engine=engine)
+    report = await map_all(jobs.never, list(range(60)), limit=5, timeout=0.1, engine=engine)
     assert sorted(o.index for o in report.pending) == list(range(60))
-    assert any(o.started for o in report.pending)
     assert not all(o.started for o in report.pending)
     assert [o.input for o in report.pending] == [o.index for o in report.pending]
     assert all(o.job is not None for o in report.pending)
 
 
-async def test_stop_lets_finish_what_runs(engine: DaskEngine | None) -> None:
+async def test_what_is_pending_tells_whether_it_had_started(engine: DaskEngine | None) -> None:
+    """Leaving the block cancels the jobs that run; those that had not started say so."""
+    async with map_all(jobs.never, list(range(60)), limit=5, engine=engine) as run:
+        await eventually(lambda: run.tally.running)
+    assert len(run.report.pending) == 60
+    assert any(o.started for o in run.report.pending)
+    assert not all(o.started for o in run.report.pending)
+
+
+async def test_stop_lets_finish_what_runs(engine: DaskEngine | None, tmp_path: Path) -> None:
     """A stopped run starts nothing new; what runs succeeds."""
-    run = map_all(jobs.nap, [0.2] * 200, limit=2, engine=engine)
-    asyncio.get_running_loop().call_later(0.15, run.stop)
-    report = await run
+    done = tmp_path / "done"
+    run = map_all(jobs.waits_for, [str(done)] * 200, limit=2, engine=engine)
+    async with started(run) as task:
+        await eventually(lambda: run.tally.running)
+        run.stop()
+        if engine is not None:
+            await eventually(lambda: all(have_heard(run, Phase.STOPPED)))
+        done.touch()
+        await task
+    report = run.report
     assert report.succeeded
-    assert len(report.succeeded) < 50
+    assert len(report.succeeded) <= 4
     assert len(report.succeeded) + len(report.pending) == 200
     assert not any(pending.started for pending in report.pending)
 
@@ -225,8 +257,8 @@ async def test_events_of_the_run_are_told(engine: DaskEngine | None) -> None:
 async def test_a_cancelled_caller_leaves_a_report(engine: DaskEngine | None) -> None:
     """Every job that was pulled is in it."""
     run = map_all(jobs.never, range(100), limit=10, engine=engine)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(run, 0.2)
+    async with started(run):
+        await eventually(lambda: run.tally.running)
     assert run.report.pending
     assert {type(outcome) for outcome in run.report} == {Pending}
 
@@ -234,9 +266,9 @@ async def test_a_cancelled_caller_leaves_a_report(engine: DaskEngine | None) -> 
 # Where jobs run.
 
 
-async def test_all_workers_get_something(client: Client) -> None:
+async def test_all_workers_get_something(client: Client, tmp_path: Path) -> None:
     """A short list is spread over the workers."""
-    report = await map_all(jobs.process, [0.1] * 8, engine=DaskEngine(client))
+    report = await map_all(jobs.meet, [str(tmp_path)] * 8, engine=DaskEngine(client))
     assert len(set(report.values())) == 2
 
 
@@ -245,35 +277,27 @@ async def test_an_address_is_enough(address: str) -> None:
     assert (await map_all(jobs.double, [1, 2], engine=DaskEngine(address))).values() == [2, 4]
 
 
-async def test_the_limit_is_for_each_worker(client: Client) -> None:
+async def test_the_limit_is_for_each_worker(client: Client, tmp_path: Path) -> None:
     """Two workers with a limit of one run two at once; the tally tells the sum, and what runs."""
-    run = map_all(jobs.nap, [0.3] * 4, limit=1, engine=DaskEngine(client, chunk=2))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_finish(run))
-        await asyncio.sleep(0.25)
-        assert (run.tally.limit, run.tally.running) == (2, 2)
-    assert run.report.elapsed > 0.59
-
-
-async def _finish(run: Any) -> None:
-    await run
+    done = tmp_path / "done"
+    run = map_all(jobs.counts_neighbours, [str(done)] * 4, limit=1, engine=DaskEngine(client, chunk=2))
+    async with started(run) as task:
+        await eventually(lambda: (run.tally.limit, run.tally.running) == (2, 2))
+        done.touch()
+        await task
+    assert run.report.values() == [1] * 4
 
 
 # Cancelling.
 
 
 async def test_a_cancelled_caller_stops_the_coroutines_on_the_workers(client: Client) -> None:
-    """Within a second nothing is left on any worker."""
+    """When the run has ended nothing is left on any worker."""
     run = map_all(jobs.never, range(1000), engine=DaskEngine(client, chunk=50))
-    task = asyncio.create_task(_finish(run))
-    await asyncio.sleep(0.2)
-    assert all((await client.run(jobs.left_over)).values())
-    loop = asyncio.get_running_loop()
-    since = loop.time()
-    task.cancel()
-    await asyncio.wait([task])
+    async with started(run):
+        await eventually(lambda: run.tally.running == run.tally.limit == 200)
+        assert all((await client.run(jobs.left_over)).values())
     await ended(client)
-    assert loop.time() - since < 1.0
     assert len(run.report.pending) == len(run.report)
 
 
@@ -287,13 +311,18 @@ async def test_a_job_does_not_end_its_worker(near: Client) -> None:
     assert "SystemExit: 3 (a job does not end its worker)" in str(report.failed[0].error)
 
 
-async def test_blocking_code_makes_a_cancel_wait(client: Client) -> None:
+async def test_blocking_code_makes_a_cancel_wait(client: Client, tmp_path: Path) -> None:
     """The worker cannot hear of it before the code lets it; nothing is lost."""
-    engine = DaskEngine(client)
-    await map_all(jobs.process, [0.05] * 8, engine=engine)  # workers that have just come import everything first
-    report = await map_all(jobs.blocks, [0.4] + [0.0] * 5, timeout=0.15, engine=engine)
-    assert len(report) == 6
-    assert report.elapsed >= 0.4
+    file = tmp_path / "go on"
+    run = map_all(jobs.blocks, [str(file)] + [""] * 5, engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(Path(f"{file}.begun").exists)
+        task.cancel()
+        await eventually(lambda: any(have_heard(run, Phase.CANCELLED)))  # the other worker
+        assert not task.done()
+        assert not all(have_heard(run, Phase.CANCELLED))
+        file.touch()
+    assert len(run.report) == 6
 
 
 # What travels.
@@ -406,17 +435,23 @@ def test_a_chunk_is_a_count(chunk: Any) -> None:
         DaskEngine("tcp://127.0.0.1:1", chunk=chunk)
 
 
-# Lost workers. These tests come last, because it takes a while until others are there.
+# Lost workers. Each test has a cluster of its own: it takes long until other processes are there.
 
 
-async def test_a_killed_worker_loses_nothing(client: Client, tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     """Its jobs are done again elsewhere: every input has one outcome, and the events tell of it."""
-    file = tmp_path / "once"
-    file.touch()
+    file = tmp_path / "now"
     heard: list[Event] = []
     inputs = [""] * 50 + [str(file)] + [""] * 50
-    report = await map_all(jobs.die, inputs, engine=DaskEngine(client, chunk=10), listen=heard.append)
-    assert report.values() == inputs
+    with two_processes() as cluster:
+        async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
+            run = map_all(jobs.dies_once, inputs, engine=DaskEngine(client, chunk=10), listen=heard.append)
+            async with started(run) as task:
+                await eventually(lambda: run.tally.succeeded == 100 and len(sent(run)) == 1)
+                file.touch()
+                await task
+    assert run.report.values() == inputs
     assert [type(event).__name__ for event in heard if not isinstance(event, JobFinished)] == [
         "RunStarted",
         "WorkerLost",
@@ -424,10 +459,19 @@ async def test_a_killed_worker_loses_nothing(client: Client, tmp_path: Path) -> 
     ]
 
 
-async def test_only_the_chunk_of_a_killer_fails(client: Client) -> None:
-    """A job that kills every worker it comes to ends as a failure, with its chunk; all other chunks are done."""
-    report = await map_all(jobs.die_of, range(200), engine=DaskEngine(client, chunk=10))
-    assert len(report) == 200
-    assert 7 in {failure.index for failure in report.failed}
-    assert len(report.failed) <= 10
-    assert {type(failure.error).__name__ for failure in report.failed} == {"KilledWorker"}
+@pytest.mark.slow
+async def test_only_the_killer_fails(tmp_path: Path) -> None:
+    """A job that kills every worker it comes to ends as a failure; all others are done."""
+    file = tmp_path / "now"
+    inputs = [""] * 7 + [str(file)] + [""] * 192
+    # Of the chunk, and once more when it is tried alone: each further failure costs the start of a process.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), two_processes() as cluster:
+        async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
+            run = map_all(jobs.dies, inputs, engine=DaskEngine(client, chunk=10))
+            async with started(run) as task:
+                await eventually(lambda: run.tally.succeeded == 199 and len(sent(run)) == 1)
+                file.touch()
+                await task
+    assert len(run.report) == 200
+    assert [failure.index for failure in run.report.failed] == [7]
+    assert {type(failure.error).__name__ for failure in run.report.failed} == {"KilledWorker"}

@@ -5,7 +5,6 @@ import gc
 import importlib
 import logging
 import sys
-import time
 import types
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -23,8 +22,16 @@ from aiosupervise.integrations._dask.chunk import Chunk
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
+from .dask_runs import finish, have_heard, remote, sent, started, two_visits
+from .eventually import eventually
 
 EMPTY = Budget(capacity=1)
+
+
+@pytest.fixture(autouse=True)
+def _forget_all() -> None:
+    """Close the gates of the jobs, and forget what they noted."""
+    jobs.forget_all()
 
 
 @pytest.fixture
@@ -52,21 +59,13 @@ def killed(key: str) -> KilledWorker:
     return KilledWorker(key, types.SimpleNamespace(address="tcp://gone"), 3)  # type: ignore[arg-type]  # all it needs
 
 
-async def finish(run: Any) -> None:
-    """Await a run in a task of its own."""
-    await run
-
-
 async def test_a_run_tells_which_worker_pauses(client: Client) -> None:
     """The budget is the worker's, and so is the pause."""
-    trouble = Overload(EMPTY, first_pause=30.0, longest_pause=30.0)
+    trouble = Overload(EMPTY, first_pause=3600.0, longest_pause=3600.0)
     run = map_all(jobs.hopeless, range(3), overload=trouble, engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.25)
-    assert "worker inproc://" in repr(run)
-    assert "paused" in repr(run)
-    task.cancel()
-    await asyncio.wait([task])
+    async with started(run):
+        await eventually(lambda: "paused" in repr(run))
+        assert "worker inproc://" in repr(run)
     assert len(run.report.pending) == 3
 
 
@@ -83,25 +82,41 @@ async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
 @pytest.mark.parametrize(("limit", "shown"), [(None, {None}), (Adaptive(start=3), {3, 4})])
 async def test_limits_of_every_kind(client: Client, limit: Any, shown: set[int | None]) -> None:
     """None stays None, and of one that finds itself the tally tells what the workers have found."""
-    run = map_all(jobs.nap, [0.15] * 3, limit=limit, engine=DaskEngine(client))
-    assert len((await run).succeeded) == 3
+    run = map_all(jobs.gate, [1, 2, 3], limit=limit, engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.running == 3)
+        jobs.events["open"].set()
+        await task
+    assert len(run.report.succeeded) == 3
     assert run.tally.limit in shown
 
 
 async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that waits long for cancelled jobs names some of them."""
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
-    with pytest.warns(RuntimeWarning) as told:  # the worker's run, which is in this process, warns too
-        await map_all(jobs.lingers, [0.15] * 15, timeout=0.1, engine=DaskEngine(client))
-    assert any("lingers-9, and 5 more" in str(warning.message) for warning in told)
+    assert any("cleans_up-9, and 5 more" in message for message in await stubborn(15, client, monkeypatch))
 
 
 async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few enough are all named."""
+    told = await stubborn(2, client, monkeypatch)
+    assert {message.partition("waits: ")[2] for message in told} == {"cleans_up-0, cleans_up-1"}
+
+
+async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Cancel a run whose jobs do not end before driver and worker, which is in this process, have warned."""
     monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.05)
+    run = map_all(jobs.cleans_up, range(count), engine=DaskEngine(client))
+
+    async def cancel() -> None:
+        async with started(run) as task:
+            await eventually(lambda: len(jobs.begun) == count)
+            task.cancel()
+            await eventually(lambda: len(told) == 2)
+            jobs.events["clean"].set()
+
     with pytest.warns(RuntimeWarning) as told:
-        await map_all(jobs.lingers, [0.15] * 2, timeout=0.1, engine=DaskEngine(client))
-    assert {str(warning.message).partition("waits: ")[2] for warning in told} == {"lingers-0, lingers-1"}
+        await cancel()
+    return [str(warning.message) for warning in told]
 
 
 async def test_a_run_can_end_before_it_has_connected() -> None:
@@ -145,29 +160,39 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
 
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
+            await jobs.events["die"].wait()
             raise killed(key)
-        await asyncio.sleep(0.25)
+        await jobs.events["open"].wait()
         return await real(key, *rest)
 
     async def slowly() -> AsyncIterator[int]:
-        for n in range(3):
+        for n in range(3):  # the first two are a chunk, and the third is alone in the next one
             yield n
-        await asyncio.sleep(0.1)
+        jobs.events["die"].set()
+        await jobs.events["flushed"].wait()
         yield 3
 
     beside: list[int] = []
     send = chunks.Chunks._send
 
-    def counted(remote: Any, chunk: Any) -> None:
-        beside.append(sum(other.is_alone for other in remote._sent.values()))
-        send(remote, chunk)
+    def counted(self: Any, chunk: Any) -> None:
+        beside.append(sum(other.is_alone for other in self._sent.values()))
+        send(self, chunk)
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr(chunks, "_LINGER", 0.12)
+    monkeypatch.setattr(chunks, "_LINGER", 3600.0)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies_first)
     heard: list[Event] = []
-    report = await map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
-    assert report.values() == [0, 2, 4, 6]
+    run = map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
+    async with started(run) as task:
+        await eventually(lambda: any(chunk.is_alone for chunk in sent(run).values()))
+        remote(run)._chunks._flush()
+        assert len(remote(run)._chunks._queue) == 1
+        monkeypatch.setattr(chunks, "_LINGER", 0.0)
+        jobs.events["flushed"].set()
+        jobs.events["open"].set()
+        await task
+    assert run.report.values() == [0, 2, 4, 6]
     assert {event.worker for event in heard if isinstance(event, WorkerLost)} == {"tcp://gone"}
     assert beside == [0] * len(beside)
 
@@ -178,20 +203,24 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
     """They are pending, as everything that has no outcome."""
 
     async def dies(key: str, *_: Any) -> Any:
-        await asyncio.sleep(3600 if key.endswith("-alone") else 0)
+        if key.endswith("-alone"):
+            await asyncio.Event().wait()
         raise killed(key)
 
     alone: list[bool] = []
     send = chunks.Chunks._send
 
-    def counted(remote: Any, chunk: Any) -> None:
+    def counted(self: Any, chunk: Any) -> None:
         alone.append(chunk.is_alone)
-        send(remote, chunk)
+        send(self, chunk)
 
     monkeypatch.setattr(chunks.Chunks, "_send", counted)
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", dies)
-    report = await map_all(jobs.double, list(range(30)), timeout=0.3, engine=DaskEngine(client, chunk=3))
-    assert len(report.pending) == 30
+    run = map_all(jobs.double, list(range(30)), engine=DaskEngine(client, chunk=3))
+    async with started(run):
+        await eventually(lambda: any(alone))
+        assert remote(run)._chunks._queue
+    assert len(run.report.pending) == 30
     assert sum(alone) == 1
 
 
@@ -233,12 +262,12 @@ async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("limit", [1, None])
 async def test_a_lost_connection_ends_the_run(client: Client, limit: int | None) -> None:
     """What was under way has an outcome each, and the run raises."""
-    run = map_all(jobs.nap, [3600.0] * 3, limit=limit, engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.15)
-    await client.close()
-    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
-        await asyncio.wait_for(task, 10)
+    run = map_all(jobs.gate, [1, 2, 3], limit=limit, engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        await client.close()
+        with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+            await task
     assert len(run.report) == 3
 
 
@@ -248,47 +277,52 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
     async def silent() -> dict[str, int]:
         raise OSError("no answer")
 
-    run = map_all(jobs.nap, [0.3] * 9, limit=1, engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.2)
-    monkeypatch.setattr(client, "nthreads", silent)
-    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
-        await asyncio.wait_for(task, 10)
-    assert len(run.report) == 9
+    run = map_all(jobs.gate, list(range(9)), limit=1, engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        monkeypatch.setattr(client, "nthreads", silent)
+        await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+        jobs.events["open"].set()
+        with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+            await task
+    assert [outcome.index for outcome in run.report.succeeded] == [0]
+    assert len(run.report.pending) == 8
 
 
 async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker cancels its jobs; if the driver comes back, its run says so, and keeps what had an outcome."""
-    monkeypatch.setattr(part, "LEASE", 0.05)
-    monkeypatch.setattr(visits, "INTERVAL", 0.4)
-    run = map_all(jobs.nap, [0.0] + [3600.0] * 4, limit=2, engine=DaskEngine(client))
-    with pytest.raises(RuntimeError, match=r"has not heard of the driver for 0\.05 s, and has given up its part"):
-        await run
+    run = map_all(jobs.gate_for_all_but_0, range(5), limit=2, engine=DaskEngine(client, chunk=5))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.succeeded == 1)
+        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
+        with pytest.raises(RuntimeError, match="has not heard of the driver for 0 s, and has given up its part"):
+            await task
     assert len(run.report.succeeded) == 1
     assert len(run.report.pending) == 4
 
 
 async def test_a_driver_that_is_silent_after_a_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped run lets finish what runs; if a worker could not, the run says so."""
-    monkeypatch.setattr(part, "LEASE", 0.3)
-    monkeypatch.setattr(visits, "INTERVAL", 3600.0)
-    run = map_all(jobs.nap, [3600.0], engine=DaskEngine(client))
-    asyncio.get_running_loop().call_later(0.1, run.stop)
-    with pytest.raises(RuntimeError, match="has not heard of the driver"):
-        await run
+    run = map_all(jobs.gate, [1], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
+        run.stop()
+        with pytest.raises(RuntimeError, match="has not heard of the driver"):
+            await task
     assert [outcome.started for outcome in run.report.pending] == [True]
 
 
 async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next chunk that it gets does not end in silence."""
-    monkeypatch.setattr(part, "LEASE", 0.05)
-    monkeypatch.setattr(visits, "INTERVAL", 0.4)
 
     async def slowly() -> AsyncIterator[int]:
         yield 1
-        await asyncio.sleep(0.2)
+        await eventually(lambda: run.tally.succeeded)
+        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
+        await eventually(lambda: not worker._offices[cluster.workers[0]].parts)
         yield 2
 
     run = map_all(jobs.double, slowly(), engine=DaskEngine(client))
@@ -300,18 +334,16 @@ async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bool) -> None:
     """The run says so, also when it was stopped before: what it had not done is pending, and may have begun."""
-    run = map_all(jobs.nap, iter([0.0] + [3600.0] * 4), limit=2, engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.25)
-    assert run._engine is not None
-    remote: Any = run._engine._running
-    (key,) = remote._chunks._sent
-    if stopped:
-        run.stop()
-        await asyncio.sleep(0.2)
-    await client.cancel([Future(key, client)], force=True)
-    with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
-        await asyncio.wait_for(task, 10)
+    run = map_all(jobs.gate_for_all_but_0, iter(range(5)), limit=2, engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.succeeded == 1)
+        (key,) = sent(run)
+        if stopped:
+            run.stop()
+            await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+        await client.cancel([Future(key, client)], force=True)
+        with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
+            await task
     assert len(run.report.succeeded) == 1
     assert [outcome.started for outcome in run.report.pending] == [True] * 4
 
@@ -321,13 +353,13 @@ async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch, *, visited: bool
 ) -> None:
     """Nobody can ask the worker any more, so no pending job that was sent counts as not begun."""
-    monkeypatch.setattr(visits, "INTERVAL", 0.01 if visited else 3600.0)
-    run = map_all(jobs.nap, [3600.0] * 3, engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.15)
-    await client.close()
-    with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
-        await asyncio.wait_for(task, 10)
+    monkeypatch.setattr(visits, "INTERVAL", visits.INTERVAL if visited else 3600.0)
+    run = map_all(jobs.gate, [1, 2, 3], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.running == 3 if visited else jobs.begun)
+        await client.close()
+        with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
+            await task
     assert [outcome.started for outcome in run.report.pending] == [True] * 3
 
 
@@ -335,27 +367,42 @@ async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkey
     """Each of its inputs is a chunk of its own: twice the limit are under way, and three at least."""
     monkeypatch.setattr(chunks, "_LINGER", 0.0)
 
-    async def slowly() -> AsyncIterator[float]:
-        for _ in range(12):
-            await asyncio.sleep(0.01)
-            yield 3600.0
+    given: list[int] = []
 
-    run = map_all(jobs.nap, slowly(), limit=2, timeout=0.4, engine=DaskEngine(client))
-    report = await run
-    assert len(report.pending) == 5  # four that were sent, and one that had been pulled before
+    async def slowly() -> AsyncIterator[int]:
+        for n in range(12):
+            given.append(n)
+            yield n
+            await eventually(lambda: given[-1] in sent_indices())
+
+    def sent_indices() -> set[int]:
+        return {index for chunk in sent(run).values() for index, _ in chunk.jobs.values()}
+
+    run = map_all(jobs.gate, slowly(), limit=2, engine=DaskEngine(client))
+    async with started(run):
+        await eventually(lambda: run.tally.running == 2 and sent_indices() == {0, 1, 2, 3})
+        await two_visits(run)
+    assert len(run.report.pending) == 5  # four that were sent, and one that had been pulled before
 
 
 async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits while the workers forget the run is told that, and not that a job or the source was stubborn."""
 
     async def deaf(_: str) -> None:
-        await asyncio.sleep(1)
+        jobs.begun.append("farewell")
+        await jobs.events["open"].wait()
 
-    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 0.02)
-    monkeypatch.setattr(visits, "_PATIENCE", 0.3)
+    monkeypatch.setattr("aiosupervise._batch.engine._STUBBORN", 3600.0)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
-    with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
-        await map_all(jobs.nap, [3600.0], timeout=0.2, engine=DaskEngine(client))
+    run = map_all(jobs.never, [1], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.running)
+        task.cancel()
+        await eventually(lambda: "farewell" in jobs.begun)
+        assert run._engine is not None
+        with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
+            run._engine._name_the_stubborn()
+        jobs.events["open"].set()
 
 
 async def test_a_late_chunk_does_nothing(client: Client) -> None:
@@ -372,7 +419,7 @@ async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
     """It has no job started."""
     here = part.Part(messages.Spec(jobs.double, "double", 1, None), str)
     here.visit(messages.Phase.STOPPED)
-    await asyncio.sleep(0.05)
+    await asyncio.wait([here._task])
     records = await here.do("late", [travel.pack(1)], lambda: None)
     assert [record[-1] for record in records] == [False]
     here.visit(messages.Phase.STOPPED)
@@ -418,23 +465,26 @@ async def test_leaving_at_once(client: Client) -> None:
 
 async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
     """A visit may tell of a chunk that has come back meanwhile."""
-    async with map_all(jobs.nap, [0.0, 0.15], strategy="as_completed", engine=DaskEngine(client)) as run:
+    async with map_all(jobs.double, [1, 2], strategy="as_completed", engine=DaskEngine(client)) as run:
         async for outcome in run:
             assert isinstance(outcome, Success)
-            assert run._engine is not None
-            remote: Any = run._engine._running
-            remote._chunks.take("gone", "somewhere", [])
+            remote(run)._chunks.take("gone", "somewhere", [])
 
 
 async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes come with the end of their chunk: visits are a help, and no more."""
 
     def broken(*_: Any, **__: Any) -> None:
+        jobs.begun.append("visit")
         raise OSError("lost")
 
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
-    report = await map_all(jobs.nap, [0.0, 0.2], engine=DaskEngine(client))
-    assert report.values() == [0.0, 0.2]
+    run = map_all(jobs.gate, [0.0, 0.2], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun.count("visit") >= 2 and len(set(jobs.begun)) == 3)
+        jobs.events["open"].set()
+        await task
+    assert run.report.values() == [0.0, 0.2]
 
 
 async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,19 +493,25 @@ async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monke
 
     async def slow(run: str, phase: int, dask_worker: Any) -> Any:
         if phase == messages.Phase.RUNNING:
-            await asyncio.sleep(0.2)
+            jobs.begun.append("visit")
+            await jobs.events["answer"].wait()
         return real(run, phase, dask_worker)
 
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", slow)
-    report = await map_all(jobs.never, range(3), timeout=0.1, engine=DaskEngine(client))
-    assert len(report.pending) == 3
+    run = map_all(jobs.gate, range(3), engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: set(jobs.begun) == {0, 1, 2, "visit"})
+        task.cancel()
+        await eventually(lambda: remote(run)._phase is messages.Phase.CANCELLED)
+        jobs.events["answer"].set()
+    assert len(run.report.pending) == 3
 
 
 async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run waits a while for workers to forget it, and then leaves them alone."""
 
     async def deaf(_: str) -> None:
-        await asyncio.sleep(1)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(visits, "_PATIENCE", 0.05)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.end_part", deaf)
@@ -467,7 +523,7 @@ async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pyte
     """A worker that is blocked when the run begins keeps it waiting for a moment only."""
 
     async def deaf(_: bytes) -> None:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(visits, "_PATIENCE", 0.05)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.check_spec", deaf)
@@ -478,81 +534,92 @@ async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pyte
 async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that stops is in a hurry to tell, but not to ask again who did not answer."""
 
-    def broken(*_: Any, **__: Any) -> None:
+    def broken(_: str, phase: int) -> None:
+        jobs.begun.append(messages.Phase(phase))
         raise OSError("lost")
 
     asked: list[float] = []
-    nthreads = client.nthreads
+    nthreads: Any = client.nthreads
 
     def counted() -> Any:
         asked.append(0.0)
-        return nthreads()  # type: ignore[no-untyped-call]  # of Dask
+        return nthreads()
 
+    monkeypatch.setattr(visits, "INTERVAL", 3600.0)
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", broken)
     monkeypatch.setattr(client, "nthreads", counted)
-    run = map_all(jobs.nap, [0.2], engine=DaskEngine(client))
-    asyncio.get_running_loop().call_later(0.1, run.stop)
-    assert (await run).values() == [0.2]
+    run = map_all(jobs.gate, [2.5], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: set(jobs.begun) == {2.5, messages.Phase.RUNNING})
+        run.stop()
+        await eventually(lambda: messages.Phase.STOPPED in jobs.begun)
+        for _ in range(30):  # as long as many rounds would take that do not wait
+            await nthreads()
+        jobs.events["open"].set()
+        await task
+    assert run.report.values() == [2.5]
     assert len(asked) < 10
 
 
 async def test_the_slowest_job_of_a_chunk_does_not_hold_its_thread(client: Client) -> None:
     """As soon as all jobs of a chunk run, the next chunk comes: a worker of one thread does both."""
-    jobs.gate[:] = [asyncio.Event()]
     run = map_all(jobs.waits_for_two, iter(range(3)), engine=DaskEngine(client, chunk=1))
-    assert (await asyncio.wait_for(run, 10)).values() == [0, 1, 2]
+    assert (await asyncio.wait_for(run, 30)).values() == [0, 1, 2]
 
 
 async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) -> None:
     """The jobs on the worker are cancelled once, and come to their end before the run does."""
-    jobs.cleaned.clear()
-    jobs.gate[:] = [asyncio.Event()]
-    task = asyncio.create_task(finish(map_all(jobs.cleans_up, range(5), engine=DaskEngine(client))))
-    await jobs.gate[0].wait()
-    for _ in range(3):
+    run = map_all(jobs.cleans_up, range(5), engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: len(jobs.begun) == 5)
         task.cancel()
-        await asyncio.sleep(0.01)
-    await asyncio.wait([task])
+        await eventually(lambda: len(jobs.cleaning) == 5)
+        for _ in range(2):
+            task.cancel()
+            await two_visits(run)
+        jobs.events["clean"].set()
+        await asyncio.wait([task])
     assert task.cancelled()
-    assert sorted(jobs.cleaned) == [0, 1, 2, 3, 4]
+    assert sorted(map(str, jobs.cleaned)) == list("01234")
     assert not ours()
 
 
 async def test_a_worker_that_joins_takes_its_share(cluster: LocalCluster, client: Client) -> None:
     """It is given chunks, its limit counts, and it hears of the cancel."""
     run = map_all(jobs.never, jobs.endless(), limit=1, engine=DaskEngine(client, chunk=1))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.2)
-    before = run.tally.limit, run.tally.running
-    await cluster.scale(2)
-    await client.wait_for_workers(2)  # type: ignore[misc, func-returns-value]  # Dask leaves out that it waits
-    await asyncio.sleep(0.25)
-    assert [before, (run.tally.limit, run.tally.running)] == [(1, 1), (2, 2)]
-    task.cancel()
-    await asyncio.wait([task])
+    async with started(run):
+        await eventually(lambda: (run.tally.limit, run.tally.running) == (1, 1))
+        await cluster.scale(2)
+        await eventually(lambda: (run.tally.limit, run.tally.running) == (2, 2))
     assert jobs.left_over() == []
 
 
 async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Client) -> None:
     """What waits for a worker is pending: a stopped run does not wait for one to come."""
     await cluster.scale(0)
-    await asyncio.sleep(0.05)
+    scheduler: Any = cluster.scheduler
+    await eventually(lambda: not scheduler.workers)
     run = map_all(jobs.double, range(5), engine=DaskEngine(client))
-    asyncio.get_running_loop().call_later(0.1, run.stop)
-    report = await asyncio.wait_for(run, 10)
-    assert [outcome.started for outcome in report.pending] == [False] * 5
+    async with started(run) as task:
+        await eventually(lambda: sent(run))
+        run.stop()
+        await asyncio.wait_for(task, 30)
+    assert [outcome.started for outcome in run.report.pending] == [False] * 5
 
 
 async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) -> None:
     """The worker is busy with somebody else's task: what never came to it is pending at once."""
-    other = client.submit(time.sleep, 0.4, pure=False)
+    other = client.submit(jobs.holds_its_thread, pure=False)
+    await eventually(lambda: jobs.begun == ["other"])
     run = map_all(jobs.double, range(5), engine=DaskEngine(client))
-    loop = asyncio.get_running_loop()
-    loop.call_later(0.1, run.stop)
-    since = loop.time()
-    report = await run
-    assert loop.time() - since < 0.35
-    assert [outcome.started for outcome in report.pending] == [False] * 5
+    try:
+        async with started(run) as task:
+            await eventually(lambda: sent(run))
+            run.stop()
+            await asyncio.wait_for(task, 30)
+    finally:
+        jobs.released.set()
+    assert [outcome.started for outcome in run.report.pending] == [False] * 5
     await other
 
 
@@ -560,7 +627,7 @@ async def test_a_stop_before_there_is_a_connection() -> None:
     """There is nothing to wait for: the attempt to connect ends too."""
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     asyncio.get_running_loop().call_later(0.1, run.stop)
-    report = await asyncio.wait_for(run, 10)
+    report = await asyncio.wait_for(run, 30)
     assert [outcome.started for outcome in report.pending] == [False] * 2
     assert not ours()
 
@@ -580,15 +647,17 @@ async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made(monkeypa
 
     async def connect(_: DaskEngine) -> None:
         try:
-            await asyncio.sleep(3600)
+            jobs.begun.append("connecting")
+            await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.05)
+            for _turn in range(10):
+                await asyncio.sleep(0)
             left.append("in order")
 
     monkeypatch.setattr(DaskEngine, "connect", connect)
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: jobs.begun)
     for other in [task, *ours()]:
         other.cancel()
     await asyncio.wait([task])
@@ -603,7 +672,7 @@ async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chun
     """What waits for chunks is cancelled like all else: no job has failed by that, and none is left on the worker."""
     run = map_all(jobs.never, list(range(20)), limit=5, engine=DaskEngine(client, chunk=chunk))
     task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.2)
+    await eventually(lambda: run.tally.running == 5)
     for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump hears of it last
         if "on a worker" not in other.get_name():  # that is in another process, but for this test
             other.cancel()
@@ -645,11 +714,15 @@ async def test_a_worker_forgets_a_driver_that_is_gone(
     cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its jobs are cancelled, and late chunks do nothing."""
-    monkeypatch.setattr(part, "LEASE", 0.05)
     packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(messages.Spec(jobs.never, "never", 1, None))
-    for key, began in ("first", True), ("late", False):
-        done = await client.submit(worker.do_chunk, key, "gone", spec, packed, key=key)
+    spec = travel.pack(messages.Spec(jobs.gate, "gate", 1, None))
+    first = client.submit(worker.do_chunk, "first", "gone", spec, packed, key="first")
+    await eventually(lambda: jobs.begun)
+    monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on, which is the last
+    worker.visit_part("gone", messages.Phase.RUNNING, cluster.workers[0])
+    late = client.submit(worker.do_chunk, "late", "gone", spec, packed, key="late")
+    for chunk, began in (first, True), (late, False):
+        done = await chunk
         assert [record[-1] for record in done.records] == [began]
         assert not ours()
         assert worker._offices[cluster.workers[0]].parts == {}
@@ -674,8 +747,12 @@ async def test_a_worker_that_was_lost_between_two_visits(
     monkeypatch.setattr("aiosupervise.integrations._dask.visits.visit_part", without_records)
     monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", not told)
     heard: list[Event] = []
-    listen = heard.append if told else None
-    assert len((await map_all(jobs.nap, iter([0.2] * 3), engine=DaskEngine(client), listen=listen)).succeeded) == 3
+    run = map_all(jobs.gate, iter([1, 2, 3]), engine=DaskEngine(client), listen=heard.append if told else None)
+    async with started(run) as task:
+        await eventually(lambda: any(chunk.worker for chunk in sent(run).values()))
+        jobs.events["open"].set()
+        await task
+    assert len(run.report.succeeded) == 3
     lost = [event for event in heard if isinstance(event, WorkerLost)]
     assert [(event.worker.partition("://")[0], event.jobs) for event in lost] == [("inproc", 3)] * told
     assert ("a worker was lost" in caplog.text) is told
@@ -685,19 +762,19 @@ async def test_a_visit_that_tells_the_last_outcome(client: Client, monkeypatch: 
     """The run does not wait for the end of the chunk, and leaves nobody behind who does."""
 
     async def late(*_: Any) -> None:
-        await asyncio.sleep(0.3)
+        jobs.begun.append("chunk")
+        await jobs.events["open"].wait()
 
     monkeypatch.setattr("aiosupervise.integrations._dask.chunks.do_chunk", late)
     run = map_all(jobs.double, [1], engine=DaskEngine(client))
-    task = asyncio.create_task(finish(run))
-    await asyncio.sleep(0.15)
-    assert run._engine is not None
-    remote: Any = run._engine._running
-    (key,) = remote._chunks._sent
-    remote._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
-    await asyncio.wait_for(task, 0.12)
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        (key,) = sent(run)
+        remote(run)._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
+        await asyncio.wait_for(task, 30)
     assert run.report.values() == [2]
     assert not ours()
+    jobs.events["open"].set()
 
 
 def test_only_what_has_no_outcome_is_tried_again() -> None:
@@ -714,9 +791,9 @@ def test_only_what_has_no_outcome_is_tried_again() -> None:
 
 async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
     """Dask warns of more than 10 MB in one task."""
-    inputs = [bytes(1_500_000)] * 12
-    assert (await map_all(jobs.size, inputs, engine=DaskEngine(client))).values() == [1_500_000] * 12
-    assert (await map_all(jobs.size, iter(inputs), engine=DaskEngine(client))).values() == [1_500_000] * 12
+    inputs = [bytes(1_500_000)] * 8
+    assert (await map_all(jobs.size, inputs, engine=DaskEngine(client))).values() == [1_500_000] * 8
+    assert (await map_all(jobs.size, iter(inputs), engine=DaskEngine(client))).values() == [1_500_000] * 8
 
 
 @pytest.fixture
