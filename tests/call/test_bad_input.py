@@ -213,7 +213,8 @@ def test_a_keyword_that_there_is_not() -> None:
     """The error has the word, and those that there are."""
     make: Callable[..., object] = supervise
     with pytest.raises(
-        TypeError, match=words("supervise has no keyword timeout", "max_retries", "attempt_timeout", "deadline")
+        TypeError,
+        match=words("supervise has no keyword timeout; it has retry_on, irrecoverable, max_retries, ", "deadline, "),
     ):
         make(retry_on=ConnectionError, timeout=3)
 

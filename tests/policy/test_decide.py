@@ -227,6 +227,14 @@ def test_decisions(classification: Transient | Irrecoverable | Unlisted, decisio
     assert isinstance(decided, (Retry, Stop, PassThrough))
 
 
+def test_giving_up_keeps_the_reason_of_the_classification() -> None:
+    """What cannot be retried says why, and the decision repeats it."""
+    for reason in Reason:
+        decision = decide_on(BASE, OSError(), Irrecoverable(reason), 1, 0)
+        assert isinstance(decision, Stop)
+        assert decision.reason is reason
+
+
 def test_an_ordinary_error_is_classified_without_a_new_object() -> None:
     """All errors of a class that ask for no wait share their classification."""
     assert classify(STRICT, OSError()) is classify(STRICT, ConnectionError())

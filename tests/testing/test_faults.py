@@ -89,6 +89,11 @@ async def test_the_ends_of_the_scale(rate: float, injected: int) -> None:
     assert faults.injected == injected
 
 
+async def test_the_arguments_reach_the_function() -> None:
+    """Positional and keyword arguments are passed on."""
+    assert await Faults(0, seed=1)(echo)(7, times=3) == [7, 7, 7]
+
+
 async def test_a_fault_comes_before_the_call_and_says_that_it_was_injected() -> None:
     """The function is not called; the error is new each time and has a note."""
     fetch = script()

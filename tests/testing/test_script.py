@@ -67,7 +67,7 @@ async def test_a_call_too_many_says_so() -> None:
     text = r"the script has 2 steps, which were done when call\('b', n=1\) came: give script\(...\) one for each call"
     with pytest.raises(ScriptEnded, match=text) as raised:
         await fetch("b", n=1)
-    assert (raised.value.steps, raised.value.last) == (2, call("b", n=1))
+    assert (raised.value.steps, raised.value.last) == raised.value.args == (2, call("b", n=1))
     with pytest.raises(ScriptEnded, match=r"has 2 steps, which were done when call\(\) came"):
         await fetch()
     with pytest.raises(ScriptEnded, match="has 1 step, which was done when"):

@@ -107,7 +107,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
         return backoff(n)
     if isinstance(backoff, (list, tuple)):
         # Every delay was checked when the policy was made.
-        delay: float = backoff[min(n, len(backoff) - 1)]
+        delay: float = backoff[n] if n < len(backoff) else backoff[-1]
         return delay
     seconds = backoff(n, unwrap(error)) if callable(backoff) else _nth(backoff, n)
     check_seconds(f"the delay that backoff {name_of(backoff)} returns for retry {n}", seconds, zero=True)
