@@ -32,7 +32,7 @@ class Here:
         asyncio.get_running_loop().call_soon(self._tell, order)
         no_limit: AdaptiveLimit | None = None
         return LocalRun(
-            order.func, order.name, RunContext(order.tally, order.herald, None, no_limit, None), order.record
+            order.func, order.name, RunContext(order.tally, order.scope, None, no_limit, None), order.record
         )
 
 
@@ -80,7 +80,7 @@ async def test_the_engine_can_fail_the_run() -> None:
 
 def lose(order: EngineContext[Any, Any]) -> None:
     """Tell that a worker was lost."""
-    order.herald.started_again(3, "tcp://worker")
+    order.scope.emit(WorkerLost, "tcp://worker", 3)
 
 
 async def test_a_lost_worker_is_told_to_the_listeners_of_the_run() -> None:
@@ -96,7 +96,11 @@ async def test_a_lost_worker_is_a_warning_in_the_log(caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING)
     await map_all(double, [1], engine=Here(lose))
     [record] = caplog.records
-    assert (record.levelname, record.getMessage()) == ("WARNING", "a worker was lost")
+    assert (record.name, record.levelname) == ("aiosupervise.run", "WARNING")
+    told = "run double lost worker tcp://worker; unfinished jobs that start again elsewhere: 3"
+    assert record.getMessage() == told
     values = {name: value for name, value in vars(record).items() if name.startswith("aiosupervise_")}
     del values["aiosupervise_run"]
+    for count in ("total", "succeeded", "failed", "pending", "retries"):
+        del values[f"aiosupervise_{count}"]
     assert values == {"aiosupervise_name": "double", "aiosupervise_worker": "tcp://worker", "aiosupervise_jobs": 3}

@@ -185,7 +185,7 @@ def test_the_error_says_the_rule_the_child_and_the_last_errors() -> None:
     """Its text is a sentence of its own, with the last three errors."""
     error = RestartsExceeded("it", tuple(ValueError(n) for n in range(5)), 4, 0.5)
     rule = "more than 4 restarts within 0.5 s, the last one of it: "
-    assert str(error) == rule + "ValueError(2), ValueError(3), ValueError(4)"
+    assert str(error) == rule + "ValueError: 2, ValueError: 3, ValueError: 4"
 
 
 @looptime

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
+from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Outcome, Success, Tally
+from aiosupervise._events.records import RunPaused, RunResumed
 from aiosupervise._policy.budget import Budget
 
-from .events import RunEvents
 from .overload import Overload
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Breaker:
         tally: Tally,
         wake: Callable[[], None],
         stop: Callable[[], None],
-        herald: RunEvents,
+        scope: Scope,
     ) -> None:
         self.is_clear = True  # whoever wants to go may go
         self._state = State.RUNNING
@@ -68,7 +69,7 @@ class Breaker:
         self.budget = Budget() if setting.budget is None else setting.budget
         self._wake = wake  # the pump, to look at `places`
         self._stop = stop  # the run
-        self._herald = herald
+        self._scope = scope
         self._pace = 1.0 if no_waits.get() is None else 0.0
         self._loop = asyncio.get_running_loop()
         self._line: dict[asyncio.Future[Permit], object] = {}
@@ -206,7 +207,7 @@ class Breaker:
         seconds *= self._pace
         self._until = max(now + random.uniform(seconds / 2, seconds), self._asked_until)  # noqa: S311 - no secret
         self._set_timer(self._until, self._over)
-        self._herald.paused(self._until - now, self._why())
+        self._scope.emit(RunPaused, self._until - now, self._why())
 
     def _over(self) -> None:
         if self._asked_until > self._until:  # the server has asked for more meanwhile
@@ -260,7 +261,7 @@ class Breaker:
 
     def _run_again(self) -> None:
         if self._state is not State.RUNNING:
-            self._herald.resumed()
+            self._scope.emit(RunResumed)
         self._state = State.RUNNING
 
     # The line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
+from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
 from aiosupervise._policy.classify import NOT_ASKED, Classification, leaves
@@ -11,24 +12,23 @@ from aiosupervise._policy.verdict import Reason
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
-from .events import RunEvents
 
 
 class RunContext:
     """What the jobs of one run share: its counts and events, what it does in trouble, and the job that it runs in."""
 
-    __slots__ = ("adaptive", "breaker", "herald", "parent", "tally")
+    __slots__ = ("adaptive", "breaker", "parent", "scope", "tally")
 
     def __init__(
         self,
         tally: Tally,
-        herald: RunEvents,
+        scope: Scope,
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
     ) -> None:
         self.tally = tally
-        self.herald = herald
+        self.scope = scope
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
@@ -54,11 +54,11 @@ class JobContext:
     @property
     def run(self) -> int:
         """The number of the run."""
-        return self.shared.herald.run
+        return self.shared.scope.number
 
     def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
-        self.shared.herald.notify(event)
+        self.shared.scope.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classified: Classification) -> None:
         """Hear that an attempt of a call has failed: for reasons of its own, or by a fault of the service."""

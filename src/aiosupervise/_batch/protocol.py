@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
 
-from .events import RunEvents
 from .overload import Adaptive, Overload
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class EngineContext(Generic[T, I]):
     limit: int | Adaptive | None
     overload: Overload | None
     tally: Tally
-    herald: RunEvents
+    scope: Scope
     record: Callable[[Outcome[T, I]], None]
     """Takes the outcome of a job, once for each."""
     wake: Callable[[], None]

@@ -17,19 +17,22 @@ Laws, each with a test:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import I, Outcome, Tally
+from aiosupervise._events.records import JobFinished, RunFinished, RunStarted
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
 from .config import RunConfig
 from .context import RunContext
-from .events import RunEvents
 from .jobs import discard, used_twice
 from .local import BURST, LocalRun
 from .overload import Adaptive
@@ -39,6 +42,7 @@ from .source import END, AsyncSource, End, SyncSource
 
 T = TypeVar("T")
 
+_numbers = itertools.count(1)
 _STUBBORN = 5.0  # seconds after which a cancelled job that still runs is named
 
 
@@ -58,7 +62,8 @@ class Pump(Generic[T, I]):
         self._stopped = False
         self._cancelled = False
         self._around = current_job.get()
-        self._herald = RunEvents(plan.name or "run_all", tally, plan.listen, self._around)
+        fields = (next(_numbers), plan.name or "run_all", tally)
+        self._scope = Scope(*fields, listener=plan.listen, around=self._around)
         self._breaker: Breaker | None = None
         self._running: EngineRun[T, I] = self._here() if plan.engine is None else self._elsewhere(plan.engine)
         self._arrival = asyncio.Event()
@@ -70,29 +75,30 @@ class Pump(Generic[T, I]):
         self._pump: asyncio.Task[None] | None = None
 
     def _here(self) -> EngineRun[T, I]:
-        plan, tally, herald = self._plan, self._tally, self._herald
+        plan, tally, scope = self._plan, self._tally, self._scope
         adaptive = AdaptiveLimit(plan.limit, tally) if isinstance(plan.limit, Adaptive) else None
         if plan.overload is not None:
-            self._breaker = Breaker(plan.overload, tally, self._wake, self.stop, herald)
-        shared = RunContext(tally, herald, self._breaker, adaptive, self._around)
+            self._breaker = Breaker(plan.overload, tally, self._wake, self.stop, scope)
+        shared = RunContext(tally, scope, self._breaker, adaptive, self._around)
         return LocalRun(plan.func, plan.name, shared, self._record)
 
     def _elsewhere(self, engine: Engine) -> EngineRun[T, I]:
         plan, name = self._plan, self._plan.name
         assert plan.func is not None  # noqa: S101 - for the type checkers
         assert name is not None  # noqa: S101 - for the type checkers
-        whom = (self._tally, self._herald, self._record, self._wake, self.stop, self._fail)
+        whom = (self._tally, self._scope, self._record, self._wake, self.stop, self._fail)
         return engine.jobs(EngineContext(plan.func, name, plan.limit, plan.overload, *whom))
 
     def start(self) -> None:
         """Start the pump."""
-        self._herald.started()
+        self._scope.open()
+        self._scope.emit(RunStarted)
         drive = self._drive()
         try:
             self._pump = self._loop.create_task(drive, name=f"{self._plan.name or 'run_all'} pump")
         except BaseException:  # of a task factory
             drive.close()
-            self._herald.ended(0.0)
+            self._end_scope(0.0)
             raise
         self._pump.add_done_callback(self._settle)
 
@@ -184,7 +190,8 @@ class Pump(Generic[T, I]):
         if self._strategy.ends_run(outcome):
             self.cancel()
         self._wake()
-        self._herald.finished(outcome)
+        if listeners.count:
+            self._scope.emit(JobFinished, outcome)
 
     def _settle(self, pump: asyncio.Task[None]) -> None:
         """Close the books: the pump has ended, whatever ended it."""
@@ -202,7 +209,11 @@ class Pump(Generic[T, I]):
             self._finished = self._loop.time()
             self.ended = True
             self._arrival.set()
-            self._herald.ended(self._finished - self._started)
+            self._end_scope(self._finished - self._started)
+
+    def _end_scope(self, elapsed: float) -> None:
+        self._scope.emit(RunFinished, elapsed)
+        self._scope.close()
 
     # The pump.
 

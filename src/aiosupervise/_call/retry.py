@@ -17,13 +17,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import ParamSpec, TypeAlias, TypeVar
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.classify import NOT_ASKED, classify
 from aiosupervise._policy.decide import decide
@@ -110,7 +108,7 @@ class _Call:
         self.waits = no_waits.get()
         self.policy = policy if self.waits is None else self.waits.applied_to(policy)
         self.name = name
-        self.number = 0  # until there is something to tell
+        self.number = 0  # until its first event
         self.started = started
         self.job = current_job.get()
         self.attempts = attempts
@@ -130,14 +128,13 @@ class _Call:
         follows = self._follows(error, wrappers)
         error = error if type(error) not in OVERRIDES else unwrap(error)
         if isinstance(follows, float):
-            if listeners.count or is_logged(logging.WARNING):
-                self._tell(AttemptFailed, self.attempts, error, follows)
+            self._emit(AttemptFailed, self.attempts, error, follows)
             if self.last is not None:
                 self._describe_last()
             self.delay, self.last = follows, error
             return
         if listeners.count:
-            self._tell(AttemptFailed, self.attempts, error, None)
+            self._emit(AttemptFailed, self.attempts, error, None)
         if follows is None:
             self._raise(error)
         else:
@@ -182,8 +179,7 @@ class _Call:
             if isinstance(error, DeadlineExceeded):
                 error.__cause__ = self.last
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier)
-        if listeners.count or is_logged(logging.ERROR):
-            self._tell(GaveUp, self.attempts, elapsed, reason, error)
+        self._emit(GaveUp, self.attempts, elapsed, reason, error)
         self._raise(error)
 
     def _raise(self, error: Exception) -> None:
@@ -201,7 +197,7 @@ class _Call:
                 self.attempts += 1
                 self.seen = serial_numbers.issued
                 if listeners.count:
-                    self._tell(AttemptStarted, self.attempts)
+                    self._emit(AttemptStarted, self.attempts)
                 try:
                     result = await attempt()
                 except Exception as error:
@@ -215,7 +211,7 @@ class _Call:
             raise
         final, self.error, self.last = self.error, None, None
         if listeners.count:
-            self._tell(CallFinished, self.attempts, final)
+            self._emit(CallFinished, self.attempts, final)
         context = final.__context__
         try:
             raise final
@@ -260,22 +256,22 @@ class _Call:
             if self.job is not None:
                 self.job.on_success(0 if budget is not None else self.price)
             if listeners.count:
-                self._tell(Recovered, self.attempts, now() - self.first_failure)
+                self._emit(Recovered, self.attempts, now() - self.first_failure)
         if listeners.count:
-            self._tell(CallFinished, self.attempts, None)
+            self._emit(CallFinished, self.attempts, None)
 
     def _left(self, error: BaseException) -> None:
         """Go without an answer: cancelled, in an attempt or in a wait."""
         if self.job is not None:
             self.job.on_neutral()
         if listeners.count:
-            self._tell(CallFinished, self.attempts, error)
+            self._emit(CallFinished, self.attempts, error)
 
-    def _tell(self, kind: Callable[..., Event], *values: object) -> None:
-        """Tell an event that somebody wants to hear: nobody pays for making one that nobody hears."""
+    def _emit(self, kind: Callable[..., Event], *values: object) -> None:
+        """Emit an event of this call, given the values of its own fields."""
         self.number = self.number or next(_numbers)
         run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
-        emit(kind(self.number, self.name, run, index, *values), self.job)
+        emit(kind, (self.number, self.name, run, index, *values), self.job)
 
 
 def _describe(attempt: int, error: Exception | None) -> str:

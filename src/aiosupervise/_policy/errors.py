@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from .checks import check_seconds
+from .checks import check_seconds, error_text
 
 
 @final
@@ -88,7 +88,7 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
 
     def __str__(self) -> str:
         rule = f"more than {self.max_restarts} restarts within {self.within:g} s"
-        errors = ", ".join(repr(error) for error in self.errors[-_SHOWN:]) or "it returned"
+        errors = ", ".join(error_text(error) for error in self.errors[-_SHOWN:]) or "it returned"
         return f"{rule}, the last one of {self.child}: {errors}"
 
 

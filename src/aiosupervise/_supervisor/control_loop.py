@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from aiosupervise._call.tasks import cancellation, task_maker, wait_until_done
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.records import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
 
 from .child_state import ChildState
-from .events import SupervisorEvents
 from .intensity import Intensity
 from .mailbox import Command, Mailbox, RefusedError
 from .registry import ChildRegistry, RestartStrategy
@@ -48,12 +49,12 @@ class SupervisorConfig:
 class ControlLoop:
     """Keeps the children of one supervisor."""
 
-    def __init__(self, config: SupervisorConfig, events: SupervisorEvents, gave_up: Callable[[], None]) -> None:
+    def __init__(self, config: SupervisorConfig, scope: Scope, gave_up: Callable[[], None]) -> None:
         self.children = ChildRegistry()
         self.error: BaseException | None = None  # why it gave up
         self.ended = asyncio.Event()
         self._config = config
-        self._events = events
+        self._scope = scope
         self._gave_up = gave_up
         self._intensity = Intensity(config.max_restarts, config.within)
         self._mailbox = Mailbox()
@@ -177,7 +178,7 @@ class ControlLoop:
         error = _error_of(task)
         child.task = None
         child.last_error = child.last_error if error is None else error
-        self._events.exited(child, error)
+        self._scope.emit(ChildExited, child.name, error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._give_up(error)
         elif child.type == "permanent" or (child.type == "transient" and error is not None):
@@ -240,7 +241,10 @@ class ControlLoop:
         task = self._new_task(coroutine or _call(child.func), name=child.name, context=child.context.copy())
         child.task = task
         child.become("running", self._loop.time())
-        self._events.started(child, again=again)
+        if again:
+            self._scope.emit(ChildRestarted, child.name, child.restarts)
+        else:
+            self._scope.emit(ChildStarted, child.name)
         task.add_done_callback(lambda task: self._mailbox.put(partial(self._exited, child, task)))
 
     async def _end(self, child: ChildState) -> None:
@@ -258,7 +262,7 @@ class ControlLoop:
             child.task = None
             error = None if task.cancelled() else task.exception()
             child.last_error = child.last_error if error is None else error
-            self._events.stopped(child, error)
+            self._scope.emit(ChildStopped, child.name, error)
         if child.is_alive:
             child.become("stopped", self._loop.time())
 
@@ -279,7 +283,7 @@ class ControlLoop:
         assert self._config.max_restarts is not None  # noqa: S101 - for the type checkers
         exceeded = RestartsExceeded(child.name, errors, self._config.max_restarts, self._config.within)
         exceeded.__cause__ = errors[-1] if errors else None
-        self._events.escalated(child, exceeded)
+        self._scope.emit(Escalated, child.name, exceeded)
         self._give_up(exceeded)
 
     def _give_up(self, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
@@ -11,17 +12,18 @@ from types import TracebackType
 from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
+from aiosupervise._events.emit import Scope
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
 from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, shown
 
 from .child import Child
 from .child_state import ChildState, RestartType
 from .control_loop import ControlLoop, SupervisorConfig
-from .events import SupervisorEvents
 from .mailbox import Until
 from .registry import RestartStrategy
 
 Ts = TypeVarTuple("Ts")
+_numbers = itertools.count(1)
 
 
 @final
@@ -150,7 +152,7 @@ class Supervisor:
         self._parent = asyncio.current_task()
         self._in_body = True
         self._control_loop = ControlLoop(
-            self._config, SupervisorEvents(self._config.name, current_job.get()), self._release
+            self._config, Scope(next(_numbers), self._config.name, around=current_job.get()), self._release
         )
         self._control_loop.begin()
         return self

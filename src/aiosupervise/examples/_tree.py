@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -69,6 +70,9 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
     def draw() -> Table:
         return _table(supervisors, now(), console.width - len("^C"))  # Ctrl-C is echoed at the end of the last line
 
+    # Each event has a line here. Without a handler, Python would print that of the log too.
+    logger, silent = logging.getLogger("aiosupervise"), logging.NullHandler()
+    logger.addHandler(silent)
     # Live's own thread is not used: the supervisors' children change in this one.
     live = Live(get_renderable=draw, console=console, auto_refresh=False, transient=not console.is_terminal)
     with listen(tell), live:
@@ -77,6 +81,7 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
             yield
         finally:
             redrawing.cancel()
+            logger.removeHandler(silent)
 
 
 async def _redraw(live: Live) -> None:
