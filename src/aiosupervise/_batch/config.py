@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
+from aiosupervise._policy.record import Record
 
 from .jobs import discard
 from .overload import Adaptive, Overload
@@ -18,8 +18,7 @@ from .strategies import Strategy
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfig(Generic[T, I]):
+class RunConfig(Record, Generic[T, I]):
     """What a run is to do."""
 
     source: Source[object]

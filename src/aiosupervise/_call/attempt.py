@@ -8,9 +8,10 @@ reset around each attempt, would double the price of a call that succeeds at onc
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import Record
 
 from .frames import is_ours
 from .limits import now
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Record):
     """Which attempt of a supervised call is running.
 
     Attributes:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, final
 
-from typing_extensions import TypeAliasType, dataclass_transform
-from typing_extensions import TypeVar as TypeVarWithDefault
-
+from aiosupervise._policy.record import Record
 from aiosupervise._policy.verdict import Reason
+
+if sys.version_info >= (3, 13):
+    from typing import TypeAliasType
+    from typing import TypeVar as TypeVarWithDefault
+else:
+    from typing_extensions import TypeAliasType
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 I = TypeVarWithDefault("I", default=None)  # noqa: E741 - the input of map_all
 I_co = TypeVarWithDefault("I_co", default=None, covariant=True)
-C = TypeVar("C")
 _NO_INPUT: Any = None
 
 
-@dataclass_transform(frozen_default=True)
-def _record(cls: type[C]) -> type[C]:
-    """Make a record that type checkers hold to be frozen; at runtime that would cost each job half a microsecond."""
-    return dataclass(slots=True, unsafe_hash=True)(cls)
-
-
 @final
-@_record
-class Success(Generic[T_co, I_co]):
+class Success(Record, Generic[T_co, I_co]):
     """A job that returned.
 
     Attributes:
@@ -49,8 +47,7 @@ class Success(Generic[T_co, I_co]):
 
 
 @final
-@_record
-class Failure(Generic[I_co]):
+class Failure(Record, Generic[I_co]):
     """A job that raised.
 
     Attributes:
@@ -74,8 +71,7 @@ class Failure(Generic[I_co]):
 
 
 @final
-@_record
-class Pending(Generic[T_co, I_co]):
+class Pending(Record, Generic[T_co, I_co]):
     """A job that the end of the run came before: it never started, or was cancelled.
 
     Attributes:

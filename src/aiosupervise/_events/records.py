@@ -5,10 +5,9 @@ They hold what a program needs to count, draw or trace, and never the arguments 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from typing_extensions import dataclass_transform
+from aiosupervise._policy.record import Record
 
 if TYPE_CHECKING:
     from aiosupervise._policy.errors import RestartsExceeded
@@ -16,24 +15,8 @@ if TYPE_CHECKING:
 
     from .outcomes import Outcome, Tally
 
-C = TypeVar("C")
 
-
-@dataclass_transform(frozen_default=True)
-def _record(cls: type[C]) -> type[C]:
-    """Make a frozen dataclass that is made in a third of the time: a call that is listened to makes two or more."""
-    frozen = dataclass(frozen=True, slots=True)(cls)
-    names = [field.name for field in fields(frozen)]  # type: ignore[arg-type]  # it is a dataclass now
-    # A slot's own setter passes by the __setattr__ that freezes; dataclass uses object's, which looks up each name.
-    scope: dict[str, object] = {f"set_{name}": getattr(frozen, name).__set__ for name in names}
-    sets = "; ".join(f"set_{name}(self, {name})" for name in names)
-    exec(f"def __init__(self, {', '.join(names)}): {sets}", scope)  # noqa: S102 - as dataclass does
-    setattr(frozen, "__init__", scope["__init__"])  # noqa: B010 - mypy knows better
-    return frozen
-
-
-@_record
-class _OfCall:
+class _OfCall(Record):
     """What every event of a supervised call tells.
 
     Attributes:
@@ -51,7 +34,6 @@ class _OfCall:
 
 
 @final
-@_record
 class AttemptStarted(_OfCall):
     """An attempt of a supervised call is about to be made.
 
@@ -68,7 +50,6 @@ class AttemptStarted(_OfCall):
 
 
 @final
-@_record
 class AttemptFailed(_OfCall):
     """An attempt of a supervised call raised.
 
@@ -88,7 +69,6 @@ class AttemptFailed(_OfCall):
 
 
 @final
-@_record
 class GaveUp(_OfCall):
     """A supervised call gave up on an error that its policy lists. A `CallFinished` follows.
 
@@ -109,7 +89,6 @@ class GaveUp(_OfCall):
 
 
 @final
-@_record
 class Recovered(_OfCall):
     """A supervised call succeeded after it had failed. A `CallFinished` follows.
 
@@ -126,7 +105,6 @@ class Recovered(_OfCall):
 
 
 @final
-@_record
 class CallFinished(_OfCall):
     """A supervised call has ended, in whatever way: it is the last event of each.
 
@@ -142,8 +120,7 @@ class CallFinished(_OfCall):
     error: BaseException | None
 
 
-@_record
-class _OfRun:
+class _OfRun(Record):
     """What every event of a run tells.
 
     Attributes:
@@ -159,7 +136,6 @@ class _OfRun:
 
 
 @final
-@_record
 class RunStarted(_OfRun):
     """A run begins.
 
@@ -172,7 +148,6 @@ class RunStarted(_OfRun):
 
 
 @final
-@_record
 class RunPaused(_OfRun):
     """A run starts nothing new for a while, because the service behind it is in trouble.
 
@@ -190,7 +165,6 @@ class RunPaused(_OfRun):
 
 
 @final
-@_record
 class RunResumed(_OfRun):
     """A run that had paused goes on.
 
@@ -200,7 +174,6 @@ class RunResumed(_OfRun):
 
 
 @final
-@_record
 class JobFinished(_OfRun):
     """A job of a run has its outcome.
 
@@ -215,7 +188,6 @@ class JobFinished(_OfRun):
 
 
 @final
-@_record
 class WorkerLost(_OfRun):
     """A worker of a cluster was lost, or a chunk of jobs was taken from it: they start again on another one.
 
@@ -233,7 +205,6 @@ class WorkerLost(_OfRun):
 
 
 @final
-@_record
 class RunFinished(_OfRun):
     """A run has ended, in whatever way: it is the last event of each, and nothing of the run goes on.
 
@@ -247,8 +218,7 @@ class RunFinished(_OfRun):
     elapsed: float
 
 
-@_record
-class _OfSupervisor:
+class _OfSupervisor(Record):
     """What every event of a supervisor tells.
 
     Attributes:
@@ -264,7 +234,6 @@ class _OfSupervisor:
 
 
 @final
-@_record
 class ChildStarted(_OfSupervisor):
     """A supervisor has started a child for the first time, or again after it was stopped.
 
@@ -277,7 +246,6 @@ class ChildStarted(_OfSupervisor):
 
 
 @final
-@_record
 class ChildExited(_OfSupervisor):
     """A child has ended by itself.
 
@@ -292,7 +260,6 @@ class ChildExited(_OfSupervisor):
 
 
 @final
-@_record
 class ChildRestarted(_OfSupervisor):
     """A supervisor has started a child again, because it or a sibling had ended.
 
@@ -307,7 +274,6 @@ class ChildRestarted(_OfSupervisor):
 
 
 @final
-@_record
 class ChildStopped(_OfSupervisor):
     """A supervisor has stopped a child: it was asked to, it ends, or a sibling had ended.
 
@@ -322,7 +288,6 @@ class ChildStopped(_OfSupervisor):
 
 
 @final
-@_record
 class Escalated(_OfSupervisor):
     """A supervisor gives up: a child had to be restarted too often. It stops its children, and raises.
 

@@ -7,18 +7,17 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from .checks import check_seconds, is_async_callable, name_of, shown
 from .errors import unwrap
+from .record import Record
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Record):
     """Exponential backoff with full jitter, as AWS's retry specification has it.
 
     The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is

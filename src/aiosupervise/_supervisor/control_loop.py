@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 
 from aiosupervise._call.tasks import cancellation, task_maker, wait_until_done
@@ -27,6 +26,7 @@ from aiosupervise._events.emit import Scope
 from aiosupervise._events.records import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
+from aiosupervise._policy.record import Record
 
 from .child_state import ChildState
 from .intensity import Intensity
@@ -35,8 +35,7 @@ from .registry import ChildRegistry, RestartStrategy
 from .timers import RestartTimer, RestartTimers
 
 
-@dataclass(frozen=True, slots=True)
-class SupervisorConfig:
+class SupervisorConfig(Record):
     """How a supervisor keeps its children."""
 
     strategy: RestartStrategy
