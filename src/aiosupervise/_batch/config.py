@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
-from aiosupervise._policy.record import Record
+from aiosupervise._policy.record import record
 
 from .jobs import discard
 from .overload import Adaptive, Overload
@@ -18,7 +18,8 @@ from .strategies import Strategy
 T = TypeVar("T")
 
 
-class RunConfig(Record, Generic[T, I]):
+@record
+class RunConfig(Generic[T, I]):
     """What a run is to do."""
 
     source: Source[object]

@@ -6,11 +6,12 @@ from typing import Literal, final
 
 from aiosupervise._policy.budget import Budget
 from aiosupervise._policy.checks import check_count, check_seconds
-from aiosupervise._policy.record import Record
+from aiosupervise._policy.record import record
 
 
 @final
-class Overload(Record):
+@record
+class Overload:
     """What a run does when the service behind it is in trouble: pause, try one, and go on when that succeeds.
 
     All retries of a run's supervised calls are paid from one budget, which successes fill. When it is empty, the run
@@ -53,7 +54,8 @@ class Overload(Record):
 
 
 @final
-class Adaptive(Record):
+@record
+class Adaptive:
     """A limit that finds itself: additive increase, multiplicative decrease, as TCP does it.
 
     It grows by one for each round of successes, as many as the limit, while at least half of the places are taken.

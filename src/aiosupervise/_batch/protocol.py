@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
+from aiosupervise._policy.record import record
 
 from .overload import Adaptive, Overload
 
@@ -72,7 +72,7 @@ class EngineRun(Protocol[T_co, I_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EngineContext(Generic[T, I]):
     """What another engine is to do, and whom it tells."""
 

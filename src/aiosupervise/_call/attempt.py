@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
-from aiosupervise._policy.record import Record
+from aiosupervise._policy.record import record
 
 from .frames import is_ours
 from .limits import now
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 @final
-class Attempt(Record):
+@record
+class Attempt:
     """Which attempt of a supervised call is running.
 
     Attributes:

@@ -1,20 +1,21 @@
 """Whether waits take time: the switch that tests turn, read when a call fails and when a run starts.
 
-Imports nothing of ours at runtime, so that whatever waits can read it.
+Imports no module of ours that waits, so that whatever waits can read it.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import record
 
 if TYPE_CHECKING:
     from aiosupervise._policy.policy import Policy
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class NoWaiting:
     """Waits take no time.
 

@@ -55,7 +55,7 @@ class Scope:
     def __init__(
         self, number: int, *fields: object, listener: Listener | None = None, around: Enclosing | None = None
     ) -> None:
-        self.number = number
+        self.number: int = number
         self._fields = (number, *fields)
         self._listener = listener
         self._around = around

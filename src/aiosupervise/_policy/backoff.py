@@ -11,13 +11,14 @@ from typing import Literal, TypeAlias, final
 
 from .checks import check_seconds, is_async_callable, name_of, shown
 from .errors import unwrap
-from .record import Record
+from .record import record
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 
 
 @final
-class Backoff(Record):
+@record
+class Backoff:
     """Exponential backoff with full jitter, as AWS's retry specification has it.
 
     The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is

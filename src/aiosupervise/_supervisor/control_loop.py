@@ -26,7 +26,7 @@ from aiosupervise._events.emit import Scope
 from aiosupervise._events.records import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
-from aiosupervise._policy.record import Record
+from aiosupervise._policy.record import record
 
 from .child_state import ChildState
 from .intensity import Intensity
@@ -35,7 +35,8 @@ from .registry import ChildRegistry, RestartStrategy
 from .timers import RestartTimer, RestartTimers
 
 
-class SupervisorConfig(Record):
+@record
+class SupervisorConfig:
     """How a supervisor keeps its children."""
 
     strategy: RestartStrategy
