@@ -226,7 +226,7 @@ async def test_an_input_that_was_pulled_too_late_is_pending() -> None:
 
 def lose(context: EngineContext[Any, Any]) -> None:
     """Report that a worker was lost."""
-    context.events.started_again(3, "tcp://worker")
+    context.scope.emit(WorkerLost, "tcp://worker", 3)
 
 
 async def test_the_listeners_of_the_run_get_an_event_for_a_lost_worker() -> None:
@@ -242,7 +242,10 @@ async def test_a_lost_worker_is_a_warning_in_the_log(caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING)
     await map_all(double, [1], engine=InlineEngine(lose))
     [record] = caplog.records
-    assert (record.levelname, record.getMessage()) == ("WARNING", "a worker was lost")
+    assert (record.levelname, record.getMessage()) == (
+        "WARNING",
+        "run double lost worker tcp://worker; unfinished jobs that start again elsewhere: 3",
+    )
     values = {name: value for name, value in vars(record).items() if name.startswith("aiosupervise_")}
     del values["aiosupervise_run"]
     assert values == {"aiosupervise_name": "double", "aiosupervise_worker": "tcp://worker", "aiosupervise_jobs": 3}

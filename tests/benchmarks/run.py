@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from questions import batch, call, cluster, deadline, garbage, million, restarts, retries, scale, seen, waiting
+from questions import batch, call, cluster, deadline, garbage, imports, million, restarts, retries, scale, seen, waiting
 from questions.machine import describe
 from questions.page import Page
 from questions.table import Table
@@ -27,6 +27,7 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
     "deadline": deadline.ask,
     "restarts": restarts.ask,
     "cluster": cluster.ask,
+    "imports": imports.ask,
 }
 
 

@@ -32,6 +32,32 @@ def test_at_first_nobody_listens() -> None:
     assert (fresh.count, fresh.global_listeners) == (2, ())
 
 
+def test_of_a_listener_that_was_added_twice_the_later_one_is_removed() -> None:
+    """The earlier one keeps its turn, before those that were added in between."""
+    first, second = Kept(), Kept([CallFinished(1, "call", None, None, 1, None)])
+    registry = ListenerRegistry()
+    for listener in (first, second, first):
+        registry.add(listener)
+    registry.remove(first)
+    assert [listener is first for listener in registry.global_listeners] == [True, False]
+
+
+def test_of_two_equal_listeners_the_one_that_was_added_is_removed() -> None:
+    """Listeners are told apart by identity: lists with the same events are equal."""
+    first, second = Kept(), Kept()
+    assert first == second
+    with listen(second):
+        subscription = listen(first)
+        assert [listener is first for listener in listeners.global_listeners] == [False, True]
+        later = listen(second)
+        with subscription:
+            pass
+        assert [listener is second for listener in listeners.global_listeners] == [True, True]
+        with later:
+            pass
+    assert not listeners.count
+
+
 async def test_for_a_while() -> None:
     """Inside of the block a listener hears, before and after it does not."""
     kept = Kept()

@@ -1,4 +1,4 @@
-"""The log: on by default, silent until the user configures logging."""
+"""The log: one line for each event that an operator wants to read."""
 
 import asyncio
 import logging
@@ -6,11 +6,28 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 
-from aiosupervise import Budget, Overload, Policy, Reason, map_all, run_all, supervise
-from aiosupervise._events.log import LOGGER, beside_bars, is_logged
+from aiosupervise import (
+    AttemptFailed,
+    Budget,
+    ChildExited,
+    ChildStopped,
+    Event,
+    GaveUp,
+    Overload,
+    Policy,
+    Reason,
+    RunFinished,
+    Tally,
+    map_all,
+    run_all,
+    supervise,
+)
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.log import CALLS, LINES, RUNS, SUPERVISORS, beside_bars, is_logged, line_for
 
 from .kept import POLICY, Script
 
@@ -35,14 +52,15 @@ async def test_a_retry_is_a_warning_before_the_wait(deadline: float | None, capl
     call = asyncio.create_task(supervise(POLICY.replace(deadline=deadline))(Script(ConnectionError("down")))())
     await asyncio.sleep(0.5)
     [record] = caplog.records
-    assert (record.name, record.levelname) == ("aiosupervise", "WARNING")
+    assert (record.name, record.levelname) == ("aiosupervise.call", "WARNING")
+    assert record.getMessage() == "Script failed in attempt 1 and is retried in 1.00 s: ConnectionError: down"
     assert values(record) == {
         "call": "Script",
         "run": None,
         "job": None,
         "attempt": 1,
         "wait": 1.0,
-        "error": "ConnectionError('down')",
+        "error": "ConnectionError: down",
     }
     assert await call == "done"
     assert len(caplog.records) == 1
@@ -54,7 +72,9 @@ async def test_giving_up_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConnectionError):
         await supervise(policy)(Script(ConnectionError(), ConnectionError("down")))()
     *_, record = caplog.records
-    assert record.levelname == "ERROR"
+    assert (record.name, record.levelname) == ("aiosupervise.call", "ERROR")
+    told = "fetch gave up in attempt 2 (retries exhausted): ConnectionError: down"
+    assert record.getMessage() == told
     assert values(record) == {
         "call": "fetch",
         "run": None,
@@ -62,7 +82,7 @@ async def test_giving_up_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
         "attempts": 2,
         "elapsed": 1.0,
         "reason": Reason.EXHAUSTED.value,
-        "error": "ConnectionError('down')",
+        "error": "ConnectionError: down",
     }
 
 
@@ -95,7 +115,8 @@ async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     retry, summary = caplog.records
     assert values(retry)["job"] == 0
     assert values(retry)["run"] == values(summary)["run"]
-    assert summary.levelname == "INFO"
+    assert (summary.name, summary.levelname) == ("aiosupervise.run", "INFO")
+    assert summary.getMessage() == "run pages finished in 1.00 s: 2 succeeded, 1 failed, 0 pending, 1 retries"
     assert values(summary) == {
         "name": "pages",
         "run": values(retry)["run"],
@@ -113,24 +134,24 @@ async def test_a_pause_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     budget = Budget()
     budget.tokens = 0
     await run_all([supervise(POLICY)(Script(ConnectionError()))], overload=Overload(budget=budget), name="pages")
-    [pause] = [record for record in caplog.records if record.getMessage() == "a run pauses"]
-    assert pause.levelname == "WARNING"
-    assert 0.25 <= float(str(values(pause)["seconds"])) <= 0.5
+    [pause] = [record for record in caplog.records if "pauses" in record.msg]
+    assert (pause.name, pause.levelname) == ("aiosupervise.run", "WARNING")
+    seconds = float(str(values(pause)["seconds"]))
+    assert 0.25 <= seconds <= 0.5
     assert values(pause)["why"] == "the retry budget is empty"
+    assert pause.getMessage() == f"run pages pauses for {seconds:.1f} s: the retry budget is empty"
 
 
-async def test_messages_are_constant_and_hold_no_arguments(caplog: pytest.LogCaptureFixture) -> None:
-    """A message has no values in it, and no record has the arguments of a call."""
+async def test_templates_are_constant_and_no_record_has_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    """What groups records, `msg`, has no values in it, and no record has the arguments of a call."""
 
     @supervise(POLICY.replace(max_retries=1))
     async def log_in(password: str) -> None:
         raise ConnectionError("refused" if password else "no password")
 
     await map_all(log_in, ["hunter2", "hunter3"])
-    assert {record.getMessage() for record in caplog.records} == {
-        "a call failed and will be retried",
-        "a call was given up",
-        "a run has finished",
+    assert {record.msg for record in caplog.records} == {
+        LINES[kind].template for kind in (AttemptFailed, GaveUp, RunFinished)
     }
     assert "hunter" not in str([vars(record) for record in caplog.records])
 
@@ -143,56 +164,161 @@ async def test_what_is_no_failure_of_a_policy_is_not_logged(caplog: pytest.LogCa
     assert caplog.records == []
 
 
-async def test_an_error_that_cannot_be_printed(caplog: pytest.LogCaptureFixture) -> None:
-    """An error whose repr fails does not harm the call."""
+async def test_an_error_is_its_type_and_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the `str` of an error, never its repr, on one line: promise 37."""
 
     class ShyError(ConnectionError):
         def __repr__(self) -> str:
+            return "secret"
+
+    assert await supervise(POLICY)(Script(ShyError("line\none\x1b[2J")))() == "done"
+    assert values(caplog.records[0])["error"] == r"ShyError: line\none\x1b[2J"
+    assert "secret" not in str(vars(caplog.records[0]))
+
+
+async def test_an_error_whose_message_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    """An error whose `str` fails does not harm the call."""
+
+    class ShyError(ConnectionError):
+        def __str__(self) -> str:
             raise RuntimeError
 
     assert await supervise(POLICY)(Script(ShyError()))() == "done"
-    assert values(caplog.records[0])["error"] == "a value of type ShyError that cannot be printed"
+    assert values(caplog.records[0])["error"] == "ShyError, whose message cannot be read"
 
 
 async def test_a_filter_that_raises() -> None:
-    """What a filter of the user's raises goes to the loop's exception handler, and does not hurt the work."""
+    """An error in a filter goes to the loop's exception handler and does not affect the call."""
     reports: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["exception"]))
 
     def broken(_: logging.LogRecord) -> bool:
         raise LookupError
 
-    LOGGER.addFilter(broken)
+    CALLS.addFilter(broken)
     try:
         assert await supervise(POLICY)(Script(ConnectionError()))() == "done"
     finally:
-        LOGGER.removeFilter(broken)
+        CALLS.removeFilter(broken)
     assert [type(report) for report in reports] == [LookupError]
 
 
+PARENT = logging.getLogger("aiosupervise")
+HANDLER, SILENT, PICKY = logging.Handler(), logging.NullHandler(), logging.Handler(logging.ERROR)
+
+
+def unconfigure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make logging as it is in a program that does not configure it: without pytest's handlers and levels."""
+    for logger in (logging.root, PARENT, CALLS, RUNS, SUPERVISORS):
+        monkeypatch.setattr(logger, "handlers", [SILENT] if logger is CALLS else [])
+    PARENT.setLevel(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+
+
 @pytest.mark.parametrize(
-    ("change", "heard"),
+    ("logger", "change", "level", "expected"),
     [
-        ({}, False),
-        ({"filters": [lambda _: True]}, True),
-        ({"handlers": [*LOGGER.handlers, logging.NullHandler()]}, True),
-        ({"handlers": [*LOGGER.handlers, logging.NullHandler()], "disabled": True}, False),
+        (CALLS, {}, logging.ERROR, False),
+        (RUNS, {}, logging.WARNING, True),
+        (RUNS, {}, logging.INFO, False),
+        (SUPERVISORS, {}, logging.ERROR, True),
+        (logging, {"lastResort": None}, logging.ERROR, False),
+        (logging, {"lastResort": logging.StreamHandler()}, logging.WARNING, True),
+        (logging, {"lastResort": PICKY}, logging.WARNING, False),
+        (logging.root, {"handlers": [HANDLER]}, logging.WARNING, True),
+        (logging.root, {"handlers": [HANDLER]}, logging.INFO, False),
+        (logging.root, {"handlers": [PICKY]}, logging.WARNING, False),
+        (logging.root, {"handlers": [PICKY]}, logging.ERROR, True),
+        (logging.root, {"handlers": [HANDLER], "disabled": True}, logging.ERROR, True),
+        (logging.root.manager, {"disable": logging.ERROR}, logging.ERROR, False),
+        (PARENT, {"handlers": [SILENT]}, logging.ERROR, False),
+        (PARENT, {"handlers": [HANDLER]}, logging.ERROR, True),
+        (PARENT, {"filters": [bool]}, logging.ERROR, True),
+        (PARENT, {"propagate": False}, logging.ERROR, True),
+        (RUNS, {"filters": [bool]}, logging.WARNING, True),
+        (RUNS, {"handlers": [SILENT]}, logging.ERROR, False),
+        (RUNS, {"handlers": [SILENT, HANDLER]}, logging.ERROR, True),
+        (RUNS, {"handlers": [HANDLER], "disabled": True}, logging.ERROR, False),
+        (CALLS, {"filters": [bool]}, logging.ERROR, True),
+        (CALLS, {"handlers": [SILENT, HANDLER]}, logging.ERROR, True),
     ],
-    ids=["nobody", "filter", "handler", "disabled"],
 )
-def test_a_record_is_made_only_for_somebody(
-    change: dict[str, object], *, heard: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_record_is_made_only_for_a_reader(
+    logger: Any, change: dict[str, object], level: int, *, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nobody has configured logging no record is made; a handler or a filter of the user's is somebody."""
-    monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest
+    """A handler that takes the level is a reader, a filter of the logger itself too; without handlers, `lastResort`."""
+    unconfigure(monkeypatch)
     for name, value in change.items():
-        monkeypatch.setattr(LOGGER, name, value)
-    assert is_logged(logging.ERROR) is heard
+        monkeypatch.setattr(logger, name, value)
+    asked = logger if logger in (CALLS, RUNS, SUPERVISORS) else RUNS
+    assert is_logged(asked, level) is expected
+
+
+def test_a_logger_that_does_not_propagate_is_read_by_its_own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers beyond a logger that does not propagate read nothing of it."""
+    unconfigure(monkeypatch)
+    monkeypatch.setattr(logging.root, "handlers", [HANDLER])
+    monkeypatch.setattr(PARENT, "handlers", [SILENT])
+    assert is_logged(CALLS, logging.ERROR)
+    monkeypatch.setattr(PARENT, "propagate", False)
+    assert not is_logged(CALLS, logging.ERROR)
+
+
+def test_each_line_of_the_table_can_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    """Every template names values that its event has, and is a sentence without them left out."""
+    for kind, line in LINES.items():
+        event = sample(kind)
+        line.write(event)
+        if line.otherwise is not None:
+            line.otherwise.write(sample(kind, last=None))
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == len(LINES) + 2
+    assert not any("%(" in text or "None" in text for text in texts)
+    assert {record.name for record in caplog.records} == {CALLS.name, RUNS.name, SUPERVISORS.name}
+
+
+def sample(kind: Callable[..., Event], **last: None) -> Event:
+    """An event of a kind; its last field is None on request."""
+    values: dict[str, object] = dict.fromkeys(("run", "job", "supervisor", "attempt", "attempts"), 1)
+    values |= {
+        "restarts": 1,
+        "jobs": 1,
+        "name": "it",
+        "call": 1,
+        "child": "one",
+        "tally": Tally(3, 1),
+        "error": ValueError("broken"),
+    }
+    values |= {"wait": 1.0, "elapsed": 1.0, "seconds": 1.0, "why": "full", "worker": "a", "reason": Reason.DEADLINE}
+    fields = [values[name] for name in cast("Any", kind).__match_args__]
+    return kind(*(fields[:-1] if last else fields), *last.values())
+
+
+@pytest.mark.parametrize("kind", [AttemptFailed, ChildExited, ChildStopped])
+def test_what_goes_well_is_no_warning(kind: Callable[..., Event]) -> None:
+    """An attempt without a retry is not logged by itself, and the end of a child without an error is at INFO."""
+    failed, ended = line_for(kind, (ValueError(),)), line_for(kind, (None,))
+    assert failed is not None
+    assert failed.level == logging.WARNING
+    assert ended is None if kind is AttemptFailed else ended is not None and ended.level == logging.INFO
+
+
+@pytest.mark.parametrize("is_in_table", [True, False])
+def test_an_event_that_nobody_receives_is_not_made(*, is_in_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where no handler would emit its line, nor where it is not logged at all."""
+
+    def make(*_: object) -> Event:
+        raise AssertionError
+
+    unconfigure(monkeypatch)
+    if is_in_table:
+        monkeypatch.setitem(LINES, make, LINES[RunFinished])
+    Scope(1, "pages").emit(make, 1.0)
 
 
 async def test_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody has configured logging and nobody listens, calls and runs do what they do anyway."""
-    monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest
+    unconfigure(monkeypatch)
     budget = Budget()
     budget.tokens = 0
     calls = [supervise(POLICY)(Script(ConnectionError())), supervise(POLICY)(Script(*[ConnectionError()] * 3))]
@@ -200,19 +326,64 @@ async def test_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await run_all([supervise(POLICY)(Script(*[ConnectionError()] * 9))])).tally.failed == 1
 
 
-def test_nothing_is_printed_until_logging_is_configured() -> None:
+def stderr_of(program: str) -> list[str]:
+    """The lines that a program without any logging set-up prints to stderr."""
+    head = "import asyncio\nfrom aiosupervise import *\n"
+    done = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_calls_print_nothing_until_logging_is_configured() -> None:
     """A program that retries and gives up prints nothing of ours by itself."""
     program = """
-import asyncio, aiosupervise
-@aiosupervise.supervise(retry_on=ConnectionError, backoff=[0], max_retries=1)
+@supervise(retry_on=ConnectionError, backoff=[0], max_retries=1)
 async def fetch():
     raise ConnectionError
 async def main():
-    await aiosupervise.run_all([fetch])
+    await run_all([fetch])
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "")
+    assert stderr_of(program) == []
+
+
+def test_a_run_that_pauses_is_seen_without_any_set_up() -> None:
+    """The line goes to stderr, as Python prints warnings of loggers without a handler."""
+    program = """
+failures = [ConnectionError("down")]
+@supervise(retry_on=ConnectionError, backoff=[0])
+async def fetch():
+    for failure in failures:
+        failures.remove(failure)
+        raise failure
+async def main():
+    budget = Budget()
+    budget.tokens = 0
+    with testing.no_waiting():
+        await run_all([fetch], overload=Overload(budget=budget), name="pages")
+from aiosupervise import testing
+asyncio.run(main())
+"""
+    assert stderr_of(program) == ["run pages pauses for 0.0 s: the retry budget is empty"]
+
+
+def test_a_child_that_crashes_is_seen_without_any_set_up() -> None:
+    """Its failure and its restart go to stderr; its start and its ordinary end do not."""
+    program = """
+failures = [LookupError("no such queue")]
+async def poll():
+    for failure in failures:
+        failures.remove(failure)
+        raise failure
+async def main():
+    async with Supervisor(backoff=[0], name="web") as sup:
+        sup.start(poll, restart="transient", name="poll")
+asyncio.run(main())
+"""
+    assert stderr_of(program) == [
+        "child poll of web failed: LookupError: no such queue",
+        "child poll of web restarted; its restarts so far: 1",
+    ]
 
 
 async def test_logging_costs_no_retry_its_budget_or_its_order(caplog: pytest.LogCaptureFixture) -> None:

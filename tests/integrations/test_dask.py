@@ -9,7 +9,6 @@ from typing import Any
 
 import dask
 import pytest
-from aiosupervise.integrations._remote.messages import Phase
 from distributed import Client, LocalCluster
 
 from aiosupervise import (
@@ -25,6 +24,7 @@ from aiosupervise import (
     supervise,
     verdict,
 )
+from aiosupervise.integrations._remote.messages import Phase
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs

@@ -34,7 +34,12 @@ from aiosupervise.integrations.rich import Bars
 
 pytestmark = pytest.mark.looptime
 Screen = Callable[[str], list[str]]
-RETRY = "a call failed and will be retried"
+RETRIED = "job failed in attempt {} and is retried in {}.00 s: ConnectionError".format
+LINES = [
+    RETRIED(1, 2),
+    RETRIED(2, 2),
+    "job gave up in attempt 3 (retries exhausted): ConnectionError",
+]
 
 
 @supervise(retry_on=ConnectionError, max_retries=2, backoff=Backoff(base=2, factor=1, jitter="none"))
@@ -530,10 +535,10 @@ async def test_a_log_line_does_not_tear_our_lines_apart(ours: io.StringIO, scree
         assert threading.active_count() == threads  # one that draws by itself could do so beside the line
         assert len(beside_bars) == 1
         line, bar = screen(ours.getvalue())
-        assert (line, bar.split()[0]) == (RETRY, "job")
+        assert (line, bar.split()[0]) == (LINES[0], "job")
         await running
     *lines, bar = screen(ours.getvalue())
-    assert lines == [RETRY, RETRY, "a call was given up"]
+    assert lines == LINES
     assert "2/2 1 succeeded, 1 failed" in bar
 
 
@@ -549,7 +554,7 @@ async def test_a_display_that_cannot_be_drawn_loses_no_line(ours: io.StringIO, m
             with beside_bars[0]():
                 lines.write("printed\n")
         await running
-    assert lines.getvalue().splitlines() == ["printed", RETRY, RETRY, "a call was given up"]
+    assert lines.getvalue().splitlines() == ["printed", *LINES]
     assert ours.getvalue().endswith("\x1b[?25h")
 
 
@@ -587,7 +592,7 @@ async def test_where_stderr_is_no_terminal_only_the_end_is_written(monkeypatch: 
         assert beside_bars == []
         await running
     *lines, bar = file.getvalue().strip().splitlines()
-    assert lines == [RETRY, RETRY, "a call was given up"]
+    assert lines == LINES
     assert "1/1 0 succeeded, 1 failed" in bar
     assert "\x1b" not in file.getvalue()
 

@@ -194,7 +194,7 @@ def test_the_error_says_the_rule_the_child_and_the_last_errors() -> None:
     """The message has the limit, the child and its last three errors."""
     error = RestartsExceeded("it", tuple(ValueError(n) for n in range(5)), 4, 0.5)
     rule = "max_restarts=4 within 0.5 s was exceeded when child it ended; its last errors: "
-    assert str(error) == rule + "ValueError(2), ValueError(3), ValueError(4)"
+    assert str(error) == rule + "ValueError: 2, ValueError: 3, ValueError: 4"
 
 
 @looptime

@@ -141,8 +141,8 @@ async def test_a_listener_that_fails_does_not_affect_the_supervisor() -> None:
     assert [type(error) for error in reports] == [LookupError] * 4
 
 
-async def test_each_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Messages are constant, values are attributes of the record."""
+async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> None:
+    """Each says which child of which supervisor and why; the values are attributes of the record too."""
     caplog.set_level(logging.INFO, "aiosupervise")
 
     async def clumsy() -> None:
@@ -158,18 +158,22 @@ async def test_each_event_is_logged(caplog: pytest.LogCaptureFixture) -> None:
             Scene().start(sup, "short", returns(1), restart="temporary")
             Scene().start(sup, "it", fails(2), fails(1))
             await sup.wait()
-    error = "ValueError('broken')"
-    exceeded = "RestartsExceeded('it', (ValueError('broken'), ValueError('broken')), 1, 5.0)"
+    error = "ValueError: broken"
+    gave_up = (
+        "RestartsExceeded: max_restarts=1 within 5 s was exceeded when child it ended; its last errors: "
+        "ValueError: broken, ValueError: broken"
+    )
     assert [line(record) for record in caplog.records] == [
-        *[("INFO", "a child was started", name) for name in ("polite", "clumsy", "short", "it")],
-        ("INFO", "a child has exited", "short", None),
-        ("WARNING", "a child has exited", "it", error),
-        ("WARNING", "a child was restarted", "it", 1),
-        ("WARNING", "a child has exited", "it", error),
-        ("ERROR", "a supervisor gives up", "it", exceeded),
-        ("WARNING", "a child was stopped", "clumsy", "LookupError()"),
-        ("INFO", "a child was stopped", "polite", None),
+        *[("INFO", f"child {name} of web started", name) for name in ("polite", "clumsy", "short", "it")],
+        ("INFO", "child short of web returned", "short", None),
+        ("WARNING", f"child it of web failed: {error}", "it", error),
+        ("WARNING", "child it of web restarted; its restarts so far: 1", "it", 1),
+        ("WARNING", f"child it of web failed: {error}", "it", error),
+        ("ERROR", f"web gives up and stops its children: {gave_up}", "it", gave_up),
+        ("WARNING", "child clumsy of web stopped, and its clean-up failed: LookupError", "clumsy", "LookupError"),
+        ("INFO", "child polite of web stopped", "polite", None),
     ]
+    assert {record.name for record in caplog.records} == {"aiosupervise.supervisor"}
     assert {vars(record)["aiosupervise_supervisor"] for record in caplog.records} == {"web"}
 
 

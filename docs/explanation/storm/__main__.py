@@ -7,6 +7,7 @@ It is run in docs/explanation, or by `nox -s storm`.
 """
 
 import argparse
+import logging
 import math
 import statistics
 import sys
@@ -78,6 +79,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulation from a command line and return its exit code."""
     options = read_options(arguments)
+    # Simulated runs pause by the hundred, and Python would print a line for each.
+    logging.getLogger("aiosupervise").addHandler(logging.NullHandler())
     seeds = [options.seed] if options.seeds is None else range(options.seeds)
     tables = TABLES if options.table is None else [TABLES[options.table - 1]]
     try:

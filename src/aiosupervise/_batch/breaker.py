@@ -27,6 +27,7 @@ from typing import Any
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
 from aiosupervise._events.outcomes import Outcome, Success
+from aiosupervise._events.records import RunPaused, RunResumed
 from aiosupervise._policy.budget import Budget
 
 from .overload import Overload
@@ -194,7 +195,7 @@ class Breaker:
         seconds *= self._time_scale
         self._pause_end = max(now + random.uniform(seconds / 2, seconds), self._retry_after_end)  # noqa: S311 - no secret
         self._set_timer(self._pause_end, self._on_pause_end)
-        self._context.events.paused(self._pause_end - now, self._why())
+        self._context.scope.emit(RunPaused, self._pause_end - now, self._why())
 
     def _on_pause_end(self) -> None:
         if self._retry_after_end > self._pause_end:
@@ -248,7 +249,7 @@ class Breaker:
 
     def _close_circuit(self) -> None:
         if self._state is not State.CLOSED:
-            self._context.events.resumed()
+            self._context.scope.emit(RunResumed)
         self._state = State.CLOSED
 
     # The queue.

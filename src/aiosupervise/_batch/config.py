@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
+from aiosupervise._policy.record import record
 
 from .jobs import Jobs
 from .protocol import Engine, EngineConfig
@@ -16,7 +16,7 @@ from .strategies import Strategy
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunConfig(Generic[T, I]):
     """The configuration of a run; `for_engine` is the part that its engine needs."""
 

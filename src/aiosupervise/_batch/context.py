@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
+from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
 from aiosupervise._policy.classify import IRRECOVERABLE, UNLISTED, Classification, Transient, leaves
@@ -10,24 +11,23 @@ from aiosupervise._policy.policy import Policy
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
-from .events import RunEvents
 
 
 class RunContext:
     """Shared by the jobs of one run: its counts and events, its overload protection, and the job around the run."""
 
-    __slots__ = ("adaptive", "breaker", "events", "parent", "tally")
+    __slots__ = ("adaptive", "breaker", "parent", "scope", "tally")
 
     def __init__(
         self,
         tally: Tally,
-        events: RunEvents,
+        scope: Scope,
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
     ) -> None:
         self.tally = tally
-        self.events = events
+        self.scope = scope
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
@@ -53,11 +53,11 @@ class JobContext:
     @property
     def run(self) -> int:
         """The number of the run."""
-        return self.run_context.events.run
+        return self.run_context.scope.number
 
     def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
-        self.run_context.events.notify(event)
+        self.run_context.scope.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
         """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""

@@ -38,7 +38,7 @@ class LocalEngine:
         config, tally = context.config, context.tally
         adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
         breaker = None if config.overload is None else Breaker(config.overload, context)
-        run = RunContext(tally, context.events, breaker, adaptive, current_job.get())
+        run = RunContext(tally, context.scope, breaker, adaptive, current_job.get())
         return LocalRun(self._jobs, context, run)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, final
 
 from aiosupervise._policy.budget import Budget
 from aiosupervise._policy.checks import check_count, check_seconds
+from aiosupervise._policy.record import record
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class Overload:
     """How a run behaves when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
@@ -54,7 +54,7 @@ class Overload:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class Adaptive:
     """A concurrency limit that adapts to the service: additive increase, multiplicative decrease, as in TCP.
 

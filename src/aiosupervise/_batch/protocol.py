@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, final
 
+from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
 
-from .events import RunEvents
 from .jobs import Jobs
 from .overload import Adaptive, Overload
 
@@ -47,7 +47,7 @@ class EngineContext(Generic[T, I]):
     Attributes:
         config: the settings of the run.
         tally: its live counts. The engine keeps `running` and `retries`, and may set `limit`; the run counts outcomes.
-        events: emits the events of the run.
+        scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
         record: takes the outcome of a job, exactly once for each job that was started.
         wake: call it when there are more free slots than before, unless a job was recorded.
         stop: call it to have no further job started.
@@ -57,14 +57,14 @@ class EngineContext(Generic[T, I]):
 
     """
 
-    __slots__ = ("_jobs", "config", "events", "fail", "record", "stop", "tally", "wake")
+    __slots__ = ("_jobs", "config", "fail", "record", "scope", "stop", "tally", "wake")
 
     def __init__(
         self,
         config: EngineConfig[T, I],
         jobs: Jobs[T, I],
         tally: Tally,
-        events: RunEvents,
+        scope: Scope,
         *,
         record: Callable[[Outcome[T, I]], None],
         wake: Callable[[], None],
@@ -73,7 +73,7 @@ class EngineContext(Generic[T, I]):
     ) -> None:
         self.config: EngineConfig[T, I] = config
         self.tally: Tally = tally
-        self.events: RunEvents = events
+        self.scope: Scope = scope
         self.record: Callable[[Outcome[T, I]], None] = record
         self.wake: Callable[[], None] = wake
         self.stop: Callable[[], None] = stop

@@ -26,22 +26,26 @@ mostly consequences of the first.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import I, Outcome, Tally
+from aiosupervise._events.records import JobFinished, RunFinished, RunStarted
 
 from .config import RunConfig
-from .events import RunEvents
 from .outlet import Outlet
 from .protocol import UNLIMITED, EngineContext, EngineRun
 from .source import END, AsyncSource, End, SyncSource
 
 T = TypeVar("T")
 
+_numbers = itertools.count(1)
 _STUBBORN = 5.0  # seconds after which a cancelled job that is still running is named
 
 
@@ -63,12 +67,12 @@ class Pump(Generic[T, I]):
         self._timers: list[asyncio.TimerHandle] = []
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._events = RunEvents(config.name, tally, config.listen, current_job.get())
+        self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=current_job.get())
         self._context: EngineContext[T, I] = EngineContext(
             config.for_engine,
             config.jobs,
             tally,
-            self._events,
+            self._scope,
             record=self._record,
             wake=self._wake,
             stop=self.stop,
@@ -78,13 +82,14 @@ class Pump(Generic[T, I]):
 
     def start(self) -> None:
         """Start the task."""
-        self._events.started()
+        self._scope.open()
+        self._scope.emit(RunStarted)
         pumping = self._pump()
         try:
             self._task = self._loop.create_task(pumping, name=f"{self._config.name} pump")
         except BaseException:  # of a task factory
             pumping.close()
-            self._events.ended(0.0)
+            self._close_scope()
             raise
         self._task.add_done_callback(self._finalize)
 
@@ -167,7 +172,8 @@ class Pump(Generic[T, I]):
         if self.outlet.add(outcome):
             self.cancel()
         self._wake()
-        self._events.finished(outcome)
+        if listeners.count:
+            self._scope.emit(JobFinished, outcome)
 
     # The task.
 
@@ -303,4 +309,8 @@ class Pump(Generic[T, I]):
             for timer in self._timers:
                 timer.cancel()
             self._context.detach()
-            self._events.ended(self.outlet.elapsed)
+            self._close_scope()
+
+    def _close_scope(self) -> None:
+        self._scope.emit(RunFinished, self.outlet.elapsed)
+        self._scope.close()

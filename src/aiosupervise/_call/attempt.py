@@ -9,9 +9,10 @@ cost of a call that succeeds at once.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import record
 
 from .frames import RETRY_LOOP, WRAPPERS
 from .limits import now
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """The running attempt of a supervised call.
 

@@ -6,15 +6,16 @@ This module imports nothing of the library at runtime, so that every module that
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import record
 
 if TYPE_CHECKING:
     from aiosupervise._policy.policy import Policy
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class NoWaiting:
     """The rules of a block in which waits take no time.
 

@@ -21,13 +21,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeAlias, TypeVar
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.log import is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.budget import Budget
 from aiosupervise._policy.classify import classify
@@ -95,7 +93,7 @@ class Call:
         self.no_waiting = no_waits.get()
         self.policy = policy if self.no_waiting is None else self.no_waiting.apply_to(policy)
         self.name = name
-        self.number = 0  # until there is something to tell
+        self.number = 0  # until its first event
         self.started = started
         self.job = current_job.get()
         self.attempts = attempts
@@ -118,7 +116,7 @@ class Call:
                 self.attempts += 1
                 self.last_serial = serial_numbers.issued
                 if listeners.count:
-                    self._tell(AttemptStarted, self.attempts)
+                    self._emit(AttemptStarted, self.attempts)
                 try:
                     result = await attempt()
                 except Exception as error:
@@ -132,7 +130,7 @@ class Call:
             raise
         final, self.final_error, self.last_error = self.final_error, None, None
         if listeners.count:
-            self._tell(CallFinished, self.attempts, final)
+            self._emit(CallFinished, self.attempts, final)
         # Raising it here sets its context to the error that the caller is handling.
         context = final.__context__
         try:
@@ -156,14 +154,13 @@ class Call:
         error = error if type(error) not in OVERRIDES else unwrap(error)
         if isinstance(decision, Retry):
             delay = decision.delay
-            if listeners.count or is_logged(logging.WARNING):
-                self._tell(AttemptFailed, self.attempts, error, delay)
+            self._emit(AttemptFailed, self.attempts, error, delay)
             if self.last_error is not None:
                 self._add_to_earlier_errors(self.last_error)
             self.delay, self.last_error = delay, error
             return
         if listeners.count:
-            self._tell(AttemptFailed, self.attempts, error, None)
+            self._emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
             self._set_final_error(error)
         else:
@@ -216,8 +213,7 @@ class Call:
             if isinstance(error, DeadlineExceeded):
                 error.__cause__ = self.last_error
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier_errors)
-        if listeners.count or is_logged(logging.ERROR):
-            self._tell(GaveUp, self.attempts, elapsed, reason, error)
+        self._emit(GaveUp, self.attempts, elapsed, reason, error)
         self._set_final_error(error)
 
     def _set_final_error(self, error: Exception) -> None:
@@ -255,22 +251,22 @@ class Call:
             if self.job is not None:
                 self.job.on_success(0 if budget is not None else self.price)
             if listeners.count:
-                self._tell(Recovered, self.attempts, now() - self.first_failure)
+                self._emit(Recovered, self.attempts, now() - self.first_failure)
         if listeners.count:
-            self._tell(CallFinished, self.attempts, None)
+            self._emit(CallFinished, self.attempts, None)
 
     def _on_abandoned(self, error: BaseException) -> None:
         """Record that the call ends without an outcome, in an attempt or in a wait: it was cancelled, for instance."""
         if self.job is not None:
             self.job.on_neutral()
         if listeners.count:
-            self._tell(CallFinished, self.attempts, error)
+            self._emit(CallFinished, self.attempts, error)
 
-    def _tell(self, kind: Callable[..., Event], *values: object) -> None:
-        """Tell an event that somebody wants to hear: nobody pays for making one that nobody hears."""
+    def _emit(self, kind: Callable[..., Event], *values: object) -> None:
+        """Emit an event of this call, given the values of its own fields."""
         self.number = self.number or next(_numbers)
         run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
-        emit(kind(self.number, self.name, run, index, *values), self.job)
+        emit(kind, (self.number, self.name, run, index, *values), self.job)
 
 
 def _one_line(attempt: int, error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""What happened: records, listeners and the log."""
+"""Events: the records, the listeners and the log."""

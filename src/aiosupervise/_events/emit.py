@@ -1,39 +1,101 @@
-"""Emits events."""
+"""Emits events: to the log, to the listeners of the process, and to those of the runs around."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Protocol, final
 
 from aiosupervise._policy.checks import safe_repr
 
-from . import log as _log
-from .listeners import Listener, Scope, listeners
+from .listeners import Listener, listeners
+from .log import line_for
 from .records import Event
 
 
-def emit(event: Event, place: Scope | None) -> None:
-    """Tell an event to the log, to all who listen, and to the place in which it happened."""
-    if type(event) in _log.LOGGED:
-        call_listener(_log.write, event)
+class Enclosing(Protocol):
+    """A job or a run around an event, whose listeners receive the event too."""
+
+    def notify(self, event: Event) -> None:
+        """Pass an event on to the listeners of this scope and of those around it."""
+
+
+def emit(kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None) -> None:
+    """Emit an event of this kind, unless nobody would receive it: then it is not made.
+
+    It goes to the log, to the listeners of the process in the order in which they were added, and to the listeners
+    of the scopes around it from the inside out.
+    """
+    line = line_for(kind, values)
+    if line is None and not listeners.count:
+        return
+    event = kind(*values)
+    if line is not None:
+        call_listener(line.write, event)
     for listener in listeners.global_listeners:
         call_listener(listener, event)
-    if place is not None:
-        place.notify(event)
+    if around is not None:
+        around.notify(event)
+
+
+@final
+class Scope:
+    """A run or a supervisor: it emits events that begin with the same fields, to its own listener too.
+
+    Args:
+        fields: the values that each of its events begins with; the first is the number of the scope.
+        listener: the scope's own listener, which receives the events between `open` and `close`.
+        around: the job in which it was made; None outside of runs.
+
+    """
+
+    __slots__ = ("_around", "_fields", "_listener", "number")
+
+    def __init__(
+        self, number: int, *fields: object, listener: Listener | None = None, around: Enclosing | None = None
+    ) -> None:
+        self.number: int = number
+        self._fields = (number, *fields)
+        self._listener = listener
+        self._around = around
+
+    def emit(self, kind: Callable[..., Event], *values: object) -> None:
+        """Emit an event of this scope, given the values of its own fields."""
+        emit(kind, (*self._fields, *values), self)
+
+    def notify(self, event: Event) -> None:
+        """Pass an event on to the scope's own listener, and to those of the scopes around it."""
+        if self._listener is not None:
+            call_listener(self._listener, event)
+        if self._around is not None:
+            self._around.notify(event)
+
+    def open(self) -> None:
+        """Count the scope's own listener."""
+        listeners.adjust(0 if self._listener is None else 1)
+
+    def close(self) -> None:
+        """Release the scope's own listener, which may hold the run; the second time do nothing."""
+        if self._listener is not None:
+            self._listener = None
+            listeners.adjust(-1)
 
 
 def call_listener(listener: Listener, event: Event) -> None:
-    """Tell one listener. What it raises, a CancelledError of its own included, goes to the loop's handler."""
+    """Call one listener. An error of it, its own CancelledError included, goes to the loop's exception handler."""
     try:
         listener(event)
     except (Exception, asyncio.CancelledError) as error:
         _report(f"a listener failed: {safe_repr(listener)}", error)
 
 
-def _report(message: str, error: BaseException) -> None:  # not in `call_listener`, a frame that the error holds
+# A function of its own: in `call_listener`, the loop would be a local variable of a frame that the error holds.
+def _report(message: str, error: BaseException) -> None:
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # a call was thrown away when its loop was gone
-        logging.getLogger("asyncio").error(message, exc_info=error)  # noqa: TRY400 - as the loop's default handler does
+    except RuntimeError:
+        # A call was discarded after its loop had ended: do as the loop's default handler does.
+        logging.getLogger("asyncio").error(message, exc_info=error)  # noqa: TRY400
     else:
         loop.call_exception_handler({"message": message, "exception": error})

@@ -1,8 +1,7 @@
-"""Who hears of what happens: listeners for everything, one for a run, and the log.
+"""The listeners of this process: those for everything, and how many runs have one of their own.
 
-Theory of operation. Whoever has something to tell asks first whether somebody would hear it, so that what nobody
-hears is never made: `listeners.count` counts the listeners for everything and those of runs, and `_log.is_logged`
-knows about the log. The fast paths look at the former alone.
+An event is made only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` knows whether
+a record would be read. A call that succeeds at once looks at `listeners.count` alone.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, TypeAlias, final
+from typing import TypeAlias, final
 
 from aiosupervise._policy.checks import is_async_callable, safe_repr
 
@@ -19,40 +18,44 @@ from .records import Event
 Listener: TypeAlias = Callable[[Event], None]
 
 
-class Scope(Protocol):
-    """Where something happens, a job or a run: it tells its own listener, and the place around it."""
-
-    def notify(self, event: Event) -> None:
-        """Pass on an event to the listeners of this place."""
-
-
+@final
 class ListenerRegistry:
-    """The listeners of this process."""
+    """The listeners of this process.
+
+    Attributes:
+        count: the number of listeners, those of runs included.
+        global_listeners: the listeners for everything, in the order in which they were added. Each change makes a
+            new tuple, because loops in other threads may be iterating over it.
+
+    """
 
     __slots__ = ("_lock", "count", "global_listeners")
 
     def __init__(self) -> None:
-        self.count = 0  # how many there are, those of runs included
-        self.global_listeners: tuple[
-            Listener, ...
-        ] = ()  # a new one for each change: loops in other threads are reading it
+        self.count = 0
+        self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
 
     def add(self, listener: Listener) -> None:
-        """Let a listener hear everything."""
+        """Add a listener for everything."""
         with self._lock:
             self.global_listeners = (*self.global_listeners, listener)
             self.count += 1
 
     def remove(self, listener: Listener) -> None:
-        """Let go of a listener: of one that was added twice, the later one."""
+        """Remove a listener for everything; if it was added twice, the later one.
+
+        Listeners are compared by identity: another one may be equal, as two empty lists are.
+        """
         with self._lock:
-            place = len(self.global_listeners) - 1 - self.global_listeners[::-1].index(listener)
-            self.global_listeners = self.global_listeners[:place] + self.global_listeners[place + 1 :]
+            remaining = list(self.global_listeners)
+            later = max(place for place, other in enumerate(remaining) if other is listener)
+            del remaining[later]
+            self.global_listeners = tuple(remaining)
             self.count -= 1
 
     def adjust(self, change: int) -> None:
-        """Count listeners of runs."""
+        """Add to the number of listeners that runs have of their own."""
         with self._lock:
             self.count += change
 
@@ -62,7 +65,7 @@ listeners = ListenerRegistry()
 
 @final
 class Subscription:
-    """What `listen` returns: leaving its `with` block ends the listening."""
+    """The subscription that `listen` returns: leaving its `with` block ends it."""
 
     __slots__ = ("_is_over", "_listener")
 
@@ -72,7 +75,7 @@ class Subscription:
         listeners.add(listener)
 
     def __enter__(self) -> None:
-        """Listen on; it began with `listen`."""
+        """Do nothing: the subscription began with `listen`."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -83,18 +86,18 @@ class Subscription:
 
 
 def listen(listener: Listener) -> Subscription:
-    """Let `listener` hear what happens in all supervised calls and all runs of this process.
+    """Call `listener` with every event of the supervised calls, runs and supervisors of this process.
 
-    `listen(listener)` is for the whole life of the process; `with listen(listener): ...` for a while. For a single
-    run, give the listener to it: `run_all(..., listen=listener)`.
+    `listen(listener)` subscribes it for the life of the process, `with listen(listener): ...` for that block. The
+    listener of a single run is an argument of the run: `run_all(..., listen=listener)`.
 
     Args:
-        listener: a function of one argument, an `Event`. It is called in the thread, the task and the context in
-            which the event happens, and the work waits for it: let it be short. What it raises is reported to the
-            loop's exception handler and does not hurt the work.
+        listener: a function of one argument, an `Event`. It is called synchronously, in the thread, task and context
+            in which the event happens, so keep it short. An error that it raises is reported to the loop's exception
+            handler and does not affect the work.
 
     Raises:
-        TypeError: if it cannot be called, or is async.
+        TypeError: if it is not callable, or is async.
 
     """
     check_listener("listener", listener)
@@ -102,7 +105,7 @@ def listen(listener: Listener) -> Subscription:
 
 
 def check_listener(name: str, value: object) -> None:
-    """Refuse what cannot listen."""
+    """Refuse a listener that is not callable, or is async."""
     if not callable(value):
         raise TypeError(f"{name} must be a function of one argument, the event; got {safe_repr(value)}")
     if is_async_callable(value):

@@ -1,7 +1,11 @@
-"""The log: the events that an operator wants to read, as records of the logger `aiosupervise`.
+"""The log: which events are logged, on which logger, at which level and with which template.
 
-Messages are constant, so that they can be searched and counted; the values are attributes of the record, under names
-that begin with `aiosupervise_`.
+Templates are constant, so that `record.msg` groups the records of one kind; the values are the record's arguments,
+and also attributes of the record, under names that begin with `aiosupervise_`.
+
+Only the logger of calls has a NullHandler. A retry is everyday business, and a library is silent about that until the
+program configures logging. A run that pauses and a child that crashes are seen in any program: without handlers,
+`logging.lastResort` prints warnings to stderr.
 """
 
 from __future__ import annotations
@@ -9,9 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from logging import ERROR, INFO, WARNING
 
-from aiosupervise._policy.checks import safe_repr
+from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.verdict import Reason
 
+from .outcomes import Tally
 from .records import (
     AttemptFailed,
     ChildExited,
@@ -26,84 +33,124 @@ from .records import (
     WorkerLost,
 )
 
-LOGGED = (
-    AttemptFailed,
-    GaveUp,
-    RunPaused,
-    WorkerLost,
-    RunFinished,
-    ChildStarted,
-    ChildExited,
-    ChildRestarted,
-    ChildStopped,
-    Escalated,
-)
-LOGGER = logging.getLogger("aiosupervise")
-_OURS: list[logging.Handler] = [logging.NullHandler()]  # nothing is printed until the user configures logging
-LOGGER.addHandler(_OURS[0])
+CALLS = logging.getLogger("aiosupervise.call")
+RUNS = logging.getLogger("aiosupervise.run")
+SUPERVISORS = logging.getLogger("aiosupervise.supervisor")
+CALLS.addHandler(logging.NullHandler())
 
 beside_bars: list[Callable[[], AbstractContextManager[None]]] = []
-"""How to print without tearing a progress bar apart: one for each bar that is shown."""
+"""For each progress bar that is shown, how to print a line without tearing the bar apart."""
 
 
-def is_logged(level: int) -> bool:
-    """Tell whether a record would reach a handler or a filter of the user's; to make one costs some microseconds."""
-    if logging.root.handlers or LOGGER.handlers != _OURS or LOGGER.filters:
-        return LOGGER.isEnabledFor(level)
-    return False
+class LogLine:
+    """How the events of one kind are logged.
+
+    Args:
+        logger: the logger that gets the record.
+        level: the level of the record.
+        template: the message, with the names of values; see `_values_of`.
+        otherwise: the line for an event whose last field is None, such as a child that ended without an error; None
+            if such an event is not logged.
+
+    """
+
+    __slots__ = ("level", "logger", "otherwise", "template")
+
+    def __init__(self, logger: logging.Logger, level: int, template: str, otherwise: LogLine | None = None) -> None:
+        self.logger = logger
+        self.level = level
+        self.template = template
+        self.otherwise = otherwise
+
+    def write(self, event: Event) -> None:
+        """Log an event, above the progress bars."""
+        values = _values_of(event)
+        extra = {f"aiosupervise_{name}": value for name, value in values.items()}
+        with ExitStack() as stack:
+            for beside in beside_bars:
+                stack.enter_context(beside())
+            self.logger.log(self.level, self.template, values, extra=extra)
 
 
-def write(event: Event) -> None:  # noqa: C901 - one case for each event
-    """Log an event, if it is one of those that are logged."""
-    match event:
-        case AttemptFailed(wait=float() | int() as wait):
-            values = {**_of_call(event), "attempt": event.attempt, "wait": wait, "error": safe_repr(event.error)}
-            _log(logging.WARNING, "a call failed and will be retried", values)
-        case GaveUp():
-            values = {**_of_call(event), "attempts": event.attempts, "elapsed": event.elapsed}
-            values |= {"reason": event.reason.value, "error": safe_repr(event.error)}
-            _log(logging.ERROR, "a call was given up", values)
-        case RunPaused():
-            _log(logging.WARNING, "a run pauses", {**_of_run(event), "seconds": event.seconds, "why": event.why})
-        case WorkerLost():
-            _log(logging.WARNING, "a worker was lost", {**_of_run(event), "worker": event.worker, "jobs": event.jobs})
-        case RunFinished(tally=tally):
-            counts = {name: getattr(tally, name) for name in ("total", "succeeded", "failed", "pending", "retries")}
-            _log(logging.INFO, "a run has finished", {**_of_run(event), **counts, "elapsed": event.elapsed})
-        case ChildStarted():
-            _log(logging.INFO, "a child was started", _of_child(event))
-        case ChildExited(error=error):
-            _log(_level(error), "a child has exited", {**_of_child(event), "error": error and safe_repr(error)})
-        case ChildRestarted(restarts=restarts):
-            _log(logging.WARNING, "a child was restarted", {**_of_child(event), "restarts": restarts})
-        case ChildStopped(error=error):
-            _log(_level(error), "a child was stopped", {**_of_child(event), "error": error and safe_repr(error)})
-        case Escalated(error=error):
-            _log(logging.ERROR, "a supervisor gives up", {**_of_child(event), "error": safe_repr(error)})
-        case _:
-            pass
+# An event that is not in this table is not logged.
+LINES: dict[Callable[..., Event], LogLine] = {
+    AttemptFailed: LogLine(
+        CALLS, WARNING, "%(call)s failed in attempt %(attempt)d and is retried in %(wait).2f s: %(error)s"
+    ),
+    GaveUp: LogLine(CALLS, ERROR, "%(call)s gave up in attempt %(attempts)d (%(reason)s): %(error)s"),
+    RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
+    WorkerLost: LogLine(
+        RUNS, WARNING, "run %(name)s lost worker %(worker)s; unfinished jobs that start again elsewhere: %(jobs)d"
+    ),
+    RunFinished: LogLine(
+        RUNS,
+        INFO,
+        "run %(name)s finished in %(elapsed).2f s: %(succeeded)d succeeded, %(failed)d failed, %(pending)d pending,"
+        " %(retries)d retries",
+    ),
+    ChildStarted: LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s started"),
+    ChildExited: LogLine(
+        SUPERVISORS,
+        WARNING,
+        "child %(child)s of %(supervisor)s failed: %(error)s",
+        otherwise=LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s returned"),
+    ),
+    ChildRestarted: LogLine(
+        SUPERVISORS, WARNING, "child %(child)s of %(supervisor)s restarted; its restarts so far: %(restarts)d"
+    ),
+    ChildStopped: LogLine(
+        SUPERVISORS,
+        WARNING,
+        "child %(child)s of %(supervisor)s stopped, and its clean-up failed: %(error)s",
+        otherwise=LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s stopped"),
+    ),
+    Escalated: LogLine(SUPERVISORS, ERROR, "%(supervisor)s gives up and stops its children: %(error)s"),
+}
 
 
-def _of_call(event: AttemptFailed | GaveUp) -> dict[str, object]:
-    return {"call": event.name, "run": event.run, "job": event.job}
+def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:
+    """Return how an event with these values is logged; None if it is not, or if nobody would read the record."""
+    line = LINES.get(kind)
+    if line is not None and values[-1] is None:
+        line = line.otherwise
+    return line if line is not None and is_logged(line.logger, line.level) else None
 
 
-def _of_run(event: RunPaused | WorkerLost | RunFinished) -> dict[str, object]:
-    return {"name": event.name, "run": event.run}
+def is_logged(logger: logging.Logger, level: int) -> bool:
+    """Return whether a record would reach a handler or a filter: to make one costs some microseconds.
+
+    The rules are those of `logging.Logger.callHandlers`, except that a NullHandler reads nothing. As there, it keeps
+    `lastResort` from printing.
+    """
+    if not logger.isEnabledFor(level):
+        return False
+    if logger.filters:
+        return True
+    has_handlers = False
+    ancestor: logging.Logger | None = logger
+    while ancestor is not None:
+        for handler in ancestor.handlers:
+            if level >= handler.level and type(handler) is not logging.NullHandler:
+                return True
+            has_handlers = True
+        ancestor = ancestor.parent if ancestor.propagate else None
+    return not has_handlers and logging.lastResort is not None and level >= logging.lastResort.level
 
 
-def _of_child(event: ChildStarted | ChildExited | ChildRestarted | ChildStopped | Escalated) -> dict[str, object]:
-    return {"supervisor": event.name, "child": event.child}
-
-
-def _level(error: BaseException | None) -> int:
-    return logging.INFO if error is None else logging.WARNING
-
-
-def _log(level: int, message: str, values: dict[str, object]) -> None:
-    if not is_logged(level):
-        return
-    with ExitStack() as stack:
-        for beside in beside_bars:
-            stack.enter_context(beside())
-        LOGGER.log(level, message, extra={f"aiosupervise_{name}": value for name, value in values.items()})
+def _values_of(event: Event) -> dict[str, object]:
+    """Return the values of an event by name, as the log shows them."""
+    values: dict[str, object] = {}
+    for name in event.__match_args__:
+        value = getattr(event, name)
+        if isinstance(value, Tally):
+            values |= {count: getattr(value, count) for count in ("total", "succeeded", "failed", "pending", "retries")}
+        elif isinstance(value, BaseException):
+            values[name] = error_text(value)
+        else:
+            values[name] = value.value if isinstance(value, Reason) else value
+    # The number of a call or a supervisor says nothing to people. A run has both: its name in its own records, its
+    # number in those of its calls too.
+    scope = event.__match_args__[0]
+    if scope != "run":
+        values[scope] = values.pop("name")
+    return values

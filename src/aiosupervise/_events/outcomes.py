@@ -1,42 +1,41 @@
-"""What became of the jobs: one record each, and the report that holds them."""
+"""The outcomes of jobs, and the counts of a run."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, final
 
-from typing_extensions import TypeAliasType, dataclass_transform
-from typing_extensions import TypeVar as TypeVarWithDefault
-
+from aiosupervise._policy.record import quick_record
 from aiosupervise._policy.verdict import Reason
+
+if sys.version_info >= (3, 13):
+    from typing import TypeAliasType
+    from typing import TypeVar as TypeVarWithDefault
+else:
+    from typing_extensions import TypeAliasType
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 I = TypeVarWithDefault("I", default=None)  # noqa: E741 - the input of map_all
 I_co = TypeVarWithDefault("I_co", default=None, covariant=True)
-C = TypeVar("C")
 _NO_INPUT: Any = None
 
 
-@dataclass_transform(frozen_default=True)
-def _record(cls: type[C]) -> type[C]:
-    """Make a record that type checkers hold to be frozen; at runtime that would cost each job half a microsecond."""
-    return dataclass(slots=True, unsafe_hash=True)(cls)
-
-
 @final
-@_record
+@quick_record
 class Success(Generic[T_co, I_co]):
     """A job that returned.
 
     Attributes:
-        index: its place in the input, from 0.
-        value: what it returned.
-        attempts: 1, plus every retry that supervised calls made in the job, in the tasks it started too.
-        elapsed: seconds from its start to its end.
-        name: the name of its task.
-        input: what `map_all` called the function with; None under `run_all`.
+        index: the position of the job in the input, from 0.
+        value: the value that it returned.
+        attempts: 1 plus all retries that supervised calls made in the job, in its child tasks too.
+        elapsed: seconds from the start of the job to its end.
+        name: the name of the job's task.
+        input: the argument of the function under `map_all`; None under `run_all`.
 
     """
 
@@ -49,18 +48,18 @@ class Success(Generic[T_co, I_co]):
 
 
 @final
-@_record
+@quick_record
 class Failure(Generic[I_co]):
     """A job that raised.
 
     Attributes:
-        index: its place in the input, from 0.
-        error: what it raised: the same object; a CancelledError if the job was cancelled by somebody else than the run.
-        attempts: 1, plus every retry that supervised calls made in the job, in the tasks it started too.
-        elapsed: seconds from its start to its end.
-        reason: why a supervised call gave up on the error; None if no policy had a say.
-        name: the name of its task.
-        input: what `map_all` called the function with; None under `run_all`.
+        index: the position of the job in the input, from 0.
+        error: the error that it raised, the same object; a CancelledError if it was not the run that cancelled the job.
+        attempts: 1 plus all retries that supervised calls made in the job, in its child tasks too.
+        elapsed: seconds from the start of the job to its end.
+        reason: why a supervised call gave up on the error; None if none did.
+        name: the name of the job's task.
+        input: the argument of the function under `map_all`; None under `run_all`.
 
     """
 
@@ -74,16 +73,16 @@ class Failure(Generic[I_co]):
 
 
 @final
-@_record
+@quick_record
 class Pending(Generic[T_co, I_co]):
-    """A job that the end of the run came before: it never started, or was cancelled.
+    """A job that had not finished when the run ended: it never started, or was cancelled.
 
     Attributes:
-        index: its place in the input, from 0.
-        job: the callable to run it again; None where the job was a coroutine, a task or a future: those run once.
-        started: whether it had begun when it was cancelled.
-        name: the name of its task, or the one it would have had.
-        input: what `map_all` would call the function with; None under `run_all`.
+        index: the position of the job in the input, from 0.
+        job: a callable that runs the job again; None if the job was a coroutine, a task or a future, which run once.
+        started: whether the job had started when it was cancelled.
+        name: the name of the job's task, or the name that it would have had.
+        input: the argument of the function under `map_all`; None under `run_all`.
 
     """
 
@@ -103,13 +102,13 @@ class Tally:
     """Live counts of a run.
 
     Attributes:
-        total: how many jobs there are; None while that is unknown.
+        total: the number of jobs; None while it is unknown.
         succeeded: jobs that returned.
         failed: jobs that raised.
-        pending: jobs that the run ended before.
-        running: jobs that run now.
+        pending: jobs that had not finished when the run ended.
+        running: jobs that are running.
         retries: retries that supervised calls have made in the jobs.
-        limit: how many jobs may run at once; None for no limit.
+        limit: the number of jobs that may run at once; None for no limit.
 
     """
 
@@ -122,7 +121,7 @@ class Tally:
     retries: int = 0
 
     def copy(self) -> Tally:
-        """Return the counts as they are now."""
+        """Return a copy of the counts."""
         return replace(self)
 
     def count(self, outcome: Outcome[object, object]) -> None:

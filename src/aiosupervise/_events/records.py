@@ -1,14 +1,14 @@
-"""What happened: frozen records that listeners get. The set is closed, so that a `match` over it can be complete.
+"""The events: frozen records that listeners receive. The set is closed, so a `match` over it can be complete.
 
-They hold what a program needs to count, draw or trace, and never the arguments of a call, which may be secret.
+They contain the values that a program needs to count, draw or trace, and never the arguments of a call, which may be
+secret. To add an event: a record here, a row in the table of `log` if it is to be logged, and a call of `emit`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from typing_extensions import dataclass_transform
+from aiosupervise._policy.record import record
 
 if TYPE_CHECKING:
     from aiosupervise._policy.errors import RestartsExceeded
@@ -16,30 +16,15 @@ if TYPE_CHECKING:
 
     from .outcomes import Outcome, Tally
 
-C = TypeVar("C")
 
-
-@dataclass_transform(frozen_default=True)
-def _record(cls: type[C]) -> type[C]:
-    """Make a frozen dataclass that is made in a third of the time: a call that is listened to makes two or more."""
-    frozen = dataclass(frozen=True, slots=True)(cls)
-    names = [field.name for field in fields(frozen)]  # type: ignore[arg-type]  # it is a dataclass now
-    # A slot's own setter passes by the __setattr__ that freezes; dataclass uses object's, which looks up each name.
-    scope: dict[str, object] = {f"set_{name}": getattr(frozen, name).__set__ for name in names}
-    sets = "; ".join(f"set_{name}(self, {name})" for name in names)
-    exec(f"def __init__(self, {', '.join(names)}): {sets}", scope)  # noqa: S102 - as dataclass does
-    setattr(frozen, "__init__", scope["__init__"])  # noqa: B010 - mypy knows better
-    return frozen
-
-
-@_record
+@record
 class _OfCall:
-    """What every event of a supervised call tells.
+    """The fields of every event of a supervised call.
 
     Attributes:
-        call: a number that this call alone has in its process.
+        call: the number of the call, unique in its process.
         name: the policy's name, or else the function's.
-        run: the number of the run that the call was made in; None outside of a run.
+        run: the number of the run in which the call was made; None outside of a run.
         job: the index of its job in that run; None outside of a run.
 
     """
@@ -51,14 +36,14 @@ class _OfCall:
 
 
 @final
-@_record
+@record
 class AttemptStarted(_OfCall):
-    """An attempt of a supervised call is about to be made.
+    """An attempt of a supervised call is about to start.
 
     Attributes:
-        call: the number of the call, which it alone has in this process.
+        call: the number of the call, unique in its process.
         name: the name of its policy, or else of its function.
-        run: the number of the run that it is made in; None outside of a run.
+        run: the number of the run in which the call was made; None outside of a run.
         job: the index of its job in that run; None outside of a run.
         attempt: the number of the attempt, from 1.
 
@@ -68,17 +53,17 @@ class AttemptStarted(_OfCall):
 
 
 @final
-@_record
+@record
 class AttemptFailed(_OfCall):
-    """An attempt of a supervised call raised.
+    """An attempt of a supervised call has raised.
 
     It has `call`, `name`, `run` and `job`, as every event of a call.
 
     Attributes:
         attempt: its number, from 1.
-        error: what it raised; for a `GiveUp` or a `RetryAfter`, what that stands for.
-        wait: seconds until the next attempt, which come before those that a run in trouble may add; None if there
-            will be no other attempt.
+        error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error that this stands for.
+        wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there will be
+            no further attempt.
 
     """
 
@@ -88,17 +73,17 @@ class AttemptFailed(_OfCall):
 
 
 @final
-@_record
+@record
 class GaveUp(_OfCall):
-    """A supervised call gave up on an error that its policy lists. A `CallFinished` follows.
+    """A supervised call has given up on an error that its policy lists. A `CallFinished` follows.
 
     It has `call`, `name`, `run` and `job`, as every event of a call.
 
     Attributes:
-        attempts: how many attempts were made.
-        elapsed: seconds since the first of them failed.
-        reason: why no other attempt is made.
-        error: what the caller gets.
+        attempts: the number of attempts that were made.
+        elapsed: seconds since the first attempt failed.
+        reason: why there is no further attempt.
+        error: the error that the caller gets.
 
     """
 
@@ -109,15 +94,15 @@ class GaveUp(_OfCall):
 
 
 @final
-@_record
+@record
 class Recovered(_OfCall):
-    """A supervised call succeeded after it had failed. A `CallFinished` follows.
+    """A supervised call has succeeded after at least one failed attempt. A `CallFinished` follows.
 
     It has `call`, `name`, `run` and `job`, as every event of a call.
 
     Attributes:
-        attempts: how many attempts were made.
-        elapsed: seconds since the first of them failed.
+        attempts: the number of attempts that were made.
+        elapsed: seconds since the first attempt failed.
 
     """
 
@@ -126,15 +111,15 @@ class Recovered(_OfCall):
 
 
 @final
-@_record
+@record
 class CallFinished(_OfCall):
-    """A supervised call has ended, in whatever way: it is the last event of each.
+    """A supervised call has ended: it returned, raised or was cancelled. This is the last event of each call.
 
     It has `call`, `name`, `run` and `job`, as every event of a call.
 
     Attributes:
-        attempts: how many attempts were made.
-        error: what the caller gets, an asyncio.CancelledError included; None if the call returned.
+        attempts: the number of attempts that were made.
+        error: the error that the caller gets, which may be an asyncio.CancelledError; None if the call returned.
 
     """
 
@@ -142,13 +127,13 @@ class CallFinished(_OfCall):
     error: BaseException | None
 
 
-@_record
+@record
 class _OfRun:
-    """What every event of a run tells.
+    """The fields of every event of a run.
 
     Attributes:
-        run: a number that this run alone has in its process.
-        name: the run's name, or else its function's.
+        run: the number of the run, unique in its process.
+        name: the name of the run, or else of its function.
         tally: its live counts.
 
     """
@@ -159,27 +144,27 @@ class _OfRun:
 
 
 @final
-@_record
+@record
 class RunStarted(_OfRun):
-    """A run begins.
+    """A run has started.
 
     Attributes:
-        run: the number of the run, which it alone has in this process.
-        name: its name, or else that of its function.
+        run: the number of the run, unique in its process.
+        name: the name of the run, or else of its function.
         tally: its live counts.
 
     """
 
 
 @final
-@_record
+@record
 class RunPaused(_OfRun):
-    """A run starts nothing new for a while, because the service behind it is in trouble.
+    """A run has paused because the service behind it is overloaded: it starts no jobs for a while.
 
     It has `run`, `name` and `tally`, as every event of a run.
 
     Attributes:
-        seconds: how long. What comes then is a `RunResumed`, or a probe that fails and the next `RunPaused`, or the
+        seconds: the length of the pause. A `RunResumed` follows, or the next `RunPaused` after a failed probe, or the
             end of the run.
         why: the reason in words.
 
@@ -190,9 +175,9 @@ class RunPaused(_OfRun):
 
 
 @final
-@_record
+@record
 class RunResumed(_OfRun):
-    """A run that had paused goes on.
+    """A paused run has resumed.
 
     It has `run`, `name` and `tally`, as every event of a run.
 
@@ -200,14 +185,14 @@ class RunResumed(_OfRun):
 
 
 @final
-@_record
+@record
 class JobFinished(_OfRun):
-    """A job of a run has its outcome.
+    """A job of a run has ended, or the run has ended before it.
 
     It has `run`, `name` and `tally`, as every event of a run.
 
     Attributes:
-        outcome: a `Success`, a `Failure` or a `Pending`, which the tally has counted.
+        outcome: a `Success`, a `Failure` or a `Pending`; the tally has already counted it.
 
     """
 
@@ -215,16 +200,16 @@ class JobFinished(_OfRun):
 
 
 @final
-@_record
+@record
 class WorkerLost(_OfRun):
-    """A worker of a cluster was lost, or a chunk of jobs was taken from it: they start again on another one.
+    """A worker of a cluster was lost, or a chunk of jobs was taken from it: its jobs start again on another worker.
 
-    Jobs that a worker did without anybody seeing it start again without this event. It has `run`, `name` and `tally`,
-    as every event of a run.
+    Jobs whose worker was lost before it reported them start again without this event. It has `run`, `name` and
+    `tally`, as every event of a run.
 
     Attributes:
-        worker: the address of the worker that had them.
-        jobs: how many of them have no outcome and so start again.
+        worker: the address of the worker that had the jobs.
+        jobs: the number of jobs without an outcome, which start again.
 
     """
 
@@ -233,27 +218,27 @@ class WorkerLost(_OfRun):
 
 
 @final
-@_record
+@record
 class RunFinished(_OfRun):
-    """A run has ended, in whatever way: it is the last event of each, and nothing of the run goes on.
+    """A run has ended, for whatever reason: none of its jobs runs any more. This is the last event of each run.
 
     It has `run`, `name` and `tally`, as every event of a run.
 
     Attributes:
-        elapsed: seconds that it took.
+        elapsed: seconds from the start of the run to its end.
 
     """
 
     elapsed: float
 
 
-@_record
+@record
 class _OfSupervisor:
-    """What every event of a supervisor tells.
+    """The fields of every event of a supervisor.
 
     Attributes:
-        supervisor: a number that this supervisor alone has in its process.
-        name: its name.
+        supervisor: the number of the supervisor, unique in its process.
+        name: the name of the supervisor.
         child: the name of the child.
 
     """
@@ -264,27 +249,27 @@ class _OfSupervisor:
 
 
 @final
-@_record
+@record
 class ChildStarted(_OfSupervisor):
-    """A supervisor has started a child for the first time, or again after it was stopped.
+    """A supervisor has started a child for the first time, or on request after it was stopped.
 
     Attributes:
-        supervisor: the number of the supervisor, which it alone has in this process.
-        name: its name.
+        supervisor: the number of the supervisor, unique in its process.
+        name: the name of the supervisor.
         child: the name of the child.
 
     """
 
 
 @final
-@_record
+@record
 class ChildExited(_OfSupervisor):
-    """A child has ended by itself.
+    """A child has ended by itself: nobody stopped it.
 
     It has `supervisor`, `name` and `child`, as every event of a supervisor.
 
     Attributes:
-        error: what it raised; None if it returned.
+        error: the error that it raised; None if it returned.
 
     """
 
@@ -292,14 +277,14 @@ class ChildExited(_OfSupervisor):
 
 
 @final
-@_record
+@record
 class ChildRestarted(_OfSupervisor):
-    """A supervisor has started a child again, because it or a sibling had ended.
+    """A supervisor has restarted a child, because the child or a sibling had ended.
 
     It has `supervisor`, `name` and `child`, as every event of a supervisor.
 
     Attributes:
-        restarts: how often that has happened to this child.
+        restarts: the number of restarts of this child so far.
 
     """
 
@@ -307,14 +292,14 @@ class ChildRestarted(_OfSupervisor):
 
 
 @final
-@_record
+@record
 class ChildStopped(_OfSupervisor):
-    """A supervisor has stopped a child: it was asked to, it ends, or a sibling had ended.
+    """A supervisor has stopped a child: on request, at the supervisor's own end, or because a sibling had ended.
 
     It has `supervisor`, `name` and `child`, as every event of a supervisor.
 
     Attributes:
-        error: what the child raised in its clean-up; None if it did not.
+        error: the error that the child raised in its clean-up; None if it raised none.
 
     """
 
@@ -322,14 +307,14 @@ class ChildStopped(_OfSupervisor):
 
 
 @final
-@_record
+@record
 class Escalated(_OfSupervisor):
-    """A supervisor gives up: a child had to be restarted too often. It stops its children, and raises.
+    """A supervisor has given up, because a child would be restarted too often. It stops its children, then raises.
 
     It has `supervisor`, `name` and `child`, as every event of a supervisor.
 
     Attributes:
-        error: what it raises, in an ExceptionGroup.
+        error: the error that the supervisor raises, in an ExceptionGroup.
 
     """
 

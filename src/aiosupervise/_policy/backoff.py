@@ -10,17 +10,17 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from .checks import check_seconds, is_async_callable, name_of, safe_repr
 from .errors import unwrap
+from .record import record
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class Backoff:
     """Exponential backoff with full jitter, as in AWS's retry specification.
 

@@ -50,6 +50,25 @@ def safe_repr(value: object) -> str:
         return f"a value of type {type(value).__name__} that cannot be printed"
 
 
+_ERROR_TEXT = 300  # characters
+
+
+def error_text(error: BaseException) -> str:
+    """Return the type and the message of an error as one line of bounded length, for logs.
+
+    It is the `str` of the error and never its repr, which may quote arguments. Characters that do not print, such as
+    line breaks and terminal codes, are escaped.
+    """
+    kind = type(error).__name__
+    try:
+        text = str(error)[:_ERROR_TEXT]
+        if not text.isprintable():
+            text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+        return f"{kind}: {text[:_ERROR_TEXT]}" if text else kind
+    except Exception:
+        return f"{kind}, whose message cannot be read"
+
+
 def inner_function(func: object) -> object:
     """Return the function inside of partials and bound methods, or `func` itself."""
     while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from .checks import check_seconds
+from .checks import check_seconds, error_text
 
 
 @final
@@ -101,7 +101,7 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
 
     def __str__(self) -> str:
         rule = f"max_restarts={self.max_restarts} within {self.within:g} s was exceeded"
-        errors = ", ".join(repr(error) for error in self.errors[-_SHOWN:])
+        errors = ", ".join(error_text(error) for error in self.errors[-_SHOWN:])
         return f"{rule} when child {self.child} ended; {f'its last errors: {errors}' if errors else 'it returned'}"
 
 

@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 
 from aiosupervise._call.tasks import cancellation, task_factory, wait_until_done
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.records import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
 from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
+from aiosupervise._policy.record import record
 
 from .child_state import ChildState
-from .events import SupervisorEvents
 from .intensity import RestartIntensity
 from .mailbox import Completion, Mailbox, Message, RejectedError
 from .registry import ChildRegistry, RestartStrategy
@@ -35,7 +36,7 @@ from .termination import terminate
 from .timers import RestartTimer, RestartTimers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SupervisorConfig:
     """The settings of a supervisor that its control loop needs: OTP's supervisor flags, a backoff and a name."""
 
@@ -49,13 +50,13 @@ class SupervisorConfig:
 class ControlLoop:
     """Starts, restarts and stops the children of one supervisor."""
 
-    def __init__(self, config: SupervisorConfig, events: SupervisorEvents, cancel_body: Callable[[], None]) -> None:
+    def __init__(self, config: SupervisorConfig, scope: Scope, cancel_body: Callable[[], None]) -> None:
         self.children = ChildRegistry()
         # The error with which the supervisor escalates.
         self.error: BaseException | None = None
         self.termination = Completion()
         self._config = config
-        self._events = events
+        self._scope = scope
         self._cancel_body = cancel_body
         self._intensity = RestartIntensity(config.max_restarts, config.within)
         self._mailbox = Mailbox()
@@ -188,7 +189,7 @@ class ControlLoop:
             return
         error = cancellation(task) if task.cancelled() else task.exception()
         child.task_ended(error)
-        self._events.exited(child, error)
+        self._scope.emit(ChildExited, child.name, error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._escalate(error)
         elif child.restart_type == "permanent" or (child.restart_type == "transient" and error is not None):
@@ -253,7 +254,10 @@ class ControlLoop:
         task = self._new_task(coroutine or _call(child.func), name=child.name, context=child.context.copy())
         child.task = task
         child.enter("running", self._loop.time())
-        self._events.started(child, again=again)
+        if again:
+            self._scope.emit(ChildRestarted, child.name, child.restarts)
+        else:
+            self._scope.emit(ChildStarted, child.name)
         task.add_done_callback(lambda task: self._mailbox.put(partial(self._handle_exit, child, task)))
 
     async def _stop(self, child: ChildState) -> None:
@@ -262,7 +266,7 @@ class ControlLoop:
             child.enter("stopping", self._loop.time())
             error = await terminate(child, child.task, is_cancelled=self._is_shutdown(), on_cancel=self.stop)
             child.task_ended(error)
-            self._events.stopped(child, error)
+            self._scope.emit(ChildStopped, child.name, error)
         if child.is_alive:
             child.enter("stopped", self._loop.time())
 
@@ -271,7 +275,7 @@ class ControlLoop:
         assert self._config.max_restarts is not None  # noqa: S101 - for the type checkers
         exceeded = RestartsExceeded(child.name, errors, self._config.max_restarts, self._config.within)
         exceeded.__cause__ = errors[-1] if errors else None
-        self._events.escalated(child, exceeded)
+        self._scope.emit(Escalated, child.name, exceeded)
         return exceeded
 
     def _escalate(self, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
@@ -11,16 +12,17 @@ from types import TracebackType
 from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
+from aiosupervise._events.emit import Scope
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
 from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 
 from .child import Child
 from .child_state import ChildState, RestartType
 from .control_loop import ControlLoop, SupervisorConfig
-from .events import SupervisorEvents
 from .registry import RestartStrategy
 
 Ts = TypeVarTuple("Ts")
+_numbers = itertools.count(1)
 
 
 @final
@@ -169,8 +171,8 @@ class Supervisor:
         self._parent_task = asyncio.current_task()
         self._cancelling_at_entry = self._parent_task.cancelling() if self._parent_task is not None else 0
         self._is_in_body = True
-        events = SupervisorEvents(self._config.name, current_job.get())
-        self._control_loop = ControlLoop(self._config, events, self._cancel_body)
+        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
+        self._control_loop = ControlLoop(self._config, scope, self._cancel_body)
         self._control_loop.start()
         return self
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -70,6 +71,9 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
         # A terminal echoes Ctrl-C at the end of the last line.
         return _table(supervisors, now(), console.width - len("^C"))
 
+    # Each event has a line here. Without a handler, Python would print that of the log too.
+    logger, silent = logging.getLogger("aiosupervise"), logging.NullHandler()
+    logger.addHandler(silent)
     # Not refreshed by a thread of Live: the supervisors may only be read in the thread of their loop.
     live = Live(get_renderable=draw, console=console, auto_refresh=False, transient=not console.is_terminal)
     with listen(print_event), live:
@@ -78,6 +82,7 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
             yield
         finally:
             redrawing.cancel()
+            logger.removeHandler(silent)
 
 
 async def _redraw(live: Live) -> None:

@@ -28,6 +28,7 @@ from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
+from aiosupervise._events.records import WorkerLost
 from aiosupervise.integrations._remote.messages import Done, Phase
 from aiosupervise.integrations._remote.serialization import Record, error_of, pack, unsendable, value_of
 
@@ -174,7 +175,7 @@ class Chunks(Generic[T, I]):
             return
         if chunk.jobs and chunk.worker not in ("", worker):
             chunk.began_elsewhere = True
-            self.context.events.started_again(len(chunk.jobs), chunk.worker)
+            self.context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))
         chunk.worker = worker
         for record in records:
             job = chunk.jobs.pop(record[0], None)

@@ -1,0 +1,132 @@
+"""Records: frozen classes with fields, which users can treat as the frozen dataclasses that they replace."""
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+from aiosupervise import AttemptFailed, Backoff, RunResumed, RunStarted, Success, Tally
+from aiosupervise._policy.record import quick_record, record
+
+
+@record
+class Point:
+    """Two numbers."""
+
+    x: int
+    y: int = 0
+
+
+@record
+class Named(Point):
+    """Two numbers and a name."""
+
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError("name")
+
+
+ONE = AttemptFailed(1, "fetch", None, None, 1, ValueError("broken"), 0.5)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+def test_nothing_can_be_assigned_or_deleted(name: str) -> None:
+    """Neither a field nor anything else: the error is that of a frozen dataclass, an AttributeError."""
+    point = Point(1)
+    with pytest.raises(dataclasses.FrozenInstanceError, match=f"^cannot assign to '{name}': Point is frozen$"):
+        setattr(point, name, 2)
+    with pytest.raises(dataclasses.FrozenInstanceError, match=f"^cannot delete '{name}': Point is frozen$"):
+        delattr(point, name)
+    assert (point.x, point.y) == (1, 0)
+    assert not hasattr(point, "__dict__")
+
+
+def test_a_quick_record_is_frozen_for_type_checkers_only() -> None:
+    """An outcome of a job is made in half the time: nothing stops an assignment at runtime."""
+
+    @quick_record
+    class Plain:
+        x: int
+
+    plain: Any = Plain(1)
+    plain.x = 2
+    assert plain == Plain(2)
+    assert not hasattr(plain, "__dict__")
+
+
+def test_fields_are_taken_in_order_or_by_name() -> None:
+    """Those of the base come first; defaults are for those that are left out, and anything else is a TypeError."""
+    wrong: Any = Named
+    assert Named(1, 2, "a") == Named(name="a", y=2, x=1)
+    assert (Named(1).y, Named(1).name) == (0, "")
+    for arguments in ((), (1, 2, "a", 4)):
+        with pytest.raises(TypeError, match=r"Named\.__init__\(\)"):
+            wrong(*arguments)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
+        wrong(1, z=3)
+
+
+def test_a_record_can_check_its_fields() -> None:
+    """`__post_init__` runs when they are set."""
+    wrong: Any = Named
+    with pytest.raises(TypeError, match="name"):
+        wrong(1, 2, 3)
+
+
+def test_the_signature_shows_the_fields() -> None:
+    """Help and documentation show names, types and defaults."""
+    assert str(inspect.signature(Named)) == "(x: int, y: int = 0, name: str = '')"
+
+
+def test_records_compare_and_hash_by_class_and_value() -> None:
+    """Two classes with the same fields are never equal."""
+    tally: Any = "counts"
+    assert Point(1, 2) == Point(1, 2)
+    assert hash(Point(1, 2)) == hash(Point(1, 2))
+    assert Point(1, 2) != Point(1, 3)
+    others: list[object] = [(1, 2), RunResumed(1, "pages", tally)]
+    assert Point(1, 2) != others[0]
+    assert RunStarted(1, "pages", tally) != others[1]
+    assert len({Point(1), Point(1), Point(2)}) == 2
+
+
+def test_a_record_prints_as_the_call_that_makes_it() -> None:
+    """Its repr names the class and every field, and ends where a record contains itself."""
+    cycle: list[object] = []
+    point: Any = Point
+    cycle.append(point(cycle))
+    assert repr(Named(1, 2, "a")) == "Named(x=1, y=2, name='a')"
+    assert repr(cycle[0]) == "Point(x=[...], y=0)"
+    assert repr(ONE).endswith("attempt=1, error=ValueError('broken'), wait=0.5)")
+
+
+def test_a_record_matches_by_position_and_by_name() -> None:
+    """A class pattern takes the fields in order."""
+    match ONE:
+        case AttemptFailed(1, name, wait=wait):
+            assert (name, wait) == ("fetch", 0.5)
+        case _:
+            pytest.fail("it should match")
+
+
+def test_records_are_copied_and_pickled() -> None:
+    """A copy is equal to the original; a generic one that was made with a type argument too."""
+    for one in (Named(1, 2, "a"), Success[list[int]](0, [1], 1, 0.5), Backoff(cap=3.0)):
+        for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own
+            assert twin == one
+            assert type(twin) is type(one)
+
+
+def test_the_functions_of_dataclasses_work() -> None:
+    """`fields`, `asdict` and `replace` treat a record as a dataclass."""
+    assert dataclasses.is_dataclass(Point)
+    assert [field.name for field in dataclasses.fields(Named)] == ["x", "y", "name"]
+    assert dataclasses.asdict(Named(1, 2, "a")) == {"x": 1, "y": 2, "name": "a"}
+    assert dataclasses.replace(Named(1, 2, "a"), y=3) == Named(1, 3, "a")
+    assert dataclasses.replace(ONE, wait=None).wait is None
+    assert dataclasses.asdict(RunStarted(1, "pages", Tally(3, 1)))["tally"]["total"] == 3
