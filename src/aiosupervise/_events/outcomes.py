@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar, final
 from aiosupervise._policy.record import quick_record
 from aiosupervise._policy.verdict import Reason
 
-if sys.version_info >= (3, 13):
+if sys.version_info >= (3, 13):  # pragma: no cover
     from typing import TypeAliasType
     from typing import TypeVar as TypeVarWithDefault
-else:
+else:  # pragma: no cover
     from typing_extensions import TypeAliasType
     from typing_extensions import TypeVar as TypeVarWithDefault
 
