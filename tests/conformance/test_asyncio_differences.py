@@ -218,7 +218,7 @@ async def test_a_coroutine_that_comes_twice() -> None:
     assert run.report.values() == [1]
 
 
-@row("as_completed, wait", "give a task that comes twice one place")
+@row("as_completed, wait", "give a task that comes twice one entry")
 @pytest.mark.looptime
 async def test_a_task_that_comes_twice() -> None:
     """As_completed and wait put jobs into a set; ours gives an outcome for each place in the input, as gather does."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
+from aiosupervise._policy.record import record
 
 from .jobs import Jobs
 from .overload import Adaptive, Overload
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@record
 class EngineConfig(Generic[T, I]):
     """The settings of a run that concern its engine. It can be pickled if the function can.
 
