@@ -35,6 +35,7 @@ ENDS = {1: "killed", 2: "killed", 3: "killed", 255: "killed", TIMEOUT: "timeout"
 
 def mutmut(*names: str) -> None:
     """Run mutmut with the mutated package first on the path, also for programs that tests start."""
+    SOURCE.mkdir(parents=True, exist_ok=True)  # Python passes by a folder of the path that is not there when it starts
     env = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "0"}
     subprocess.run([Path(sys.executable).with_name("mutmut"), "run", *names], cwd=ROOT, env=env, check=True)
 
