@@ -24,19 +24,23 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from hang import TIMEOUT
+from hang import SELECTED, TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "mutants" / "src"
+INTEGRATIONS = "aiosupervise.integrations"
 LIST = Path(__file__).with_name("equivalent.toml")
 # What the tests of a mutant ended with. 2: a KeyboardInterrupt came out of a test; 255: pytest itself broke down.
 ENDS = {1: "killed", 2: "killed", 3: "killed", 255: "killed", TIMEOUT: "timeout", -signal.SIGXCPU: "timeout"}
 
 
-def mutmut(*names: str) -> None:
+def mutmut(names: list[str], tests: str) -> None:
     """Run mutmut with the mutated package first on the path, also for programs that tests start."""
-    SOURCE.mkdir(parents=True, exist_ok=True)  # Python passes by a folder of the path that is not there when it starts
-    env = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "0"}
+    # Python passes by a folder of the path that is not there when it starts.
+    SOURCE.mkdir(parents=True, exist_ok=True)
+    # What mutmut has seen of the other tests.
+    (ROOT / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    env = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "0", SELECTED: tests}
     subprocess.run([Path(sys.executable).with_name("mutmut"), "run", *names], cwd=ROOT, env=env, check=True)
 
 
@@ -107,8 +111,12 @@ def main() -> int:
     if not args.compare:
         if not args.names:  # mutmut keeps results of functions that have not changed, though the tests may have
             shutil.rmtree(ROOT / "mutants", ignore_errors=True)
-            SOURCE.mkdir(parents=True)  # Python never looks again into a place that was not there when it started
-        mutmut(*args.names)
+        names = args.names or ["aiosupervise._*", "aiosupervise.testing*", f"{INTEGRATIONS}*"]
+        # The integrations have tests of their own, which are slow, and would be run for every mutant of what they use.
+        if core := [name for name in names if not name.startswith(INTEGRATIONS)]:
+            mutmut(core, "core")
+        if integrations := [name for name in names if name.startswith(INTEGRATIONS)]:
+            mutmut(integrations, "integrations")
     return min(compare(), 1)
 
 
