@@ -23,7 +23,10 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Select the tests, and refuse an id with an address in it: mutmut asks for tests by their ids, in a process of its own each time."""
+    """Select the tests, and refuse an id with an address in it.
+
+    mutmut asks for tests by their ids, in a process of its own each time.
+    """
     is_wanted = os.environ[SELECTED] == "integrations"
     items[:] = [item for item in items if item.nodeid.startswith("tests/integrations") is is_wanted]
     for item in items:
