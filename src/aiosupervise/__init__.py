@@ -12,7 +12,7 @@ from ._batch.run import Run
 from ._call.attempt import Attempt, attempt
 from ._call.supervise import supervise
 from ._events.listeners import listen
-from ._events.outcomes import Failure, Outcome, Pending, Success, Tally
+from ._events.outcomes import Failure, Outcome, Pending, Stopped, Success, Tally
 from ._events.records import (
     AttemptFailed,
     AttemptStarted,
@@ -30,6 +30,7 @@ from ._events.records import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStopped,
     WorkerLost,
 )
 from ._policy.backoff import Backoff
@@ -75,6 +76,8 @@ __all__ = [
     "RunPaused",
     "RunResumed",
     "RunStarted",
+    "RunStopped",
+    "Stopped",
     "Success",
     "Supervisor",
     "Tally",

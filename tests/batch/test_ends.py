@@ -249,7 +249,7 @@ async def test_stop_ends_the_wait_for_an_async_source() -> None:
     run = run_all(endless())
     asyncio.get_running_loop().call_later(1, run.stop)
     report = await run
-    assert report.values() == [2]
+    assert [success.value for success in report.succeeded] == [2]
     assert report.tally.total is None
     assert report.elapsed == 2
     assert tasks[0] is tasks[1]

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from aiosupervise import Adaptive, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
+from aiosupervise import Adaptive, Event, Failure, Overload, Pending, Stopped, Success, WorkerLost, map_all
 from aiosupervise.engines import EngineContext, EngineRun
 
 Act = Callable[[EngineContext[Any, Any]], None]
@@ -129,7 +129,7 @@ async def test_the_engine_checks_the_inputs_that_a_list_holds(inputs: Collection
 
 async def test_the_engine_can_stop_the_run() -> None:
     """No other job is started."""
-    engine = InlineEngine(lambda context: context.stop())
+    engine = InlineEngine(lambda context: context.stop(Stopped.STOP))
     report = await map_all(double, [1] * 9, limit=2, engine=engine)
     assert [type(outcome) for outcome in report] == [Pending] * 9
     assert [outcome.name for outcome in report.pending] == [f"double-{n}" for n in range(9)]
@@ -262,7 +262,7 @@ async def test_reports_that_come_after_the_end_are_ignored() -> None:
     context = engine.runs[0].context
     context.record(report[0])
     context.fail(OSError("late"))
-    context.stop()
+    context.stop(Stopped.STOP)
     context.wake()
     assert run.report.tally.succeeded == 1
 

@@ -147,7 +147,7 @@ async def test_a_source_that_waits_is_stopped_too() -> None:
             closed.append(True)
 
     report = await run_all(jobs(), stop_on=[SIGTERM])
-    assert report.values() == [1]
+    assert [success.value for success in report.succeeded] == [1]
     assert closed == [True]
 
 

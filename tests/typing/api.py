@@ -41,6 +41,8 @@ from aiosupervise import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStopped,
+    Stopped,
     Success,
     Supervisor,
     Tally,
@@ -223,6 +225,8 @@ def hear(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
             assert_type((worker, jobs), tuple[str, int])
         case RunFinished(elapsed=elapsed):
             assert_type(elapsed, float)
+        case RunStopped(why=stopped):
+            assert_type(stopped, Stopped)
         case ChildStarted(supervisor=number, name=name, child=child):
             assert_type((number, name, child), tuple[int, str, str])
         case ChildExited(error=end) | ChildStopped(error=end):

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar, assert_type
 
-from aiosupervise import Adaptive, Failure, Overload, Pending, Report, Success, Tally, map_all
+from aiosupervise import Adaptive, Failure, Overload, Pending, Report, Stopped, Success, Tally, map_all
 from aiosupervise.engines import Engine, EngineConfig, EngineContext, EngineRun
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Mine(EngineRun):
     def cancel(self, *, already_cancelled: bool) -> None:
         assert_type(already_cancelled, bool)
         self.context.wake()
-        self.context.stop()
+        self.context.stop(Stopped.STOP)
         self.context.fail(OSError())
         self.context.fail("broken")  # type: ignore[arg-type]
 

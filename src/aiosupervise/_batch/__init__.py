@@ -1,4 +1,5 @@
-"""A batch: source -> pump -> one task per job -> outcomes -> strategy -> report.
+"""A batch: source -> pump -> engine -> outcome -> strategy -> report or reader.
 
-Imports point one way: `api -> run -> engine, progress -> running, source, strategies -> jobs, outcomes`.
+Imports point one way: `api -> run, local -> pump, breaker -> config -> protocol -> jobs`; `first_error`, `outlet`,
+`progress`, `report`, `signals`, `source` and `strategies` are used by these.
 """

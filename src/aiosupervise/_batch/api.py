@@ -36,6 +36,8 @@ def run_all(
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
+    max_failures: int | None = None,
+    total: int | None = None,
     listen: Listener | None = None,
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
@@ -58,6 +60,8 @@ def run_all(
         progress: show a tqdm bar, in a terminal or a notebook.
         overload: how the run behaves when the service behind its supervised calls is overloaded: by default it pauses;
             None for no protection.
+        max_failures: the run stops, as `Run.stop` does, when more jobs than this have failed; None for no limit.
+        total: the number of jobs, for the progress bar and the tally, where the source has no length; None if unknown.
         listen: a function of one argument, which is called with each `Event` of this run and of the calls in it;
             None for no listener. See `aiosupervise.listen`.
         stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run as `Run.stop` does, the
@@ -73,13 +77,14 @@ def run_all(
     """
     try:
         _check_iterable("jobs", jobs)
-        _check(limit, timeout, overload, listen, name)
+        _check(limit, timeout, overload, max_failures, listen, name)
         order: Strategy[T, None] = strategy_named(strategy, return_when)
+        source: Source[object] = _source(jobs, total)
         given: GivenJobs[T] = GivenJobs(name)
         name = name or "run_all"
         for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
         return Run(
-            RunConfig(_source(jobs), given, order, timeout, listen, LocalEngine(given), for_engine),
+            RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine),
             _progress_bar(name) if progress else None,
             _signals(stop_on),
         )
@@ -99,6 +104,8 @@ def map_all(
     return_when: ReturnWhen = "ALL_COMPLETED",
     progress: bool = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
+    max_failures: int | None = None,
+    total: int | None = None,
     listen: Listener | None = None,
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
@@ -115,6 +122,8 @@ def map_all(
         return_when: as for asyncio.wait.
         progress: show a tqdm bar.
         overload: how the run behaves when the service is overloaded; None for no protection.
+        max_failures: the run stops when more jobs than this have failed; None for no limit.
+        total: the number of inputs, where the source has no length; None if unknown.
         listen: a function that is called with each `Event` of this run and of the calls in it; None for no listener.
         stop_on: signals that stop the run, and cancel the running jobs when they arrive again.
         name: the name of the run, its tasks and its bar; None for the function's name.
@@ -134,17 +143,19 @@ def map_all(
         rule = "func must be an async function of one argument, or a functools.partial of one"
         raise TypeError(f"{rule}; {title} is not: write `async def`")
     _check_iterable("inputs", inputs)
-    _check(limit, timeout, overload, listen, name)
+    _check(limit, timeout, overload, max_failures, listen, name)
     name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
-    source: Source[object] = _source(inputs)
+    source: Source[object] = _source(inputs, total)
     mapped = MappedJobs(func, name)
     if engine is None:
         engine = LocalEngine(mapped)
     _check_engine(engine)
     engine.check(func, source.held())
     return Run(
-        RunConfig(source, mapped, order, timeout, listen, engine, EngineConfig(func, name, limit, overload)),
+        RunConfig(
+            source, mapped, order, timeout, max_failures, listen, engine, EngineConfig(func, name, limit, overload)
+        ),
         _progress_bar(name) if progress else None,
         _signals(stop_on),
     )
@@ -159,12 +170,15 @@ def _check_iterable(name: str, items: object) -> None:
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 
 
-def _check(limit: object, timeout: object, overload: object, listen: object, name: object) -> None:
+def _check(
+    limit: object, timeout: object, overload: object, max_failures: object, listen: object, name: object
+) -> None:
     if not isinstance(limit, Adaptive):
         check_count("limit", limit, least=1)
     check_seconds("timeout", timeout, zero=True, none="no limit")
     if overload is not None and not isinstance(overload, Overload):
         raise TypeError(f"overload must be an Overload(...), or None for no protection; got {overload!r}")
+    check_count("max_failures", max_failures, least=0)
     if listen is not None:
         check_listener("listen", listen)
     check_name(name)
@@ -191,8 +205,14 @@ def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
     return signals
 
 
-def _source(items: Iterable[T] | AsyncIterable[T]) -> Source[T]:
-    return AsyncSource(items) if isinstance(items, AsyncIterable) else SyncSource(items)
+def _source(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
+    check_count("total", total, least=0, none="an unknown number")
+    source: Source[T] = AsyncSource(items) if isinstance(items, AsyncIterable) else SyncSource(items)
+    if total is not None:
+        if source.total is not None:
+            raise ValueError(f"total is for a source without a length; this one has {source.total}: leave it out")
+        source.total = total
+    return source
 
 
 def _progress_bar(name: str) -> Progress:

@@ -26,7 +26,7 @@ from typing import Any
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
-from aiosupervise._events.outcomes import Outcome, Success
+from aiosupervise._events.outcomes import Outcome, Stopped, Success
 from aiosupervise._events.records import RunPaused, RunResumed
 from aiosupervise._policy.budget import Budget
 
@@ -228,7 +228,7 @@ class Breaker:
             return
         self._state = State.STOPPED
         self._release(Permit.STOP)
-        self._context.stop()
+        self._context.stop(Stopped.PROBES)
 
     def _probe_succeeded(self) -> None:
         self.budget.put(self.budget.capacity // 4)

@@ -24,6 +24,7 @@ class RunConfig(Generic[T, I]):
     jobs: Jobs[T, I]
     strategy: Strategy[T, I]
     timeout: float | None
+    max_failures: int | None
     listen: Listener | None
     engine: Engine
     for_engine: EngineConfig[T, I]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
-from aiosupervise._events.outcomes import I, Outcome, Tally
+from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
 from .report import Report
 from .source import END, End
@@ -27,6 +27,7 @@ class Outlet(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._finished: float | None = None
+        self._stopped: Stopped | None = None
 
     @property
     def elapsed(self) -> float:
@@ -41,8 +42,14 @@ class Outlet(Generic[T, I]):
             self._arrival.set()
         return self._strategy.ends_run(outcome)
 
-    def close(self) -> None:
-        """Make ready the outcomes that the strategy has held back: no other will come."""
+    def close(self, stopped: Stopped | None) -> None:
+        """Make ready the outcomes that the strategy has held back: no other will come.
+
+        Args:
+            stopped: why the run ended before its source did; None if it did not.
+
+        """
+        self._stopped = stopped
         self._strategy.flush()
         self._finished = self._loop.time()
         self.closed = True
@@ -61,4 +68,5 @@ class Outlet(Generic[T, I]):
 
     def report(self) -> Report[T, I]:
         """Make a report of the outcomes that are known and have not been read."""
-        return Report([*self._strategy.ready, *self._strategy.held()], self._tally.copy(), self.elapsed)
+        outcomes = [*self._strategy.ready, *self._strategy.held()]
+        return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from aiosupervise._events.emit import Scope
-from aiosupervise._events.outcomes import I, Outcome, Pending, Tally
+from aiosupervise._events.outcomes import I, Outcome, Pending, Stopped, Tally
 from aiosupervise._policy.record import record
 
 from .jobs import Jobs
@@ -50,7 +50,7 @@ class EngineContext(Generic[T, I]):
         scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
         record: takes the outcome of a job, exactly once for each job that was started.
         wake: call it when there are more free slots than before, unless a job was recorded.
-        stop: call it to have no further job started.
+        stop: call it to have no further job started, with the reason that `report.stopped` shows.
         fail: call it with an error if no further job can be done: the run stops, and raises the error.
 
     After the run has ended, `record`, `wake`, `stop` and `fail` do nothing.
@@ -68,7 +68,7 @@ class EngineContext(Generic[T, I]):
         *,
         record: Callable[[Outcome[T, I]], None],
         wake: Callable[[], None],
-        stop: Callable[[], None],
+        stop: Callable[[Stopped], None],
         fail: Callable[[Exception], None],
     ) -> None:
         self.config: EngineConfig[T, I] = config
@@ -76,7 +76,7 @@ class EngineContext(Generic[T, I]):
         self.scope: Scope = scope
         self.record: Callable[[Outcome[T, I]], None] = record
         self.wake: Callable[[], None] = wake
-        self.stop: Callable[[], None] = stop
+        self.stop: Callable[[Stopped], None] = stop
         self.fail: Callable[[Exception], None] = fail
         self._jobs = jobs
 
@@ -101,8 +101,8 @@ class EngineContext(Generic[T, I]):
         The run holds its engine's part, which holds this: together they would be garbage that only the collector
         finds, with every error of the run.
         """
-        self.record = self.fail = _ignore
-        self.wake = self.stop = _ignore
+        self.record = self.fail = self.stop = _ignore
+        self.wake = _ignore
 
 
 def _ignore(*_: object) -> None:

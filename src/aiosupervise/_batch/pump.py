@@ -19,8 +19,7 @@ shutting down, and that the jobs have been cancelled already.
 Which error does the caller get? Each step of the pump that runs code of the user (the source, the engine) is guarded:
 the first error is kept, and what follows depends on its kind. After an Exception, or a CancelledError that the step
 raised by itself, nothing more is pulled and the running jobs finish, as they are not to blame. After KeyboardInterrupt
-or SystemExit they are cancelled, since the process is about to end. Later errors of the same end are dropped: they are
-mostly consequences of the first.
+or SystemExit they are cancelled, since the process is about to end.
 """
 
 from __future__ import annotations
@@ -29,16 +28,18 @@ import asyncio
 import itertools
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.outcomes import I, Outcome, Tally
-from aiosupervise._events.records import JobFinished, RunFinished, RunStarted
+from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
+from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
 from .config import RunConfig
+from .first_error import FirstError
 from .outlet import Outlet
 from .protocol import UNLIMITED, EngineContext, EngineRun
 from .source import END, AsyncSource, End, SyncSource
@@ -54,13 +55,15 @@ class Pump(Generic[T, I]):
 
     def __init__(self, config: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
-        self.error: BaseException | None = None  # the first that the source or the engine raised
+        self.error = FirstError()
         self._config = config
         self._source = config.source
         self._tally = tally
         self._streamed = streamed
+        self._max_failures = config.max_failures
         self._pulled = 0
         self._unfinished = 0  # jobs that were handed to the engine and have no outcome
+        self._why: Stopped | None = None  # what ended it early
         self._stopped = False
         self._cancelled = False
         self._change: asyncio.Future[None] | None = None
@@ -95,8 +98,12 @@ class Pump(Generic[T, I]):
 
     # The ways to end.
 
-    def stop(self) -> None:
+    def stop(self, why: Stopped) -> None:
         """Start no other job; running jobs finish."""
+        if self._why is None and not self.outlet.closed:
+            self._why = why
+            if why in (Stopped.PROBES, Stopped.FAILURES):
+                self._scope.emit(RunStopped, why)
         self._stop_pulling()
         self._engine.stop()
 
@@ -108,9 +115,9 @@ class Pump(Generic[T, I]):
             self._source.interrupt()
         self._wake()
 
-    def cancel(self) -> None:
+    def cancel(self, why: Stopped) -> None:
         """Start no other job and cancel the running ones, once."""
-        self.stop()
+        self.stop(why)
         if self._cancelled or self.outlet.closed:
             return
         self._cancelled = True
@@ -122,29 +129,12 @@ class Pump(Generic[T, I]):
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
         if not self.outlet.closed:
             assert self._task is not None  # noqa: S101 - nobody joins before `start`
-            await wait_until_done(self._task, self.cancel)
-
-    def note_error(self, error: BaseException) -> None:
-        """Add the kept error as a note to the one that the caller gets in its place, and drop it."""
-        if self.error is not None and self.error is not error:
-            error.add_note(f"the source of the run had failed too: {self.error!r}")
-        self.error = None  # its traceback has frames of this pump
-
-    def raise_error(self) -> None:
-        """Raise the kept error, once."""
-        error, self.error = self.error, None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error
-
-    def _keep_error(self, error: BaseException | None) -> None:
-        self.error = error if self.error is None else self.error
+            await wait_until_done(self._task, partial(self.cancel, Stopped.CANCELLED))
 
     def _fail(self, error: Exception) -> None:
-        self._keep_error(error)
-        self.stop()
+        self.error.keep(error)
+        self._stop_pulling()
+        self._engine.stop()
 
     def _is_loop_shutting_down(self) -> bool:
         return self._task is not None and self._task.cancelling() > self._source.interrupts
@@ -170,7 +160,9 @@ class Pump(Generic[T, I]):
     def _record(self, outcome: Outcome[T, I]) -> None:
         self._unfinished -= 1
         if self.outlet.add(outcome):
-            self.cancel()
+            self.cancel(Stopped.RETURN_WHEN)
+        if self._max_failures is not None and self._tally.failed > self._max_failures:
+            self.stop(Stopped.FAILURES)
         self._wake()
         if listeners.count:
             self._scope.emit(JobFinished, outcome)
@@ -179,7 +171,9 @@ class Pump(Generic[T, I]):
 
     async def _pump(self) -> None:
         if self._config.timeout is not None:
-            self._timers.append(self._loop.call_later(self._config.timeout - self.outlet.elapsed, self.cancel))
+            self._timers.append(
+                self._loop.call_later(self._config.timeout - self.outlet.elapsed, self.cancel, Stopped.TIMEOUT)
+            )
         await self._guard(self._engine.open)
         await self._guard(self._fill_slots)
         await self._guard(self._source.close)
@@ -188,7 +182,7 @@ class Pump(Generic[T, I]):
             try:
                 await self._wait_for_change()
             except asyncio.CancelledError:
-                self.cancel()
+                self.cancel(Stopped.CANCELLED)
         await self._guard(self._engine.close)
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -199,13 +193,13 @@ class Pump(Generic[T, I]):
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self._is_loop_shutting_down():
-                self.cancel()
+                self.cancel(Stopped.CANCELLED)
                 return
-            self._keep_error(error)
+            self.error.keep(error)
             if isinstance(error, (Exception, asyncio.CancelledError)):
                 self._stop_pulling()  # not `stop`: an engine still sends what it has been given, and does it
             else:
-                self.cancel()
+                self.cancel(Stopped.CANCELLED)
 
     async def _fill_slots(self) -> None:
         source = self._source
@@ -266,7 +260,7 @@ class Pump(Generic[T, I]):
         try:
             rest = self._source.rest()
         except Exception as error:  # such as that of a deque that its own jobs have changed
-            self._keep_error(error)
+            self.error.keep(error)
             return
         for item in rest:
             self._skip(item)
@@ -275,7 +269,7 @@ class Pump(Generic[T, I]):
         try:
             self._hand_over(item, self._engine.skip)
         except Exception as error:  # of a coroutine that was given twice
-            self._keep_error(error)
+            self.error.keep(error)
 
     def _hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
         # A refused item has an index too, though no outcome: an index is a place in the input.
@@ -301,11 +295,12 @@ class Pump(Generic[T, I]):
     def _finalize(self, task: asyncio.Task[None]) -> None:
         """Hand over the last outcomes and release everything, whatever ended the pump."""
         if not task.cancelled():
-            self._keep_error(task.exception())
+            self.error.keep(task.exception())
         try:
             self._skip_rest()
         finally:
-            self.outlet.close()
+            is_complete = self._source.exhausted and not self._tally.pending
+            self.outlet.close(None if is_complete else self._why)
             for timer in self._timers:
                 timer.cancel()
             self._context.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar, final, overload
 
-from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Success, Tally
+from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -17,15 +17,23 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
     Attributes:
         tally: the counts of the run, also of outcomes that a streamed run handed over before.
         elapsed: seconds that the run took, or has taken so far.
+        stopped: why the run ended before its source did; None if it did not, or has not ended.
 
     """
 
-    __slots__ = ("_outcomes", "elapsed", "tally")
+    __slots__ = ("_outcomes", "elapsed", "stopped", "tally")
 
-    def __init__(self, outcomes: Sequence[Outcome[T_co, I_co]], tally: Tally, elapsed: float) -> None:
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome[T_co, I_co]],
+        tally: Tally,
+        elapsed: float,
+        stopped: Stopped | None = None,
+    ) -> None:
         self._outcomes = tuple(outcomes)
         self.tally: Tally = tally
         self.elapsed: float = elapsed
+        self.stopped: Stopped | None = stopped
 
     @property
     def succeeded(self) -> tuple[Success[T_co, I_co], ...]:
@@ -42,17 +50,25 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         """The jobs that the end of the run came before, in the report's order."""
         return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed, nothing is pending, and nothing stopped the run."""
+        return not (self.tally.failed or self.tally.pending or self.stopped)
+
     def values(self) -> list[T_co]:
-        """Return the plain values in the report's order, if every job succeeded.
+        """Return the plain values in the report's order, if every job of the source succeeded.
 
         Raises:
-            ExceptionGroup: of all errors, and one RuntimeError that counts the pending jobs, if there are any; a
-                BaseExceptionGroup if a CancelledError is among them.
+            ExceptionGroup: of all errors, and one RuntimeError if jobs are pending or were never pulled because the
+                run was stopped; a BaseExceptionGroup if a CancelledError is among them.
 
         """
         errors = [failure.error for failure in self.failed]
+        why = f": {self.stopped.value}" if self.stopped else ""
         if pending := len(self.pending):
-            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending: the run ended before they did"))
+            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending, as the run ended before them{why}"))
+        elif self.stopped:
+            errors.append(RuntimeError(f"the run ended before its source did, so inputs may be missing{why}"))
         if errors:
             raise BaseExceptionGroup(f"{len(errors)} reasons why the values are not complete", errors)
         return [success.value for success in self.succeeded]

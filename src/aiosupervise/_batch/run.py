@@ -7,10 +7,11 @@ import enum
 import signal
 import warnings
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
-from aiosupervise._events.outcomes import I, Outcome, Tally
+from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
 from .config import RunConfig
 from .overload import Adaptive
@@ -80,7 +81,7 @@ class Run(Generic[T, I]):
         """
         if self._pump is None:
             raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
-        self._pump.stop()
+        self._pump.stop(Stopped.STOP)
 
     def __await__(self) -> Generator[object, None, Report[T, I]]:
         return self._finish().__await__()
@@ -90,7 +91,7 @@ class Run(Generic[T, I]):
             raise RuntimeError("the run is entered, so it is not awaited: read it with `async for outcome in run`")
         pump = self._begin(_State.AWAITED)
         await self._end(pump)
-        pump.raise_error()
+        pump.error.raise_once()
         return pump.outlet.report()
 
     async def __aenter__(self) -> Self:
@@ -101,12 +102,12 @@ class Run(Generic[T, I]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pump = self._entered()
-        pump.cancel()
+        pump.cancel(Stopped.CANCELLED if isinstance(error, asyncio.CancelledError) else Stopped.LEFT)
         await self._end(pump)
         if error is None:
-            pump.raise_error()
+            pump.error.raise_once()
         else:
-            pump.note_error(error)
+            pump.error.note_on(error)
 
     def __aiter__(self) -> Self:
         self._entered()
@@ -116,7 +117,7 @@ class Run(Generic[T, I]):
         pump = self._entered()
         outcome = await pump.read()
         if outcome is END:
-            pump.raise_error()
+            pump.error.raise_once()
             raise StopAsyncIteration
         return outcome
 
@@ -133,7 +134,9 @@ class Run(Generic[T, I]):
         try:
             self._pump = pump = Pump(self._config, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
-                self._watcher = SignalWatcher(self._stop_on, pump.stop, pump.cancel)
+                self._watcher = SignalWatcher(
+                    self._stop_on, partial(pump.stop, Stopped.SIGNAL), partial(pump.cancel, Stopped.SIGNAL)
+                )
             if self._progress is not None:
                 self._updater = ProgressUpdater(self._progress, self.tally, pump.status)
             pump.start()
@@ -147,7 +150,7 @@ class Run(Generic[T, I]):
         try:
             await pump.join()
         except asyncio.CancelledError as error:
-            pump.note_error(error)
+            pump.error.note_on(error)
             raise
         finally:
             self._leave()

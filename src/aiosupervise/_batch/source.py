@@ -44,7 +44,7 @@ class SyncSource(Generic[J]):
         self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
         self._iterator: Iterator[J] | None = None
-        self._exhausted = False
+        self.exhausted = False  # no item is left that was not pulled
 
     def held(self) -> Collection[J]:
         """Return the items that a list or the like holds; of any other iterable none."""
@@ -55,7 +55,7 @@ class SyncSource(Generic[J]):
         if self._iterator is None:
             self._iterator = iter(self._items)
         item: J | End = next(self._iterator, END)
-        self._exhausted = item is END
+        self.exhausted = item is END
         return item
 
     def interrupt(self) -> None:
@@ -66,24 +66,25 @@ class SyncSource(Generic[J]):
         if not isinstance(self._items, HELD):
             return []
         self._iterator = iter(self._items) if self._iterator is None else self._iterator
-        return list(self._iterator)
+        rest = list(self._iterator)
+        self.exhausted = True
+        return rest
 
     async def close(self) -> None:
         """Close the iterator where it stands, unless it has come to its end."""
-        if not self._exhausted:
+        if not self.exhausted:
             await _close(self._iterator)
 
 
 class AsyncSource(Generic[J]):
     """An async iterable. One task must do all the pulling and the closing."""
 
-    total: int | None = None
-
     def __init__(self, items: AsyncIterable[J]) -> None:
+        self.total: int | None = None
         self.interrupts: int = 0
         self._items = items
         self._iterator: AsyncIterator[J] | None = None
-        self._exhausted = False
+        self.exhausted = False  # no item is left that was not pulled
         self._puller: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:
@@ -95,7 +96,7 @@ class AsyncSource(Generic[J]):
                 self._iterator = aiter(self._items)
             return await self._iterator.__anext__()
         except StopAsyncIteration:
-            self._exhausted = True
+            self.exhausted = True
             return END
         except asyncio.CancelledError:
             if puller.cancelling() != self.interrupts or not self.interrupts:
@@ -123,7 +124,7 @@ class AsyncSource(Generic[J]):
 
     async def close(self) -> None:
         """Close the iterator where it stands, unless it has come to its end."""
-        if not self._exhausted:
+        if not self.exhausted:
             await _close(self._iterator)
 
 

@@ -18,7 +18,7 @@ from logging import ERROR, INFO, WARNING
 from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.verdict import Reason
 
-from .outcomes import Tally
+from .outcomes import Stopped, Tally
 from .records import (
     AttemptFailed,
     ChildExited,
@@ -30,6 +30,7 @@ from .records import (
     GaveUp,
     RunFinished,
     RunPaused,
+    RunStopped,
     WorkerLost,
 )
 
@@ -79,6 +80,12 @@ LINES: dict[Callable[..., Event], LogLine] = {
     ),
     GaveUp: LogLine(CALLS, ERROR, "%(call)s gave up in attempt %(attempts)d (%(reason)s): %(error)s"),
     RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
+    RunStopped: LogLine(
+        RUNS,
+        WARNING,
+        "run %(name)s starts no other job: %(why)s; so far %(succeeded)d succeeded, %(failed)d failed; run the inputs"
+        " that are pending again when the cause is mended",
+    ),
     WorkerLost: LogLine(
         RUNS, WARNING, "run %(name)s lost worker %(worker)s; unfinished jobs that start again elsewhere: %(jobs)d"
     ),
@@ -147,7 +154,7 @@ def _values_of(event: Event) -> dict[str, object]:
         elif isinstance(value, BaseException):
             values[name] = error_text(value)
         else:
-            values[name] = value.value if isinstance(value, Reason) else value
+            values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
     # The number of a call or a supervisor says nothing to people. A run has both: its name in its own records, its
     # number in those of its calls too.
     scope = event.__match_args__[0]

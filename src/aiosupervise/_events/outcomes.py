@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -94,6 +95,20 @@ class Pending(Generic[T_co, I_co]):
 
 
 Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], type_params=(T, I))
+
+
+@final
+class Stopped(enum.Enum):
+    """Why a run ended before its source did."""
+
+    TIMEOUT = "timeout"
+    SIGNAL = "signal"
+    STOP = "stop() was called"
+    RETURN_WHEN = "return_when"
+    LEFT = "its block was left"
+    PROBES = "too many probes failed"
+    FAILURES = "too many jobs failed"
+    CANCELLED = "cancelled"
 
 
 @final

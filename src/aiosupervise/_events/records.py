@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiosupervise._policy.errors import RestartsExceeded
     from aiosupervise._policy.verdict import Reason
 
-    from .outcomes import Outcome, Tally
+    from .outcomes import Outcome, Stopped, Tally
 
 
 @record
@@ -219,6 +219,21 @@ class WorkerLost(_OfRun):
 
 @final
 @record
+class RunStopped(_OfRun):
+    """A run ends by itself: it starts no other job, because too many probes or too many jobs have failed.
+
+    It has `run`, `name` and `tally`, as every event of a run. A `RunFinished` follows when its running jobs have ended.
+
+    Attributes:
+        why: `Stopped.PROBES` or `Stopped.FAILURES`.
+
+    """
+
+    why: Stopped
+
+
+@final
+@record
 class RunFinished(_OfRun):
     """A run has ended, for whatever reason: none of its jobs runs any more. This is the last event of each run.
 
@@ -332,6 +347,7 @@ Event: TypeAlias = (
     | RunResumed
     | JobFinished
     | WorkerLost
+    | RunStopped
     | RunFinished
     | ChildStarted
     | ChildExited

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
-from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
+from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Stopped, Success
 from aiosupervise._events.records import WorkerLost
 from aiosupervise.integrations._remote.messages import Done, Phase
 from aiosupervise.integrations._remote.serialization import Record, error_of, pack, unsendable, value_of
@@ -164,7 +164,7 @@ class Chunks(Generic[T, I]):
             self.context.fail(RuntimeError(why))
         if done.stopped and self._phase is Phase.RUNNING:
             self.trouble = f"worker {done.worker} {done.stopped}"
-            self.context.stop()
+            self.context.stop(Stopped.PROBES)
 
     # From the workers.
 

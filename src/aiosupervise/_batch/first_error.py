@@ -1,0 +1,30 @@
+"""The first error of a run's source or engine, until the caller gets it."""
+
+from __future__ import annotations
+
+
+class FirstError:
+    """The first error of a run; later ones of the same end are dropped, since they are mostly consequences of it."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def keep(self, error: BaseException | None) -> None:
+        """Keep an error, unless there is one."""
+        self._error = error if self._error is None else self._error
+
+    def note_on(self, other: BaseException) -> None:
+        """Add the error as a note to another one that the caller gets in its place, and drop it."""
+        if self._error is not None and self._error is not other:
+            other.add_note(f"the source of the run had failed too: {self._error!r}")
+        # Its traceback has frames of the pump.
+        self._error = None
+
+    def raise_once(self) -> None:
+        """Raise the error and drop it; do nothing if there is none."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
