@@ -12,7 +12,7 @@ come, the waiters are released one after another (the ramp-up), since all at onc
 Laws, each with a test:
 - A failure that is the call's own (irrecoverable, or not listed) says nothing about the service: it is neutral, and as
   a probe it makes room for the next one.
-- A probe that ends in whatever way, cancellation included, is no longer waited for.
+- The breaker does not wait for a probe that has ended in whatever way, cancellation included.
 """
 
 from __future__ import annotations
