@@ -204,4 +204,4 @@ class Engine(Protocol):
 
 
 UNLIMITED = 1000
-"""The slots of a run without a limit, and the jobs that are started in a row before the loop's other tasks get a turn."""
+"""The slots of a run without a limit: jobs that start in a row before the loop's other tasks get a turn."""
