@@ -34,21 +34,21 @@ def remote(run: Any) -> Any:
 
 def sent(run: Any) -> dict[str, Any]:
     """Return the chunks that are under way, by their keys."""
-    return {} if run._pump is None else remote(run)._chunks._sent
+    return {} if run._pump is None else remote(run)._scheduler._sent
 
 
-def have_heard(run: Any, phase: Phase) -> list[bool]:
+def acknowledged(run: Any, phase: Phase) -> list[bool]:
     """Tell of each worker whether it has answered a visit that brought this phase."""
-    return [worker.heard is phase for worker in remote(run)._visits._workers.values()]
+    return [worker.acknowledged is phase for worker in remote(run)._poller._workers.values()]
 
 
-async def two_visits(run: Any) -> None:
+async def two_polls(run: Any) -> None:
     """Wait until each worker has answered two visits more: the second one began after this was called."""
     await _visits(run)
     await _visits(run)
 
 
 async def _visits(run: Any) -> None:
-    workers = remote(run)._visits._workers
-    before = {address: worker.news for address, worker in workers.items()}
-    await eventually(lambda: all(workers[address].news is not news for address, news in before.items()))
+    workers = remote(run)._poller._workers
+    before = {address: worker.reply for address, worker in workers.items()}
+    await eventually(lambda: all(workers[address].reply is not news for address, news in before.items()))

@@ -9,7 +9,6 @@ from typing import Any
 
 import dask
 import pytest
-from aiosupervise.integrations._remote.messages import Phase
 from distributed import Client, LocalCluster
 
 from aiosupervise import (
@@ -25,10 +24,11 @@ from aiosupervise import (
     supervise,
     verdict,
 )
+from aiosupervise.integrations._remote.messages import Phase
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
-from .dask_runs import have_heard, sent, started
+from .dask_runs import acknowledged, sent, started
 from .eventually import eventually
 
 TESTS = Path(__file__).parents[1]
@@ -169,7 +169,7 @@ async def test_stop_lets_finish_what_runs(engine: DaskEngine | None, tmp_path: P
         await eventually(lambda: run.tally.running)
         run.stop()
         if engine is not None:
-            await eventually(lambda: all(have_heard(run, Phase.STOPPED)))
+            await eventually(lambda: all(acknowledged(run, Phase.STOPPED)))
         done.touch()
         await task
     report = run.report
@@ -318,9 +318,9 @@ async def test_blocking_code_makes_a_cancel_wait(client: Client, tmp_path: Path)
     async with started(run) as task:
         await eventually(Path(f"{file}.begun").exists)
         task.cancel()
-        await eventually(lambda: any(have_heard(run, Phase.CANCELLED)))  # the other worker
+        await eventually(lambda: any(acknowledged(run, Phase.CANCELLED)))  # the other worker
         assert not task.done()
-        assert not all(have_heard(run, Phase.CANCELLED))
+        assert not all(acknowledged(run, Phase.CANCELLED))
         file.touch()
     assert len(run.report) == 6
 

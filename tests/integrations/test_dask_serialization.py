@@ -10,8 +10,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from aiosupervise import Failure, Policy, supervise
-from aiosupervise.integrations._remote import chunk_source as feed
-from aiosupervise.integrations._remote import serialization as travel
+from aiosupervise.integrations._remote import chunk_source, serialization
 
 MADE_BY_HAND = SyntaxError("x", ("file", 1, "a", "text"))  # type: ignore[arg-type]  # it should be a number
 POLICY = Policy(retry_on=ConnectionError)
@@ -57,8 +56,8 @@ def with_note(error: Exception, note: str) -> Exception:
 )
 def test_an_error_harms_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
     """A record of it can always be made, and travels by plain pickle, as those of its neighbours do."""
-    _, packed, story, *_ = travel.unpack(pickle.dumps(travel.record_of(0, failure(error))))
-    arrived = travel.error_of(packed, story, "tcp://worker")
+    _, packed, story, *_ = serialization.deserialize(pickle.dumps(serialization.outcome_payload(0, failure(error))))
+    arrived = serialization.load_error(packed, story, "tcp://worker")
     assert type(error).__name__ in f"{type(arrived).__name__} {getattr(arrived, 'type_name', '')}"
     assert "raised on the worker tcp://worker" in arrived.__notes__[-1]
 
@@ -75,9 +74,9 @@ def test_what_wraps_a_supervised_function_travels_too() -> None:
         return "outer"
 
     with pytest.raises(StopIteration) as returned:
-        travel.unpack(travel.pack(outer))().send(None)
+        serialization.deserialize(serialization.serialize(outer))().send(None)
     assert returned.value.value == "outer"
-    assert travel.unpack(travel.pack(inner)).policy == POLICY
+    assert serialization.deserialize(serialization.serialize(inner)).policy == POLICY
 
 
 @pytest.mark.parametrize("registered", ["homely", "homely.kitchen"])
@@ -91,12 +90,12 @@ def test_a_module_that_is_registered_by_value_travels(registered: str, monkeypat
     exec(source, kitchen.__dict__)  # noqa: S102 - a module that is nowhere else
     cloudpickle.register_pickle_by_value(sys.modules[registered])
     try:
-        packed = travel.pack(kitchen.bare), travel.pack(kitchen.cook)
+        packed = serialization.serialize(kitchen.bare), serialization.serialize(kitchen.cook)
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[registered])
     monkeypatch.delitem(sys.modules, "homely.kitchen")
     monkeypatch.delitem(sys.modules, "homely")
-    bare, cook = map(travel.unpack, packed)
+    bare, cook = map(serialization.deserialize, packed)
     assert cook.policy == POLICY
     for function in bare, cook:
         with pytest.raises(StopIteration) as returned:
@@ -106,10 +105,10 @@ def test_a_module_that_is_registered_by_value_travels(registered: str, monkeypat
 
 def test_jobs_that_were_pulled_have_an_outcome_when_the_workers_run_breaks_down() -> None:
     """Whatever ends it, no chunk waits for ever."""
-    fed, chunk = feed.Feed(), feed.LocalChunk(2)
-    fed.put(chunk, [travel.pack(1), travel.pack(2)])
+    fed, chunk = chunk_source.ChunkSource(), chunk_source.WorkerChunk(2)
+    fed.add(chunk, [serialization.serialize(1), serialization.serialize(2)])
     with pytest.raises(StopIteration):
         fed.__anext__().send(None)
-    fed.give_up()
-    assert [record[-1] for record in chunk.records] == [True, False]
-    assert chunk.ended.is_set()
+    fed.record_pending()
+    assert [record[-1] for record in chunk.payloads] == [True, False]
+    assert chunk.all_done.is_set()

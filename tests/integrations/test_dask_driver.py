@@ -18,17 +18,13 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.engines import EngineConfig
-from aiosupervise.integrations._dask import chunk_scheduler as chunks
-from aiosupervise.integrations._dask import poller as visits
-from aiosupervise.integrations._dask import worker
-from aiosupervise.integrations._dask.chunk import Chunk
-from aiosupervise.integrations._remote import messages
-from aiosupervise.integrations._remote import serialization as travel
-from aiosupervise.integrations._remote import worker_run as part
+from aiosupervise.integrations._dask import chunk_scheduler, poller, worker
+from aiosupervise.integrations._remote import chunk_builder, messages, serialization, worker_run
+from aiosupervise.integrations._remote.chunk import Chunk
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
-from .dask_runs import finish, have_heard, remote, sent, started, two_visits
+from .dask_runs import acknowledged, finish, remote, sent, started, two_polls
 from .eventually import eventually
 
 EMPTY = Budget(capacity=1)
@@ -138,7 +134,7 @@ async def test_a_function_that_the_workers_cannot_load(client: Client, monkeypat
     monkeypatch.setitem(sys.modules, "only_here", module)
     run = map_all(module.work, [1], engine=DaskEngine(client))
     monkeypatch.delitem(sys.modules, "only_here")
-    monkeypatch.setattr(chunks, "pack", lambda _: b"conly_here\nwork\n.")
+    monkeypatch.setattr(chunk_scheduler, "serialize", lambda _: b"conly_here\nwork\n.")
     with pytest.raises(RuntimeError, match="cannot unpickle work"):
         await run
     assert [type(outcome) for outcome in run.report] == [Pending]
@@ -162,7 +158,7 @@ async def test_only_inputs_that_the_worker_cannot_unpickle(client: Client) -> No
 
 async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk whose workers died too often is tried once more; what comes meanwhile waits for its turn."""
-    real = worker.do_chunk
+    real = worker.run_chunk
 
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
@@ -179,22 +175,22 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
         yield 3
 
     beside: list[int] = []
-    send = chunks.Chunks._send
+    send = chunk_scheduler.ChunkScheduler._send
 
     def counted(self: Any, chunk: Any) -> None:
-        beside.append(sum(other.is_alone for other in self._sent.values()))
+        beside.append(sum(other.is_isolated for other in self._sent.values()))
         send(self, chunk)
 
-    monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr(chunks, "_LINGER", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies_first)
+    monkeypatch.setattr(chunk_scheduler.ChunkScheduler, "_send", counted)
+    monkeypatch.setattr(chunk_builder, "_LINGER", 3600.0)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", dies_first)
     heard: list[Event] = []
     run = map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
     async with started(run) as task:
-        await eventually(lambda: any(chunk.is_alone for chunk in sent(run).values()))
-        remote(run)._chunks._flush()
-        assert len(remote(run)._chunks._queue) == 1
-        monkeypatch.setattr(chunks, "_LINGER", 0.0)
+        await eventually(lambda: any(chunk.is_isolated for chunk in sent(run).values()))
+        remote(run)._scheduler.builder.flush()
+        assert len(remote(run)._scheduler._quarantine) == 1
+        monkeypatch.setattr(chunk_builder, "_LINGER", 0.0)
         jobs.events["flushed"].set()
         jobs.events["open"].set()
         await task
@@ -214,18 +210,18 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
         raise killed(key)
 
     alone: list[bool] = []
-    send = chunks.Chunks._send
+    send = chunk_scheduler.ChunkScheduler._send
 
     def counted(self: Any, chunk: Any) -> None:
-        alone.append(chunk.is_alone)
+        alone.append(chunk.is_isolated)
         send(self, chunk)
 
-    monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies)
+    monkeypatch.setattr(chunk_scheduler.ChunkScheduler, "_send", counted)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", dies)
     run = map_all(jobs.double, list(range(30)), engine=DaskEngine(client, chunk=3))
     async with started(run):
         await eventually(lambda: any(alone))
-        assert remote(run)._chunks._queue
+        assert remote(run)._scheduler._quarantine
     assert len(run.report.pending) == 30
     assert sum(alone) == 1
 
@@ -233,9 +229,11 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
 async def test_a_killed_chunk_whose_jobs_all_have_outcomes_is_over(client: Client) -> None:
     """Visits can tell the last outcome before Dask tells that the task was lost: there is nothing to try again."""
     order: Any = types.SimpleNamespace(
-        wake=lambda: None, tally=types.SimpleNamespace(running=0), config=EngineConfig(jobs.double, "", None, None)
+        wake=lambda: None,
+        tally=types.SimpleNamespace(running=0, total=None),
+        config=EngineConfig(jobs.double, "", None, None),
     )
-    sent: chunks.Chunks[Any, Any] = chunks.Chunks(order, "run", 10)
+    sent: chunk_scheduler.ChunkScheduler[Any, Any] = chunk_scheduler.ChunkScheduler(order, "run", 10)
     sent.open(client)
     chunk: Chunk[Any] = Chunk("key", 0)
     sent._sent["key"] = chunk
@@ -245,23 +243,23 @@ async def test_a_killed_chunk_whose_jobs_all_have_outcomes_is_over(client: Clien
 
     task = asyncio.create_task(lost())
     await asyncio.wait([task])
-    sent._came_back(chunk, task)
-    assert not sent._queue
+    sent._on_done(chunk, task)
+    assert not sent._quarantine
     assert not sent._sent
 
 
 async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job without a record fails: nothing is lost in silence."""
-    real = worker.do_chunk
+    real = worker.run_chunk
 
     async def forgets(*args: Any) -> Any:
         done = await real(*args)
-        done.records.pop()
+        done.payloads.pop()
         return done
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", forgets)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", forgets)
     (failure,) = (await map_all(jobs.double, [1], engine=DaskEngine(client))).failed
-    assert "gave no outcome" in str(failure.error)
+    assert "returned no outcome" in str(failure.error)
 
 
 @pytest.mark.parametrize("limit", [1, None])
@@ -286,7 +284,7 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
         monkeypatch.setattr(client, "nthreads", silent)
-        await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+        await eventually(lambda: all(acknowledged(run, messages.Phase.STOPPED)))
         jobs.events["open"].set()
         with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
             await task
@@ -299,8 +297,8 @@ async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypa
     run = map_all(jobs.gate_for_all_but_0, range(5), limit=2, engine=DaskEngine(client, chunk=5))
     async with started(run) as task:
         await eventually(lambda: run.tally.succeeded == 1)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
-        with pytest.raises(RuntimeError, match="has not heard of the driver for 0 s, and has given up its part"):
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next visit on
+        with pytest.raises(RuntimeError, match="has not been polled by the driver for 0 s, and has cancelled its jobs"):
             await task
     assert len(run.report.succeeded) == 1
     assert len(run.report.pending) == 4
@@ -311,9 +309,9 @@ async def test_a_driver_that_is_silent_after_a_stop(client: Client, monkeypatch:
     run = map_all(jobs.gate, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next visit on
         run.stop()
-        with pytest.raises(RuntimeError, match="has not heard of the driver"):
+        with pytest.raises(RuntimeError, match="has not been polled by the driver"):
             await task
     assert [outcome.started for outcome in run.report.pending] == [True]
 
@@ -326,12 +324,12 @@ async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
     async def slowly() -> AsyncIterator[int]:
         yield 1
         await eventually(lambda: run.tally.succeeded)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
-        await eventually(lambda: not worker._offices[cluster.workers[0]].parts)
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next visit on
+        await eventually(lambda: not worker._runs[cluster.workers[0]]._active)
         yield 2
 
     run = map_all(jobs.double, slowly(), engine=DaskEngine(client))
-    with pytest.raises(RuntimeError, match="has not heard of the driver"):
+    with pytest.raises(RuntimeError, match="has not been polled by the driver"):
         await run
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
 
@@ -345,7 +343,7 @@ async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bo
         (key,) = sent(run)
         if stopped:
             run.stop()
-            await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+            await eventually(lambda: all(acknowledged(run, messages.Phase.STOPPED)))
         await client.cancel([Future(key, client)], force=True)
         with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
             await task
@@ -358,7 +356,7 @@ async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch, *, visited: bool
 ) -> None:
     """Nobody can ask the worker any more, so no pending job that was sent counts as not begun."""
-    monkeypatch.setattr(visits, "INTERVAL", visits.INTERVAL if visited else 3600.0)
+    monkeypatch.setattr(poller, "_INTERVAL", poller._INTERVAL if visited else 3600.0)
     run = map_all(jobs.gate, [1, 2, 3], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: run.tally.running == 3 if visited else jobs.begun)
@@ -370,7 +368,7 @@ async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
 
 async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of its inputs is a chunk of its own: twice the limit are under way, and three at least."""
-    monkeypatch.setattr(chunks, "_LINGER", 0.0)
+    monkeypatch.setattr(chunk_builder, "_LINGER", 0.0)
 
     given: list[int] = []
 
@@ -386,7 +384,7 @@ async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkey
     run = map_all(jobs.gate, slowly(), limit=2, engine=DaskEngine(client))
     async with started(run):
         await eventually(lambda: run.tally.running == 2 and sent_indices() == {0, 1, 2, 3})
-        await two_visits(run)
+        await two_polls(run)
     assert len(run.report.pending) == 5  # four that were sent, and one that had been pulled before
 
 
@@ -398,14 +396,14 @@ async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pyt
         await jobs.events["open"].wait()
 
     monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.close_run", deaf)
     run = map_all(jobs.never, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: run.tally.running)
         task.cancel()
         await eventually(lambda: "farewell" in jobs.begun)
         assert run._pump is not None
-        with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
+        with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which close the run"):
             run._pump._warn_of_stubborn_jobs()
         jobs.events["open"].set()
 
@@ -413,22 +411,22 @@ async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pyt
 async def test_a_late_chunk_does_nothing(client: Client) -> None:
     """A chunk of a run that has ended starts no job."""
     (address,) = (await client.nthreads()).keys()
-    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
-    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
-    packed = travel.pack([travel.pack(1)])
-    done = await client.submit(worker.do_chunk, "late", "ended before it came", b"", packed, key="late")
-    assert [(record[0], record[1], record[-1]) for record in done.records] == [(0, None, False)]
+    await client.run(worker.poll_run, "ended before it came", 2, workers=[address])
+    await client.run(worker.poll_run, "ended before it came", 2, workers=[address])
+    packed = serialization.serialize([serialization.serialize(1)])
+    done = await client.submit(worker.run_chunk, "late", "ended before it came", b"", packed, key="late")
+    assert [(record[0], record[1], record[-1]) for record in done.payloads] == [(0, None, False)]
 
 
 async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
     """It has no job started."""
-    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
-    here.visit(messages.Phase.STOPPED)
+    here = worker_run.WorkerRun(EngineConfig(jobs.double, "double", 1, None), str)
+    here.poll(messages.Phase.STOPPED)
     await asyncio.wait([here._task])
-    records = await here.do("late", [travel.pack(1)], lambda: None)
+    records = await here.run_chunk("late", [serialization.serialize(1)], lambda: None)
     assert [record[-1] for record in records] == [False]
-    here.visit(messages.Phase.STOPPED)
-    await here.end()
+    here.poll(messages.Phase.STOPPED)
+    await here.close()
 
 
 async def test_an_error_that_takes_no_notes() -> None:
@@ -440,10 +438,10 @@ async def test_an_error_that_takes_no_notes() -> None:
     notes: Any = property(lambda _: ["one", 1])
     NoNotesError.__notes__ = notes
 
-    story = travel._story(NoNotesError("x"), "")
+    story = serialization._describe(NoNotesError("x"), "")
     assert story.notes == ("one",)
-    packed = travel.pack(NoNotesError("x"))
-    error = travel.error_of(packed, story, "somewhere")
+    packed = serialization.serialize(NoNotesError("x"))
+    error = serialization.load_error(packed, story, "somewhere")
     assert isinstance(error, RemoteError)
     assert error.why == "it takes no notes"
 
@@ -465,7 +463,7 @@ async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
     async with map_all(jobs.double, [1, 2], strategy="as_completed", engine=DaskEngine(client)) as run:
         async for outcome in run:
             assert isinstance(outcome, Success)
-            remote(run)._chunks.take("gone", "somewhere", [])
+            remote(run)._scheduler.receive("gone", "somewhere", [])
 
 
 async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,7 +473,7 @@ async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatc
         jobs.begun.append("visit")
         raise OSError("lost")
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", broken)
     run = map_all(jobs.gate, [0.0, 0.2], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun.count("visit") >= 2 and len(set(jobs.begun)) == 3)
@@ -486,7 +484,7 @@ async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """It told the worker nothing of the cancel: another one does."""
-    real = worker.visit_part
+    real = worker.poll_run
 
     async def slow(run: str, phase: int, dask_worker: Any) -> Any:
         if phase == messages.Phase.RUNNING:
@@ -494,12 +492,12 @@ async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monke
             await jobs.events["answer"].wait()
         return real(run, phase, dask_worker)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", slow)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", slow)
     run = map_all(jobs.gate, range(3), engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: set(jobs.begun) == {0, 1, 2, "visit"})
         task.cancel()
-        await eventually(lambda: remote(run)._phase is messages.Phase.CANCELLED)
+        await eventually(lambda: remote(run)._scheduler.phase is messages.Phase.CANCELLED)
         jobs.events["answer"].set()
     assert len(run.report.pending) == 3
 
@@ -510,10 +508,10 @@ async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pyte
     async def deaf(_: str) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
+    monkeypatch.setattr(poller, "_REPLY_TIMEOUT", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.close_run", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
-    assert not [task for task in ours() if "question" in task.get_name()]
+    assert not [task for task in ours() if "call of" in task.get_name()]
 
 
 async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,8 +520,8 @@ async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pyte
     async def deaf(_: bytes) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.check_spec", deaf)
+    monkeypatch.setattr(poller, "_REPLY_TIMEOUT", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.check_config", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
     assert not ours()
 
@@ -542,8 +540,8 @@ async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monke
         asked.append(0.0)
         return nthreads()
 
-    monkeypatch.setattr(visits, "INTERVAL", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
+    monkeypatch.setattr(poller, "_INTERVAL", 3600.0)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", broken)
     monkeypatch.setattr(client, "nthreads", counted)
     run = map_all(jobs.gate, [2.5], engine=DaskEngine(client))
     async with started(run) as task:
@@ -573,7 +571,7 @@ async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) 
         await eventually(lambda: len(jobs.cleaning) == 5)
         for _ in range(2):
             task.cancel()
-            await two_visits(run)
+            await two_polls(run)
         jobs.events["clean"].set()
         await asyncio.wait([task])
     assert task.cancelled()
@@ -682,66 +680,57 @@ async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chun
 async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) -> None:
     """A worker that had no part in the run has heard of the stop all the same."""
     (address,) = (await client.nthreads()).keys()
-    await client.run(worker.visit_part, "stopped", int(messages.Phase.STOPPED), workers=[address])
-    packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(EngineConfig(jobs.double, "double", 1, None))
-    done = await client.submit(worker.do_chunk, "new", "stopped", spec, packed, key="new")
-    assert [record[-1] for record in done.records] == [False]
-
-
-def test_a_worker_does_not_remember_all_runs_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the last ones: when so many have come after it, nobody sends a chunk of an old one any more."""
-    monkeypatch.setattr(worker, "_REMEMBERED", 2)
-    office = worker._Office()
-    for run in "abcb":
-        office.end(run)
-    assert list(office.ended) == ["b", "c"]
+    await client.run(worker.poll_run, "stopped", int(messages.Phase.STOPPED), workers=[address])
+    packed = serialization.serialize([serialization.serialize(1)])
+    spec = serialization.serialize(EngineConfig(jobs.double, "double", 1, None))
+    done = await client.submit(worker.run_chunk, "new", "stopped", spec, packed, key="new")
+    assert [record[-1] for record in done.payloads] == [False]
 
 
 async def test_what_is_done_already_is_not_taken_back() -> None:
     """When the run stops, a worker names the chunks whose results are on their way."""
-    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
-    await here.do("done", [travel.pack(1)], lambda: None)
-    assert here.visit(messages.Phase.RUNNING).chunks == {}
-    assert here.visit(messages.Phase.STOPPED).chunks == {"done": []}
-    await here.end()
+    here = worker_run.WorkerRun(EngineConfig(jobs.double, "double", 1, None), str)
+    await here.run_chunk("done", [serialization.serialize(1)], lambda: None)
+    assert here.poll(messages.Phase.RUNNING).chunks == {}
+    assert here.poll(messages.Phase.STOPPED).chunks == {"done": []}
+    await here.close()
 
 
 async def test_a_worker_forgets_a_driver_that_is_gone(
     cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its jobs are cancelled, and late chunks do nothing."""
-    packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(EngineConfig(jobs.gate, "gate", 1, None))
-    first = client.submit(worker.do_chunk, "first", "gone", spec, packed, key="first")
+    packed = serialization.serialize([serialization.serialize(1)])
+    spec = serialization.serialize(EngineConfig(jobs.gate, "gate", 1, None))
+    first = client.submit(worker.run_chunk, "first", "gone", spec, packed, key="first")
     await eventually(lambda: jobs.begun)
-    monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on, which is the last
-    worker.visit_part("gone", messages.Phase.RUNNING, cluster.workers[0])
-    late = client.submit(worker.do_chunk, "late", "gone", spec, packed, key="late")
+    monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next visit on, which is the last
+    worker.poll_run("gone", messages.Phase.RUNNING, cluster.workers[0])
+    late = client.submit(worker.run_chunk, "late", "gone", spec, packed, key="late")
     for chunk, began in (first, True), (late, False):
         done = await chunk
-        assert [record[-1] for record in done.records] == [began]
+        assert [record[-1] for record in done.payloads] == [began]
         assert not ours()
-        assert worker._offices[cluster.workers[0]].parts == {}
+        assert worker._runs[cluster.workers[0]]._active == {}
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_a_worker_that_was_lost_between_two_visits(
+async def test_a_worker_that_was_lost_between_two_polls(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, told: bool
 ) -> None:
     """Event and log tell of it, if somebody hears, also when nobody saw the chunk on the second worker."""
-    real = worker.do_chunk
+    real = worker.run_chunk
 
-    async def elsewhere(*args: Any) -> messages.Done:
+    async def elsewhere(*args: Any) -> messages.ChunkResult:
         done = await real(*args)
-        return messages.Done("tcp://another", done.records, done.stopped, done.lost)
+        return messages.ChunkResult("tcp://another", done.payloads, done.stopped, done.expired)
 
     def without_records(run: str, phase: int, dask_worker: Any) -> Any:
-        news = worker.visit_part(run, phase, dask_worker)
+        news = worker.poll_run(run, phase, dask_worker)
         return news and replace(news, chunks={key: [] for key in news.chunks})
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", elsewhere)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", without_records)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", elsewhere)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", without_records)
     monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", not told)
     heard: list[Event] = []
     run = map_all(jobs.gate, iter([1, 2, 3]), engine=DaskEngine(client), listen=heard.append if told else None)
@@ -762,12 +751,13 @@ async def test_a_visit_that_tells_the_last_outcome(client: Client, monkeypatch: 
         jobs.begun.append("chunk")
         await jobs.events["open"].wait()
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", late)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", late)
     run = map_all(jobs.double, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
         (key,) = sent(run)
-        remote(run)._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
+        payload = serialization.outcome_payload(0, Success(0, 2, 1, 0.0, "double"))
+        remote(run)._scheduler.receive(key, "somewhere", [payload])
         await asyncio.wait_for(task, 30)
     assert run.report.values() == [2]
     assert not ours()
@@ -780,10 +770,10 @@ def test_only_what_has_no_outcome_is_tried_again() -> None:
     for index, text in enumerate("abc", start=10):
         begun.add(text.encode(), index, text)
     del begun.jobs[1]
-    again = begun.again()
-    assert again.packed == [b"a", b"c"]
+    again = begun.isolate()
+    assert again.inputs == [b"a", b"c"]
     assert again.jobs == {0: (10, "a"), 1: (12, "c")}
-    assert (again.key, again.is_alone, again.began_elsewhere, again.lacks) == ("key-alone", True, True, 0)
+    assert (again.key, again.is_isolated, again.restarted, again.room) == ("key-alone", True, True, 0)
 
 
 async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
@@ -811,7 +801,7 @@ async def test_a_run_that_has_ended_is_freed(client: Client, ending: str, monkey
         raise LookupError("a broken worker")
 
     if ending == "chunks fail":
-        monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", breaks)
+        monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", breaks)
     if ending == "never opened":
         await client.close()
     run = map_all(jobs.always_busy if ending == "jobs fail" else jobs.double, range(5), engine=DaskEngine(client))
