@@ -1,5 +1,6 @@
-"""How errors, notes and functions travel between driver and workers, whatever they are made of."""
+"""Serialization of errors, notes and functions, whatever they are made of."""
 
+import asyncio
 import functools
 import pickle
 import sys
@@ -9,8 +10,11 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from aiosupervise import Failure, Policy, supervise
-from aiosupervise.integrations._remote import chunk_source, serialization
+from aiosupervise import Failure, Policy, Success, map_all, supervise, verdict
+from aiosupervise.integrations._remote import serialization
+from aiosupervise.integrations.dask import DaskEngine, RemoteError
+
+from . import dask_jobs as jobs
 
 MADE_BY_HAND = SyntaxError("x", ("file", 1, "a", "text"))  # type: ignore[arg-type]  # it should be a number
 POLICY = Policy(retry_on=ConnectionError)
@@ -54,16 +58,16 @@ def with_note(error: Exception, note: str) -> Exception:
     ],
     ids=["traceback that cannot be printed", "note", "message", "notes that cannot be read"],
 )
-def test_an_error_harms_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
-    """A record of it can always be made, and travels by plain pickle, as those of its neighbours do."""
-    _, packed, story, *_ = serialization.deserialize(pickle.dumps(serialization.outcome_payload(0, failure(error))))
-    arrived = serialization.load_error(packed, story, "tcp://worker")
+def test_an_error_affects_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
+    """Its payload can always be made, and travels by plain pickle, as those of the other jobs do."""
+    _, data, description, *_ = serialization.deserialize(pickle.dumps(serialization.outcome_payload(0, failure(error))))
+    arrived = serialization.load_error(data, description, "tcp://worker")
     assert type(error).__name__ in f"{type(arrived).__name__} {getattr(arrived, 'type_name', '')}"
     assert "raised on the worker tcp://worker" in arrived.__notes__[-1]
 
 
-def test_what_wraps_a_supervised_function_travels_too() -> None:
-    """A decorator above `supervise` is part of the function, although functools.wraps lends it the policy."""
+def test_a_decorator_above_supervise_is_part_of_the_function() -> None:
+    """Although functools.wraps gives it the attributes of the supervised function."""
 
     @supervise(POLICY)
     async def inner() -> None: ...
@@ -80,8 +84,8 @@ def test_what_wraps_a_supervised_function_travels_too() -> None:
 
 
 @pytest.mark.parametrize("registered", ["homely", "homely.kitchen"])
-def test_a_module_that_is_registered_by_value_travels(registered: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The workers need not have it: its functions go with their code, those that are supervised too."""
+def test_a_module_registered_by_value_need_not_be_installed(registered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its functions are sent with their code, supervised functions too."""
     home, kitchen = ModuleType("homely"), ModuleType("homely.kitchen")
     monkeypatch.setitem(sys.modules, "homely", home)
     monkeypatch.setitem(sys.modules, "homely.kitchen", kitchen)
@@ -103,12 +107,178 @@ def test_a_module_that_is_registered_by_value_travels(registered: str, monkeypat
         assert returned.value.value == "served"
 
 
-def test_jobs_that_were_pulled_have_an_outcome_when_the_workers_run_breaks_down() -> None:
-    """Whatever ends it, no chunk waits for ever."""
-    fed, chunk = chunk_source.ChunkSource(), chunk_source.WorkerChunk(2)
-    fed.add(chunk, [serialization.serialize(1), serialization.serialize(2)])
-    with pytest.raises(StopIteration):
-        fed.__anext__().send(None)
-    fed.record_pending()
-    assert [record[-1] for record in chunk.payloads] == [True, False]
-    assert chunk.all_done.is_set()
+def odd(depth: int) -> None:
+    """Raise an error at this depth. Python cannot shorten its traceback, because two functions take turns."""
+    if depth == 0:
+        raise LookupError("at the bottom")
+    even(depth - 1)
+
+
+def even(depth: int) -> None:
+    """Call the other one."""
+    odd(depth)
+
+
+def test_a_traceback_has_a_bound() -> None:
+    """The last characters are sent, which tell the line that raised; a short traceback is sent whole."""
+    with pytest.raises(LookupError) as raised:
+        odd(300)
+    _, _, description, *_ = serialization.outcome_payload(0, failure(raised.value))
+    assert description is not None
+    assert len(description.traceback_text) == serialization.MAX_TRACEBACK == 20_000
+    assert description.traceback_text.endswith("LookupError: at the bottom\n")
+    with pytest.raises(LookupError) as raised:
+        odd(0)
+    text = serialization.remote_error(raised.value, "why").traceback_text
+    assert text.startswith("Traceback (most recent call last)")
+    assert text.endswith("LookupError: at the bottom\n")
+
+
+def test_an_error_is_described_in_full() -> None:
+    """The class with its module, unless it is a builtin; the text; and why it is missing."""
+    mine, builtin = serialization.remote_error(jobs.BusyError("x"), "why"), serialization.remote_error(KeyError(1), "")
+    assert (mine.type_name, mine.message, mine.why) == (f"{jobs.__name__}.BusyError", "x", "why")
+    assert str(mine) == f"{jobs.__name__}.BusyError: x (why)"
+    assert (builtin.type_name, builtin.message) == ("KeyError", "1")
+    assert pickle.loads(pickle.dumps(mine)).args == mine.args  # noqa: S301 - made here
+
+
+def test_an_error_keeps_its_notes_and_gets_one_of_its_worker() -> None:
+    """A verdict keeps its class, other notes become plain text, and a note that is no text is dropped."""
+    error = with_note(with_note(ValueError("x"), Tied("tied")), "plain")
+    error.__notes__.append(5)  # type: ignore[arg-type]  # somebody may
+    _, data, description, *_ = serialization.outcome_payload(0, failure(error))
+    assert description is not None
+    assert description.notes == ("tied", "plain")
+    assert [type(note) for note in description.notes] == [str, str]
+    arrived = serialization.load_error(data, description, "tcp://worker")
+    assert arrived.__notes__[:2] == ["tied", "plain"]
+    assert arrived.__notes__[2].startswith("raised on the worker tcp://worker:\n")
+    assert len(arrived.__notes__) == 3
+
+
+def test_a_verdict_arrives_as_a_verdict() -> None:
+    """With its fields, by which `verdict` finds it."""
+
+    @supervise(retry_on=jobs.BusyError, max_retries=0)
+    async def busy() -> None:
+        raise jobs.BusyError
+
+    with pytest.raises(jobs.BusyError) as raised:
+        asyncio.run(busy())
+    _, data, description, *_ = pickle.loads(pickle.dumps(serialization.outcome_payload(0, failure(raised.value))))  # noqa: S301 - made here
+    sent, arrived = verdict(raised.value), verdict(serialization.load_error(data, description, "tcp://worker"))
+    assert sent is not None
+    assert arrived is not None
+    assert (arrived.attempts, arrived.reason, str(arrived)) == (sent.attempts, sent.reason, str(sent))
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (jobs.UnprintableError(), "it cannot be pickled: no pickle"),
+        (jobs.StubbornError(1, 2), "it cannot be unpickled here: "),
+        (jobs.FickleError(), "unpickled, it is str"),
+    ],
+)
+def test_an_error_that_does_not_arrive_is_stood_for(error: Exception, why: str) -> None:
+    """By one that has its class and text, and says what happened to it."""
+    _, data, description, *_ = serialization.outcome_payload(0, failure(error))
+    assert description is not None
+    arrived = serialization.load_error(data, description, "tcp://worker")
+    assert isinstance(arrived, RemoteError)
+    assert arrived.type_name == f"{jobs.__name__}.{type(error).__name__}"
+    assert why in arrived.why
+    assert arrived.__notes__ == [f"raised on the worker tcp://worker:\n{description.traceback_text}"]
+
+
+def test_an_error_that_cannot_be_printed_is_sent() -> None:
+    """Its text says so."""
+    _, _, description, *_ = serialization.outcome_payload(0, failure(jobs.UnprintableError()))
+    assert description is not None
+    assert description.message == "an error that cannot be printed"
+
+
+@pytest.mark.parametrize(("value", "why"), [(jobs.Changeling(None), "here"), (sys.stdout, "cannot be pickled")])
+def test_a_result_that_does_not_arrive_is_stood_for(value: object, why: str) -> None:
+    """By an error that says whether it left its worker."""
+    _, data, description, *_ = serialization.outcome_payload(0, Success(0, value, 1, 0.0, "job"))
+    if data is None:
+        assert description is not None
+        error: object = serialization.load_error(data, description, "tcp://worker")
+        assert "the result, of type" in str(error)
+    else:
+        _, error = serialization.load_value(data)
+    assert isinstance(error, RemoteError)
+    assert why in error.why
+
+
+def test_an_error_that_takes_no_notes_is_stood_for() -> None:
+    """The error that stands for it has the notes."""
+
+    class NoNotesError(Exception):
+        pass
+
+    notes: Any = property(lambda _: ["one", 1])
+    NoNotesError.__notes__ = notes
+    _, data, description, *_ = serialization.outcome_payload(0, failure(NoNotesError("x")))
+    assert description is not None
+    assert description.notes == ("one",)
+    error = serialization.load_error(data, description, "somewhere")
+    assert isinstance(error, RemoteError)
+    assert error.why == "it takes no notes"
+    assert error.__notes__[0] == "one"
+
+
+def test_objects_of_the_main_program_are_sent_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main program of a worker is another one; what can be imported there is sent by its name."""
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exec("class Mine(int): pass\ndef double(n): return 2 * n", main.__dict__)  # noqa: S102 - a program
+    data = [serialization.serialize(value) for value in (main.Mine, main.double, [main.Mine(3)])]
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    mine, double, (three,) = map(serialization.deserialize, data)
+    assert (mine(1), double(2), three) == (1, 4, 3)
+    assert serialization.deserialize(serialization.serialize(jobs.double)) is jobs.double
+    assert serialization.deserialize(serialization.serialize_by_value(jobs.always_busy)) is jobs.always_busy
+
+
+def test_an_input_that_can_neither_be_pickled_nor_printed() -> None:
+    """The error has its number all the same."""
+
+    class Dumb:
+        def __repr__(self) -> str:
+            raise ValueError("no words")
+
+        def __reduce__(self) -> tuple[object, ...]:
+            raise TypeError("no pickle")
+
+    with pytest.raises(TypeError, match=r"input 1 cannot be pickled.*no pickle.*of type Dumb"):
+        map_all(jobs.hard_to_send, ["fine", Dumb()], engine=DaskEngine("tcp://127.0.0.1:1"))  # type: ignore[arg-type]
+
+
+def test_inputs_that_can_be_pickled_one_by_one_are_accepted() -> None:
+    """Each is sent by itself."""
+
+    class Shy:
+        tries = 0
+
+        def __reduce__(self) -> tuple[object, ...]:
+            Shy.tries += 1
+            if Shy.tries <= 2:
+                raise TypeError("not now")
+            return int, ()
+
+    DaskEngine("tcp://127.0.0.1:1").check(jobs.double, [Shy()])
+    assert Shy.tries == 3
+
+
+@pytest.mark.parametrize("inputs", [[1, 2, 3, sys.stdout], range(0)])
+def test_inputs_are_checked_in_batches(inputs: Any) -> None:
+    """The number in the error counts all of them."""
+    engine = DaskEngine("tcp://127.0.0.1:1", chunk=2)
+    if inputs:
+        with pytest.raises(TypeError, match="input 3 cannot be pickled"):
+            engine.check(jobs.double, inputs)
+    else:
+        engine.check(jobs.double, inputs)

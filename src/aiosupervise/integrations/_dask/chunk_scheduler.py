@@ -134,7 +134,7 @@ class ChunkScheduler(Generic[T, I]):
 
     def _send(self, chunk: Chunk[I]) -> None:
         self._sent[chunk.key] = chunk
-        chunk.sent = self._loop.time()
+        chunk.is_sent, chunk.sent = True, self._loop.time()
         task = self._create_task(self._run_chunk(chunk), f"{chunk.key} result")
         task.add_done_callback(partial(self._on_done, chunk))
 

@@ -22,7 +22,8 @@ class Chunk(Generic[I]):
         restarted: whether the chunk was moved to another worker, so that any of its jobs may have started before.
         is_isolated: whether the chunk is retried alone.
         is_withdrawn: whether the driver has cancelled it on the cluster.
-        sent: when it was sent, on the loop's clock; 0.0 if it was not.
+        is_sent: whether it was sent.
+        sent: when it was sent, on the loop's clock.
 
     """
 
@@ -35,13 +36,14 @@ class Chunk(Generic[I]):
         self.restarted = False
         self.is_isolated = False
         self.is_withdrawn = False
+        self.is_sent = False
         self.sent = 0.0
         self._bytes = 0
 
     @property
     def may_have_started(self) -> bool:
         """Whether its unfinished jobs may have started: they have not if all workers denied having the chunk."""
-        return bool(self.worker) or self.restarted or (self.sent > 0 and not self.is_withdrawn)
+        return bool(self.worker) or self.restarted or (self.is_sent and not self.is_withdrawn)
 
     def add(self, serialized: bytes, index: int, item: I) -> None:
         """Add a job."""
