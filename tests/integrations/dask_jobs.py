@@ -10,6 +10,10 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+# Importing it changes how instances of all exception classes are pickled that are defined by then, through tblib. Those
+# below come after it, in every process and in every order of the tests.
+import distributed  # noqa: F401
+
 from aiosupervise import Backoff, supervise
 
 
