@@ -171,6 +171,25 @@ async def test_a_cancel_cancels_running_jobs() -> None:
     await here.run.close()
 
 
+async def test_an_outcome_that_comes_with_the_cancel_counts() -> None:
+    """A job that fails while it cleans up has failed, although the run is not read any more."""
+
+    async def fails_late(_: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("too late")
+
+    here = Here(fails_late)
+    chunk = here.start("chunk", 1)
+    await settle()
+    here.run.poll(Phase.CANCELLED)
+    ((_, _, description, attempts, *_),) = await chunk
+    assert description is not None
+    assert (description.type_name, attempts) == ("LookupError", 1)
+    await here.run.close()
+
+
 async def test_a_stop_that_comes_at_once() -> None:
     """A run that has not begun to pull can be stopped all the same."""
     here = Here()
