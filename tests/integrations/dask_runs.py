@@ -65,4 +65,4 @@ async def two_polls(run: Any) -> None:
 async def _one_poll(run: Any) -> None:
     workers = remote(run)._poller._workers
     before = {address: worker.reply for address, worker in workers.items()}
-    await eventually(lambda: all(workers[address].reply is not news for address, news in before.items()))
+    await eventually(lambda: all(workers[address].reply is not reply for address, reply in before.items()))

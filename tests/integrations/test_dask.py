@@ -226,10 +226,10 @@ async def test_an_error_of_the_source_is_raised_after_the_outcomes(engine: DaskE
 
 async def test_events_of_the_run_are_emitted(engine: DaskEngine | None) -> None:
     """A listener gets one for each job, and one for the end."""
-    heard: list[Event] = []
-    await map_all(jobs.double, range(30), engine=engine, listen=heard.append)
-    assert sum(isinstance(event, JobFinished) for event in heard) == 30
-    assert isinstance(heard[-1], RunFinished)
+    emitted: list[Event] = []
+    await map_all(jobs.double, range(30), engine=engine, listen=emitted.append)
+    assert sum(isinstance(event, JobFinished) for event in emitted) == 30
+    assert isinstance(emitted[-1], RunFinished)
 
 
 async def test_a_cancelled_caller_leaves_a_report(engine: DaskEngine | None) -> None:

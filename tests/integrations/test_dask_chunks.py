@@ -471,3 +471,26 @@ async def test_unfinished_jobs_are_named() -> None:
     """Ten of them, and the number of the others."""
     assert [name async for name in unfinished_names(10)] == [f"job-{n}" for n in range(10)]
     assert [name async for name in unfinished_names(13)] == [*(f"job-{n}" for n in range(10)), "and 3 more"]
+
+
+async def test_a_run_does_not_wait_for_a_result_that_it_does_not_need() -> None:
+    """Polls have brought all outcomes, but the worker does not hand out the result."""
+    jobs_of = await scheduler(total=100)
+    jobs_of.add("a", 0)
+    jobs_of.builder.flush()
+    await asyncio.sleep(0.001)
+    (key,), (future,) = jobs_of._sent, jobs_of._futures.values()
+    jobs_of.receive(key, "tcp://a", [outcome_payload(0, Success(0, "value", 1, 1.0, "job"))])
+    asked: list[str] = []
+
+    async def cancel() -> None:
+        asked.append("cancel")
+
+    future.cancel = cancel
+    await asyncio.wait_for(jobs_of.close(), 10)
+    assert asked == ["cancel"]
+    assert len(jobs_of._tasks) == 1
+    future.set_result(ChunkResult("tcp://a", [], "", ""))
+    await asyncio.sleep(0.001)
+    assert not jobs_of._tasks
+    assert len(outcomes(jobs_of.context)) == 1

@@ -62,8 +62,8 @@ def killed(key: str) -> KilledWorker:
 
 async def test_a_run_shows_which_worker_pauses(client: Client) -> None:
     """The budget is the worker's, and so is the pause."""
-    trouble = Overload(EMPTY, first_pause=3600.0, longest_pause=3600.0)
-    run = map_all(jobs.hopeless, range(3), overload=trouble, engine=DaskEngine(client))
+    overload = Overload(EMPTY, first_pause=3600.0, longest_pause=3600.0)
+    run = map_all(jobs.hopeless, range(3), overload=overload, engine=DaskEngine(client))
     async with started(run):
         await eventually(lambda: "paused" in repr(run))
         assert "worker inproc://" in repr(run)
@@ -72,8 +72,8 @@ async def test_a_run_shows_which_worker_pauses(client: Client) -> None:
 
 async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
     """When its probes have failed, no further chunk is sent to any worker; unfinished jobs are pending."""
-    trouble = Overload(EMPTY, first_pause=0.001, longest_pause=0.001, probes=1)
-    run = map_all(jobs.hopeless, list(range(500)), limit=2, overload=trouble, engine=DaskEngine(client, chunk=10))
+    overload = Overload(EMPTY, first_pause=0.001, longest_pause=0.001, probes=1)
+    run = map_all(jobs.hopeless, list(range(500)), limit=2, overload=overload, engine=DaskEngine(client, chunk=10))
     report = await run
     assert len(report.failed) + len(report.pending) == len(report) == 500
     assert report.failed
@@ -99,8 +99,8 @@ async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.Monke
 
 async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """With ten of them or fewer, no number follows."""
-    told = await stubborn(2, client, monkeypatch)
-    assert {message.partition("waits: ")[2] for message in told} == {"cleans_up-0, cleans_up-1"}
+    messages = await stubborn(2, client, monkeypatch)
+    assert {message.partition("waits: ")[2] for message in messages} == {"cleans_up-0, cleans_up-1"}
 
 
 async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -112,12 +112,12 @@ async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) 
         async with started(run) as task:
             await eventually(lambda: len(jobs.begun) == count)
             task.cancel()
-            await eventually(lambda: len(told) == 2)
+            await eventually(lambda: len(warned) == 2)
             jobs.events["clean"].set()
 
-    with pytest.warns(RuntimeWarning) as told:
+    with pytest.warns(RuntimeWarning) as warned:
         await cancel()
-    return [str(warning.message) for warning in told]
+    return [str(warning.message) for warning in warned]
 
 
 async def test_a_run_can_end_before_it_has_connected() -> None:
@@ -642,7 +642,7 @@ async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chun
     run = map_all(jobs.never, list(range(20)), limit=5, engine=DaskEngine(client, chunk=chunk))
     task = asyncio.create_task(finish(run))
     await eventually(lambda: run.tally.running == 5)
-    for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump hears of it last
+    for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump comes last
         if "on a worker" not in other.get_name():  # that is in another process, but for this test
             other.cancel()
     await asyncio.wait([task])

@@ -34,7 +34,7 @@ def no_reply(*_: object) -> None:
 
 
 class FakeClient:
-    """A client of workers that are not there: it keeps the calls, and replies as it is told."""
+    """A client without workers: it keeps the calls, and replies with what `replies` has for the function."""
 
     def __init__(self, *workers: str) -> None:
         self.threads = dict.fromkeys(workers, 2)
@@ -136,10 +136,10 @@ async def test_chunks_are_withdrawn_when_every_worker_knows_of_the_end(phase: Ph
     client, scheduler = FakeClient("a", "b"), FakeScheduler()
     gate = asyncio.Event()
 
-    async def reply(_: str, told: int) -> PollReply | None:
-        if client.calls[-1][0] == "b" and told:
+    async def reply(_: str, phase: int) -> PollReply | None:
+        if client.calls[-1][0] == "b" and phase:
             await gate.wait()
-        return PollReply(0, 1, "", {"held": []}) if told else None
+        return PollReply(0, 1, "", {"held": []}) if phase else None
 
     client.replies[poll_run] = reply
     poller: Any = await opened(client, scheduler)

@@ -122,17 +122,17 @@ async def test_a_supervised_function_of_the_main_program_can_be_sent(client: Cli
 async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     """Its jobs run again elsewhere: every input has one outcome, and an event reports the loss."""
     file = tmp_path / "now"
-    heard: list[Event] = []
+    emitted: list[Event] = []
     inputs = [""] * 50 + [str(file)] + [""] * 50
     with two_processes() as cluster:
         async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
-            run = map_all(jobs.dies_once, inputs, engine=DaskEngine(client, chunk=10), listen=heard.append)
+            run = map_all(jobs.dies_once, inputs, engine=DaskEngine(client, chunk=10), listen=emitted.append)
             async with started(run) as task:
                 await eventually(lambda: run.tally.succeeded == 100 and len(sent(run)) == 1)
                 file.touch()
                 await task
     assert run.report.values() == inputs
-    assert [type(event).__name__ for event in heard if not isinstance(event, JobFinished)] == [
+    assert [type(event).__name__ for event in emitted if not isinstance(event, JobFinished)] == [
         "RunStarted",
         "WorkerLost",
         "RunFinished",

@@ -286,7 +286,7 @@ async def test_the_first_poll_must_come_in_time_too() -> None:
 
 
 async def test_a_closed_run_has_no_lease() -> None:
-    """Nobody is told that the driver of a closed run is gone."""
+    """The driver of a closed run need not poll."""
     here = Here()
     await here.run.close()
     await asyncio.sleep(2 * LEASE)

@@ -43,6 +43,8 @@ T = TypeVar("T")
 # For each thread of a worker: a chunk that starts jobs, one whose slowest jobs remain, and one that is queued there.
 CHUNKS_PER_THREAD = 3
 
+_CLOSE_TIMEOUT = 5.0  # seconds
+
 
 class ChunkScheduler(Generic[T, I]):
     """The chunks of one run.
@@ -129,7 +131,7 @@ class ChunkScheduler(Generic[T, I]):
 
     def _is_isolating(self) -> bool:
         """Return whether chunks are sent one at a time: one is retried alone, or waits to be."""
-        # While an isolated chunk is sent, no other is: the first one tells.
+        # No other chunk is sent beside an isolated one, so it is enough to check the first.
         return bool(self._quarantine) or any(chunk.is_isolated for chunk in itertools.islice(self._sent.values(), 1))
 
     def _send(self, chunk: Chunk[I]) -> None:
@@ -248,10 +250,15 @@ class ChunkScheduler(Generic[T, I]):
                 chunk.is_withdrawn = True
 
     async def close(self) -> None:
-        """Withdraw the chunks whose outcomes are all known from polls, and wait until every task has ended."""
+        """Withdraw the chunks whose outcomes are all known from polls, and wait until every task has ended.
+
+        A result that is being fetched cannot be withdrawn, and the connection to its worker may take long. Nobody needs
+        the result, so it is left alone after a while. Its task is not cancelled, because Dask may have merged the fetch
+        with others of the same client, which would be cancelled too.
+        """
         self.withdraw(())
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT)
 
 
 async def _cancel(future: Future[Any]) -> None:

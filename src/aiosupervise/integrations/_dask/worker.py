@@ -30,7 +30,7 @@ async def run_chunk(key: str, run_id: str, config: bytes, inputs: bytes) -> Chun
 
 
 def poll_run(run_id: str, phase: int, dask_worker: Worker) -> PollReply | None:
-    """Bring a run to this phase, and return its news; None if the worker takes no part in it."""
+    """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
     return _runs_of(dask_worker).poll(run_id, Phase(phase))
 
 

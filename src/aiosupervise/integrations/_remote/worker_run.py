@@ -101,7 +101,7 @@ class WorkerRun:
         return chunk.payloads
 
     def poll(self, phase: Phase) -> PollReply:
-        """Renew the lease, bring the run to this phase, and return its news."""
+        """Renew the lease, bring the run to this phase, and return its new outcomes and its counts."""
         self._lease.cancel()
         self._lease = self._loop.call_later(LEASE, self._expire)
         self._advance(phase)

@@ -56,7 +56,7 @@ class WorkerRuns:
         return ChunkResult(self._worker, payloads, run.stopped, run.expired)
 
     def poll(self, run_id: str, phase: Phase) -> PollReply | None:
-        """Bring a run to this phase, and return its news; None if the worker takes no part in it."""
+        """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
         run = self._active.get(run_id)
         if run is not None:
             return run.poll(phase)
