@@ -72,9 +72,12 @@ class ChunkScheduler(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
         self._sent: dict[str, Chunk[I]] = {}
-        self._futures: dict[str, Future[Any]] = {}  # of the sent chunks that can still be withdrawn
-        self._quarantine: deque[Chunk[I]] = deque()  # to be sent one after another, with no other chunk beside them
-        self._tasks: set[asyncio.Task[None]] = set()  # that wait for results, or withdraw chunks
+        # Of the sent chunks that can still be withdrawn.
+        self._futures: dict[str, Future[Any]] = {}
+        # Chunks to be sent one after another, with no other chunk beside them.
+        self._quarantine: deque[Chunk[I]] = deque()
+        # They wait for results, or withdraw chunks.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def unfinished(self) -> int:

@@ -42,12 +42,19 @@ _CALL_TIMEOUT = 30.0
 
 
 class _WorkerState:
-    """The state of a worker, as far as it is known."""
+    """The state of a worker, as far as it is known.
+
+    Attributes:
+        acknowledged: the last phase that it has replied to; None before its first reply.
+        reply: its last reply; None also if it takes no part in the run.
+        is_polled: whether a poll is under way.
+
+    """
 
     def __init__(self) -> None:
-        self.acknowledged: Phase | None = None  # the last phase that it has replied to
+        self.acknowledged: Phase | None = None
         self.reply: PollReply | None = None
-        self.is_polled = False  # a poll is under way
+        self.is_polled = False
 
 
 class Poller:
@@ -57,7 +64,8 @@ class Poller:
         self._run_id = run_id
         self._name = scheduler.context.config.name
         self._scheduler = scheduler
-        self._limit = scheduler.context.tally.limit  # of each worker
+        # The limit of each worker, as the tally has it before the first reply. Later the tally has the sum.
+        self._limit = scheduler.context.tally.limit
         self._loop = asyncio.get_running_loop()
         self._workers: dict[str, _WorkerState] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -87,7 +95,8 @@ class Poller:
     async def close(self, client: Client) -> None:
         """Have every worker close the run."""
         await _cancel(self._tasks)
-        with suppress(Exception):  # of a lost connection, or a timeout
+        # If the connection is lost, or the scheduler does not reply, the workers known so far have to do.
+        with suppress(Exception):
             async with asyncio.timeout(_REPLY_TIMEOUT):
                 self._set_workers(await client.nthreads())
         await self._call_all(client, close_run, self._run_id)
@@ -169,7 +178,7 @@ async def _call(client: Client, address: str, *call: Any) -> Any:
     try:
         async with asyncio.timeout(_CALL_TIMEOUT):
             replies = await client.run(*call, workers=[address], on_error="return")
-    except Exception as error:  # of a lost connection, or the timeout
+    except Exception as error:
         return error
     return replies.get(address)
 

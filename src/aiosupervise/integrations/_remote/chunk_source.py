@@ -53,7 +53,8 @@ class ChunkSource:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[WorkerChunk, int, bytes]] = deque()
-        self._unfinished: dict[int, tuple[WorkerChunk, int]] = {}  # by the index of the job in the worker run
+        # Chunk and position of each job, by its index in the worker run.
+        self._unfinished: dict[int, tuple[WorkerChunk, int]] = {}
         self._count = 0
         self._arrival = asyncio.Event()
 

@@ -9,11 +9,14 @@ from .serialization import OutcomePayload
 
 
 class Phase(enum.IntEnum):
-    """How far a run is: each phase includes the ones before it."""
+    """How far a run is.
+
+    In a stopped run no further job starts; in a cancelled one the running jobs are cancelled as well.
+    """
 
     RUNNING = 0
-    STOPPED = 1  # no further job starts
-    CANCELLED = 2  # and running jobs are cancelled
+    STOPPED = 1
+    CANCELLED = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,8 @@ def _describe(error: BaseException, why: str) -> ErrorDescription:
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-    except Exception as problem:  # for example, of a SyntaxError whose arguments have wrong types
+    except Exception as problem:
+        # For example of a SyntaxError whose arguments have wrong types.
         return f"its traceback cannot be printed: {_message_of(problem)}"
 
 

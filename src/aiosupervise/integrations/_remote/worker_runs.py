@@ -31,7 +31,8 @@ class WorkerRuns:
         """
         self._worker = worker
         self._active: dict[str, WorkerRun] = {}
-        self._closed: dict[str, str] = {}  # with the reason, which is empty if the driver asked for it
+        # With the reason of each, which is empty if the driver asked for it.
+        self._closed: dict[str, str] = {}
 
     async def run_chunk(
         self, key: str, run_id: str, config: bytes, inputs: list[bytes], on_all_started: Callable[[], None]
