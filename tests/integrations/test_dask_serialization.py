@@ -10,7 +10,8 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from aiosupervise import Failure, Policy, Success, map_all, supervise, verdict
+from aiosupervise import Failure, Pending, Policy, Reason, Success, map_all, supervise, verdict
+from aiosupervise._call.frames import WRAPPERS
 from aiosupervise.integrations._remote import serialization
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
@@ -282,3 +283,29 @@ def test_inputs_are_checked_in_batches(inputs: Any) -> None:
             engine.check(jobs.double, inputs)
     else:
         engine.check(jobs.double, inputs)
+
+
+def test_attempts_seconds_and_reason_are_sent() -> None:
+    """With a failure as with a success."""
+    success = serialization.outcome_payload(4, Success(0, "value", 5, 6.0, "job"))
+    assert success == (4, serialization.serialize("value"), None, 5, 6.0, None, True)
+    lost = Failure(0, LookupError("x"), 5, 6.0, Reason.EXHAUSTED, "job", None)
+    position, _, description, *rest = serialization.outcome_payload(4, lost)
+    assert description is not None
+    assert (position, description.why, rest) == (4, "", [5, 6.0, Reason.EXHAUSTED, True])
+    assert serialization.outcome_payload(4, Pending(0, None, started=True)) == (4, None, None, 0, 0.0, None, True)
+
+
+def test_a_supervised_function_behind_another_name_arrives_supervised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module has a decorated function of its name: it cannot be imported, and is supervised again on the worker."""
+
+    async def cook() -> None: ...
+
+    kitchen = ModuleType("kitchen")
+    monkeypatch.setitem(sys.modules, "kitchen", kitchen)
+    cook.__module__, cook.__qualname__ = "kitchen", "cook"
+    supervised = supervise(POLICY)(cook)
+    kitchen.__dict__["cook"] = functools.wraps(supervised)(lambda: None)
+    arrived = serialization.deserialize(serialization.serialize(supervised))
+    assert arrived.policy == POLICY
+    assert id(arrived.__code__) in WRAPPERS
