@@ -4,6 +4,7 @@ import asyncio
 import functools
 import pickle
 import sys
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -309,3 +310,22 @@ def test_a_supervised_function_behind_another_name_arrives_supervised(monkeypatc
     arrived = serialization.deserialize(serialization.serialize(supervised))
     assert arrived.policy == POLICY
     assert id(arrived.__code__) in WRAPPERS
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """An error of a frozen dataclass, which has to say how it is pickled."""
+
+    number: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenError, (self.number,)
+
+
+def test_a_frozen_error_gets_its_notes() -> None:
+    """Although it accepts no attribute."""
+    _, data, description, *_ = serialization.outcome_payload(0, failure(FrozenError(1)))
+    assert description is not None
+    arrived = serialization.load_error(data, description, "tcp://worker")
+    assert isinstance(arrived, FrozenError)
+    assert "raised on the worker tcp://worker" in arrived.__notes__[-1]

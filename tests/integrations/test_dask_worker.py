@@ -9,6 +9,7 @@ import pytest
 
 from aiosupervise import Adaptive, Backoff, Budget, Overload, Reason, Success, supervise
 from aiosupervise.engines import EngineConfig
+from aiosupervise.integrations._dask import worker
 from aiosupervise.integrations._remote import worker_run, worker_runs
 from aiosupervise.integrations._remote.chunk_source import ChunkSource, WorkerChunk
 from aiosupervise.integrations._remote.messages import ChunkResult, Phase, PollReply
@@ -384,6 +385,28 @@ async def test_closing_ends_the_jobs_of_that_run_alone() -> None:
     assert not two.done()
     await runs.close("2")
     assert ends((await two).payloads) == {0: STARTED}
+
+
+class DaskWorker:
+    """A worker, as far as the registry of its runs needs one."""
+
+    address = "tcp://here"
+
+
+async def test_closing_a_run_of_a_worker_waits_until_its_jobs_have_ended() -> None:
+    """The call through Dask returns when no coroutine of the run is left."""
+    dask_worker: Any = DaskWorker()
+    runs = worker._runs_of(dask_worker)
+    settings = serialize(config(jobs.cleans_up))
+    chunk = asyncio.create_task(runs.run_chunk("a", "run", settings, serialized(1), nothing))
+    await settle()
+    closing = asyncio.create_task(worker.close_run("run", dask_worker))
+    await settle()
+    assert (jobs.cleaning, closing.done()) == ([1], False)
+    jobs.events["clean"].set()
+    await closing
+    assert jobs.cleaned == [1]
+    assert ends((await chunk).payloads) == {0: STARTED}
 
 
 async def test_a_worker_forgets_a_run_whose_driver_is_gone() -> None:
