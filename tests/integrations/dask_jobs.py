@@ -1,4 +1,4 @@
-"""What the tests let workers do: importable there, as a user's module would be."""
+"""The jobs of the tests: importable on workers, as a user's module would be."""
 
 import asyncio
 import os
@@ -10,23 +10,27 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+# Importing it changes how instances of all exception classes are pickled that are defined by then, through tblib. Those
+# below come after it, in every process and in every order of the tests.
+import distributed  # noqa: F401
+
 from aiosupervise import Backoff, supervise
 
 
 class BusyError(Exception):
-    """What a service says."""
+    """The error of a service."""
 
 
 class StubbornError(Exception):
-    """Comes out of no pickle: it wants two arguments."""
+    """Cannot be unpickled: it needs two arguments."""
 
     def __init__(self, one: object, two: object) -> None:
         super().__init__(one)
         self.two = two
 
 
-class UntoldError(Exception):
-    """Goes into no pickle, and cannot even be printed."""
+class UnprintableError(Exception):
+    """Can neither be pickled nor printed."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -36,7 +40,7 @@ class UntoldError(Exception):
 
 
 class Changeling:
-    """Goes into a pickle and comes out as something else, or not at all."""
+    """Is unpickled as something else, or not at all."""
 
     def __init__(self, into: object) -> None:
         self.into = into
@@ -46,7 +50,7 @@ class Changeling:
 
 
 class FickleError(Exception):
-    """An exception that comes out of a pickle as a str."""
+    """An exception that is unpickled as a str."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return str, ("no error",)
@@ -85,17 +89,17 @@ async def never(_: int) -> None:
 
 
 async def cancels_itself(n: int) -> None:
-    """Raise what a cancelled task raises."""
+    """Raise the error of a cancelled task."""
     raise asyncio.CancelledError(n)
 
 
-async def trouble(kind: str) -> object:
-    """Raise or return what travels badly."""
+async def hard_to_send(kind: str) -> object:
+    """Raise or return an object that cannot be sent as it is."""
     match kind:
         case "error that cannot be unpickled":
             raise StubbornError(1, 2)
         case "error that cannot be pickled":
-            raise UntoldError
+            raise UnprintableError
         case "error that becomes something else":
             raise FickleError
         case "result that cannot be pickled":
@@ -106,9 +110,9 @@ async def trouble(kind: str) -> object:
             return kind
 
 
-# Files are the events that every process can set and wait for.
+# Files are events that every process can set and wait for.
 
-_PERIOD = 0.005  # seconds between two looks for a file
+_PERIOD = 0.005  # seconds between two checks
 
 
 async def waits_for(path: str) -> str:
@@ -123,7 +127,7 @@ def _is_there(path: str) -> bool:
 
 
 def _note(path: str) -> bool:
-    """Make a file, and tell whether it was not there."""
+    """Make a file, and return whether it was not there."""
     was_there = _is_there(path)
     Path(path).touch()
     return not was_there
@@ -137,7 +141,7 @@ async def first_returns(index: int) -> int:
 
 
 async def blocks(path: str) -> str:
-    """Stop the loop until there is a file at this path, and tell by another file that it does."""
+    """Block the loop until there is a file at this path, and make another file when it begins."""
     if path:
         _note(f"{path}.begun")
         while not _is_there(path):
@@ -146,21 +150,21 @@ async def blocks(path: str) -> str:
 
 
 async def dies(path: str) -> str:
-    """Kill the worker as soon as there is a file at this path, whenever it is tried."""
+    """Kill the worker as soon as there is a file at this path, at every try."""
     if await waits_for(path):
         os.kill(os.getpid(), signal.SIGKILL)
     return path
 
 
 async def dies_once(path: str) -> str:
-    """Kill the worker as soon as there is a file at this path, but not when it is tried again."""
+    """Kill the worker as soon as there is a file at this path, but only once."""
     if await waits_for(path) and _note(f"{path}.died"):
         os.kill(os.getpid(), signal.SIGKILL)
     return path
 
 
 async def meet(folder: str) -> int:
-    """Return the process that it ran in, when jobs of two processes are there."""
+    """Wait until jobs run in two processes; return the id of this one."""
     _note(f"{folder}/{os.getpid()}")
     while len(os.listdir(folder)) < 2:  # noqa: ASYNC110, PTH208 - of another process
         await asyncio.sleep(_PERIOD)
@@ -198,7 +202,7 @@ async def endless_async(closed: list[str]) -> AsyncIterator[int]:
 
 
 def left_over() -> list[str]:
-    """Name the tasks of a run that a worker has."""
+    """Return the names of the tasks of a run that a worker has."""
     tasks = [task.get_name() for task in asyncio.all_tasks()]
     return [name for name in tasks if any(word in name for word in ("never", "gate", "on a worker", "pump"))]
 
@@ -226,7 +230,7 @@ released = threading.Event()
 
 
 def forget_all() -> None:
-    """Make ready for another test."""
+    """Prepare for another test."""
     events.clear()
     for noted in begun, cleaning, cleaned:
         noted.clear()
@@ -266,11 +270,11 @@ async def waits_for_two(n: int) -> int:
 
 
 def holds_its_thread() -> None:
-    """Keep a thread of the worker busy until it is released; a task of somebody else."""
+    """Keep a thread of the worker busy until it is released: a task of someone else."""
     begun.append("other")
     released.wait()
 
 
 async def size(text: bytes) -> int:
-    """Tell how long it is."""
+    """Return its length."""
     return len(text)

@@ -1,13 +1,27 @@
-"""What the Dask tests do with a run, and what they read of its driver's half."""
+"""Clusters for tests, what they do with a run, and what they read of its driver's half."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
+from distributed import LocalCluster
 
 from aiosupervise.integrations._remote.messages import Phase
 
 from .eventually import eventually
+
+
+@contextmanager
+def two_processes() -> Iterator[LocalCluster]:
+    """Start a cluster of two worker processes, which can import the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1])
+        settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+        with LocalCluster(**settings) as cluster:
+            yield cluster
 
 
 async def finish(run: Any) -> None:
@@ -33,22 +47,22 @@ def remote(run: Any) -> Any:
 
 
 def sent(run: Any) -> dict[str, Any]:
-    """Return the chunks that are under way, by their keys."""
-    return {} if run._pump is None else remote(run)._chunks._sent
+    """Return the chunks that are sent and not done, by their keys."""
+    return {} if run._pump is None else remote(run)._scheduler._sent
 
 
-def have_heard(run: Any, phase: Phase) -> list[bool]:
-    """Tell of each worker whether it has answered a visit that brought this phase."""
-    return [worker.heard is phase for worker in remote(run)._visits._workers.values()]
+def acknowledged(run: Any, phase: Phase) -> list[bool]:
+    """Return for each worker whether it has replied to a poll with this phase."""
+    return [worker.acknowledged is phase for worker in remote(run)._poller._workers.values()]
 
 
-async def two_visits(run: Any) -> None:
-    """Wait until each worker has answered two visits more: the second one began after this was called."""
-    await _visits(run)
-    await _visits(run)
+async def two_polls(run: Any) -> None:
+    """Wait for two more replies of each worker: the second poll began after this was called."""
+    await _one_poll(run)
+    await _one_poll(run)
 
 
-async def _visits(run: Any) -> None:
-    workers = remote(run)._visits._workers
-    before = {address: worker.news for address, worker in workers.items()}
-    await eventually(lambda: all(workers[address].news is not news for address, news in before.items()))
+async def _one_poll(run: Any) -> None:
+    workers = remote(run)._poller._workers
+    before = {address: worker.reply for address, worker in workers.items()}
+    await eventually(lambda: all(workers[address].reply is not reply for address, reply in before.items()))

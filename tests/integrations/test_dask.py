@@ -3,16 +3,13 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from aiosupervise import (
-    Backoff,
     Event,
     Failure,
     JobFinished,
@@ -21,27 +18,14 @@ from aiosupervise import (
     RunFinished,
     Success,
     map_all,
-    supervise,
     verdict,
 )
 from aiosupervise.integrations._remote.messages import Phase
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
-from .dask_runs import have_heard, sent, started
+from .dask_runs import acknowledged, started, two_processes
 from .eventually import eventually
-
-TESTS = Path(__file__).parents[1]
-
-
-@contextmanager
-def two_processes() -> Iterator[LocalCluster]:
-    """Start a cluster of two worker processes, which can import the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TESTS)
-        settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-        with LocalCluster(**settings) as cluster:
-            yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +37,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def address(cluster: LocalCluster) -> str:
-    """Where its scheduler is."""
+    """The address of its scheduler."""
     address: str = cluster.scheduler_address
     return address
 
@@ -83,12 +67,6 @@ def engine(request: pytest.FixtureRequest) -> DaskEngine | None:
     if request.param == "here":
         return None
     return DaskEngine(request.getfixturevalue("near" if request.param == "near" else "client"), chunk=10)
-
-
-async def ended(client: Client) -> None:
-    """Hold if no worker has anything left of a run."""
-    left = await client.run(jobs.left_over)
-    assert not any(left.values())
 
 
 # What holds for every engine.
@@ -125,10 +103,10 @@ async def test_outcomes_come_in_completion_order(engine: DaskEngine | None, tmp_
     slow, slower = tmp_path / "slow", tmp_path / "slower"
     order = []
     async with map_all(jobs.waits_for, [str(slower), "", str(slow)], strategy="as_completed", engine=engine) as run:
-        for let_go in slow, slower, None:
+        for release in slow, slower, None:
             order.append((await anext(run)).index)
-            if let_go is not None:
-                let_go.touch()
+            if release is not None:
+                release.touch()
     assert order == [1, 2, 0]
 
 
@@ -144,7 +122,7 @@ async def test_return_when_ends_the_run(return_when: Any, engine: DaskEngine | N
 
 
 async def test_a_timeout_makes_the_rest_pending(engine: DaskEngine | None) -> None:
-    """What a list held is pending, whether it had begun or not; what is pending can be run again."""
+    """All inputs of a list have an outcome, started or not; a pending job can be run again."""
     report = await map_all(jobs.never, list(range(60)), limit=5, timeout=0.1, engine=engine)
     assert sorted(o.index for o in report.pending) == list(range(60))
     assert not all(o.started for o in report.pending)
@@ -152,8 +130,8 @@ async def test_a_timeout_makes_the_rest_pending(engine: DaskEngine | None) -> No
     assert all(o.job is not None for o in report.pending)
 
 
-async def test_what_is_pending_tells_whether_it_had_started(engine: DaskEngine | None) -> None:
-    """Leaving the block cancels the jobs that run; those that had not started say so."""
+async def test_a_pending_job_shows_whether_it_had_started(engine: DaskEngine | None) -> None:
+    """Leaving the block cancels the running jobs; the others have started=False."""
     async with map_all(jobs.never, list(range(60)), limit=5, engine=engine) as run:
         await eventually(lambda: run.tally.running)
     assert len(run.report.pending) == 60
@@ -161,15 +139,15 @@ async def test_what_is_pending_tells_whether_it_had_started(engine: DaskEngine |
     assert not all(o.started for o in run.report.pending)
 
 
-async def test_stop_lets_finish_what_runs(engine: DaskEngine | None, tmp_path: Path) -> None:
-    """A stopped run starts nothing new; what runs succeeds."""
+async def test_stop_lets_running_jobs_finish(engine: DaskEngine | None, tmp_path: Path) -> None:
+    """A stopped run starts no further job."""
     done = tmp_path / "done"
     run = map_all(jobs.waits_for, [str(done)] * 200, limit=2, engine=engine)
     async with started(run) as task:
         await eventually(lambda: run.tally.running)
         run.stop()
         if engine is not None:
-            await eventually(lambda: all(have_heard(run, Phase.STOPPED)))
+            await eventually(lambda: all(acknowledged(run, Phase.STOPPED)))
         done.touch()
         await task
     report = run.report
@@ -180,7 +158,7 @@ async def test_stop_lets_finish_what_runs(engine: DaskEngine | None, tmp_path: P
 
 
 async def test_a_job_that_cancels_itself_has_failed(engine: DaskEngine | None) -> None:
-    """It does not end the run, nor lose its place."""
+    """It does not end the run, nor is it taken for pending."""
     report = await map_all(jobs.cancels_itself, [5], engine=engine)
     assert [type(failure.error) for failure in report.failed] == [asyncio.CancelledError]
 
@@ -210,7 +188,7 @@ async def test_an_async_source_is_pulled_and_closed(engine: DaskEngine | None) -
 
 
 async def test_a_slow_source_holds_nothing_back(engine: DaskEngine | None) -> None:
-    """What it has given is done while it is silent."""
+    """Its items are processed while it is silent."""
     more = asyncio.Event()
 
     async def slow() -> AsyncIterator[int]:
@@ -229,12 +207,12 @@ async def test_a_slow_source_holds_nothing_back(engine: DaskEngine | None) -> No
 
 @pytest.mark.parametrize("inputs", [[], iter(())])
 async def test_nothing_to_do(inputs: Any, engine: DaskEngine | None) -> None:
-    """No inputs, no outcomes."""
+    """A run without inputs ends, without outcomes."""
     assert len(await map_all(jobs.double, inputs, engine=engine)) == 0
 
 
-async def test_what_the_source_raises_comes_after_the_outcomes(engine: DaskEngine | None) -> None:
-    """What was pulled before it finishes; then the error is raised."""
+async def test_an_error_of_the_source_is_raised_after_the_outcomes(engine: DaskEngine | None) -> None:
+    """The jobs that were pulled before it finish first."""
 
     def broken() -> Iterator[int]:
         yield 1
@@ -246,12 +224,12 @@ async def test_what_the_source_raises_comes_after_the_outcomes(engine: DaskEngin
     assert [type(outcome) for outcome in run.report] == [Success]
 
 
-async def test_events_of_the_run_are_told(engine: DaskEngine | None) -> None:
-    """A listener hears of each job and of the end."""
-    heard: list[Event] = []
-    await map_all(jobs.double, range(30), engine=engine, listen=heard.append)
-    assert sum(isinstance(event, JobFinished) for event in heard) == 30
-    assert isinstance(heard[-1], RunFinished)
+async def test_events_of_the_run_are_emitted(engine: DaskEngine | None) -> None:
+    """A listener gets one for each job, and one for the end."""
+    emitted: list[Event] = []
+    await map_all(jobs.double, range(30), engine=engine, listen=emitted.append)
+    assert sum(isinstance(event, JobFinished) for event in emitted) == 30
+    assert isinstance(emitted[-1], RunFinished)
 
 
 async def test_a_cancelled_caller_leaves_a_report(engine: DaskEngine | None) -> None:
@@ -263,45 +241,7 @@ async def test_a_cancelled_caller_leaves_a_report(engine: DaskEngine | None) -> 
     assert {type(outcome) for outcome in run.report} == {Pending}
 
 
-# Where jobs run.
-
-
-async def test_all_workers_get_something(client: Client, tmp_path: Path) -> None:
-    """A short list is spread over the workers."""
-    report = await map_all(jobs.meet, [str(tmp_path)] * 8, engine=DaskEngine(client))
-    assert len(set(report.values())) == 2
-
-
-async def test_an_address_is_enough(address: str) -> None:
-    """The run connects by itself, and closes its connection."""
-    assert (await map_all(jobs.double, [1, 2], engine=DaskEngine(address))).values() == [2, 4]
-
-
-async def test_the_limit_is_for_each_worker(client: Client, tmp_path: Path) -> None:
-    """Two workers with a limit of one run two at once; the tally tells the sum, and what runs."""
-    done = tmp_path / "done"
-    run = map_all(jobs.counts_neighbours, [str(done)] * 4, limit=1, engine=DaskEngine(client, chunk=2))
-    async with started(run) as task:
-        await eventually(lambda: (run.tally.limit, run.tally.running) == (2, 2))
-        done.touch()
-        await task
-    assert run.report.values() == [1] * 4
-
-
-# Cancelling.
-
-
-async def test_a_cancelled_caller_stops_the_coroutines_on_the_workers(client: Client) -> None:
-    """When the run has ended nothing is left on any worker."""
-    run = map_all(jobs.never, range(1000), engine=DaskEngine(client, chunk=50))
-    async with started(run):
-        await eventually(lambda: run.tally.running == run.tally.limit == 200)
-        assert all((await client.run(jobs.left_over)).values())
-    await ended(client)
-    assert len(run.report.pending) == len(run.report)
-
-
-# Bad jobs.
+# What only a cluster can do.
 
 
 async def test_a_job_does_not_end_its_worker(near: Client) -> None:
@@ -311,36 +251,22 @@ async def test_a_job_does_not_end_its_worker(near: Client) -> None:
     assert "SystemExit: 3 (a job does not end its worker)" in str(report.failed[0].error)
 
 
-async def test_blocking_code_makes_a_cancel_wait(client: Client, tmp_path: Path) -> None:
-    """The worker cannot hear of it before the code lets it; nothing is lost."""
-    file = tmp_path / "go on"
-    run = map_all(jobs.blocks, [str(file)] + [""] * 5, engine=DaskEngine(client))
-    async with started(run) as task:
-        await eventually(Path(f"{file}.begun").exists)
-        task.cancel()
-        await eventually(lambda: any(have_heard(run, Phase.CANCELLED)))  # the other worker
-        assert not task.done()
-        assert not all(have_heard(run, Phase.CANCELLED))
-        file.touch()
-    assert len(run.report) == 6
-
-
-# What travels.
+# What is sent.
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
         ("error that cannot be unpickled", "integrations.dask_jobs.StubbornError"),
-        ("error that cannot be pickled", "integrations.dask_jobs.UntoldError"),
+        ("error that cannot be pickled", "integrations.dask_jobs.UnprintableError"),
         ("error that becomes something else", "integrations.dask_jobs.FickleError"),
         ("result that cannot be pickled", "TypeError"),
         ("result that cannot be unpickled", "EOFError"),
     ],
 )
-async def test_what_cannot_travel_fails_alone(near: Client, kind: str, name: str) -> None:
-    """It becomes a failure that keeps the type's name, message and traceback, and harms no other job of its chunk."""
-    report = await map_all(jobs.trouble, ["fine", kind, "fine too"], engine=DaskEngine(near))
+async def test_what_cannot_be_sent_fails_alone(near: Client, kind: str, name: str) -> None:
+    """It becomes a failure with the type's name, message and traceback, and affects no other job of its chunk."""
+    report = await map_all(jobs.hard_to_send, ["fine", kind, "fine too"], engine=DaskEngine(near))
     assert [success.value for success in report.succeeded] == ["fine", "fine too"]
     (failure,) = report.failed
     assert isinstance(failure.error, RemoteError)
@@ -349,46 +275,20 @@ async def test_what_cannot_travel_fails_alone(near: Client, kind: str, name: str
     assert failure.error.why in str(failure.error)
 
 
-async def test_an_error_tells_where_it_was_raised(client: Client) -> None:
-    """The worker's address and traceback come as a note."""
-    report = await map_all(jobs.odd_fails, [1], engine=DaskEngine(client))
-    (note,) = report.failed[0].error.__notes__
-    assert note.startswith("raised on the worker tcp://")
-    assert "raise BusyError(n)" in note
-
-
 @pytest.mark.parametrize("inputs", [[1, sys.stdout], (1, sys.stdout)])
 def test_an_input_that_cannot_be_pickled_is_refused_at_once(inputs: Any) -> None:
     """Nothing has started: the error names the input."""
     with pytest.raises(TypeError, match="input 1 cannot be pickled"):
-        map_all(jobs.trouble, inputs, engine=DaskEngine("tcp://127.0.0.1:1"))
+        map_all(jobs.hard_to_send, inputs, engine=DaskEngine("tcp://127.0.0.1:1"))
 
 
 async def test_an_input_of_a_lazy_source_that_cannot_be_pickled(near: Client) -> None:
     """It is known only when it comes: those before finish, and the error names it."""
     inputs: Any = iter(["fine", sys.stdout])
-    run = map_all(jobs.trouble, inputs, engine=DaskEngine(near))
+    run = map_all(jobs.hard_to_send, inputs, engine=DaskEngine(near))
     with pytest.raises(TypeError, match="input 1 cannot be pickled"):
         await run
     assert [type(outcome) for outcome in run.report] == [Success]
-
-
-async def test_a_supervised_function_of_the_main_program_travels(client: Client, near: Client) -> None:
-    """So does any that no worker can import: with its code and its policy."""
-
-    @supervise(retry_on=jobs.BusyError, max_retries=1, backoff=Backoff(base=0.0))
-    async def busy(n: int) -> None:
-        raise jobs.BusyError(n)
-
-    @supervise(retry_on=jobs.BusyError)
-    async def outer(n: int) -> None:
-        assert jobs.always_busy.policy.max_retries == 2
-        await busy(n)
-
-    for cluster in (client, near):
-        (failure,) = (await map_all(outer, [1], engine=DaskEngine(cluster))).failed
-        assert isinstance(failure.error, jobs.BusyError)
-        assert (failure.attempts, failure.reason) == (2, Reason.EXHAUSTED)
 
 
 def test_a_function_that_cannot_be_pickled_is_refused_at_once() -> None:
@@ -406,12 +306,33 @@ def test_a_function_that_cannot_be_pickled_is_refused_at_once() -> None:
 # Wrong ways to use it.
 
 
-async def test_a_synchronous_client_is_refused(address: str) -> None:
-    """It belongs to a thread of its own; the error says what to write."""
-    with Client(address, set_as_default=False) as client:
-        run = map_all(jobs.double, [1], engine=DaskEngine(client))
-        with pytest.raises(RuntimeError, match="asynchronous=True"):
-            await run
+@pytest.fixture
+def synchronous() -> Iterator[Client]:
+    """A client that is not asynchronous, of a cluster in another thread."""
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+async def test_a_synchronous_client_is_refused(synchronous: Client) -> None:
+    """It belongs to a thread of its own; the error shows the right line."""
+    run = map_all(jobs.double, [1], engine=DaskEngine(synchronous))
+    with pytest.raises(RuntimeError, match="asynchronous=True"):
+        await run
+
+
+async def test_a_run_that_is_given_an_address_disconnects(near: Client) -> None:
+    """It connects by itself, and leaves a client alone that it was given."""
+    cluster: Any = near.cluster
+    scheduler = cluster.scheduler
+    (mine,) = set(scheduler.clients) - {"fire-and-forget"}
+    report = await map_all(jobs.double, [1, 2], engine=DaskEngine(scheduler.address))
+    assert report.values() == [2, 4]
+    await eventually(lambda: set(scheduler.clients) - {"fire-and-forget"} == {mine})
+    await map_all(jobs.double, [1, 2], engine=DaskEngine(near))
+    assert near.status == "running"
 
 
 @pytest.mark.parametrize("cluster", [None, 1, Client])
@@ -433,45 +354,3 @@ def test_a_chunk_is_a_count(chunk: Any) -> None:
     """It is checked at once."""
     with pytest.raises((TypeError, ValueError), match="chunk must be an int"):
         DaskEngine("tcp://127.0.0.1:1", chunk=chunk)
-
-
-# Lost workers. Each test has a cluster of its own: it takes long until other processes are there.
-
-
-@pytest.mark.slow
-async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    """Its jobs are done again elsewhere: every input has one outcome, and the events tell of it."""
-    file = tmp_path / "now"
-    heard: list[Event] = []
-    inputs = [""] * 50 + [str(file)] + [""] * 50
-    with two_processes() as cluster:
-        async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
-            run = map_all(jobs.dies_once, inputs, engine=DaskEngine(client, chunk=10), listen=heard.append)
-            async with started(run) as task:
-                await eventually(lambda: run.tally.succeeded == 100 and len(sent(run)) == 1)
-                file.touch()
-                await task
-    assert run.report.values() == inputs
-    assert [type(event).__name__ for event in heard if not isinstance(event, JobFinished)] == [
-        "RunStarted",
-        "WorkerLost",
-        "RunFinished",
-    ]
-
-
-@pytest.mark.slow
-async def test_only_the_killer_fails(tmp_path: Path) -> None:
-    """A job that kills every worker it comes to ends as a failure; all others are done."""
-    file = tmp_path / "now"
-    inputs = [""] * 7 + [str(file)] + [""] * 192
-    # Of the chunk, and once more when it is tried alone: each further failure costs the start of a process.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), two_processes() as cluster:
-        async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
-            run = map_all(jobs.dies, inputs, engine=DaskEngine(client, chunk=10))
-            async with started(run) as task:
-                await eventually(lambda: run.tally.succeeded == 199 and len(sent(run)) == 1)
-                file.touch()
-                await task
-    assert len(run.report) == 200
-    assert [failure.index for failure in run.report.failed] == [7]
-    assert {type(failure.error).__name__ for failure in run.report.failed} == {"KilledWorker"}

@@ -17,32 +17,33 @@ from aiosupervise._events.outcomes import I
 from aiosupervise._policy.checks import check_count, name_of
 
 from ._dask.run import DaskRun
-from ._remote.serialization import RemoteError, pack, unsendable
+from ._remote.serialization import RemoteError, serialize, unpicklable_input
 
 __all__ = ["DaskEngine", "RemoteError"]
 
-RemoteError.__module__ = __name__  # users see it where they import it from
+# Tracebacks and the reference show it where users import it from.
+RemoteError.__module__ = __name__
 
 T = TypeVar("T")
 
 
 @final
 class DaskEngine:
-    """Has the calls of a `map_all` made by the workers of a Dask cluster.
+    """Runs the jobs of `map_all` on the workers of a Dask cluster.
 
-    `await map_all(func, inputs, limit=100, engine=DaskEngine(client))`. Inputs travel in chunks; on each worker our
-    own runner makes the calls, in the worker's event loop; outcomes come back as the calls end. Everything else means
-    what it means without an engine, except that `limit` and the budget of `overload` are for each worker process.
-    Work is done at least once: a worker that is lost has its jobs done again by others.
+    `await map_all(func, inputs, limit=100, engine=DaskEngine(client))`. Inputs are sent in chunks. On each worker an
+    ordinary run of this library calls the function, in the worker's event loop, and outcomes are sent back as the jobs
+    end. All arguments mean the same as without an engine, except that `limit` and the budget of `overload` are for each
+    worker process. Jobs run at least once: if a worker is lost, its jobs run again on others.
 
     Args:
         cluster: an asynchronous client, made in the running loop, as in
             `async with Client(address, asynchronous=True) as client`; or the address of a scheduler, to which each
-            run then connects for itself.
-        chunk: how many inputs travel together at most.
+            run then connects by itself.
+        chunk: how many inputs a chunk holds at most.
 
     Raises:
-        TypeError, ValueError: at once, for an argument that makes no sense.
+        TypeError, ValueError: at once, for an argument of the wrong type or out of range.
 
     """
 
@@ -57,24 +58,26 @@ class DaskEngine:
         """Refuse a function or inputs that cannot be pickled.
 
         Raises:
-            TypeError: which names the function, or the input.
+            TypeError: with the name of the function, or the number of the input.
 
         """
         try:
-            pack(func)
+            serialize(func)
         except Exception as error:
-            rule = "the function, with all that it holds, cannot be pickled, and so not be sent to a worker"
-            raise TypeError(f"{rule}: {name_of(func)}: {error}; make in it what belongs to a process") from error
-        everything, index = iter(inputs), 0
-        while some := list(islice(everything, self._chunk)):
-            _check_inputs(some, index)
-            index += len(some)
+            raise TypeError(
+                f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker: {error}; create "
+                "sessions, locks and files inside of it"
+            ) from error
+        iterator, index = iter(inputs), 0
+        while batch := list(islice(iterator, self._chunk)):
+            _check_inputs(batch, index)
+            index += len(batch)
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
         """Begin a run, in the running loop.
 
         Raises:
-            RuntimeError: for a client that is not asynchronous, or that belongs to another loop.
+            RuntimeError: if the client is not asynchronous, or belongs to another loop.
 
         """
         client = self._cluster
@@ -86,7 +89,7 @@ class DaskEngine:
         return DaskRun(context, self, self._chunk)
 
     async def connect(self) -> Client:
-        """Return the client, connected."""
+        """Return a connected client: the given one, or one for this run alone."""
         client = self._cluster
         if isinstance(client, Client):
             await client
@@ -102,7 +105,7 @@ class DaskEngine:
         return client
 
     async def disconnect(self, client: Client) -> None:
-        """Close a client that was made for one run."""
+        """Close the client, if it was made for one run."""
         if client is not self._cluster:
             await client.close()
 
@@ -110,15 +113,16 @@ class DaskEngine:
         return f"DaskEngine({self._cluster!r}, chunk={self._chunk})"
 
 
-def _check_inputs(some: list[object], index: int) -> None:
+def _check_inputs(batch: list[object], first: int) -> None:
+    # All at once is quicker, but may fail where each by itself does not. They are sent each by itself.
     try:
-        pack(some)  # quicker than one after the other
+        serialize(batch)
     except Exception:
-        for place, item in enumerate(some, start=index):
+        for index, item in enumerate(batch, start=first):
             try:
-                pack(item)
+                serialize(item)
             except Exception as error:
-                raise unsendable(place, item, error) from error
+                raise unpicklable_input(index, item, error) from error
 
 
 def _is_of_this_loop(client: Client) -> bool:

@@ -1,4 +1,4 @@
-"""What `DaskEngine` is made of.
+"""What talks to Dask.
 
-Imports: driver -> visits -> chunks -> chunk, worker -> part -> feed; all of them -> messages -> travel.
+Imports: `run` -> `poller` -> `chunk_scheduler` -> `worker`; all of them -> `_remote`, which knows nothing of Dask.
 """

@@ -1,15 +1,17 @@
-"""The jobs that a run has on a cluster, in chunks: filled by the pump, sent as Dask tasks, answered by records.
+"""Sends the jobs of a run to a cluster in chunks, each of which is one Dask task, and receives their outcomes.
 
-Theory of operation. The pump hands over inputs one at a time; they are packed and gathered into a chunk, which is sent
-when it is full, or when nothing was added for a moment. Only a few are under way for each thread of the workers. One
-task of ours waits for each; visits bring records meanwhile. A record counts once, whatever brings it first.
+Theory of operation. The pump hands over inputs one at a time, and a builder gathers them into chunks. Only a few chunks
+are unfinished for each thread of the workers. One task of this loop waits for the result of each chunk; the poller
+delivers outcomes earlier. Whichever brings an outcome first is recorded.
 
-    add -> the chunk that is filled -> sent -> records, from visits and from the end of its task -> outcomes
+    add -> ChunkBuilder -> sent -> payloads, from polls and from the result -> OutcomeRecorder
 
 Laws, each with a test:
-- Every job that was added has exactly one outcome, whatever becomes of its worker.
-- A chunk whose workers died too often is tried once more, alone, for it may only have been beside the culprit.
-- What succeeded on a worker is never taken back.
+- Every job that was added has exactly one outcome, whatever happens to its worker.
+- A chunk that Dask gives up, because workers died with it, is retried once and alone: another chunk on the same workers
+  may have been the cause. Dask counts every task that was assigned to a worker that died, whether it was running or
+  queued there: https://github.com/dask/distributed/issues/5234
+- An outcome that a worker has produced is never withdrawn.
 """
 
 from __future__ import annotations
@@ -27,262 +29,242 @@ from typing import Any, Generic, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
-from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Stopped, Success
-from aiosupervise._events.records import WorkerLost
-from aiosupervise.integrations._remote.messages import Done, Phase
-from aiosupervise.integrations._remote.serialization import Record, error_of, pack, unsendable, value_of
+from aiosupervise._events.outcomes import I, Stopped
+from aiosupervise.integrations._remote.chunk import Chunk
+from aiosupervise.integrations._remote.chunk_builder import ChunkBuilder
+from aiosupervise.integrations._remote.messages import ChunkResult, Phase
+from aiosupervise.integrations._remote.outcome_recorder import OutcomeRecorder
+from aiosupervise.integrations._remote.serialization import OutcomePayload, serialize
 
-from .chunk import Chunk, size_of_next
-from .worker import do_chunk
+from .worker import run_chunk
 
 T = TypeVar("T")
 
-AHEAD = 3  # chunks for each thread of a worker: one that runs, one whose slowest jobs remain, one that waits there
-_LINGER = 0.02  # seconds that an unfilled chunk waits for more
+# For each thread of a worker: a chunk that starts jobs, one whose slowest jobs remain, and one that is queued there.
+CHUNKS_PER_THREAD = 3
+
+_CLOSE_TIMEOUT = 5.0  # seconds
 
 
-class Chunks(Generic[T, I]):
-    """The chunks of one run."""
+class ChunkScheduler(Generic[T, I]):
+    """The chunks of one run.
 
-    def __init__(self, context: EngineContext[T, I], run: str, largest: int) -> None:
+    Attributes:
+        context: the run, as its engine sees it.
+        config: the settings of the run, serialized; every chunk brings them to its worker.
+        builder: gathers inputs into chunks.
+        phase: how far the run is.
+        status: in words, which worker has stopped by itself, and why; empty if none has.
+
+    """
+
+    def __init__(self, context: EngineContext[T, I], run_id: str, largest: int) -> None:
         self.context = context
-        self.threads = 1  # of all workers; where there are none, a cluster that grows with its work must see some
-        self.trouble = ""  # why a worker has given up
-        self._run = run
+        self.config = serialize(context.config)
+        self.builder: ChunkBuilder[I] = ChunkBuilder(
+            f"{context.config.name}-{run_id}", context.tally.total, largest, self._schedule
+        )
+        self.phase = Phase.RUNNING
+        self.status = ""
+        self._run_id = run_id
         self._largest = largest
-        self._spec = pack(context.config)
+        self._outcomes = OutcomeRecorder(context)
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
-        self._numbers = itertools.count(1)
-        self._count = 0  # jobs that have no outcome
-        self._given = 0  # jobs that were added
-        self._phase = Phase.RUNNING
-        self._filling: Chunk[I] | None = None
-        self._flushing: asyncio.TimerHandle | None = None
         self._sent: dict[str, Chunk[I]] = {}
-        self._queue: deque[Chunk[I]] = deque()  # to be tried one after the other, with nothing beside them
-        self._tasks: set[asyncio.Task[None]] = set()  # that wait for chunks, or take them back
-
-    def __len__(self) -> int:
-        return self._count
+        # Of the sent chunks that can still be withdrawn.
+        self._futures: dict[str, Future[Any]] = {}
+        # Chunks to be sent one after another, with no other chunk beside them.
+        self._quarantine: deque[Chunk[I]] = deque()
+        # They wait for results, or withdraw chunks.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def spec(self) -> bytes:
-        """What is sent with each chunk."""
-        return self._spec
+    def unfinished(self) -> int:
+        """How many jobs have no outcome yet."""
+        return self._outcomes.unfinished
 
     def open(self, client: Client) -> None:
-        """Know the way to the workers."""
+        """Use this client, which is connected, for every chunk."""
         self._client = client
 
-    def names(self) -> list[str]:
-        """Return the names of a few jobs, for a warning."""
-        chunks = [*self._sent.values(), *self._queue, *([] if self._filling is None else [self._filling])]
+    def job_names(self) -> list[str]:
+        """Return the names of a few unfinished jobs, and how many more there are."""
+        filling = self.builder.filling
+        chunks = [*self._sent.values(), *self._quarantine, *([] if filling is None else [filling])]
         jobs = itertools.chain.from_iterable(chunk.jobs.values() for chunk in chunks)
         names = [self.context.job_name(item, index) for index, item in itertools.islice(jobs, 10)]
-        return names if self._count <= len(names) else [*names, f"and {self._count - len(names)} more"]
+        return names if self.unfinished <= len(names) else [*names, f"and {self.unfinished - len(names)} more"]
 
     def free_slots(self, taken: int) -> int:
-        """Count how many more may start: a whole chunk, or what the one that is being filled still lacks."""
-        if self._is_careful():
+        """Return how many more jobs may be added: as many as complete the chunk that is being filled, or a new one.
+
+        The slots are a few chunks for each thread, or twice the limit where that is more: with small chunks, too, each
+        worker can reach its limit.
+        """
+        if self._is_isolating():
             return 0
-        # A few chunks for each thread; of small chunks more, so that every worker can reach its limit.
-        ahead, limit = AHEAD * self.threads, self.context.tally.limit
+        ahead, limit = CHUNKS_PER_THREAD * self.builder.threads, self.context.tally.limit
         free = max(ahead * self._largest, 2 * (limit or 0)) - taken
-        if self._filling is not None:
-            return min(free, self._filling.lacks)
-        if limit is not None and len(self._sent) >= max(ahead, 2 * limit):  # a slow source fills none of them
+        if self.builder.filling is not None:
+            return min(free, self.builder.filling.room)
+        # A slow source does not fill its chunks, so that a bound on jobs alone would let too many chunks be sent.
+        if limit is not None and len(self._sent) >= max(ahead, 2 * limit):
             return 0
-        size = self._size()
+        size = self.builder.next_size()
         return size if free >= size else 0
 
-    def _size(self) -> int:
-        return size_of_next(self._given, self.context.tally.total, self.threads, self._largest)
-
-    # To the workers.
+    # Sending.
 
     def add(self, item: Any, index: int) -> None:
-        """Put a job into the chunk that is being filled.
+        """Put a job into a chunk.
 
         Raises:
-            TypeError: if the input cannot be pickled.
+            TypeError: if its input cannot be pickled.
 
         """
-        try:
-            packed = pack(item)
-        except Exception as error:
-            raise unsendable(index, item, error) from error
-        if self._filling is None:
-            self._filling = Chunk(f"{self.context.config.name}-{self._run}-{next(self._numbers)}", self._size())
-            self._flushing = self._loop.call_later(_LINGER, self._flush)
-        self._filling.add(packed, index, item)
-        self._count += 1
-        self._given += 1
-        if not self._filling.lacks:
-            self._flush()
+        self.builder.add(item, index)
+        self._outcomes.unfinished += 1
 
-    def _flush(self) -> None:
-        for chunk in self._take_filling():
-            if self._is_careful():
-                self._queue.append(chunk)
-            else:
-                self._send(chunk)
+    def _schedule(self, chunk: Chunk[I]) -> None:
+        if self._is_isolating():
+            self._quarantine.append(chunk)
+        else:
+            self._send(chunk)
 
-    def _take_filling(self) -> list[Chunk[I]]:
-        if self._flushing is not None:
-            self._flushing.cancel()
-        chunk, self._filling = self._filling, None
-        return [] if chunk is None else [chunk]
+    def _is_isolating(self) -> bool:
+        """Return whether chunks are sent one at a time: one is retried alone, or waits to be."""
+        # No other chunk is sent beside an isolated one, so it is enough to check the first.
+        return bool(self._quarantine) or any(chunk.is_isolated for chunk in itertools.islice(self._sent.values(), 1))
 
     def _send(self, chunk: Chunk[I]) -> None:
         self._sent[chunk.key] = chunk
-        chunk.sent = self._loop.time()
-        task = self._begin(self._see_through(chunk), f"{chunk.key} on its way")
-        task.add_done_callback(partial(self._came_back, chunk))
+        chunk.is_sent, chunk.sent = True, self._loop.time()
+        task = self._create_task(self._run_chunk(chunk), f"{chunk.key} result")
+        task.add_done_callback(partial(self._on_done, chunk))
 
-    def _begin(self, doing: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._loop.create_task(doing, name=name)
+    def _create_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _see_through(self, chunk: Chunk[I]) -> None:
-        client = self._client
-        assert client is not None  # noqa: S101 - for the type checkers
-        packed = pickle.dumps(chunk.packed)  # one object: Dask looks into lists
-        future = client.submit(do_chunk, chunk.key, self._run, self._spec, packed, key=chunk.key, pure=False, retries=0)
-        chunk.future = future
+    async def _run_chunk(self, chunk: Chunk[I]) -> None:
+        future = self._futures[chunk.key] = self._submit(chunk)
         try:
-            done: Done = await future
+            result: ChunkResult = await future
         finally:
             future.release()
-            chunk.future = None
-            del future  # it holds the error, and the error's traceback this frame
-        self.take(chunk.key, done.worker, done.records)
-        if done.lost and self._phase is not Phase.CANCELLED:
-            why = f"worker {done.worker} {done.lost}, and has given up its part: is the loop of the driver blocked?"
+            self._futures.pop(chunk.key, None)
+            # The future holds its error, whose traceback holds this frame.
+            del future
+        self.receive(chunk.key, result.worker, result.payloads)
+        self._check_worker(result)
+
+    def _submit(self, chunk: Chunk[I]) -> Future[Any]:
+        client = self._client
+        assert client is not None  # noqa: S101 - for the type checkers
+        # As one object, because Dask searches lists for futures.
+        inputs = pickle.dumps(chunk.inputs)
+        key = chunk.key
+        return client.submit(run_chunk, key, self._run_id, self.config, inputs, key=key, pure=False, retries=0)
+
+    # Receiving.
+
+    def receive(self, key: str, worker: str, payloads: list[OutcomePayload]) -> None:
+        """Record the outcomes that a worker sends of a chunk, unless the chunk is done."""
+        chunk = self._sent.get(key)
+        if chunk is not None:
+            self._outcomes.receive(chunk, worker, payloads)
+
+    def _check_worker(self, result: ChunkResult) -> None:
+        """End the run if a worker has ended its own part of it."""
+        if result.expired and self.phase is not Phase.CANCELLED:
+            why = f"worker {result.worker} {result.expired}, and has cancelled its jobs: is the driver's loop blocked?"
             self.context.fail(RuntimeError(why))
-        if done.stopped and self._phase is Phase.RUNNING:
-            self.trouble = f"worker {done.worker} {done.stopped}"
+        if result.stopped and self.phase is Phase.RUNNING:
+            self.status = f"worker {result.worker} {result.stopped}"
             self.context.stop(Stopped.PROBES)
 
-    # From the workers.
-
-    def take(self, key: str, worker: str, records: list[Record]) -> None:
-        """Take what a worker tells of a chunk."""
-        chunk = self._sent.get(key)
-        if chunk is None:
-            return
-        if chunk.jobs and chunk.worker not in ("", worker):
-            chunk.began_elsewhere = True
-            self.context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))
-        chunk.worker = worker
-        for record in records:
-            job = chunk.jobs.pop(record[0], None)
-            if job is not None:
-                self._ended(self._outcome(chunk, *job, record))
-
-    def _outcome(self, chunk: Chunk[I], index: int, item: I, record: Record) -> Outcome[T, I]:
-        _, packed, story, attempts, elapsed, reason, started = record
-        name = self.context.job_name(item, index)
-        error: BaseException | None
-        if story is not None:
-            error = error_of(packed, story, chunk.worker)
-        elif packed is None:
-            return self.context.pending(item, index, started=started or chunk.began_elsewhere)
-        else:
-            value, error = value_of(packed)
-            if error is None:
-                return Success(index, value, attempts, elapsed, name, item)  # type: ignore[arg-type]  # a T travelled
-        return Failure(index, error, attempts, elapsed, reason, name, item)
-
-    def _ended(self, outcome: Outcome[T, I]) -> None:
-        self._count -= 1
-        if not isinstance(outcome, Pending):
-            self.context.tally.retries += outcome.attempts - 1
-        self.context.record(outcome)
-
-    def _came_back(self, chunk: Chunk[I], task: asyncio.Task[None]) -> None:
-        """Hear that a chunk is done, or that it never will be."""
+    def _on_done(self, chunk: Chunk[I], task: asyncio.Task[None]) -> None:
+        """Handle the end of a chunk, with a result or without."""
         del self._sent[chunk.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            error.__traceback__ = None  # its frames are ours and Dask's, and hold the chunk
-        # The end of the loop cancels the task, and whoever takes the chunk back, or loses the connection, the future.
-        self._settle(chunk, error, is_cancelled=task.cancelled() or isinstance(error, CancelledError))
+            # Its frames hold the chunk.
+            error.__traceback__ = None
+        # A loop that shuts down cancels the task. Withdrawing the chunk, or losing the connection, cancels the future.
+        self._resolve(chunk, error, is_cancelled=task.cancelled() or isinstance(error, CancelledError))
         if error is not None:
-            self._fail_if_let_down(chunk, error)
-        if self._queue and not self._sent:
-            self._send(self._queue.popleft())
-        if not self._count:
+            self._check_cluster(chunk, error)
+        if self._quarantine and not self._sent:
+            self._send(self._quarantine.popleft())
+        if not self.unfinished:
             self.context.tally.running = 0
         self.context.wake()
 
-    def _settle(self, chunk: Chunk[I], error: BaseException | None, *, is_cancelled: bool) -> None:
-        """Have the jobs that are left tried again, or give each its outcome."""
-        if is_cancelled or (self._phase is not Phase.RUNNING and isinstance(error, KilledWorker)):
-            self._all_pending(chunk)
-        elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_alone:
+    def _resolve(self, chunk: Chunk[I], error: BaseException | None, *, is_cancelled: bool) -> None:
+        """Record an outcome for each unfinished job of a chunk, or have the chunk retried."""
+        if is_cancelled or (self.phase is not Phase.RUNNING and isinstance(error, KilledWorker)):
+            self._outcomes.record_pending(chunk)
+        elif isinstance(error, KilledWorker) and chunk.jobs and not chunk.is_isolated:
             chunk.worker = error.last_worker.address
-            self._queue.append(chunk.again())
+            self._quarantine.append(chunk.isolate())
         elif chunk.jobs:
-            self._all_failed(chunk, error or RuntimeError(f"the worker {chunk.worker} gave no outcome for this job"))
+            error = error or RuntimeError(f"the worker {chunk.worker} returned no outcome for this job")
+            self._outcomes.record_failed(chunk, error, self._loop.time() - chunk.sent)
 
-    def _fail_if_let_down(self, chunk: Chunk[I], error: BaseException) -> None:
-        """Fail the run if the connection is lost, or if somebody else does away with its chunks."""
+    def _check_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
+        """Fail the run if the connection is lost, or if a chunk was cancelled by someone else."""
         if self._client is not None and self._client.status != "running":
-            self.lose(error)
-        elif isinstance(error, CancelledError) and not chunk.taken_back and self._phase is not Phase.CANCELLED:
-            gone = RuntimeError(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}")
-            gone.__cause__ = error
-            self.context.fail(gone)
+            self.on_disconnect(error)
+        elif isinstance(error, CancelledError) and not chunk.is_withdrawn and self.phase is not Phase.CANCELLED:
+            self._fail(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}", error)
 
-    def _all_pending(self, chunk: Chunk[I]) -> None:
-        seen = bool(chunk.worker) or chunk.began_elsewhere
-        started = seen or (chunk.sent > 0 and not chunk.taken_back)  # who was not asked may have begun
-        for index, item in chunk.drained():
-            self._ended(self.context.pending(item, index, started=started))
+    def on_disconnect(self, error: BaseException) -> None:
+        """Fail the run: the scheduler cannot be reached."""
+        self._fail(f"the connection to the cluster is lost: {error!r}", error)
 
-    def _all_failed(self, chunk: Chunk[I], error: BaseException) -> None:
-        elapsed = self._loop.time() - chunk.sent
-        for index, item in chunk.drained():
-            self._ended(Failure(index, error, 1, elapsed, None, self.context.job_name(item, index), item))
+    def _fail(self, message: str, cause: BaseException) -> None:
+        error = RuntimeError(message)
+        error.__cause__ = cause
+        self.context.fail(error)
 
-    def lose(self, error: BaseException) -> None:
-        """Stop the run: the cluster does not answer."""
-        gone = RuntimeError(f"the connection to the cluster is lost: {error!r}")
-        gone.__cause__ = error
-        self.context.fail(gone)
-
-    def _is_careful(self) -> bool:
-        """Tell whether chunks go one after the other: while some wait for that, and while the last of them is tried."""
-        return bool(self._queue) or any(chunk.is_alone for chunk in itertools.islice(self._sent.values(), 1))
-
-    # The ways to end.
+    # Ending.
 
     def stop(self, phase: Phase) -> None:
-        """Send nothing more: what waits here is pending."""
-        self._phase = phase
-        waiting = [*self._take_filling(), *self._queue]
-        self._queue.clear()
-        for chunk in waiting:
-            self._all_pending(chunk)
+        """Send no further chunk; record the unsent jobs as pending."""
+        self.phase = phase
+        filling = self.builder.take()
+        unsent = [*([] if filling is None else [filling]), *self._quarantine]
+        self._quarantine.clear()
+        for chunk in unsent:
+            self._outcomes.record_pending(chunk)
 
-    def take_back(self, there: Collection[str]) -> None:
-        """Take back the chunks that no worker has or had, when all have heard that nothing new is to start."""
+    def withdraw(self, held: Collection[str]) -> None:
+        """Cancel the sent chunks on the cluster, except those that a worker holds.
+
+        Call it when every worker has acknowledged that no further job may start: none will begin such a chunk.
+        """
         for key, chunk in self._sent.items():
-            if key not in there and chunk.future is not None:
-                # The future, not the task that waits for it: Dask would leave an error behind that nobody retrieves.
-                self._begin(_cancel(chunk.future), f"{key} taken back")
-                chunk.future, chunk.taken_back = None, True
+            if key not in held and (future := self._futures.pop(key, None)) is not None:
+                # Cancel the future and not the task that awaits it: Dask would log an error that nobody retrieves.
+                self._create_task(_cancel(future), f"{key} withdrawn")
+                chunk.is_withdrawn = True
 
     async def close(self) -> None:
-        """Take back the chunks that have no job left: visits told of them before Dask did."""
-        self.take_back(())
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Withdraw the chunks whose outcomes are all known from polls, and wait until every task has ended.
+
+        A result that is being fetched cannot be withdrawn, and the connection to its worker may take long. Nobody needs
+        the result, so it is left alone after a while. Its task is not cancelled, because Dask may have merged the fetch
+        with others of the same client, which would be cancelled too.
+        """
+        self.withdraw(())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT)
 
 
 async def _cancel(future: Future[Any]) -> None:
-    with suppress(Exception):  # of a lost connection, which cancels it too
+    # A lost connection raises here; it cancels the future as well.
+    with suppress(Exception):
         await future.cancel()

@@ -1,158 +1,192 @@
-"""Visits to the workers: who is there, what is new, and the word that the run has stopped or is cancelled.
+"""Polls the workers: which there are, which outcomes are new, and whether they know how far the run is.
 
-Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is visited. That brings
-the outcomes of chunks that are not done yet, and tells the worker how far the run is. A worker that does not answer
-keeps nobody waiting: the others are visited meanwhile.
+Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll has
+the phase of the run, and the reply the outcomes of chunks that are not done yet. Each poll is a task of its own: a
+worker that does not reply delays no other.
 
 Laws, each with a test:
-- Stop and cancel are told to all workers, again and again, so that one that has just come hears of it too.
-- Visits are a help, and no more: if they fail, outcomes come with the ends of their chunks.
-- At the end every worker is told to forget the run; one that does not answer is left alone after a while.
+- Stop and cancel are sent with every poll, so that a worker that has just joined learns of them too.
+- Polls only make outcomes arrive earlier: if they fail, outcomes arrive with the results of their chunks.
+- A poll that stays without a reply is repeated: a lost reply does not keep the run waiting.
+- At the end every worker closes the run; one that does not reply is left alone after a while.
+- The more workers there are, the longer is the interval.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from distributed import Client
 
-from aiosupervise.integrations._remote.messages import News, Phase
+from aiosupervise.integrations._remote.messages import Phase, PollReply
+from aiosupervise.integrations._remote.worker_runs import check_config
 
-from .chunk_scheduler import Chunks
-from .worker import check_spec, end_part, visit_part
+from .chunk_scheduler import ChunkScheduler
+from .worker import close_run, poll_run
 
-INTERVAL = 0.1  # seconds between two visits
-_FOR_EACH = 0.005  # seconds more between two visits for each worker, so that the scheduler has other work too
-_PATIENCE = 5.0  # seconds for the workers to answer at the start and at the end; the silent are gone, or blocked
+# Seconds between two polls of a worker, and what each worker adds to them: every call goes through the scheduler, which
+# opens a connection for it if it has none (https://github.com/dask/distributed/issues/5095).
+_INTERVAL = 0.1
+_INTERVAL_PER_WORKER = 0.005
+
+# Seconds for the scheduler, and for all workers together at the start and at the end, to reply. Those that do not are
+# gone, or blocked.
+_REPLY_TIMEOUT = 5.0
+
+# Seconds after which a poll without a reply is repeated. Many, because the loop of the worker may be blocked: it gets
+# all of them when it is free again.
+_CALL_TIMEOUT = 30.0
 
 
-class _Worker:
-    """What is known of a worker."""
+class _WorkerState:
+    """The state of a worker, as far as it is known.
+
+    Attributes:
+        acknowledged: the last phase that it has replied to; None before its first reply.
+        reply: its last reply; None also if it takes no part in the run.
+        is_polled: whether a poll is under way.
+
+    """
 
     def __init__(self) -> None:
-        self.heard: Phase | None = None  # the last word that it was told
-        self.news: News | None = None
-        self.is_asked = False  # a visit is under way
+        self.acknowledged: Phase | None = None
+        self.reply: PollReply | None = None
+        self.is_polled = False
 
 
-class Visits:
-    """The visits of one run."""
+class Poller:
+    """The polls of one run."""
 
-    def __init__(self, run: str, name: str, chunks: Chunks[Any, Any]) -> None:
-        self._run = run
-        self._name = name
-        self._chunks = chunks
-        self._limit = chunks.context.tally.limit  # of each worker
+    def __init__(self, run_id: str, scheduler: ChunkScheduler[Any, Any]) -> None:
+        self._run_id = run_id
+        self._name = scheduler.context.config.name
+        self._scheduler = scheduler
+        # The limit of each worker, as the tally has it before the first reply. Later the tally has the sum.
+        self._limit = scheduler.context.tally.limit
         self._loop = asyncio.get_running_loop()
-        self._phase = Phase.RUNNING
-        self._workers: dict[str, _Worker] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._hurry = asyncio.Event()
+        self._workers: dict[str, _WorkerState] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._early = asyncio.Event()
 
     async def open(self, client: Client) -> None:
-        """See which workers there are, and that they can unpickle the function; begin to visit them."""
-        self._staff(await client.nthreads())
-        for error in await self._ask_all(client, check_spec, self._chunks.spec):
-            if error and not isinstance(error, OSError):  # that is of a worker just lost
+        """Find the workers, check that they can load the function, and begin to poll them."""
+        self._set_workers(await client.nthreads())
+        for problem in await self._call_all(client, check_config, self._scheduler.config):
+            # An OSError is that of a worker that was just lost.
+            if problem and not isinstance(problem, OSError):
                 raise RuntimeError(
                     f"the workers cannot unpickle {self._name}: are its module and aiosupervise installed there, in "
-                    f"the same versions? {error}"
+                    f"the same versions? {problem}"
                 )
-        self._begin(self._go_round(client), "round")
+        self._create_task(self._poll_all(client), "poller")
 
-    def trouble(self) -> str:
-        """Tell which worker pauses, and why."""
-        told = ((address, worker.news.trouble) for address, worker in self._workers.items() if worker.news)
-        return next((f"worker {address} {trouble}" for address, trouble in told if trouble), "")
+    def status(self) -> str:
+        """Return in words which worker starts no job at present, and why; an empty text if none is held up."""
+        statuses = ((address, worker.reply.status) for address, worker in self._workers.items() if worker.reply)
+        return next((f"worker {address} {status}" for address, status in statuses if status), "")
 
-    def tell(self, phase: Phase) -> None:
-        """Let all workers know how far the run is."""
-        self._phase = phase
-        self._hurry.set()
+    def poll_now(self) -> None:
+        """Poll without waiting for the end of the interval: the phase of the run has changed."""
+        self._early.set()
 
     async def close(self, client: Client) -> None:
-        """Let the workers forget the run."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        with suppress(Exception):  # of a lost connection, or none in time
-            async with asyncio.timeout(_PATIENCE):
-                self._staff(await client.nthreads())
-        await self._ask_all(client, end_part, self._run)
+        """Have every worker close the run."""
+        await _cancel(self._tasks)
+        # If the connection is lost, or the scheduler does not reply, the workers known so far have to do.
+        with suppress(Exception):
+            async with asyncio.timeout(_REPLY_TIMEOUT):
+                self._set_workers(await client.nthreads())
+        await self._call_all(client, close_run, self._run_id)
 
-    async def _ask_all(self, client: Client, *what: Any) -> list[Any]:
-        """Call a function on all workers at once, and wait a while; return the answers, or errors in their place."""
-        asked = [self._begin(_ask(client, address, *what), f"question to {address}") for address in self._workers]
-        if not asked:
+    async def _call_all(self, client: Client, *call: Any) -> list[Any]:
+        """Call a function on all workers at once; return the replies that came in time, or errors in their place."""
+        calls = [self._create_task(_call(client, address, *call), f"call of {address}") for address in self._workers]
+        if not calls:
             return []
         try:
-            await asyncio.wait(asked, timeout=_PATIENCE)
+            await asyncio.wait(calls, timeout=_REPLY_TIMEOUT)
         finally:
-            for task in asked:
-                task.cancel()
-            await asyncio.wait(asked)
-        return [task.result() for task in asked if not task.cancelled()]
+            await _cancel(calls)
+        return [task.result() for task in calls if task.done() and not task.cancelled()]
 
-    def _begin(self, visiting: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
-        task = self._loop.create_task(visiting, name=f"{self._name} {what}")
+    def _create_task(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = self._loop.create_task(coroutine, name=f"{self._name} {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _go_round(self, client: Client) -> None:
+    async def _poll_all(self, client: Client) -> None:
         while True:
-            self._hurry.clear()
-            try:
-                self._staff(await client.nthreads())
-            except Exception as error:
-                self._chunks.lose(error)
+            self._early.clear()
+            await self._find_workers(client)
             for address, worker in self._workers.items():
-                if not worker.is_asked:
-                    worker.is_asked = True
-                    self._begin(self._visit(client, address, worker), f"visit to {address}")
+                if not worker.is_polled:
+                    worker.is_polled = True
+                    self._create_task(self._poll(client, address, worker), f"poll of {address}")
             with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL + _FOR_EACH * len(self._workers)):
-                    await self._hurry.wait()
+                async with asyncio.timeout(_INTERVAL + _INTERVAL_PER_WORKER * len(self._workers)):
+                    await self._early.wait()
 
-    def _staff(self, threads: dict[str, int]) -> None:
-        """Hear which workers there are."""
-        self._workers = {address: self._workers.get(address) or _Worker() for address in threads}
-        self._chunks.threads = sum(threads.values()) or 1
-        self._sum_up()
+    async def _find_workers(self, client: Client) -> None:
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT) as limit:
+                self._set_workers(await client.nthreads())
+        except Exception as error:
+            # A scheduler that is only busy does not end the run, nor keep the known workers from being polled.
+            if not limit.expired():
+                self._scheduler.on_disconnect(error)
 
-    async def _visit(self, client: Client, address: str, worker: _Worker) -> None:
-        phase = self._phase
-        news = await _ask(client, address, visit_part, self._run, int(phase))
-        worker.is_asked = False
-        if isinstance(news, Exception):  # of a worker that is lost, of which others tell too
+    def _set_workers(self, threads: dict[str, int]) -> None:
+        self._workers = {address: self._workers.get(address) or _WorkerState() for address in threads}
+        self._scheduler.builder.threads = sum(threads.values()) or 1
+        self._update_run()
+
+    async def _poll(self, client: Client, address: str, worker: _WorkerState) -> None:
+        phase = self._scheduler.phase
+        reply = await _call(client, address, poll_run, self._run_id, int(phase))
+        worker.is_polled = False
+        # The end of a worker that is lost is noticed elsewhere.
+        if isinstance(reply, Exception):
             return
-        worker.heard, worker.news = phase, news
-        if news is not None:
-            for key, records in news.chunks.items():
-                self._chunks.take(key, address, records)
-        self._sum_up()
-        if self._phase is not phase:
-            self._hurry.set()
+        worker.acknowledged, worker.reply = phase, reply
+        if reply is not None:
+            for key, payloads in reply.chunks.items():
+                self._scheduler.receive(key, address, payloads)
+        self._update_run()
+        if self._scheduler.phase is not phase:
+            self.poll_now()
 
-    def _sum_up(self) -> None:
-        """Tell the run what the workers do, all in all."""
-        tally = self._chunks.context.tally
-        news = [worker.news for worker in self._workers.values()]
-        tally.running = min(sum(told.running for told in news if told), len(self._chunks))
+    def _update_run(self) -> None:
+        """Update the counts of the run, and withdraw the chunks that no worker will begin."""
+        tally, phase = self._scheduler.context.tally, self._scheduler.phase
+        workers = self._workers.values()
+        replies = [worker.reply for worker in workers]
+        tally.running = min(sum(reply.running for reply in replies if reply), self._scheduler.unfinished)
         if self._limit is not None:
-            tally.limit = sum(self._limit if told is None else told.limit or 0 for told in news) or self._limit
-        if self._phase is not Phase.RUNNING and all(w.heard is self._phase for w in self._workers.values()):
-            self._chunks.take_back({key for told in news if told for key in told.chunks})
-        self._chunks.context.wake()
+            limits = (self._limit if reply is None else reply.limit or 0 for reply in replies)
+            tally.limit = sum(limits) or self._limit
+        if phase is not Phase.RUNNING and all(worker.acknowledged is phase for worker in workers):
+            self._scheduler.withdraw({key for reply in replies if reply for key in reply.chunks})
+        self._scheduler.context.wake()
 
 
-async def _ask(client: Client, address: str, *what: Any) -> Any:
+async def _call(client: Client, address: str, *call: Any) -> Any:
+    """Call a function on a worker; return its reply, or the error of the attempt."""
     try:
-        told = await client.run(*what, workers=[address], on_error="return")
-    except Exception as error:  # of a lost connection
+        async with asyncio.timeout(_CALL_TIMEOUT):
+            replies = await client.run(*call, workers=[address], on_error="return")
+    except Exception as error:
         return error
-    return told.get(address)
+    return replies.get(address)
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait for them, though not for ever: Dask closes a connection in reply to the cancel."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_REPLY_TIMEOUT)

@@ -1,9 +1,4 @@
-"""What Dask calls in a worker: the task of a chunk, and the driver's visits, through `Client.run`.
-
-Laws, each with a test:
-- When the driver has ended a run, no coroutine of it is left in the worker.
-- Late chunks of a run that has been stopped or ended do nothing.
-"""
+"""The functions that Dask calls on a worker: the task of a chunk, and the driver's calls through `Client.run`."""
 
 from __future__ import annotations
 
@@ -15,95 +10,53 @@ from weakref import WeakKeyDictionary
 from distributed import Worker, get_worker
 from distributed.worker_state_machine import SecedeEvent
 
-from aiosupervise.integrations._remote.messages import Done, News, Phase
-from aiosupervise.integrations._remote.serialization import unfinished, unpack
-from aiosupervise.integrations._remote.worker_run import Part
+from aiosupervise.integrations._remote.messages import ChunkResult, Phase, PollReply
+from aiosupervise.integrations._remote.serialization import deserialize
+from aiosupervise.integrations._remote.worker_runs import WorkerRuns
 
-_REMEMBERED = 1000  # ended runs, whose late chunks do nothing
-
-
-class _Office:
-    """The runs that one worker has a part in."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
-        self.ended: dict[str, str] = {}  # the last ones, each with the reason; "" if the driver has ended it
-
-    def part(self, run: str, spec: bytes) -> Part:
-        """Return the worker's part of a run, which begins with its first chunk."""
-        part = self.parts.get(run)
-        if part is None:
-            part = self.parts[run] = Part(unpack(spec), partial(self.end, run))
-        return part
-
-    def end(self, run: str, why: str = "") -> Part | None:
-        """Forget a run."""
-        self.ended.setdefault(run, why)
-        if len(self.ended) > _REMEMBERED:
-            del self.ended[next(iter(self.ended))]
-        return self.parts.pop(run, None)
+# By worker, because a cluster in one process has several.
+_runs: WeakKeyDictionary[Worker, WorkerRuns] = WeakKeyDictionary()
 
 
-_offices: WeakKeyDictionary[Worker, _Office] = WeakKeyDictionary()
-
-
-def _office(worker: Worker) -> _Office:
-    office = _offices.get(worker)
-    if office is None:
-        office = _offices[worker] = _Office()
-        logging.getLogger("distributed.worker").addFilter(_is_no_visit)
-    return office
-
-
-def _is_no_visit(record: logging.LogRecord) -> bool:
-    """Keep visits out of the worker's log: Dask tells of every function that is run, and there are ten a second."""
-    return not (isinstance(record.args, tuple) and record.args[:1] == (visit_part.__name__,))
-
-
-async def do_chunk(key: str, run: str, spec: bytes, packed: bytes) -> Done:
-    """Do the jobs of a chunk: the function of the Dask task."""
-    items: list[bytes] = unpack(packed)
+async def run_chunk(key: str, run_id: str, config: bytes, inputs: bytes) -> ChunkResult:
+    """Run the jobs of a chunk."""
     worker = get_worker()
-    office = _office(worker)
-    if run in office.ended:
-        return Done(worker.address, [unfinished(position) for position in range(len(items))], "", office.ended[run])
-    part = office.part(run, spec)
-    records = await part.do(key, items, partial(_secede, worker, key, time.time()))
-    return Done(worker.address, records, part.stopped, part.lost)
+    secede = partial(_secede, worker, key, time.time())
+    return await _runs_of(worker).run_chunk(key, run_id, config, deserialize(inputs), secede)
 
 
-def _secede(worker: Worker, key: str, began: float) -> None:
+# `Client.run` passes the worker to a parameter of the name `dask_worker`; `get_worker` does not work in such a call:
+# https://github.com/dask/distributed/issues/7763
+
+
+def poll_run(run_id: str, phase: int, dask_worker: Worker) -> PollReply | None:
+    """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
+    return _runs_of(dask_worker).poll(run_id, Phase(phase))
+
+
+async def close_run(run_id: str, dask_worker: Worker) -> None:
+    """Cancel the running jobs of a run, wait until they have ended, and forget the run."""
+    await _runs_of(dask_worker).close(run_id)
+
+
+def _runs_of(worker: Worker) -> WorkerRuns:
+    runs = _runs.get(worker)
+    if runs is None:
+        runs = _runs[worker] = WorkerRuns(worker.address)
+        logging.getLogger("distributed.worker").addFilter(_is_not_a_poll)
+    return runs
+
+
+def _is_not_a_poll(record: logging.LogRecord) -> bool:
+    """Return False for the line that Dask logs for each function that it runs, if that is a poll: ten a second."""
+    return not (isinstance(record.args, tuple) and record.args[:1] == (poll_run.__name__,))
+
+
+def _secede(worker: Worker, key: str, started: float) -> None:
     """Let Dask begin another task beside this one.
 
-    `distributed.secede` takes the thread that calls it out of the worker's pool, and then does what is done here. A
-    coroutine has no such thread, and for it there is no public way.
+    `distributed.secede` takes the calling thread out of the worker's pool, and then sends this event. A task that is a
+    coroutine has no thread of its own, and Dask has no public function for it.
     """
     now = time.time()
-    worker.handle_stimulus(SecedeEvent(key=key, compute_duration=now - began, stimulus_id=f"secede-{now}"))
-
-
-def visit_part(run: str, phase: int, dask_worker: Worker) -> News | None:
-    """Take the driver's word for a run, and tell what is new; None if the worker has no part in it."""
-    office = _office(dask_worker)
-    part = office.parts.get(run)
-    if part is not None:
-        return part.visit(Phase(phase))
-    if phase != Phase.RUNNING:
-        office.end(run)
-    return None
-
-
-async def end_part(run: str, dask_worker: Worker) -> None:
-    """End a run, and forget it when nothing of it is left."""
-    part = _office(dask_worker).end(run)
-    if part is not None:
-        await part.end()
-
-
-def check_spec(spec: bytes) -> str:
-    """Unpickle what the chunks will need, and tell why the worker cannot; nothing if it can."""
-    try:
-        unpack(spec)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
+    worker.handle_stimulus(SecedeEvent(key=key, compute_duration=now - started, stimulus_id=f"secede-{now}"))

@@ -1,1 +1,5 @@
-"""What runs a batch in another process, whatever starts that process."""
+"""The shared half of engines that run a batch in other processes, whatever starts those processes.
+
+On the driver: `chunk_builder` and `outcome_recorder`, on top of `chunk`. On a worker: `worker_runs`, on top of
+`worker_run` and `chunk_source`. Between them: `messages` and `serialization`, which both halves import.
+"""

@@ -1,4 +1,4 @@
-"""How chunks feed a worker's part of a run: one after the other, into a source that has no end of its own."""
+"""The source of a worker run: it yields the inputs of one chunk after another, and has no end of its own."""
 
 from __future__ import annotations
 
@@ -8,51 +8,59 @@ from typing import Self
 
 from aiosupervise._events.outcomes import Outcome
 
-from .serialization import Record, record_of, refusal, unfinished, unpack
+from .serialization import OutcomePayload, deserialize, failed_input_payload, outcome_payload, pending_payload
 
 
-class LocalChunk:
-    """A chunk in its worker."""
+class WorkerChunk:
+    """A chunk in its worker.
+
+    Attributes:
+        payloads: the outcomes of its jobs, in the order in which they ended.
+        all_started: set when each of its jobs has started, or has an outcome.
+        all_done: set when each has an outcome.
+
+    """
 
     def __init__(self, size: int) -> None:
-        self.records: list[Record] = []
-        self.begun = asyncio.Event()  # all of its jobs
-        self.ended = asyncio.Event()
+        self.payloads: list[OutcomePayload] = []
+        self.all_started = asyncio.Event()
+        self.all_done = asyncio.Event()
         self._size = size
-        self._pulled = 0
-        self._told = 0
+        self._started = 0
+        self._reported = 0
 
-    def pulled(self) -> None:
+    def on_start(self) -> None:
         """Count a job that is about to start."""
-        self._pulled += 1
-        if self._pulled == self._size:
-            self.begun.set()
+        self._started += 1
+        if self._started == self._size:
+            self.all_started.set()
 
-    def add(self, record: Record) -> None:
-        """Take the record of one job."""
-        self.records.append(record)
-        if len(self.records) == self._size:
-            self.begun.set()
-            self.ended.set()
+    def add(self, payload: OutcomePayload) -> None:
+        """Add the outcome of a job."""
+        self.payloads.append(payload)
+        if len(self.payloads) == self._size:
+            self.all_started.set()
+            self.all_done.set()
 
-    def news(self) -> list[Record]:
-        """Give the records that no visit has told."""
-        start, self._told = self._told, len(self.records)
-        return self.records[start:]
+    def take_unreported(self) -> list[OutcomePayload]:
+        """Return the outcomes that were not returned before."""
+        start, self._reported = self._reported, len(self.payloads)
+        return self.payloads[start:]
 
 
-class Feed:
-    """The inputs of all chunks, as an async source, and where the outcomes belong that come of them."""
+class ChunkSource:
+    """The inputs of all chunks, as an async iterator; it also gives each outcome to the chunk of its input."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[LocalChunk, int, bytes]] = deque()
-        self._given: dict[int, tuple[LocalChunk, int]] = {}  # by the job's index in the worker's part
+        self._waiting: deque[tuple[WorkerChunk, int, bytes]] = deque()
+        # Chunk and position of each job, by its index in the worker run.
+        self._unfinished: dict[int, tuple[WorkerChunk, int]] = {}
         self._count = 0
         self._arrival = asyncio.Event()
 
-    def put(self, chunk: LocalChunk, items: list[bytes]) -> None:
-        """Add the inputs of a chunk."""
-        self._waiting.extend((chunk, position, item) for position, item in enumerate(items))
+    def add(self, chunk: WorkerChunk, inputs: list[bytes]) -> None:
+        """Add the serialized inputs of a chunk."""
+        self._waiting.extend((chunk, position, serialized) for position, serialized in enumerate(inputs))
         self._arrival.set()
 
     def __aiter__(self) -> Self:
@@ -63,28 +71,31 @@ class Feed:
             while not self._waiting:
                 self._arrival.clear()
                 await self._arrival.wait()
-            chunk, position, packed = self._waiting.popleft()
-            chunk.pulled()
+            chunk, position, serialized = self._waiting.popleft()
+            chunk.on_start()
             try:
-                item = unpack(packed)
+                item = deserialize(serialized)
             except Exception as error:
-                chunk.add(refusal(position, error))
+                chunk.add(failed_input_payload(position, error))
                 continue
-            self._given[self._count] = chunk, position
+            self._unfinished[self._count] = chunk, position
             self._count += 1
             return item
 
-    def ended(self, outcome: Outcome[object, object]) -> None:
-        """Give an outcome to the chunk that its input came from."""
-        chunk, position = self._given[outcome.index]
-        chunk.add(record_of(position, outcome))
-        del self._given[outcome.index]
+    def record(self, outcome: Outcome[object, object]) -> None:
+        """Add an outcome to the chunk that its input belongs to."""
+        chunk, position = self._unfinished[outcome.index]
+        chunk.add(outcome_payload(position, outcome))
+        del self._unfinished[outcome.index]
 
-    def give_up(self) -> None:
-        """Make pending what nobody has pulled, and what was pulled and has no outcome."""
-        for chunk, position in self._given.values():
-            chunk.add(unfinished(position, started=True))
-        self._given.clear()
+    def record_pending(self) -> None:
+        """Record every job that has no outcome as pending, whether it was pulled or not.
+
+        The name is not `close`, which a run calls when it needs nothing more of its source: outcomes may follow then.
+        """
+        for chunk, position in self._unfinished.values():
+            chunk.add(pending_payload(position, started=True))
+        self._unfinished.clear()
         while self._waiting:
             chunk, position, _ = self._waiting.popleft()
-            chunk.add(unfinished(position))
+            chunk.add(pending_payload(position))

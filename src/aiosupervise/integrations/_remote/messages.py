@@ -1,36 +1,55 @@
-"""What driver and workers tell each other about a run; outcomes travel as the records of `travel`."""
+"""The messages between driver and workers; outcomes travel in them as payloads, which `serialization` makes."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from .serialization import Record
+from .serialization import OutcomePayload
 
 
 class Phase(enum.IntEnum):
-    """How far a run is: each includes those before."""
+    """How far a run is.
+
+    In a stopped run no further job starts; in a cancelled one the running jobs are cancelled as well.
+    """
 
     RUNNING = 0
-    STOPPED = 1  # nothing new starts
-    CANCELLED = 2  # and what runs is cancelled
+    STOPPED = 1
+    CANCELLED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a worker tells when it is visited."""
+class PollReply:
+    """The reply of a worker to a poll.
+
+    Attributes:
+        running: how many jobs of the run are running on the worker.
+        limit: how many may run there at a time; None for no limit.
+        status: in words, why the worker starts no job at present; empty if nothing holds it up.
+        chunks: the chunks that the worker holds, each with the payloads that no earlier reply had.
+
+    """
 
     running: int
     limit: int | None
-    trouble: str
-    chunks: dict[str, list[Record]]  # of each chunk that it has, the records that are new
+    status: str
+    chunks: dict[str, list[OutcomePayload]]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a chunk returns."""
+class ChunkResult:
+    """The result of a chunk.
+
+    Attributes:
+        worker: the address of the worker.
+        payloads: the outcome of each job.
+        stopped: why the worker run has stopped by itself; empty if it has not.
+        expired: why the worker has cancelled its run; empty if it has not, or the driver asked for it.
+
+    """
 
     worker: str
-    records: list[Record]
-    stopped: str  # why the worker's part of the run has given up; nothing if it has not
-    lost: str  # why the worker has cancelled it; nothing if it was the driver, or nobody
+    payloads: list[OutcomePayload]
+    stopped: str
+    expired: str

@@ -1,4 +1,4 @@
-"""How inputs, values and errors travel between driver and workers: each by itself, so that none harms another."""
+"""Serialization of inputs, values and errors: each by itself, so that one that cannot be pickled affects no other."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from aiosupervise._policy.checks import safe_repr
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, Verdict
 
-Record: TypeAlias = tuple[int, bytes | None, "Story | None", int, float, Reason | None, bool]
-"""What became of a job: its place in the chunk, the packed value or error, an error's story, attempts, seconds,
-reason, and whether a pending job had begun. A value has no story; what is pending has neither."""
+OutcomePayload: TypeAlias = tuple[int, bytes | None, "ErrorDescription | None", int, float, Reason | None, bool]
+"""An outcome on its way: position in the chunk, serialized value or error, description of the error, attempts, seconds,
+reason, and whether a pending job had started. A success has no description; a pending job has neither value nor
+description. A plain tuple, because there is one for each job, and pickle is several times slower with a class."""
 
-LONGEST = 20_000  # characters of a traceback that travel: one of a RecursionError in a group has many more
+# Characters of a traceback that are sent, its last ones. Without a bound a RecursionError within a group has millions.
+MAX_TRACEBACK = 20_000
 
 
 @final
 class RemoteError(Exception):
-    """Stands for what a job on a worker raised, or returned, and what cannot be brought here.
+    """Stands for an error or a result of a job on a worker that cannot be pickled there, or unpickled here.
 
     Attributes:
         type_name: the name of the error's class, with its module.
         message: its text.
         traceback_text: its traceback, as Python prints it.
-        why: what was in the way.
+        why: why the error itself is missing.
 
     """
 
@@ -51,8 +53,8 @@ class RemoteError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """An error in words, which come through whatever happens to the object."""
+class ErrorDescription:
+    """An error as text, which can always be sent."""
 
     type_name: str
     message: str
@@ -61,31 +63,34 @@ class Story:
     why: str = ""
 
 
-def pack(value: object) -> bytes:
-    """Pickle a value; what only this process has in its `__main__`, or has registered as such, goes with it."""
+def serialize(value: object) -> bytes:
+    """Pickle a value; by value where it needs objects of `__main__`, or of a module registered with cloudpickle."""
     if cloudpickle.list_registry_pickle_by_value():
-        return pack_by_value(value)
+        return serialize_by_value(value)
     try:
-        packed = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        serialized = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception:
-        return pack_by_value(value)
-    return pack_by_value(value) if b"__main__" in packed else packed
+        return serialize_by_value(value)
+    return serialize_by_value(value) if b"__main__" in serialized else serialized
 
 
-def pack_by_value(value: object) -> bytes:
-    """Pickle a value with what it needs of `__main__`, and with functions inside of functions."""
+def serialize_by_value(value: object) -> bytes:
+    """Pickle a value together with the code of functions that the other process cannot import."""
     file = io.BytesIO()
     _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    """Takes a supervised function apart: what makes it supervised is of the process that it arrives in."""
+    """Reduces a supervised function to its policy and the bare function: the other process supervises it again.
+
+    By value, the wrapper would arrive with a copy of this library's globals.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType) and not _is_importable(obj):
             policy = getattr(obj, "policy", None)
-            # Ours, and not a wrapper around it, which functools.wraps gives the same attributes.
+            # A decorator above `supervise` has the same attributes, by functools.wraps, but another code object.
             if isinstance(policy, Policy) and id(obj.__code__) in WRAPPERS:
                 return _supervised, (policy, getattr(obj, "__wrapped__"))  # noqa: B009 - a function has none for mypy
         return super().reducer_override(obj)
@@ -104,64 +109,68 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
     return supervise(policy)(bare)
 
 
-def unpack(packed: bytes) -> Any:
-    """Give back what was packed; a class that this process cannot import raises whatever it raises."""
-    return pickle.loads(packed)  # noqa: S301 - what a worker sends has run the user's code before
+def deserialize(serialized: bytes) -> Any:
+    """Unpickle a value; raise whatever its class raises, or the import of its class."""
+    return pickle.loads(serialized)  # noqa: S301 - what a worker sends has run the user's code before
 
 
-def record_of(position: int, outcome: Outcome[object, object]) -> Record:
-    """Make what travels of an outcome."""
+def outcome_payload(position: int, outcome: Outcome[object, object]) -> OutcomePayload:
+    """Return the payload of an outcome."""
     if isinstance(outcome, Pending):
-        return unfinished(position, started=outcome.started)
+        return pending_payload(position, started=outcome.started)
     if isinstance(outcome, Success):
         try:
-            return position, pack(outcome.value), None, outcome.attempts, outcome.elapsed, None, True
+            return position, serialize(outcome.value), None, outcome.attempts, outcome.elapsed, None, True
         except Exception as error:
-            story = _story(error, f"the result, of type {type(outcome.value).__name__}, cannot be pickled")
-            return position, None, story, outcome.attempts, outcome.elapsed, None, True
-    packed, story = _packed_error(outcome)
-    return position, packed, story, outcome.attempts, outcome.elapsed, outcome.reason, True
+            description = _describe(error, f"the result, of type {type(outcome.value).__name__}, cannot be pickled")
+            return position, None, description, outcome.attempts, outcome.elapsed, None, True
+    serialized, description = _serialize_error(outcome)
+    return position, serialized, description, outcome.attempts, outcome.elapsed, outcome.reason, True
 
 
-def unfinished(position: int, *, started: bool = False) -> Record:
-    """Make the record of a job that the end of the run came before."""
+def pending_payload(position: int, *, started: bool = False) -> OutcomePayload:
+    """Return the payload of a job that had not finished when the run ended."""
     return position, None, None, 0, 0.0, None, started
 
 
-def refusal(position: int, error: Exception) -> Record:
-    """Make the record of a job whose input did not arrive."""
-    return position, None, _story(error, "the input cannot be unpickled on the worker"), 1, 0.0, None, True
+def failed_input_payload(position: int, error: Exception) -> OutcomePayload:
+    """Return the payload of a job whose input cannot be unpickled."""
+    return position, None, _describe(error, "the input cannot be unpickled on the worker"), 1, 0.0, None, True
 
 
 def remote_error(error: BaseException, why: str) -> RemoteError:
-    """Make what stands for an error."""
-    story = _story(error, why)
-    return RemoteError(story.type_name, story.message, story.traceback_text, why)
+    """Make the error that stands for another one."""
+    return _stand_for(_describe(error, why), why)
 
 
-def _packed_error(failure: Failure[object]) -> tuple[bytes | None, Story]:
+def _stand_for(description: ErrorDescription, why: str) -> RemoteError:
+    return RemoteError(description.type_name, description.message, description.traceback_text, why)
+
+
+def _serialize_error(failure: Failure[object]) -> tuple[bytes | None, ErrorDescription]:
     error = failure.error
     try:
-        return pack(error), _story(error, "")
+        return serialize(error), _describe(error, "")
     except Exception as problem:
-        return None, _story(error, f"it cannot be pickled: {_told(problem)}")
+        return None, _describe(error, f"it cannot be pickled: {_message_of(problem)}")
 
 
-def _story(error: BaseException, why: str) -> Story:
+def _describe(error: BaseException, why: str) -> ErrorDescription:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return Story(name, _told(error), _traceback_of(error), _notes_of(error), why)
+    return ErrorDescription(name, _message_of(error), _traceback_of(error), _notes_of(error), why)
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))[-LONGEST:]
-    except Exception as problem:  # of a SyntaxError made by hand, for one
-        return f"its traceback cannot be printed: {_told(problem)}"
+        return "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+    except Exception as problem:
+        # For example of a SyntaxError whose arguments have wrong types.
+        return f"its traceback cannot be printed: {_message_of(problem)}"
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    """Read the notes: as plain text, but for a verdict. A class of its own might not arrive, nor let others arrive."""
+    """Return the notes, all but a verdict as plain str: a subclass might not unpickle, and break its whole chunk."""
     try:
         notes = getattr(error, "__notes__", None)
     except Exception:
@@ -170,49 +179,49 @@ def _notes_of(error: BaseException) -> tuple[str, ...]:
     return tuple(note if type(note) is Verdict else str.__str__(note) for note in texts)
 
 
-def _told(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
+    """Return the text of an error as plain str, for the same reason."""
     try:
-        return str.__str__(str(error))  # plain: a class of its own might not arrive
+        return str.__str__(str(error))
     except Exception:
         return "an error that cannot be printed"
 
 
-def value_of(packed: bytes) -> tuple[object, BaseException | None]:
-    """Give back a value, or the error that stands for it because it cannot be unpickled here."""
+def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
+    """Return the value of a success, and the error that stands for it if it cannot be unpickled here."""
     try:
-        return unpack(packed), None
+        return deserialize(serialized), None
     except Exception as problem:
         return None, remote_error(problem, "the result cannot be unpickled here")
 
 
-def error_of(packed: bytes | None, story: Story, worker: str) -> BaseException:
-    """Give back the error that a job raised, with the worker's traceback as a note, or one that stands for it."""
-    why = story.why
-    if packed is not None:
+def load_error(serialized: bytes | None, description: ErrorDescription, worker: str) -> BaseException:
+    """Return the error that a job raised, or one that stands for it, with a note of the worker and the traceback."""
+    why = description.why
+    if serialized is not None:
         try:
-            error = unpack(packed)
+            error = deserialize(serialized)
             if isinstance(error, BaseException):
-                return _with_notes(error, story, worker)
+                return _with_notes(error, description, worker)
             why = f"unpickled, it is {type(error).__name__}"
         except Exception as problem:
-            why = f"it cannot be unpickled here: {_told(problem)}"
-    standing = RemoteError(story.type_name, story.message, story.traceback_text, why)
-    return _with_notes(standing, story, worker)
+            why = f"it cannot be unpickled here: {_message_of(problem)}"
+    return _with_notes(_stand_for(description, why), description, worker)
 
 
-def _with_notes(error: BaseException, story: Story, worker: str) -> BaseException:
-    """Put on an error what pickling leaves behind: notes such as a verdict, and where it was raised."""
-    notes = [*story.notes, f"raised on the worker {worker}:\n{story.traceback_text}"]
+def _with_notes(error: BaseException, description: ErrorDescription, worker: str) -> BaseException:
+    """Add what pickle leaves behind: notes such as the verdict, and the traceback."""
+    notes = [*description.notes, f"raised on the worker {worker}:\n{description.traceback_text}"]
     try:
-        BaseException.__setattr__(error, "__notes__", notes)  # a frozen dataclass refuses add_note
+        # Not add_note, which a frozen dataclass refuses.
+        BaseException.__setattr__(error, "__notes__", notes)
     except Exception:
-        error = RemoteError(story.type_name, story.message, story.traceback_text, "it takes no notes")
+        error = _stand_for(description, "it takes no notes")
         error.__notes__ = notes
     return error
 
 
-def unsendable(index: int, item: object, error: Exception) -> TypeError:
+def unpicklable_input(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
-    return TypeError(
-        f"input {index} cannot be pickled, and so not be sent to a worker: {error}; it is {safe_repr(item)}"
-    )
+    rule = "cannot be pickled, so it cannot be sent to a worker"
+    return TypeError(f"input {index} {rule}: {error}; got {safe_repr(item)}")

@@ -1,16 +1,16 @@
-"""The part of a run that one worker does: a run of our own runner, which all chunks that come there feed.
+"""The share that one worker has in a run: an ordinary run of this library, whose source is fed by all its chunks.
 
-Theory of operation. A chunk puts its inputs into the feed, waits until each has an outcome, and returns their records.
-So `limit`, the retry budget and its pauses hold for the worker as a whole. As soon as all inputs of a chunk have
-started it gives way, and the next one begins: the slowest jobs of one chunk do not keep the worker waiting. Visits of
-the driver learn what is new. A chunk returns all its records in the end, those too that a visit has told: a visit may
-get lost.
+Theory of operation. A chunk adds its inputs to the source, waits until each has an outcome, and returns the outcomes.
+So `limit`, the retry budget and its pauses hold for the worker as a whole. As soon as all jobs of a chunk have started,
+the next chunk may begin: the slowest jobs of one chunk do not leave the worker idle. The driver polls for outcomes
+meanwhile. In the end a chunk returns all its outcomes again, because a reply to a poll may be lost.
 
 Laws, each with a test:
-- A driver that is not heard of for long is gone: its part is cancelled, and the worker forgets it.
+- If the driver has not polled for the time of the lease, it is gone: the jobs are cancelled, and the worker forgets the
+  run.
 - A job cannot end its worker, except by ending the process as a signal does.
-- A chunk that was just done is told like one that is there: a driver that ends its run does not take it for one that
-  no worker has begun.
+- A chunk that is done is still reported as held when the run ends: else the driver would take it for a chunk that no
+  worker has begun.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from aiosupervise._batch.api import map_all
 from aiosupervise._batch.protocol import EngineConfig
 from aiosupervise._batch.run import Run, status_of
 
-from .chunk_source import Feed, LocalChunk
-from .messages import News, Phase
-from .serialization import Record, remote_error
+from .chunk_source import ChunkSource, WorkerChunk
+from .messages import Phase, PollReply
+from .serialization import OutcomePayload, remote_error
 
-LEASE = 300.0  # seconds: a driver that has not called for so long is gone
-_REMEMBERED = 1000  # chunks that were done; their results reach the driver long before so many others have come
+LEASE = 300.0  # seconds
+
+# Done chunks that a worker remembers. The result of each reaches the driver long before this many others are done.
+_MAX_DONE = 1000
 
 
-def contained(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
-    """Keep what would end the loop of this process from doing that to the worker, and to the jobs of others."""
+def contain_exits(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
+    """Return a function whose jobs fail where they would end the loop of this process, and the jobs of other runs."""
 
     async def call(item: object) -> object:
         try:
@@ -44,92 +46,108 @@ def contained(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Await
     return call
 
 
-class Part:
-    """One worker's part of a run; `forget` is called with the reason if the driver is gone."""
+class WorkerRun:
+    """The jobs of one run on one worker.
 
-    def __init__(self, spec: EngineConfig[Any, Any], forget: Callable[[str], object]) -> None:
-        self.stopped = ""  # why it has given up
-        self.lost = ""  # why it was cancelled here
-        self._forget = forget
+    Attributes:
+        stopped: why the run has stopped by itself here; empty if it has not.
+        expired: why it was cancelled by the worker; empty if it was not.
+
+    """
+
+    def __init__(self, config: EngineConfig[Any, Any], on_expired: Callable[[str], object]) -> None:
+        """Start the run, in the running loop.
+
+        Args:
+            config: its settings.
+            on_expired: called with the reason when the driver is gone.
+
+        """
+        self.stopped = ""
+        self.expired = ""
+        self._on_expired = on_expired
         self._phase = Phase.RUNNING
-        self._chunks: dict[str, LocalChunk] = {}
-        self._done: deque[str] = deque(maxlen=_REMEMBERED)
-        self._feed = Feed()
+        self._chunks: dict[str, WorkerChunk] = {}
+        self._done: deque[str] = deque(maxlen=_MAX_DONE)
+        self._source = ChunkSource()
         self._run: Run[object, object] = map_all(
-            contained(spec.func),
-            self._feed,
+            contain_exits(config.func),
+            self._source,
             strategy="as_completed",
-            limit=spec.limit,
-            overload=spec.overload,
-            name=spec.name,
+            limit=config.limit,
+            overload=config.overload,
+            name=config.name,
         )
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._work(), name=f"{spec.name} on a worker")
+        self._task = self._loop.create_task(self._work(), name=f"{config.name} on a worker")
         self._lease = self._loop.call_later(LEASE, self._expire)
 
-    async def do(self, key: str, items: list[bytes], give_way: Callable[[], None]) -> list[Record]:
-        """Do the jobs of a chunk; `give_way` is called when the next chunk may come."""
-        chunk = self._chunks[key] = LocalChunk(len(items))
-        self._feed.put(chunk, items)
+    async def run_chunk(
+        self, key: str, inputs: list[bytes], on_all_started: Callable[[], None]
+    ) -> list[OutcomePayload]:
+        """Run the jobs of a chunk; return an outcome for each, in the order in which they ended."""
+        chunk = self._chunks[key] = WorkerChunk(len(inputs))
+        self._source.add(chunk, inputs)
         if self._task.done():
-            self._feed.give_up()
+            self._source.record_pending()
         try:
-            await chunk.begun.wait()
-            if not chunk.ended.is_set():
-                give_way()
-            await chunk.ended.wait()
+            await chunk.all_started.wait()
+            if not chunk.all_done.is_set():
+                on_all_started()
+            await chunk.all_done.wait()
         finally:
             del self._chunks[key]
             self._done.append(key)
-        return chunk.records
+        return chunk.payloads
 
-    def visit(self, phase: Phase) -> News:
-        """Take the driver's word, and tell what is new."""
+    def poll(self, phase: Phase) -> PollReply:
+        """Renew the lease, bring the run to this phase, and return its new outcomes and its counts."""
         self._lease.cancel()
         self._lease = self._loop.call_later(LEASE, self._expire)
-        self._go_to(phase)
+        self._advance(phase)
         tally = self._run.tally
-        chunks = {key: chunk.news() for key, chunk in self._chunks.items()}
+        chunks = {key: chunk.take_unreported() for key, chunk in self._chunks.items()}
         if phase is not Phase.RUNNING:
             chunks |= {key: [] for key in self._done}
-        return News(tally.running, tally.limit, self.stopped or self._trouble(), chunks)
+        return PollReply(tally.running, tally.limit, self.stopped or self._status(), chunks)
 
-    async def end(self) -> None:
-        """Cancel what is left, and wait until it has ended."""
+    async def close(self) -> None:
+        """Cancel the running jobs, and wait until they have ended."""
         self._lease.cancel()
-        self._go_to(Phase.CANCELLED)
+        self._advance(Phase.CANCELLED)
         await asyncio.wait([self._task])
 
     def _expire(self) -> None:
-        self.lost = f"has not heard of the driver for {LEASE:g} s"
-        self._forget(self.lost)
+        self.expired = f"has not been polled by the driver for {LEASE:g} s"
+        self._on_expired(self.expired)
         self._task.cancel()
 
-    def _go_to(self, phase: Phase) -> None:
+    def _advance(self, phase: Phase) -> None:
         if phase > self._phase:
             self._phase = phase
-            self._loop.call_soon(self._obey)  # not now: the task may not have begun
+            # Later, because the task may not have begun: its run cannot be stopped yet.
+            self._loop.call_soon(self._apply_phase)
 
-    def _obey(self) -> None:
+    def _apply_phase(self) -> None:
         if self._phase is Phase.CANCELLED:
             self._task.cancel()
         else:
             self._run.stop()
 
-    def _trouble(self) -> str:
+    def _status(self) -> str:
         return status_of(self._run) if self._phase is Phase.RUNNING else ""
 
     async def _work(self) -> None:
         try:
             async with self._run as run:
                 async for outcome in run:
-                    self._feed.ended(outcome)
+                    self._source.record(outcome)
         except asyncio.CancelledError:
-            pass  # the one way to cancel a run; what it ended becomes pending
+            # This is how the run is cancelled, and this task has nothing else to do: it ends.
+            pass
         finally:
             if self._phase is Phase.RUNNING:
-                self.stopped = "" if self.lost else (self._trouble() or "has ended its part of the run")
-            self._phase = Phase.CANCELLED
+                self.stopped = "" if self.expired else (self._status() or "has ended its share of the run")
             for outcome in self._run.report:
-                self._feed.ended(outcome)
-            self._feed.give_up()
+                self._source.record(outcome)
+            self._source.record_pending()

@@ -1,4 +1,4 @@
-"""What seldom happens to a run on a cluster, each made to happen in a cluster of this process."""
+"""Rare events in a run on a cluster, each made to happen in a cluster of this process."""
 
 import asyncio
 import gc
@@ -18,17 +18,12 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.engines import EngineConfig
-from aiosupervise.integrations._dask import chunk_scheduler as chunks
-from aiosupervise.integrations._dask import poller as visits
-from aiosupervise.integrations._dask import worker
-from aiosupervise.integrations._dask.chunk import Chunk
-from aiosupervise.integrations._remote import messages
-from aiosupervise.integrations._remote import serialization as travel
-from aiosupervise.integrations._remote import worker_run as part
+from aiosupervise.integrations._dask import chunk_scheduler, poller, worker
+from aiosupervise.integrations._remote import chunk_builder, messages, serialization, worker_run
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
-from .dask_runs import finish, have_heard, remote, sent, started, two_visits
+from .dask_runs import acknowledged, finish, remote, sent, started, two_polls
 from .eventually import eventually
 
 EMPTY = Budget(capacity=1)
@@ -56,19 +51,19 @@ async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
 
 
 def ours() -> list[asyncio.Task[Any]]:
-    """The tasks that the library has made, on the worker too, which is in this process."""
+    """The tasks that the library has made, those of the worker in this process included."""
     return [task for task in asyncio.all_tasks() if "aiosupervise" in str(getattr(task.get_coro(), "cr_code", ""))]
 
 
 def killed(key: str) -> KilledWorker:
-    """What Dask raises for a task whose workers died too often."""
+    """The error of a task whose workers died too often."""
     return KilledWorker(key, types.SimpleNamespace(address="tcp://gone"), 3)  # type: ignore[arg-type]  # all it needs
 
 
-async def test_a_run_tells_which_worker_pauses(client: Client) -> None:
+async def test_a_run_shows_which_worker_pauses(client: Client) -> None:
     """The budget is the worker's, and so is the pause."""
-    trouble = Overload(EMPTY, first_pause=3600.0, longest_pause=3600.0)
-    run = map_all(jobs.hopeless, range(3), overload=trouble, engine=DaskEngine(client))
+    overload = Overload(EMPTY, first_pause=3600.0, longest_pause=3600.0)
+    run = map_all(jobs.hopeless, range(3), overload=overload, engine=DaskEngine(client))
     async with started(run):
         await eventually(lambda: "paused" in repr(run))
         assert "worker inproc://" in repr(run)
@@ -76,9 +71,9 @@ async def test_a_run_tells_which_worker_pauses(client: Client) -> None:
 
 
 async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
-    """When its probes have failed nothing else is sent anywhere, and what never ran is pending."""
-    trouble = Overload(EMPTY, first_pause=0.001, longest_pause=0.001, probes=1)
-    run = map_all(jobs.hopeless, list(range(500)), limit=2, overload=trouble, engine=DaskEngine(client, chunk=10))
+    """When its probes have failed, no further chunk is sent to any worker; unfinished jobs are pending."""
+    overload = Overload(EMPTY, first_pause=0.001, longest_pause=0.001, probes=1)
+    run = map_all(jobs.hopeless, list(range(500)), limit=2, overload=overload, engine=DaskEngine(client, chunk=10))
     report = await run
     assert len(report.failed) + len(report.pending) == len(report) == 500
     assert report.failed
@@ -87,7 +82,7 @@ async def test_a_worker_that_gives_up_stops_the_run(client: Client) -> None:
 
 @pytest.mark.parametrize(("limit", "shown"), [(None, {None}), (Adaptive(start=3), {3, 4})])
 async def test_limits_of_every_kind(client: Client, limit: Any, shown: set[int | None]) -> None:
-    """None stays None, and of one that finds itself the tally tells what the workers have found."""
+    """None stays None, and for an adaptive limit the tally has the sum of those of the workers."""
     run = map_all(jobs.gate, [1, 2, 3], limit=limit, engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: run.tally.running == 3)
@@ -103,9 +98,9 @@ async def test_a_stubborn_job_is_named(client: Client, monkeypatch: pytest.Monke
 
 
 async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few enough are all named."""
-    told = await stubborn(2, client, monkeypatch)
-    assert {message.partition("waits: ")[2] for message in told} == {"cleans_up-0, cleans_up-1"}
+    """With ten of them or fewer, no number follows."""
+    messages = await stubborn(2, client, monkeypatch)
+    assert {message.partition("waits: ")[2] for message in messages} == {"cleans_up-0, cleans_up-1"}
 
 
 async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -117,52 +112,52 @@ async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) 
         async with started(run) as task:
             await eventually(lambda: len(jobs.begun) == count)
             task.cancel()
-            await eventually(lambda: len(told) == 2)
+            await eventually(lambda: len(warned) == 2)
             jobs.events["clean"].set()
 
-    with pytest.warns(RuntimeWarning) as told:
+    with pytest.warns(RuntimeWarning) as warned:
         await cancel()
-    return [str(warning.message) for warning in told]
+    return [str(warning.message) for warning in warned]
 
 
 async def test_a_run_can_end_before_it_has_connected() -> None:
-    """Nobody listens at the address: a timeout ends the attempt to connect too."""
+    """A timeout ends the attempt to connect to an address where nobody listens."""
     report = await map_all(jobs.double, [1, 2], timeout=0.1, engine=DaskEngine("tcp://127.0.0.1:1"))
     assert [(type(outcome), outcome.index) for outcome in report] == [(Pending, 0), (Pending, 1)]
 
 
 async def test_a_function_that_the_workers_cannot_load(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run raises before anything starts."""
+    """The run raises before any job starts."""
     module = types.ModuleType("only_here")
     exec("async def work(n): return n", module.__dict__)  # noqa: S102 - a module that is nowhere else
     monkeypatch.setitem(sys.modules, "only_here", module)
     run = map_all(module.work, [1], engine=DaskEngine(client))
     monkeypatch.delitem(sys.modules, "only_here")
-    monkeypatch.setattr(chunks, "pack", lambda _: b"conly_here\nwork\n.")
+    monkeypatch.setattr(chunk_scheduler, "serialize", lambda _: b"conly_here\nwork\n.")
     with pytest.raises(RuntimeError, match="cannot unpickle work"):
         await run
     assert [type(outcome) for outcome in run.report] == [Pending]
 
 
 async def test_an_input_that_the_worker_cannot_unpickle(client: Client) -> None:
-    """It is a failure of that job alone."""
+    """That job alone fails."""
     inputs: list[Any] = ["fine", jobs.Changeling(None), "fine too"]
-    report = await map_all(jobs.trouble, inputs, engine=DaskEngine(client))
+    report = await map_all(jobs.hard_to_send, inputs, engine=DaskEngine(client))
     assert [type(outcome) for outcome in report] == [Success, Failure, Success]
     assert isinstance(report.failed[0].error, RemoteError)
     assert "on the worker" in str(report.failed[0].error)
 
 
 async def test_only_inputs_that_the_worker_cannot_unpickle(client: Client) -> None:
-    """A chunk of nothing else ends as well."""
+    """Their chunk ends, although no job of it starts."""
     inputs: list[Any] = [jobs.Changeling(None)] * 3
-    report = await map_all(jobs.trouble, inputs, engine=DaskEngine(client))
+    report = await map_all(jobs.hard_to_send, inputs, engine=DaskEngine(client))
     assert len(report.failed) == 3
 
 
-async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk whose workers died too often is tried once more; what comes meanwhile waits for its turn."""
-    real = worker.do_chunk
+async def test_a_chunk_whose_workers_died_is_retried_alone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that are complete meanwhile wait until it is done."""
+    real = worker.run_chunk
 
     async def dies_first(key: str, *rest: Any) -> Any:
         if not key.endswith("-alone"):
@@ -179,34 +174,34 @@ async def test_who_was_beside_the_culprit_is_done_alone(client: Client, monkeypa
         yield 3
 
     beside: list[int] = []
-    send = chunks.Chunks._send
+    send = chunk_scheduler.ChunkScheduler._send
 
     def counted(self: Any, chunk: Any) -> None:
-        beside.append(sum(other.is_alone for other in self._sent.values()))
+        beside.append(sum(other.is_isolated for other in self._sent.values()))
         send(self, chunk)
 
-    monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr(chunks, "_LINGER", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies_first)
-    heard: list[Event] = []
-    run = map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=heard.append)
+    monkeypatch.setattr(chunk_scheduler.ChunkScheduler, "_send", counted)
+    monkeypatch.setattr(chunk_builder, "_LINGER", 3600.0)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", dies_first)
+    emitted: list[Event] = []
+    run = map_all(jobs.double, slowly(), engine=DaskEngine(client, chunk=40), listen=emitted.append)
     async with started(run) as task:
-        await eventually(lambda: any(chunk.is_alone for chunk in sent(run).values()))
-        remote(run)._chunks._flush()
-        assert len(remote(run)._chunks._queue) == 1
-        monkeypatch.setattr(chunks, "_LINGER", 0.0)
+        await eventually(lambda: any(chunk.is_isolated for chunk in sent(run).values()))
+        remote(run)._scheduler.builder.flush()
+        assert len(remote(run)._scheduler._quarantine) == 1
+        monkeypatch.setattr(chunk_builder, "_LINGER", 0.0)
         jobs.events["flushed"].set()
         jobs.events["open"].set()
         await task
     assert run.report.values() == [0, 2, 4, 6]
-    assert {event.worker for event in heard if isinstance(event, WorkerLost)} == {"tcp://gone"}
+    assert {event.worker for event in emitted if isinstance(event, WorkerLost)} == {"tcp://gone"}
     assert beside == [0] * len(beside)
 
 
-async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
+async def test_a_cancel_meets_chunks_that_wait_to_be_retried_alone(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are pending, as everything that has no outcome."""
+    """Their jobs are pending."""
 
     async def dies(key: str, *_: Any) -> Any:
         if key.endswith("-alone"):
@@ -214,59 +209,39 @@ async def test_a_cancel_meets_chunks_that_wait_to_be_tried_alone(
         raise killed(key)
 
     alone: list[bool] = []
-    send = chunks.Chunks._send
+    send = chunk_scheduler.ChunkScheduler._send
 
     def counted(self: Any, chunk: Any) -> None:
-        alone.append(chunk.is_alone)
+        alone.append(chunk.is_isolated)
         send(self, chunk)
 
-    monkeypatch.setattr(chunks.Chunks, "_send", counted)
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", dies)
+    monkeypatch.setattr(chunk_scheduler.ChunkScheduler, "_send", counted)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", dies)
     run = map_all(jobs.double, list(range(30)), engine=DaskEngine(client, chunk=3))
     async with started(run):
         await eventually(lambda: any(alone))
-        assert remote(run)._chunks._queue
+        assert remote(run)._scheduler._quarantine
     assert len(run.report.pending) == 30
     assert sum(alone) == 1
 
 
-async def test_a_killed_chunk_whose_jobs_all_have_outcomes_is_over(client: Client) -> None:
-    """Visits can tell the last outcome before Dask tells that the task was lost: there is nothing to try again."""
-    order: Any = types.SimpleNamespace(
-        wake=lambda: None, tally=types.SimpleNamespace(running=0), config=EngineConfig(jobs.double, "", None, None)
-    )
-    sent: chunks.Chunks[Any, Any] = chunks.Chunks(order, "run", 10)
-    sent.open(client)
-    chunk: Chunk[Any] = Chunk("key", 0)
-    sent._sent["key"] = chunk
-
-    async def lost() -> None:
-        raise killed("key")
-
-    task = asyncio.create_task(lost())
-    await asyncio.wait([task])
-    sent._came_back(chunk, task)
-    assert not sent._queue
-    assert not sent._sent
-
-
 async def test_a_chunk_that_forgets_a_job(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job without a record fails: nothing is lost in silence."""
-    real = worker.do_chunk
+    """The job fails: none is lost silently."""
+    real = worker.run_chunk
 
     async def forgets(*args: Any) -> Any:
         done = await real(*args)
-        done.records.pop()
+        done.payloads.pop()
         return done
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", forgets)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", forgets)
     (failure,) = (await map_all(jobs.double, [1], engine=DaskEngine(client))).failed
-    assert "gave no outcome" in str(failure.error)
+    assert "returned no outcome" in str(failure.error)
 
 
 @pytest.mark.parametrize("limit", [1, None])
 async def test_a_lost_connection_ends_the_run(client: Client, limit: int | None) -> None:
-    """What was under way has an outcome each, and the run raises."""
+    """Each unfinished job has an outcome, and the run raises."""
     run = map_all(jobs.gate, [1, 2, 3], limit=limit, engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
@@ -277,7 +252,7 @@ async def test_a_lost_connection_ends_the_run(client: Client, limit: int | None)
 
 
 async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs finishes, what has not begun is pending, and the run raises."""
+    """Running jobs finish, the others are pending, and the run raises."""
 
     async def silent() -> dict[str, int]:
         raise OSError("no answer")
@@ -286,7 +261,7 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
         monkeypatch.setattr(client, "nthreads", silent)
-        await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+        await eventually(lambda: all(acknowledged(run, messages.Phase.STOPPED)))
         jobs.events["open"].set()
         with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
             await task
@@ -294,58 +269,58 @@ async def test_a_scheduler_that_does_not_answer_ends_the_run(client: Client, mon
     assert len(run.report.pending) == 8
 
 
-async def test_a_driver_that_is_silent_for_long_is_gone(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker cancels its jobs; if the driver comes back, its run says so, and keeps what had an outcome."""
+async def test_a_worker_that_was_not_polled_fails_the_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has cancelled its jobs; the run raises, and keeps the outcomes that it has."""
     run = map_all(jobs.gate_for_all_but_0, range(5), limit=2, engine=DaskEngine(client, chunk=5))
     async with started(run) as task:
         await eventually(lambda: run.tally.succeeded == 1)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
-        with pytest.raises(RuntimeError, match="has not heard of the driver for 0 s, and has given up its part"):
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next poll on
+        with pytest.raises(RuntimeError, match="has not been polled by the driver for 0 s, and has cancelled its jobs"):
             await task
     assert len(run.report.succeeded) == 1
     assert len(run.report.pending) == 4
 
 
-async def test_a_driver_that_is_silent_after_a_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stopped run lets finish what runs; if a worker could not, the run says so."""
+async def test_a_worker_that_was_not_polled_after_a_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The running jobs of a stopped run should have finished."""
     run = map_all(jobs.gate, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next poll on
         run.stop()
-        with pytest.raises(RuntimeError, match="has not heard of the driver"):
+        with pytest.raises(RuntimeError, match="has not been polled by the driver"):
             await task
     assert [outcome.started for outcome in run.report.pending] == [True]
 
 
-async def test_a_worker_that_forgot_the_run_while_it_had_nothing_of_it(
+async def test_a_worker_that_forgot_the_run_while_it_was_idle_fails_the_run(
     cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next chunk that it gets does not end in silence."""
+    """With the next chunk that it gets."""
 
     async def slowly() -> AsyncIterator[int]:
         yield 1
         await eventually(lambda: run.tally.succeeded)
-        monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on
-        await eventually(lambda: not worker._offices[cluster.workers[0]].parts)
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next poll on
+        await eventually(lambda: not worker._runs[cluster.workers[0]]._active)
         yield 2
 
     run = map_all(jobs.double, slowly(), engine=DaskEngine(client))
-    with pytest.raises(RuntimeError, match="has not heard of the driver"):
+    with pytest.raises(RuntimeError, match="has not been polled by the driver"):
         await run
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bool) -> None:
-    """The run says so, also when it was stopped before: what it had not done is pending, and may have begun."""
+    """The run raises, also if it was stopped before; the unfinished jobs are pending, and may have started."""
     run = map_all(jobs.gate_for_all_but_0, iter(range(5)), limit=2, engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: run.tally.succeeded == 1)
         (key,) = sent(run)
         if stopped:
             run.stop()
-            await eventually(lambda: all(have_heard(run, messages.Phase.STOPPED)))
+            await eventually(lambda: all(acknowledged(run, messages.Phase.STOPPED)))
         await client.cancel([Future(key, client)], force=True)
         with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
             await task
@@ -353,15 +328,15 @@ async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bo
     assert [outcome.started for outcome in run.report.pending] == [True] * 4
 
 
-@pytest.mark.parametrize("visited", [True, False])
-async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
-    client: Client, monkeypatch: pytest.MonkeyPatch, *, visited: bool
+@pytest.mark.parametrize("polled", [True, False])
+async def test_sent_jobs_may_have_started_when_the_connection_is_lost(
+    client: Client, monkeypatch: pytest.MonkeyPatch, *, polled: bool
 ) -> None:
-    """Nobody can ask the worker any more, so no pending job that was sent counts as not begun."""
-    monkeypatch.setattr(visits, "INTERVAL", visits.INTERVAL if visited else 3600.0)
+    """No worker can deny it any more."""
+    monkeypatch.setattr(poller, "_INTERVAL", poller._INTERVAL if polled else 3600.0)
     run = map_all(jobs.gate, [1, 2, 3], engine=DaskEngine(client))
     async with started(run) as task:
-        await eventually(lambda: run.tally.running == 3 if visited else jobs.begun)
+        await eventually(lambda: run.tally.running == 3 if polled else jobs.begun)
         await client.close()
         with pytest.raises(RuntimeError, match="the connection to the cluster is lost"):
             await task
@@ -369,8 +344,8 @@ async def test_what_was_sent_may_have_begun_when_the_connection_is_lost(
 
 
 async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of its inputs is a chunk of its own: twice the limit are under way, and three at least."""
-    monkeypatch.setattr(chunks, "_LINGER", 0.0)
+    """Each of its inputs is a chunk of its own: at most twice the limit are sent, or three where that is more."""
+    monkeypatch.setattr(chunk_builder, "_LINGER", 0.0)
 
     given: list[int] = []
 
@@ -386,150 +361,122 @@ async def test_a_slow_source_does_not_flood_the_scheduler(client: Client, monkey
     run = map_all(jobs.gate, slowly(), limit=2, engine=DaskEngine(client))
     async with started(run):
         await eventually(lambda: run.tally.running == 2 and sent_indices() == {0, 1, 2, 3})
-        await two_visits(run)
+        await two_polls(run)
     assert len(run.report.pending) == 5  # four that were sent, and one that had been pulled before
 
 
 async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits while the workers forget the run is told that, and not that a job or the source was stubborn."""
+    """The warning names the workers that close the run, and not a job or the source."""
 
     async def deaf(_: str) -> None:
-        jobs.begun.append("farewell")
+        jobs.begun.append("closing")
         await jobs.events["open"].wait()
 
     monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.close_run", deaf)
     run = map_all(jobs.never, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: run.tally.running)
         task.cancel()
-        await eventually(lambda: "farewell" in jobs.begun)
+        await eventually(lambda: "closing" in jobs.begun)
         assert run._pump is not None
-        with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which are to forget the run"):
+        with pytest.warns(RuntimeWarning, match="so the run waits: the workers, which close the run"):
             run._pump._warn_of_stubborn_jobs()
         jobs.events["open"].set()
 
 
 async def test_a_late_chunk_does_nothing(client: Client) -> None:
-    """A chunk of a run that has ended starts no job."""
+    """A chunk of a run that was closed starts no job."""
     (address,) = (await client.nthreads()).keys()
-    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
-    await client.run(worker.visit_part, "ended before it came", 2, workers=[address])
-    packed = travel.pack([travel.pack(1)])
-    done = await client.submit(worker.do_chunk, "late", "ended before it came", b"", packed, key="late")
-    assert [(record[0], record[1], record[-1]) for record in done.records] == [(0, None, False)]
+    await client.run(worker.poll_run, "ended before it came", 2, workers=[address])
+    await client.run(worker.poll_run, "ended before it came", 2, workers=[address])
+    inputs = serialization.serialize([serialization.serialize(1)])
+    done = await client.submit(worker.run_chunk, "late", "ended before it came", b"", inputs, key="late")
+    assert [(record[0], record[1], record[-1]) for record in done.payloads] == [(0, None, False)]
 
 
-async def test_a_chunk_that_comes_when_the_workers_run_has_stopped() -> None:
-    """It has no job started."""
-    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
-    here.visit(messages.Phase.STOPPED)
-    await asyncio.wait([here._task])
-    records = await here.do("late", [travel.pack(1)], lambda: None)
-    assert [record[-1] for record in records] == [False]
-    here.visit(messages.Phase.STOPPED)
-    await here.end()
-
-
-async def test_an_error_that_takes_no_notes() -> None:
-    """It is told in words."""
-
-    class NoNotesError(Exception):
-        pass
-
-    notes: Any = property(lambda _: ["one", 1])
-    NoNotesError.__notes__ = notes
-
-    story = travel._story(NoNotesError("x"), "")
-    assert story.notes == ("one",)
-    packed = travel.pack(NoNotesError("x"))
-    error = travel.error_of(packed, story, "somewhere")
-    assert isinstance(error, RemoteError)
-    assert error.why == "it takes no notes"
-
-
-def test_an_engine_tells_what_it_is() -> None:
-    """Its repr names the cluster and the chunk."""
+def test_an_engine_has_a_repr() -> None:
+    """It has the cluster and the size of a chunk."""
     assert repr(DaskEngine("tcp://127.0.0.1:1")) == "DaskEngine('tcp://127.0.0.1:1', chunk=1000)"
 
 
 async def test_leaving_at_once(client: Client) -> None:
-    """A run that is left before it has begun to connect has done nothing."""
+    """A run that is left before it has begun to connect starts no job."""
     async with map_all(jobs.double, [1, 2], engine=DaskEngine(client)) as run:
         pass
     assert [type(outcome) for outcome in run.report] == [Pending, Pending]
 
 
-async def test_news_of_what_is_over_is_no_news(client: Client) -> None:
-    """A visit may tell of a chunk that has come back meanwhile."""
+async def test_a_reply_about_a_done_chunk_is_ignored(client: Client) -> None:
+    """The result of a chunk may overtake the reply to a poll."""
     async with map_all(jobs.double, [1, 2], strategy="as_completed", engine=DaskEngine(client)) as run:
         async for outcome in run:
             assert isinstance(outcome, Success)
-            remote(run)._chunks.take("gone", "somewhere", [])
+            remote(run)._scheduler.receive("gone", "somewhere", [])
 
 
-async def test_a_visit_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outcomes come with the end of their chunk: visits are a help, and no more."""
+async def test_a_poll_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcomes arrive with the result of their chunk."""
 
     def broken(*_: Any, **__: Any) -> None:
-        jobs.begun.append("visit")
+        jobs.begun.append("poll")
         raise OSError("lost")
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", broken)
     run = map_all(jobs.gate, [0.0, 0.2], engine=DaskEngine(client))
     async with started(run) as task:
-        await eventually(lambda: jobs.begun.count("visit") >= 2 and len(set(jobs.begun)) == 3)
+        await eventually(lambda: jobs.begun.count("poll") >= 2 and len(set(jobs.begun)) == 3)
         jobs.events["open"].set()
         await task
     assert run.report.values() == [0.0, 0.2]
 
 
-async def test_a_visit_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It told the worker nothing of the cancel: another one does."""
-    real = worker.visit_part
+async def test_a_poll_under_way_when_the_run_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not have the new phase: another one follows."""
+    real = worker.poll_run
 
     async def slow(run: str, phase: int, dask_worker: Any) -> Any:
         if phase == messages.Phase.RUNNING:
-            jobs.begun.append("visit")
+            jobs.begun.append("poll")
             await jobs.events["answer"].wait()
         return real(run, phase, dask_worker)
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", slow)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", slow)
     run = map_all(jobs.gate, range(3), engine=DaskEngine(client))
     async with started(run) as task:
-        await eventually(lambda: set(jobs.begun) == {0, 1, 2, "visit"})
+        await eventually(lambda: set(jobs.begun) == {0, 1, 2, "poll"})
         task.cancel()
-        await eventually(lambda: remote(run)._phase is messages.Phase.CANCELLED)
+        await eventually(lambda: remote(run)._scheduler.phase is messages.Phase.CANCELLED)
         jobs.events["answer"].set()
     assert len(run.report.pending) == 3
 
 
-async def test_a_farewell_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run waits a while for workers to forget it, and then leaves them alone."""
+async def test_a_worker_that_does_not_close_the_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waits for it for a while, and then leaves it alone."""
 
     async def deaf(_: str) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.end_part", deaf)
+    monkeypatch.setattr(poller, "_REPLY_TIMEOUT", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.close_run", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
-    assert not [task for task in ours() if "question" in task.get_name()]
+    assert not [task for task in ours() if "call of" in task.get_name()]
 
 
-async def test_a_question_that_is_not_answered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is blocked when the run begins keeps it waiting for a moment only."""
+async def test_a_worker_that_does_not_check_the_function(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is blocked when the run begins delays it for a moment only."""
 
     async def deaf(_: bytes) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(visits, "_PATIENCE", 0.05)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.check_spec", deaf)
+    monkeypatch.setattr(poller, "_REPLY_TIMEOUT", 0.05)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.check_config", deaf)
     assert (await map_all(jobs.double, [1], engine=DaskEngine(client))).values() == [2]
     assert not ours()
 
 
-async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that stops is in a hurry to tell, but not to ask again who did not answer."""
+async def test_a_failed_poll_is_not_repeated_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that stops polls at once, but waits for the interval if that fails."""
 
     def broken(_: str, phase: int) -> None:
         jobs.begun.append(messages.Phase(phase))
@@ -542,8 +489,8 @@ async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monke
         asked.append(0.0)
         return nthreads()
 
-    monkeypatch.setattr(visits, "INTERVAL", 3600.0)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", broken)
+    monkeypatch.setattr(poller, "_INTERVAL", 3600.0)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", broken)
     monkeypatch.setattr(client, "nthreads", counted)
     run = map_all(jobs.gate, [2.5], engine=DaskEngine(client))
     async with started(run) as task:
@@ -559,13 +506,13 @@ async def test_a_worker_that_gives_no_news_is_not_pestered(client: Client, monke
 
 
 async def test_the_slowest_job_of_a_chunk_does_not_hold_its_thread(client: Client) -> None:
-    """As soon as all jobs of a chunk run, the next chunk comes: a worker of one thread does both."""
+    """When all jobs of a chunk have started, the next chunk begins: a worker with one thread runs both."""
     run = map_all(jobs.waits_for_two, iter(range(3)), engine=DaskEngine(client, chunk=1))
     assert (await asyncio.wait_for(run, 30)).values() == [0, 1, 2]
 
 
 async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) -> None:
-    """The jobs on the worker are cancelled once, and come to their end before the run does."""
+    """The jobs on the worker are cancelled once, and the run waits until they have ended."""
     run = map_all(jobs.cleans_up, range(5), engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: len(jobs.begun) == 5)
@@ -573,7 +520,7 @@ async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) 
         await eventually(lambda: len(jobs.cleaning) == 5)
         for _ in range(2):
             task.cancel()
-            await two_visits(run)
+            await two_polls(run)
         jobs.events["clean"].set()
         await asyncio.wait([task])
     assert task.cancelled()
@@ -581,8 +528,33 @@ async def test_a_cancel_that_comes_twice_cuts_no_clean_up_short(client: Client) 
     assert not ours()
 
 
+async def test_a_worker_with_small_chunks_reaches_its_limit(client: Client) -> None:
+    """More of them are sent than a few for each thread."""
+    run = map_all(jobs.gate, range(40), limit=10, engine=DaskEngine(client, chunk=1))
+    async with started(run) as task:
+        await eventually(lambda: run.tally.running == 10)
+        jobs.events["open"].set()
+        await task
+    assert len(run.report.succeeded) == 40
+
+
+async def test_polls_do_not_flood_the_log_of_the_worker(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Dask logs each function that it runs, and polls are ten a second; other functions it does log."""
+    caplog.set_level(logging.INFO, "distributed.worker")
+    run = map_all(jobs.gate, [1], engine=DaskEngine(client))
+    async with started(run):
+        await eventually(lambda: jobs.begun)
+        await two_polls(run)
+        caplog.clear()
+        await two_polls(run)
+        await client.run(jobs.left_over)
+    assert "left_over" in caplog.text
+    assert "close_run" in caplog.text
+    assert "poll_run" not in caplog.text
+
+
 async def test_a_worker_that_joins_takes_its_share(cluster: LocalCluster, client: Client) -> None:
-    """It is given chunks, its limit counts, and it hears of the cancel."""
+    """It gets chunks, its limit counts, and it learns of the cancel."""
     run = map_all(jobs.never, jobs.endless(), limit=1, engine=DaskEngine(client, chunk=1))
     async with started(run):
         await eventually(lambda: (run.tally.limit, run.tally.running) == (1, 1))
@@ -592,7 +564,7 @@ async def test_a_worker_that_joins_takes_its_share(cluster: LocalCluster, client
 
 
 async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Client) -> None:
-    """What waits for a worker is pending: a stopped run does not wait for one to come."""
+    """Jobs that wait for a worker are pending: a stopped run does not wait until one joins."""
     await cluster.scale(0)
     scheduler: Any = cluster.scheduler
     await eventually(lambda: not scheduler.workers)
@@ -604,8 +576,8 @@ async def test_a_stop_where_there_is_no_worker(cluster: LocalCluster, client: Cl
     assert [outcome.started for outcome in run.report.pending] == [False] * 5
 
 
-async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) -> None:
-    """The worker is busy with somebody else's task: what never came to it is pending at once."""
+async def test_a_stop_withdraws_chunks_that_wait_behind_other_work(client: Client) -> None:
+    """The worker is busy with someone else's task: chunks that it has not begun are pending at once."""
     other = client.submit(jobs.holds_its_thread, pure=False)
     await eventually(lambda: jobs.begun == ["other"])
     run = map_all(jobs.double, range(5), engine=DaskEngine(client))
@@ -621,7 +593,7 @@ async def test_a_stop_takes_back_what_waits_behind_other_work(client: Client) ->
 
 
 async def test_a_stop_before_there_is_a_connection() -> None:
-    """There is nothing to wait for: the attempt to connect ends too."""
+    """The attempt to connect ends too."""
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     asyncio.get_running_loop().call_later(0.1, run.stop)
     report = await asyncio.wait_for(run, 30)
@@ -630,7 +602,7 @@ async def test_a_stop_before_there_is_a_connection() -> None:
 
 
 async def test_an_address_where_nobody_listens() -> None:
-    """Dask tries for a while; then the run raises, and nothing has started."""
+    """Dask tries for a while; then the run raises, and no job has started."""
     run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
     with dask.config.set({"distributed.comm.timeouts.connect": 0.1}), pytest.raises(OSError, match=r"127\.0\.0\.1:1"):
         await run
@@ -639,7 +611,7 @@ async def test_an_address_where_nobody_listens() -> None:
 
 
 async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is cancelled, by somebody else and once; the run waits for what it began."""
+    """Every task is cancelled once, by the loop; the run waits for its attempt to connect."""
     left: list[str] = []
 
     async def connect(_: DaskEngine) -> None:
@@ -666,11 +638,11 @@ async def test_the_end_of_the_loop_ends_a_connection_that_is_being_made(monkeypa
 
 @pytest.mark.parametrize("chunk", [1, 50])
 async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chunk: int) -> None:
-    """What waits for chunks is cancelled like all else: no job has failed by that, and none is left on the worker."""
+    """The tasks that wait for results are cancelled too: no job fails by that, and none is left on the worker."""
     run = map_all(jobs.never, list(range(20)), limit=5, engine=DaskEngine(client, chunk=chunk))
     task = asyncio.create_task(finish(run))
     await eventually(lambda: run.tally.running == 5)
-    for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump hears of it last
+    for other in sorted([task, *ours()], key=lambda other: "pump" in other.get_name()):  # the pump comes last
         if "on a worker" not in other.get_name():  # that is in another process, but for this test
             other.cancel()
     await asyncio.wait([task])
@@ -680,110 +652,81 @@ async def test_the_end_of_the_loop_makes_everything_pending(client: Client, chun
 
 
 async def test_a_chunk_that_comes_after_the_stop_starts_nothing(client: Client) -> None:
-    """A worker that had no part in the run has heard of the stop all the same."""
+    """A worker that takes no part in the run learns of the stop all the same."""
     (address,) = (await client.nthreads()).keys()
-    await client.run(worker.visit_part, "stopped", int(messages.Phase.STOPPED), workers=[address])
-    packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(EngineConfig(jobs.double, "double", 1, None))
-    done = await client.submit(worker.do_chunk, "new", "stopped", spec, packed, key="new")
-    assert [record[-1] for record in done.records] == [False]
-
-
-def test_a_worker_does_not_remember_all_runs_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the last ones: when so many have come after it, nobody sends a chunk of an old one any more."""
-    monkeypatch.setattr(worker, "_REMEMBERED", 2)
-    office = worker._Office()
-    for run in "abcb":
-        office.end(run)
-    assert list(office.ended) == ["b", "c"]
-
-
-async def test_what_is_done_already_is_not_taken_back() -> None:
-    """When the run stops, a worker names the chunks whose results are on their way."""
-    here = part.Part(EngineConfig(jobs.double, "double", 1, None), str)
-    await here.do("done", [travel.pack(1)], lambda: None)
-    assert here.visit(messages.Phase.RUNNING).chunks == {}
-    assert here.visit(messages.Phase.STOPPED).chunks == {"done": []}
-    await here.end()
+    await client.run(worker.poll_run, "stopped", int(messages.Phase.STOPPED), workers=[address])
+    inputs = serialization.serialize([serialization.serialize(1)])
+    config = serialization.serialize(EngineConfig(jobs.double, "double", 1, None))
+    done = await client.submit(worker.run_chunk, "new", "stopped", config, inputs, key="new")
+    assert [record[-1] for record in done.payloads] == [False]
 
 
 async def test_a_worker_forgets_a_driver_that_is_gone(
     cluster: LocalCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its jobs are cancelled, and late chunks do nothing."""
-    packed = travel.pack([travel.pack(1)])
-    spec = travel.pack(EngineConfig(jobs.gate, "gate", 1, None))
-    first = client.submit(worker.do_chunk, "first", "gone", spec, packed, key="first")
+    """Its jobs are cancelled, and late chunks start no job."""
+    inputs = serialization.serialize([serialization.serialize(1)])
+    config = serialization.serialize(EngineConfig(jobs.gate, "gate", 1, None))
+    first = client.submit(worker.run_chunk, "first", "gone", config, inputs, key="first")
     await eventually(lambda: jobs.begun)
-    monkeypatch.setattr(part, "LEASE", 0.0)  # from the next visit on, which is the last
-    worker.visit_part("gone", messages.Phase.RUNNING, cluster.workers[0])
-    late = client.submit(worker.do_chunk, "late", "gone", spec, packed, key="late")
+    monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next poll on, which is the last
+    worker.poll_run("gone", messages.Phase.RUNNING, cluster.workers[0])
+    late = client.submit(worker.run_chunk, "late", "gone", config, inputs, key="late")
     for chunk, began in (first, True), (late, False):
         done = await chunk
-        assert [record[-1] for record in done.records] == [began]
+        assert [record[-1] for record in done.payloads] == [began]
         assert not ours()
-        assert worker._offices[cluster.workers[0]].parts == {}
+        assert worker._runs[cluster.workers[0]]._active == {}
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_worker_that_was_lost_between_two_visits(
-    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, told: bool
+@pytest.mark.parametrize("logged", [True, False])
+async def test_a_worker_that_was_lost_between_two_polls(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, logged: bool
 ) -> None:
-    """Event and log tell of it, if somebody hears, also when nobody saw the chunk on the second worker."""
-    real = worker.do_chunk
+    """It is reported by an event and in the log, also if no poll found the chunk on the second worker."""
+    real = worker.run_chunk
 
-    async def elsewhere(*args: Any) -> messages.Done:
+    async def elsewhere(*args: Any) -> messages.ChunkResult:
         done = await real(*args)
-        return messages.Done("tcp://another", done.records, done.stopped, done.lost)
+        return messages.ChunkResult("tcp://another", done.payloads, done.stopped, done.expired)
 
     def without_records(run: str, phase: int, dask_worker: Any) -> Any:
-        news = worker.visit_part(run, phase, dask_worker)
-        return news and replace(news, chunks={key: [] for key in news.chunks})
+        reply = worker.poll_run(run, phase, dask_worker)
+        return reply and replace(reply, chunks={key: [] for key in reply.chunks})
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", elsewhere)
-    monkeypatch.setattr("aiosupervise.integrations._dask.poller.visit_part", without_records)
-    monkeypatch.setattr(logging.getLogger("aiosupervise.run"), "disabled", not told)
-    heard: list[Event] = []
-    run = map_all(jobs.gate, iter([1, 2, 3]), engine=DaskEngine(client), listen=heard.append if told else None)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", elsewhere)
+    monkeypatch.setattr("aiosupervise.integrations._dask.poller.poll_run", without_records)
+    monkeypatch.setattr(logging.getLogger("aiosupervise.run"), "disabled", not logged)
+    emitted: list[Event] = []
+    run = map_all(jobs.gate, iter([1, 2, 3]), engine=DaskEngine(client), listen=emitted.append if logged else None)
     async with started(run) as task:
         await eventually(lambda: any(chunk.worker for chunk in sent(run).values()))
         jobs.events["open"].set()
         await task
     assert len(run.report.succeeded) == 3
-    lost = [event for event in heard if isinstance(event, WorkerLost)]
-    assert [(event.worker.partition("://")[0], event.jobs) for event in lost] == [("inproc", 3)] * told
-    assert ("lost worker inproc://" in caplog.text) is told
+    lost = [event for event in emitted if isinstance(event, WorkerLost)]
+    assert [(event.worker.partition("://")[0], event.jobs) for event in lost] == [("inproc", 3)] * logged
+    assert ("lost worker inproc://" in caplog.text) is logged
 
 
-async def test_a_visit_that_tells_the_last_outcome(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run does not wait for the end of the chunk, and leaves nobody behind who does."""
+async def test_a_poll_that_brings_the_last_outcome(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not wait for the result of the chunk, and leaves no task behind that does."""
 
     async def late(*_: Any) -> None:
         jobs.begun.append("chunk")
         await jobs.events["open"].wait()
 
-    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", late)
+    monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", late)
     run = map_all(jobs.double, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)
         (key,) = sent(run)
-        remote(run)._chunks.take(key, "somewhere", [travel.record_of(0, Success(0, 2, 1, 0.0, "double"))])
+        payload = serialization.outcome_payload(0, Success(0, 2, 1, 0.0, "double"))
+        remote(run)._scheduler.receive(key, "somewhere", [payload])
         await asyncio.wait_for(task, 30)
     assert run.report.values() == [2]
     assert not ours()
     jobs.events["open"].set()
-
-
-def test_only_what_has_no_outcome_is_tried_again() -> None:
-    """A chunk that is tried alone leaves out the jobs that have ended; the others may have begun before."""
-    begun: Chunk[str] = Chunk("key", 3)
-    for index, text in enumerate("abc", start=10):
-        begun.add(text.encode(), index, text)
-    del begun.jobs[1]
-    again = begun.again()
-    assert again.packed == [b"a", b"c"]
-    assert again.jobs == {0: (10, "a"), 1: (12, "c")}
-    assert (again.key, again.is_alone, again.began_elsewhere, again.lacks) == ("key-alone", True, True, 0)
 
 
 async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
@@ -805,13 +748,13 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("ending", ["well", "jobs fail", "chunks fail", "never opened"])
 async def test_a_run_that_has_ended_is_freed(client: Client, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it waits for the collector of cycles, nor for the errors of its report."""
+    """No reference cycle keeps it, nor do the errors of its report."""
 
     async def breaks(*_: Any) -> None:
         raise LookupError("a broken worker")
 
     if ending == "chunks fail":
-        monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.do_chunk", breaks)
+        monkeypatch.setattr("aiosupervise.integrations._dask.chunk_scheduler.run_chunk", breaks)
     if ending == "never opened":
         await client.close()
     run = map_all(jobs.always_busy if ending == "jobs fail" else jobs.double, range(5), engine=DaskEngine(client))
@@ -826,42 +769,12 @@ async def test_a_run_that_has_ended_is_freed(client: Client, ending: str, monkey
 
 
 async def test_a_client_that_is_closed(client: Client) -> None:
-    """The run raises, and nothing has started."""
+    """The run raises, and no job has started."""
     await client.close()
     run = map_all(jobs.double, [1, 2], engine=DaskEngine(client))
     with pytest.raises(RuntimeError, match="closed"):
         await run
     assert [outcome.started for outcome in run.report.pending] == [False] * 2
-
-
-def test_an_input_that_can_neither_be_pickled_nor_printed() -> None:
-    """The error names its place all the same."""
-
-    class Dumb:
-        def __repr__(self) -> str:
-            raise ValueError("no words")
-
-        def __reduce__(self) -> tuple[object, ...]:
-            raise TypeError("no pickle")
-
-    with pytest.raises(TypeError, match=r"input 1 cannot be pickled.*no pickle.*of type Dumb"):
-        map_all(jobs.trouble, ["fine", Dumb()], engine=DaskEngine("tcp://127.0.0.1:1"))  # type: ignore[arg-type]
-
-
-def test_inputs_that_can_be_pickled_one_by_one() -> None:
-    """What counts is each by itself."""
-
-    class Shy:
-        tries = 0
-
-        def __reduce__(self) -> tuple[object, ...]:
-            Shy.tries += 1
-            if Shy.tries <= 2:
-                raise TypeError("not now")
-            return int, ()
-
-    DaskEngine("tcp://127.0.0.1:1").check(jobs.double, [Shy()])
-    assert Shy.tries == 3
 
 
 def test_import_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:

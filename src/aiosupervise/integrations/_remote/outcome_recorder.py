@@ -1,0 +1,79 @@
+"""Turns the payloads that come back from workers into outcomes, and records each outcome once."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from aiosupervise._batch.protocol import EngineContext
+from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Success
+from aiosupervise._events.records import WorkerLost
+
+from .chunk import Chunk
+from .serialization import OutcomePayload, load_error, load_value
+
+T = TypeVar("T")
+
+
+class OutcomeRecorder(Generic[T, I]):
+    """Records the outcomes of one run.
+
+    The outcome of a job may arrive more than once: with the reply to a poll, with the result of its chunk, and from a
+    second worker. The first one counts.
+
+    Attributes:
+        unfinished: how many jobs have no outcome yet.
+
+    """
+
+    def __init__(self, context: EngineContext[T, I]) -> None:
+        self.unfinished = 0
+        self._context = context
+
+    def receive(self, chunk: Chunk[I], worker: str, payloads: list[OutcomePayload]) -> None:
+        """Record the outcomes that a worker sends of a chunk."""
+        if chunk.jobs and chunk.worker not in ("", worker):
+            chunk.restarted = True
+            self._context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))
+        chunk.worker = worker
+        for payload in payloads:
+            job = chunk.jobs.pop(payload[0], None)
+            if job is not None:
+                self._record(self._outcome(chunk, *job, payload))
+
+    def record_pending(self, chunk: Chunk[I]) -> None:
+        """Record the unfinished jobs of a chunk as pending."""
+        started = chunk.may_have_started
+        for index, item in chunk.drain():
+            self._record(self._context.pending(item, index, started=started))
+
+    def record_failed(self, chunk: Chunk[I], error: BaseException, elapsed: float) -> None:
+        """Record the unfinished jobs of a chunk as failed.
+
+        Args:
+            chunk: the chunk.
+            error: the error of each of its jobs.
+            elapsed: seconds since the chunk was sent.
+
+        """
+        for index, item in chunk.drain():
+            self._record(Failure(index, error, 1, elapsed, None, self._context.job_name(item, index), item))
+
+    def _outcome(self, chunk: Chunk[I], index: int, item: I, payload: OutcomePayload) -> Outcome[T, I]:
+        _, data, description, attempts, elapsed, reason, started = payload
+        name = self._context.job_name(item, index)
+        error: BaseException | None
+        if description is not None:
+            error = load_error(data, description, chunk.worker)
+        elif data is None:
+            return self._context.pending(item, index, started=started or chunk.restarted)
+        else:
+            value, error = load_value(data)
+            if error is None:
+                return Success(index, value, attempts, elapsed, name, item)  # type: ignore[arg-type]  # a T was sent
+        return Failure(index, error, attempts, elapsed, reason, name, item)
+
+    def _record(self, outcome: Outcome[T, I]) -> None:
+        self.unfinished -= 1
+        if not isinstance(outcome, Pending):
+            self._context.tally.retries += outcome.attempts - 1
+        self._context.record(outcome)

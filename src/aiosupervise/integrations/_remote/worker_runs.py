@@ -1,0 +1,87 @@
+"""The runs that one worker takes part in: what the engine of another process calls there.
+
+Laws, each with a test:
+- When the driver has closed a run, no coroutine of it is left in the worker.
+- A chunk that arrives after its run was stopped or closed starts no job.
+- A worker remembers only the last runs that it has closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from .messages import ChunkResult, Phase, PollReply
+from .serialization import deserialize, pending_payload
+from .worker_run import WorkerRun
+
+# Closed runs that a worker remembers. When this many were closed after a run, no chunk of it is on its way any more.
+_MAX_CLOSED = 1000
+
+
+class WorkerRuns:
+    """The worker runs of one worker, by the ids of their runs."""
+
+    def __init__(self, worker: str) -> None:
+        """Make an empty registry.
+
+        Args:
+            worker: the address of the worker.
+
+        """
+        self._worker = worker
+        self._active: dict[str, WorkerRun] = {}
+        # With the reason of each, which is empty if the driver asked for it.
+        self._closed: dict[str, str] = {}
+
+    async def run_chunk(
+        self, key: str, run_id: str, config: bytes, inputs: list[bytes], on_all_started: Callable[[], None]
+    ) -> ChunkResult:
+        """Run the jobs of a chunk; the first chunk of a run starts its worker run.
+
+        Args:
+            key: names the chunk.
+            run_id: names the run.
+            config: the settings of the run, serialized.
+            inputs: the inputs, each serialized.
+            on_all_started: called when all jobs of the chunk have started and some are still running.
+
+        """
+        if run_id in self._closed:
+            payloads = [pending_payload(position) for position in range(len(inputs))]
+            return ChunkResult(self._worker, payloads, "", self._closed[run_id])
+        run = self._active.get(run_id)
+        if run is None:
+            run = self._active[run_id] = WorkerRun(deserialize(config), partial(self._forget, run_id))
+        payloads = await run.run_chunk(key, inputs, on_all_started)
+        return ChunkResult(self._worker, payloads, run.stopped, run.expired)
+
+    def poll(self, run_id: str, phase: Phase) -> PollReply | None:
+        """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
+        run = self._active.get(run_id)
+        if run is not None:
+            return run.poll(phase)
+        if phase is not Phase.RUNNING:
+            self._forget(run_id, "")
+        return None
+
+    async def close(self, run_id: str) -> None:
+        """Cancel the running jobs of a run, wait until they have ended, and forget the run."""
+        run = self._forget(run_id, "")
+        if run is not None:
+            await run.close()
+
+    def _forget(self, run_id: str, reason: str) -> WorkerRun | None:
+        self._closed.setdefault(run_id, reason)
+        if len(self._closed) > _MAX_CLOSED:
+            del self._closed[next(iter(self._closed))]
+        return self._active.pop(run_id, None)
+
+
+def check_config(config: bytes) -> str:
+    """Return in words why the settings of a run cannot be unpickled here; an empty text if they can."""
+    try:
+        deserialize(config)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
