@@ -128,8 +128,13 @@ class Pump(Generic[T, I]):
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
         if not self.outlet.closed:
-            assert self._task is not None  # noqa: S101 - nobody joins before `start`
-            await wait_until_done(self._task, partial(self.cancel, Stopped.CANCELLED))
+            task = self._task
+            assert task is not None  # noqa: S101 - nobody joins before `start`
+            try:
+                await wait_until_done(task, partial(self.cancel, Stopped.CANCELLED))
+            finally:
+                if task.done():  # its callbacks may not have run yet
+                    self._finalize(task)
 
     def _fail(self, error: Exception) -> None:
         self.error.keep(error)
@@ -293,7 +298,9 @@ class Pump(Generic[T, I]):
             self._change = None
 
     def _finalize(self, task: asyncio.Task[None]) -> None:
-        """Hand over the last outcomes and release everything, whatever ended the pump."""
+        """Hand over the last outcomes and release everything, whatever ended the pump; the second time do nothing."""
+        if self.outlet.closed:
+            return
         if not task.cancelled():
             self.error.keep(task.exception())
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
@@ -21,7 +23,10 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
 
 
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return the CancelledError that ended a task, without the frame of this function."""
+    """Return the CancelledError that ended a task, without the frame of this function.
+
+    The task lets go of it: see `without_traceback` for the cycle that it may be part of.
+    """
     error: BaseException | None = None
     try:
         task.result()
@@ -30,20 +35,32 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     return error
 
 
+def without_traceback(error: E) -> E:
+    """Return an error that will be kept; a CancelledError loses its traceback.
+
+    Since Python 3.14 a frame of `asyncio.wait` holds the task that waits in it. So a task that keeps the CancelledError
+    which it got there, or is kept by whoever keeps that error, would be a reference cycle.
+    """
+    return error.with_traceback(None) if issubclass(type(error), asyncio.CancelledError) else error
+
+
 async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
     """Wait until a task is done, however often the caller is cancelled; call `end` at each cancel, to hurry the task.
+
+    A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, gets control back on the turn
+    after the task has ended, and maybe before the callbacks of the task. `asyncio.wait` suspends for two turns even
+    when everything is done, and would be cancelled each time: so it is called only while there is something to wait for.
 
     Raises:
         CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
 
     """
     cancellation: asyncio.CancelledError | None = None
-    while True:
+    while not task.done():
         try:
             await asyncio.wait([task])
-            break
         except asyncio.CancelledError as error:
-            cancellation = cancellation or error
+            cancellation = cancellation or without_traceback(error)
             end()
         except GeneratorExit:
             # The caller's coroutine is being closed, perhaps because its loop was closed before it was done.
