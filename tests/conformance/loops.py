@@ -33,7 +33,7 @@ class Steps:
 
     def cancel_from_now_on(self) -> None:
         """Cancel the task at each step to come."""
-        self._cancel_at = range(self.count, sys.maxsize)
+        self._cancel_at = range(self.count + 1, sys.maxsize)
 
     def cancel(self) -> bool:
         """Cancel the task, and tell whether it has accepted that."""
