@@ -127,7 +127,8 @@ def moments(k: int, *, thorough: bool) -> Sequence[Sequence[int]]:
     on_every_step = range(k, sys.maxsize)
     if thorough:
         return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5)), on_every_step]
-    return [[(k,), (k, k + 1 + k % 5)], [(k,), on_every_step], [(k,)]][k % 3]
+    second: dict[int, Sequence[int]] = {0: (k, k + 1 + k % 5), 1: on_every_step}
+    return [(k,), second[k % 3]] if k % 3 in second else [(k,)]
 
 
 def perform(

@@ -1,4 +1,4 @@
-"""Level cancellation: a caller that is cancelled on every turn of the loop, by anyio or by hand, still gets control back."""
+"""Level cancellation: a caller that is cancelled on every turn of the loop, by anyio or by hand, gets control back."""
 
 import asyncio
 import traceback
