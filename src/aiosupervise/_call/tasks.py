@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,12 +16,41 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
-    frames of that function, and with them the task itself. So such a factory is bypassed.
+    frames of that function, and with them the task itself. So such a factory is bypassed. A factory of the old form,
+    `(loop, coroutine)`, takes neither a name nor a context. When a factory raises, the coroutine is closed.
     """
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
         return partial(asyncio.Task, loop=loop)
-    return loop.create_task
+    return partial(_create_task, loop, _takes_keywords(factory))
+
+
+def _takes_keywords(factory: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(factory).bind(None, None, name="", context=None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _create_task(
+    loop: asyncio.AbstractEventLoop,
+    takes_keywords: bool,  # noqa: FBT001 - of a partial
+    coroutine: Coroutine[object, None, Any],
+    *,
+    name: str,
+    context: Context,
+) -> asyncio.Task[Any]:
+    try:
+        if takes_keywords:
+            return loop.create_task(coroutine, name=name, context=context)
+        # Such a task takes a copy of the current context.
+        task = context.run(loop.create_task, coroutine)
+        task.set_name(name)
+    except BaseException:
+        coroutine.close()
+        raise
+    return task
 
 
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
@@ -49,7 +80,7 @@ async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> N
 
     A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, gets control back on the turn
     after the task has ended, and maybe before the callbacks of the task. `asyncio.wait` suspends for two turns even
-    when everything is done, and would be cancelled each time: so it is called only while there is something to wait for.
+    when all is done, and would be cancelled each time, so it is called only while there is something to wait for.
 
     Raises:
         CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
