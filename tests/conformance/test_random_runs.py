@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, ClassVar, Literal
 
 from hypothesis import settings
@@ -51,7 +51,8 @@ class Feed:
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
-    async def __aiter__(self) -> AsyncIterator[Make]:
+    async def makes(self) -> AsyncGenerator[Make, None]:
+        """What the source gives."""
         while self.waiting or not self.ended:
             while self.waiting:
                 yield self.waiting.popleft()
@@ -122,7 +123,7 @@ class RandomRun(RuleBasedStateMachine):
             self.run = run_all(self.witness.jobs(makes), **self.options)
         else:
             self.feed.waiting.extend(makes)
-            self.run = run_all(self.witness.fed(self.feed), **self.options)
+            self.run = run_all(self.witness.fed(self.feed.makes()), **self.options)
         self.witness.of(self.run)
         try:
             await (self._read() if self.streamed else self.run)
