@@ -334,7 +334,7 @@ async def test_a_source_that_fails_raises_once_when_all_have_finished(*, is_asyn
 async def test_a_source_that_cannot_be_closed_or_begun(*, is_async: bool) -> None:
     """An error in the source's own close is raised too; without close there is nothing to do."""
 
-    class Source:
+    class Pages:
         def __init__(self, *, closes: bool) -> None:
             if closes:
                 self.close = self.fail
@@ -342,14 +342,8 @@ async def test_a_source_that_cannot_be_closed_or_begun(*, is_async: bool) -> Non
         def fail(self) -> None:
             raise OSError("cannot close")
 
-        def __iter__(self) -> Any:
-            return self
-
         def __next__(self) -> Callable[[], Awaitable[float]]:
             return self.job
-
-        def __aiter__(self) -> Any:
-            return self
 
         async def __anext__(self) -> Callable[[], Awaitable[float]]:
             await asyncio.sleep(0)
@@ -359,12 +353,25 @@ async def test_a_source_that_cannot_be_closed_or_begun(*, is_async: bool) -> Non
             run.stop()
             return 1.0
 
-    source: Any = Source(closes=True)
-    run = run_all(source if is_async else iter(source), limit=1)
+    class Source:
+        def __init__(self, *, closes: bool) -> None:
+            self.pages: Any = Pages(closes=closes)
+
+        def __iter__(self) -> Any:
+            return self.pages
+
+    class AsyncSource(Source):
+        def __aiter__(self) -> Any:
+            return self.pages
+
+    kind = AsyncSource if is_async else Source
+    source: Any = kind(closes=True)
+    run = run_all(source, limit=1)
     with pytest.raises(OSError, match="cannot close"):
         await run
     assert run.tally.succeeded == 1
-    run = run_all(Source(closes=False) if is_async else iter(Source(closes=False)), limit=1)
+    source = kind(closes=False)
+    run = run_all(source, limit=1)
     await run
     assert run.tally.succeeded == 1
 

@@ -460,6 +460,52 @@ def test_a_signal_wakes_a_loop_that_has_nothing_to_do(
         runner.run(main())
 
 
+SEVERAL_AT_ONCE = """
+import asyncio, os, signal, sys
+from aiosupervise import run_all
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+async def job():
+    signal.raise_signal(signal.SIGINT)  # stops the run
+    signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)
+    for number in BOTH:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)  # and now both are there: the first of them cancels the run
+    await asyncio.Event().wait()
+
+
+async def main():
+    await run_all([job], stop_on=BOTH)
+
+
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+loop_factory = None
+if sys.argv[2] == "uvloop":
+    import uvloop
+    loop_factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=loop_factory) as runner:
+    runner.run(main())
+print("ended")
+"""
+
+
+@posix
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("previous", ["default", "ignored"])
+def test_a_signal_that_comes_together_with_the_one_that_cancels(previous: str, loop: str) -> None:
+    """It is no longer the run's, and has the effect that it had before the run: none is dropped because of a race."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    program = [sys.executable, "-c", SEVERAL_AT_ONCE, previous, loop]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.stderr == ""
+    assert ended.returncode == (0 if previous == "ignored" else -SIGTERM)
+    assert ended.stdout == ("ended\n" if previous == "ignored" else "")
+
+
 # However the run ends
 
 

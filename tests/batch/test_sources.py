@@ -1,14 +1,15 @@
 """Where jobs come from, in the corners: sources that end, break, wait for ever, or change under the run."""
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from aiosupervise import Pending, Success, run_all
+from aiosupervise import Pending, Stopped, Success, run_all
 
 pytestmark = pytest.mark.looptime
 
@@ -17,6 +18,23 @@ async def sleep(seconds: float = 1) -> float:
     """Sleep and say how long."""
     await asyncio.sleep(seconds)
     return seconds
+
+
+class Opening:
+    """An iterable that opens this iterator, which the run closes therefore."""
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def __iter__(self) -> Any:
+        return self.iterator
+
+
+class AsyncOpening(Opening):
+    """The same for an async iterator."""
+
+    def __aiter__(self) -> Any:
+        return self.iterator
 
 
 class Waiting:
@@ -66,7 +84,8 @@ async def test_an_interrupted_source_is_closed_in_a_task_that_is_not_being_cance
             assert task is not None
             cancels.append(task.cancelling())
 
-    assert len(await run_all(Noting(), timeout=1)) == 0
+    source: AsyncIterable[Callable[[], Awaitable[object]]] = AsyncOpening(Noting())
+    assert len(await run_all(source, timeout=1)) == 0
     assert cancels == [0]
 
 
@@ -74,12 +93,13 @@ async def test_an_interrupted_source_is_closed_in_a_task_that_is_not_being_cance
 async def test_a_source_that_has_ended_is_not_closed(*, ends: bool) -> None:
     """Closing is for a source that stands somewhere: one that came to its end has closed itself."""
     source = Waiting(sleep, ends=ends)
-    await run_all(source, timeout=5)
+    opening: AsyncIterable[Callable[[], Awaitable[object]]] = AsyncOpening(source)
+    await run_all(opening, timeout=5)
     assert source.closed == (0 if ends else 1)
 
 
 async def test_an_item_that_breaks_whoever_looks_at_it() -> None:
-    """If what was never pulled cannot even be named, that is an error of the run, and raised."""
+    """A job that was never pulled and cannot even be named is pending, under the name of its type."""
 
     class Hostile:
         @property
@@ -91,9 +111,8 @@ async def test_an_item_that_breaks_whoever_looks_at_it() -> None:
 
     jobs: list[Any] = [job, Hostile()]
     run = run_all(jobs, limit=1)
-    with pytest.raises(OSError, match="no name"):
-        await run
-    assert len(run.report) == 1
+    report = await run
+    assert [(type(outcome), outcome.name) for outcome in report] == [(Success, "job-0"), (Pending, "Hostile-1")]
 
 
 async def test_jobs_that_change_the_deque_they_come_from() -> None:
@@ -171,9 +190,10 @@ class Pages:
 async def test_a_plain_source_that_has_ended_is_not_closed_and_one_that_broke_is() -> None:
     """The same for a plain iterator; to break, also at the first job, is not to end."""
     ended, broken = Pages(breaks=False), Pages(breaks=True)
-    await run_all(ended)
+    sources: list[Iterable[Callable[[], Awaitable[object]]]] = [Opening(ended), Opening(broken)]
+    await run_all(sources[0])
     with pytest.raises(OSError, match="no first page"):
-        await run_all(broken)
+        await run_all(sources[1])
     assert (ended.closed, broken.closed) == (False, True)
 
 
@@ -184,8 +204,59 @@ async def test_the_first_error_of_a_source_is_the_one_that_counts() -> None:
         def close(self) -> None:
             raise OSError("cannot close")
 
+    source: Iterable[Callable[[], Awaitable[object]]] = Opening(Stuck(breaks=True))
     with pytest.raises(OSError, match="no first page"):
-        await run_all(Stuck(breaks=True))
+        await run_all(source)
+
+
+class File:
+    """An object that is its own iterator, as files, cursors and websockets are; it knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def __iter__(self) -> "File":
+        return self
+
+    def __next__(self) -> Callable[[], Awaitable[object]]:
+        return sleep
+
+    def close(self) -> None:
+        """Close."""
+        self.closed = True
+
+
+class AsyncFile(File):
+    """One that is read with `async for`."""
+
+    def __aiter__(self) -> "AsyncFile":
+        return self
+
+    async def __anext__(self) -> Callable[[], Awaitable[object]]:
+        return sleep
+
+    async def aclose(self) -> None:
+        """Close."""
+        self.closed = True
+
+
+@pytest.mark.parametrize("kind", [File, AsyncFile])
+async def test_a_source_that_is_its_own_iterator_stays_open(kind: type[File]) -> None:
+    """It belongs to whoever opened it, who may want to read on after an early end."""
+    file = kind()
+    assert (await run_all(file, limit=2, timeout=1.5)).stopped is Stopped.TIMEOUT
+    assert not file.closed
+
+
+async def test_an_iterator_that_the_run_has_opened_is_closed() -> None:
+    """An iterable whose iterator is another object opens it for the run; a generator is closed in any case."""
+    file = File()
+    source: Iterable[Callable[[], Awaitable[object]]] = Opening(file)
+    await run_all(source, limit=2, timeout=1.5)
+    generator = (sleep for _ in itertools.count())
+    await run_all(generator, limit=2, timeout=1.5)
+    assert file.closed
+    assert list(generator) == []
 
 
 async def shut_down() -> None:

@@ -4,8 +4,17 @@ import asyncio
 import gc
 import math
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from aiosupervise import (
@@ -63,13 +72,14 @@ class Witness:
         finally:
             self._open_sources -= 1
 
-    async def fed(self, makes: AsyncIterable[Make]) -> AsyncIterator[Awaitable[object]]:
+    async def fed(self, makes: AsyncGenerator[Make, None]) -> AsyncIterator[Awaitable[object]]:
         """The same for jobs that come when they come."""
         self._open_sources += 1
         try:
-            async for make in makes:
-                self.pulled += 1
-                yield self.job(make)
+            async with aclosing(makes):
+                async for make in makes:
+                    self.pulled += 1
+                    yield self.job(make)
         finally:
             self._open_sources -= 1
 

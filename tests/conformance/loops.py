@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+MOST_STEPS = 10_000
 TICK = 0.01
 """Seconds, the unit of scripted time."""
 
@@ -19,6 +20,7 @@ class Steps:
     def __init__(self, cancel_at: Collection[int] = ()) -> None:
         self.count = 0
         self.cancels = 0
+        self.is_pressing = False  # the step before this one cancelled too
         self.first_cancel: float | None = None
         self.task: asyncio.Task[Any] | None = None
         self._cancel_at = cancel_at
@@ -26,7 +28,12 @@ class Steps:
     def step(self) -> bool:
         """Count a step, and tell whether the task was cancelled at it."""
         self.count += 1
+        self.is_pressing = self.count - 1 in self._cancel_at
         return self.count in self._cancel_at and self.cancel()
+
+    def cancel_from_now_on(self) -> None:
+        """Cancel the task at each step to come."""
+        self._cancel_at = range(self.count + 1, sys.maxsize)
 
     def cancel(self) -> bool:
         """Cancel the task, and tell whether it has accepted that."""
@@ -48,8 +55,11 @@ class Clock(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Let time pass at once. The loop calls this at each of its steps."""
-        if self.steps is not None and self.steps.step():
-            timeout = 0.0
+        if self.steps is not None:
+            assert self.steps.count < MOST_STEPS, "the run hangs"
+            # Under a cancel at every step time must pass, or no clean-up would come to its end.
+            if self.steps.step() and not (self.steps.is_pressing and timeout is not None):
+                timeout = 0.0
         assert timeout is not None, "everybody waits, and nobody will wake them: the run hangs"
         self.now += max(timeout, 0.0)
         return super().select(0)
@@ -109,11 +119,16 @@ def on_every_loop(
     return pytest.mark.parametrize(("loop", "script"), cases, indirect=["loop"])
 
 
-def moments(k: int, *, thorough: bool) -> list[tuple[int, ...]]:
-    """The steps at which a sweep cancels: in an ordinary run once at each, and twice from every third one on."""
+def moments(k: int, *, thorough: bool) -> Sequence[Sequence[int]]:
+    """The steps at which a sweep cancels: once at each, twice, and from each on at every step until the end.
+
+    In an ordinary run the second and the third of these are for one step in three.
+    """
+    on_every_step = range(k, sys.maxsize)
     if thorough:
-        return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5))]
-    return [(k,), (k, k + 1 + k % 5)] if k % 3 == 0 else [(k,)]
+        return [(k,), *((k, k + later) for later in (1, 2, 3, 4, 5)), on_every_step]
+    second: dict[int, Sequence[int]] = {0: (k, k + 1 + k % 5), 1: on_every_step}
+    return [(k,), second[k % 3]] if k % 3 in second else [(k,)]
 
 
 def perform(
@@ -136,7 +151,7 @@ def perform(
 
 async def _busily(task: asyncio.Task[Any], steps: Steps) -> None:
     while not task.done():
-        assert steps.count < 1000, "the run hangs"
+        assert steps.count < MOST_STEPS, "the run hangs"
         steps.step()
         await asyncio.sleep(0)
 

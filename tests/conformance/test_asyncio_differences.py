@@ -118,6 +118,27 @@ async def test_eager_tasks(start: Callable[[Any], Awaitable[object]]) -> None:
     assert events == ["ran", "task made", "task made", "ran"]
 
 
+@row("all", "refuse a future of another event loop, or never see that it is done")
+async def test_a_future_of_another_loop() -> None:
+    """Gather and as_completed raise, wait waits; ours has a Failure of that job, and the result of the other."""
+    other = asyncio.new_event_loop()
+    foreign: asyncio.Future[int] = other.create_future()
+    with pytest.raises(RuntimeError, match="attached to a different loop"):
+        await asyncio.gather(foreign)
+    with pytest.raises(ValueError, match="belongs to a different loop"):
+        await read(asyncio.as_completed([foreign]))
+    assert await asyncio.wait([foreign], timeout=0) == (set(), {foreign})
+    jobs: list[Awaitable[object]] = [foreign, succeed(0)()]
+    first, second = await run_all(jobs)
+    assert isinstance(first, Failure)
+    assert "attached to a different loop" in str(first.error)
+    assert isinstance(second, Success)
+    (pending,) = await run_all([foreign], timeout=0)
+    assert isinstance(pending, (Failure, Pending))
+    assert not foreign.done()
+    other.close()
+
+
 @row("all", "number their tasks")
 @each_strategy
 async def test_names_of_tasks(strategy: Strategy) -> None:
@@ -265,6 +286,52 @@ async def test_timeout_of_as_completed() -> None:
     await sweep_up()
     report = await run_all(makes, strategy="as_completed", timeout=1.5)
     assert [(type(outcome), outcome.index) for outcome in report] == [(Success, 1), (Pending, 0), (Pending, 2)]
+
+
+def answer_at(moment: float) -> asyncio.Future[str]:
+    """An answer that arrives at this moment."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    loop.call_at(loop.time() + moment, answer.set_result, "there")
+    return answer
+
+
+@row("as_completed", "drops the results that arrive in the turn of the loop in which the timeout fires")
+@pytest.mark.looptime
+async def test_results_at_the_timeout_of_as_completed() -> None:
+    """As_completed has none of the answers that arrive together with its timeout; ours has them all."""
+
+    async def job() -> str:
+        return await answer
+
+    answer = answer_at(1)
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await read(asyncio.as_completed([job(), job()], timeout=1))
+    answer = answer_at(1)
+    report = await run_all([job(), job()], strategy="as_completed", timeout=1)
+    assert report.values() == ["there", "there"]
+
+
+@row("wait", "counts a job that ends in that turn as done or as pending, as the loop's callbacks are ordered")
+@pytest.mark.looptime
+@pytest.mark.parametrize("timer_first", [False, True])
+async def test_results_at_the_timeout_of_wait(*, timer_first: bool) -> None:
+    """For asyncio.wait the order of two timers decides that are due at the same time; for ours the answer counts."""
+
+    async def job(*, asks_at_once: bool) -> None:
+        if not asks_at_once:
+            await asyncio.sleep(0)
+        await asyncio.sleep(1)
+
+    task = asyncio.ensure_future(job(asks_at_once=not timer_first))
+    if not timer_first:
+        await asyncio.sleep(0)
+    done, _ = await asyncio.wait([task], timeout=1)
+    assert (done == {task}) is not timer_first
+    await task
+    report = await run_all([job(asks_at_once=not timer_first)], strategy="wait", timeout=1)
+    assert [type(outcome) for outcome in report] == [Success]
 
 
 @row("wait", "takes no coroutines, and no empty input")

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, ClassVar, Literal
 
 from hypothesis import settings
@@ -51,7 +51,8 @@ class Feed:
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
-    async def __aiter__(self) -> AsyncIterator[Make]:
+    async def makes(self) -> AsyncGenerator[Make, None]:
+        """What the source gives."""
         while self.waiting or not self.ended:
             while self.waiting:
                 yield self.waiting.popleft()
@@ -122,7 +123,7 @@ class RandomRun(RuleBasedStateMachine):
             self.run = run_all(self.witness.jobs(makes), **self.options)
         else:
             self.feed.waiting.extend(makes)
-            self.run = run_all(self.witness.fed(self.feed), **self.options)
+            self.run = run_all(self.witness.fed(self.feed.makes()), **self.options)
         self.witness.of(self.run)
         try:
             await (self._read() if self.streamed else self.run)
@@ -275,11 +276,14 @@ class RandomRun(RuleBasedStateMachine):
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
-    def _finish(self) -> None:
+    def _let_end(self) -> None:
         if not self.feed.ended:
             self.feed.end()
         self.permits = math.inf
         self._let_read()
+
+    def _finish(self) -> None:
+        self._let_end()
         if not self.caller.done():
             self.loop.follow(self.caller, self.steps)
         if not self.caller.cancelled():
@@ -332,3 +336,20 @@ def test_random_runs(counts: "Counter[str]", *, thorough: bool) -> None:
     for what, count in CountedRun.visits.items():
         counts[f"random: {what}"] += count
     assert [what for what in SOMETIMES if not CountedRun.visits[what]] == []
+
+
+def test_random_runs_cancelled_on_every_turn(counts: "Counter[str]", *, thorough: bool) -> None:
+    """The same for a run that has come to a random state and is then cancelled at every step until it ends."""
+
+    class PressedRun(RandomRun):
+        visits: ClassVar = Counter[str]()
+
+        def _let_end(self) -> None:
+            self.visits["pressed"] += not self.caller.done()
+            self.steps.cancel_from_now_on()
+
+    run_state_machine_as_test(
+        PressedRun, settings=settings(stateful_step_count=10, max_examples=10_000 if thorough else 100)
+    )
+    counts["random: runs cancelled on every turn"] += PressedRun.visits["pressed"]
+    assert PressedRun.visits["pressed"]

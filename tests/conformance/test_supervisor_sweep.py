@@ -1,4 +1,5 @@
-"""The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once and twice.
+"""The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once, twice,
+and from there on at every step until it ends, as anyio's cancel scopes do.
 
 After each of these ends, all rules of `supervisor_laws` hold, and a cancellation that the task of the caller
 has accepted is raised.
@@ -43,7 +44,7 @@ def sweep(
     counts["supervisor sweep: steps"] += steps
     for k in range(1, steps + 1):
         for cancel_at in moments(k, thorough=thorough):
-            listened = (k + len(cancel_at)) % 2 == 0
+            listened = (k + (cancel_at[-1] != k)) % 2 == 0
             counts["supervisor sweep: cancels"] += play_supervisor(loop, scene, cancel_at, listened=listened).cancels
             counts["supervisor sweep: cancelled supervisors"] += 1
 

@@ -1,4 +1,5 @@
-"""The sweep: cancel the caller of a scripted run at every single step of the loop, once and twice.
+"""The sweep: cancel the caller of a scripted run at every single step of the loop, once, twice,
+and from there on at every step until it ends, as anyio's cancel scopes do.
 
 After each of these ends all the rules of `laws` hold, and a cancel that the caller's task has accepted comes out.
 """
@@ -32,7 +33,7 @@ def sweep(
     counts["sweep: steps"] += steps
     for k in range(1, steps + 1):
         for cancel_at in moments(k, thorough=thorough):
-            listened = (k + len(cancel_at)) % 2 == 0  # a call that is listened to takes a way of its own
+            listened = (k + (cancel_at[-1] != k)) % 2 == 0  # a call that is listened to takes a way of its own
             counts["sweep: cancels"] += play(loop, scene, cancel_at, listened=listened).cancels
             counts["sweep: cancelled runs"] += 1
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import gc
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -26,10 +28,60 @@ def test_at_first_nobody_listens() -> None:
     assert (fresh.count, fresh.global_listeners) == (0, ())
     fresh.add(kept)
     assert (fresh.count, fresh.global_listeners) == (1, (kept,))
-    fresh.adjust(2)
+    loop = asyncio.new_event_loop()
+    fresh.adjust(2, loop)
     assert fresh.count == 3
     fresh.remove(kept)
     assert (fresh.count, fresh.global_listeners) == (2, ())
+    fresh.adjust(-1, loop)
+    assert fresh.count == 1
+    loop.close()
+    fresh.drop_closed()
+    assert fresh.count == 0
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning")
+def test_a_loop_that_is_closed_under_a_run_leaves_no_listener_behind(*, held: bool) -> None:
+    """Its run never ends; the count is back when the run is thrown away, or else when the next event is due."""
+    loop = asyncio.new_event_loop()
+    runs = [run_all([asyncio.Event().wait() for _ in range(2)], listen=Kept())]
+    caller: list[object] = [loop.create_task(_await(runs[0]))]
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert listeners.count == 1
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    loop.close()
+    if held:
+        with asyncio.Runner() as runner:
+            assert runner.run(_failing_call()) == "done"
+    runs.clear()
+    caller.clear()
+    gc.collect()
+    assert listeners.count == 0
+
+
+async def _await(run: Awaitable[object]) -> None:
+    await run
+
+
+async def _failing_call() -> str:
+    return await supervise(POLICY)(Script(ConnectionError()))()
+
+
+def test_a_count_that_the_garbage_collector_finds_taken_is_left_to_the_next_event() -> None:
+    """It may come in the middle of a change of the registry, in the same thread, and must not wait for itself."""
+    registry = ListenerRegistry()
+    loop = asyncio.new_event_loop()
+    registry.adjust(1, loop)
+    loop.close()
+    with registry._lock:
+        registry.drop_closed()
+    assert registry.count == 1
+    registry.drop_closed()
+    assert registry.count == 0
 
 
 def test_of_a_listener_that_was_added_twice_the_later_one_is_removed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from aiosupervise._events.listeners import Listener
@@ -37,4 +38,6 @@ class RunConfig(Generic[T, I]):
     def discard(self) -> None:
         """Close the coroutines of a run that will not take place."""
         for item in self.source.rest():
-            self.jobs.discard(item)
+            # One that has begun may raise: the error for which the run does not take place is the one that counts.
+            with suppress(Exception):
+                self.jobs.discard(item)

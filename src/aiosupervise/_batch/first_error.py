@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from aiosupervise._call.tasks import without_traceback
+from aiosupervise._policy.checks import safe_repr
+
 
 class FirstError:
     """The first error of a run; later ones of the same end are dropped, since they are mostly consequences of it."""
@@ -11,12 +14,13 @@ class FirstError:
 
     def keep(self, error: BaseException | None) -> None:
         """Keep an error, unless there is one."""
-        self._error = error if self._error is None else self._error
+        if self._error is None and error is not None:
+            self._error = without_traceback(error)
 
     def note_on(self, other: BaseException) -> None:
         """Add the error as a note to another one that the caller gets in its place, and drop it."""
         if self._error is not None and self._error is not other:
-            other.add_note(f"the source of the run had failed too: {self._error!r}")
+            other.add_note(f"the source of the run had failed too: {safe_repr(self._error)}")
         # Its traceback has frames of the pump.
         self._error = None
 

@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
-from aiosupervise._policy.checks import name_of
+from aiosupervise._policy.checks import name_of, safe_repr
 
 T = TypeVar("T")
 Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
@@ -23,7 +23,11 @@ RULE = "a job must be a coroutine, a future, or a function without arguments tha
 
 
 class Jobs(ABC, Generic[T, I]):
-    """How the items of a source become jobs and outcomes."""
+    """How the items of a source become jobs and outcomes.
+
+    An item may be a proxy, and raise anything when it is asked what it is or what its name is. All that is done when a
+    run ends, `name`, `pending` and the questions, gives an answer nevertheless.
+    """
 
     @abstractmethod
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -60,6 +64,16 @@ class Jobs(ABC, Generic[T, I]):
         """Return whether the item is a job that is running already."""
         ...
 
+    @abstractmethod
+    def future(self, item: Any) -> asyncio.Future[Any] | None:
+        """Return the future that the item is as a job, else None."""
+        ...
+
+    @abstractmethod
+    def given(self, item: Any) -> CoroutineType[Any, Any, Any] | None:
+        """Return the coroutine that the item is as a job, else None."""
+        ...
+
 
 class GivenJobs(Jobs[T, None]):
     """The items of `run_all`: each of them is a job."""
@@ -73,11 +87,17 @@ class GivenJobs(Jobs[T, None]):
 
     def name(self, item: Any, index: int) -> str:
         """Return a name made of the run's, or else of the job's own."""
-        return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+        try:
+            return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+        except Exception:
+            return f"{type(item).__name__}-{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, None]:
         """Make the outcome; it holds the job if that can be run again."""
-        again = None if inspect.isawaitable(item) or not callable(item) else item
+        try:
+            again = None if inspect.isawaitable(item) or not callable(item) else item
+        except Exception:
+            again = item if callable(item) else None
         return Pending(index, again, started, self.name(item, index))
 
     def input(self, item: Any) -> None:
@@ -85,12 +105,19 @@ class GivenJobs(Jobs[T, None]):
 
     def discard(self, item: Any) -> None:
         """Close a coroutine, which would warn that it was never awaited."""
-        if inspect.iscoroutine(item):
-            item.close()
+        discard(item)
 
     def is_task(self, item: Any) -> bool:
         """Return whether the job is an asyncio task."""
-        return isinstance(item, asyncio.Task)
+        return _is_a(asyncio.Task, item)
+
+    def future(self, item: Any) -> asyncio.Future[Any] | None:
+        """Return the job, if it is an asyncio future or task."""
+        return item if _is_a(asyncio.Future, item) else None
+
+    def given(self, item: Any) -> CoroutineType[Any, Any, Any] | None:
+        """Return the job, if it is a coroutine."""
+        return item if _is_a(CoroutineType, item) else None
 
 
 class MappedJobs(Jobs[T, I]):
@@ -123,6 +150,12 @@ class MappedJobs(Jobs[T, I]):
         """Return False: a task that is an input is just an input."""
         return False
 
+    def future(self, item: Any) -> None:
+        """Return None: a future that is an input is just an input."""
+
+    def given(self, item: Any) -> None:
+        """Return None, likewise."""
+
 
 def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
     """Return the coroutine that a task runs for this job.
@@ -139,7 +172,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
         return _await(job)
     if callable(job):
         return _call(job, index)
-    raise TypeError(f"{RULE}; job {index} is {job!r}")
+    raise TypeError(f"{RULE}; job {index} is {safe_repr(job)}")
 
 
 def used_twice(job: object, index: int) -> TypeError:
@@ -150,8 +183,15 @@ def used_twice(job: object, index: int) -> TypeError:
 
 def discard(item: object) -> None:
     """Close a job that will not start."""
-    if inspect.iscoroutine(item):
-        item.close()
+    if _is_a(CoroutineType, item):
+        item.close()  # type: ignore[attr-defined]
+
+
+def _is_a(kind: type, item: object) -> bool:
+    try:
+        return isinstance(item, kind)
+    except Exception:  # `__class__` of a proxy is a property, which may raise
+        return False
 
 
 async def run_job(job: Job[T]) -> T:
@@ -170,7 +210,7 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
         _explain(error, job, index)
         raise
     if not inspect.isawaitable(made):
-        raise TypeError(f"{RULE}; job {index}, {name_of(job)}, returned {made!r}")
+        raise TypeError(f"{RULE}; job {index}, {name_of(job)}, returned {safe_repr(made)}")
     return await made
 
 

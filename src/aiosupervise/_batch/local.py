@@ -47,6 +47,11 @@ class LocalRun(EngineRun):
 
     Their tasks are never awaited: a callback reads the result of each. So a job can raise anything, StopIteration and
     CancelledError included, and the traceback of its error has no frame of ours.
+
+    An early end hands over the results that are there: jobs that are woken in the turn of the loop in which it comes
+    take their next step before they are cancelled. So running jobs are cancelled two turns later, as a callback of the
+    next turn may come before such a step. `asyncio.wait` looks one turn later. Jobs that have not begun are cancelled
+    at once: they have no result, and are not to begin any more.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
@@ -56,8 +61,12 @@ class LocalRun(EngineRun):
         self._tally = run.tally
         self._breaker = run.breaker
         self._adaptive = run.adaptive
-        # By coroutine, to find one that is given twice; a task that was given as a job stands for itself.
+        # By coroutine, to find one that is given twice.
         self._tasks: dict[Coroutine[object, None, Any], asyncio.Task[Any]] = {}
+        # The futures that were given as jobs, by the coroutine that awaits each. They are cancelled themselves: so one
+        # that is done keeps its result, though the task that awaits it has not seen that yet.
+        self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
+        self._is_cancelled = False
         self._cancelled: dict[object, bool] = {}  # jobs cancelled by the end of the run: had they begun?
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
@@ -75,6 +84,7 @@ class LocalRun(EngineRun):
 
         Raises:
             TypeError: if the item is not a job.
+            BaseException: of a task factory; the job is pending.
 
         """
         coroutine = self._jobs.coroutine(item, index)
@@ -85,8 +95,14 @@ class LocalRun(EngineRun):
             self._breaker.started(job)
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
-        task = self._new_task(coroutine, name=job.name, context=contextvars)
-        self._tasks[coroutine] = item if coroutine is not item and isinstance(item, asyncio.Task) else task
+        try:
+            task = self._new_task(coroutine, name=job.name, context=contextvars)
+        except BaseException:
+            self._refuse(job, item)
+            raise
+        self._tasks[coroutine] = task
+        if coroutine is not item and (future := self._jobs.future(item)) and future.get_loop() is self._loop:
+            self._futures[coroutine] = future
         self._tally.running += 1
         if self._adaptive is not None:
             self._adaptive.started()
@@ -96,11 +112,22 @@ class LocalRun(EngineRun):
         """Record an item that was pulled too late; a task runs by itself, and is waited for as any other job."""
         if self._jobs.is_task(item):
             self.start_job(item, index)
-        elif inspect.iscoroutine(item) and item in self._tasks:
+            if self._is_cancelled:
+                # The end of the loop cancels every task, but not those that are made afterwards.
+                shutdown = self.context.is_loop_shutting_down() and item.cancelling() > 0
+                self._cancel(next(reversed(self._tasks)), already_cancelled=shutdown)
+        elif self._jobs.given(item) in self._tasks:
             raise used_twice(item, index)
         else:
             super().skip(item, index)
             self._jobs.discard(item)
+
+    def _refuse(self, job: JobContext, item: Any) -> None:
+        """Record a job whose task could not be created."""
+        outcome = self._jobs.pending(item, job.index, started=False)
+        if self._breaker is not None and not self._breaker.is_closed:
+            self._breaker.ended(job, outcome)
+        self.context.record(outcome)
 
     def job_names(self) -> list[str]:
         """Return the names of the running jobs."""
@@ -111,11 +138,30 @@ class LocalRun(EngineRun):
         return "" if self._breaker is None else self._breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
-        """Cancel the running jobs; those that end by it are pending."""
-        for coroutine, task in self._tasks.items():
-            begun = inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
-            if already_cancelled or task.cancel():
-                self._cancelled[coroutine] = begun
+        """Cancel the jobs; those that end by it are pending."""
+        if already_cancelled:
+            self._cancel_running()
+        else:
+            for coroutine in [*self._tasks]:
+                if coroutine not in self._futures and not _has_begun(coroutine):
+                    self._cancel(coroutine)
+            self._loop.call_soon(self._loop.call_soon, self._cancel_running)
+
+    def _cancel_running(self) -> None:
+        self._is_cancelled = True
+        already_cancelled = self.context.is_loop_shutting_down()
+        for coroutine in [*self._tasks]:
+            if coroutine not in self._cancelled:
+                self._cancel(coroutine, already_cancelled=already_cancelled)
+
+    def _cancel(self, coroutine: Coroutine[object, None, Any], *, already_cancelled: bool = False) -> None:
+        task = self._futures.get(coroutine, self._tasks[coroutine])
+        self._cancelled[coroutine] = _has_begun(coroutine)
+        try:
+            if not (already_cancelled or task.cancel()):
+                del self._cancelled[coroutine]
+        except Exception as error:  # of a user's own kind of future, which the job awaits: the others are cancelled too
+            self.context.fail(error)
 
     async def close(self) -> None:
         """Let calls that outlive the run go on without it."""
@@ -126,22 +172,26 @@ class LocalRun(EngineRun):
         self, job: JobContext, item: Any, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]
     ) -> None:
         del self._tasks[coroutine]
+        if self._futures:
+            self._futures.pop(coroutine, None)
         self._tally.running -= 1
         outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
-        # A breaker whose circuit is closed and whose budget is full learns nothing from an outcome.
-        if breaker is not None and not (breaker.is_closed and breaker.budget.tokens >= breaker.budget.capacity):
-            breaker.ended(job, outcome)
-        if self._adaptive is not None:
-            self._adaptive.ended(job.generation, outcome)
-        self.context.record(outcome)
+        try:
+            # A breaker whose circuit is closed and whose budget is full learns nothing from an outcome.
+            if breaker is not None and not (breaker.is_closed and breaker.budget.tokens >= breaker.budget.capacity):
+                breaker.ended(job, outcome)
+            if self._adaptive is not None:
+                self._adaptive.ended(job.generation, outcome)
+        finally:
+            self.context.record(outcome)
 
     def _outcome(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
         index, name = job.index, job.name
         if task.cancelled():
+            error = cancellation(task)
             if begun is not None:
-                return self._jobs.pending(item, index, started=begun or isinstance(item, asyncio.Task))
-            error: BaseException | None = cancellation(task)
+                return self._jobs.pending(item, index, started=begun or self._jobs.is_task(item))
         else:
             error = task.exception()
         attempts = job.retries + 1
@@ -151,3 +201,10 @@ class LocalRun(EngineRun):
         gave_up = verdict(error)
         reason = gave_up.reason if gave_up else None
         return Failure(index, error, attempts, elapsed, reason, name, self._jobs.input(item))
+
+
+def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:
+    try:
+        return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+    except Exception:  # of a proxy
+        return True

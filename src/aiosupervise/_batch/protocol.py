@@ -57,7 +57,7 @@ class EngineContext(Generic[T, I]):
 
     """
 
-    __slots__ = ("_jobs", "config", "fail", "record", "scope", "stop", "tally", "wake")
+    __slots__ = ("_is_loop_shutting_down", "_jobs", "config", "fail", "record", "scope", "stop", "tally", "wake")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class EngineContext(Generic[T, I]):
         wake: Callable[[], None],
         stop: Callable[[Stopped], None],
         fail: Callable[[Exception], None],
+        is_loop_shutting_down: Callable[[], bool],
     ) -> None:
         self.config: EngineConfig[T, I] = config
         self.tally: Tally = tally
@@ -79,6 +80,11 @@ class EngineContext(Generic[T, I]):
         self.stop: Callable[[Stopped], None] = stop
         self.fail: Callable[[Exception], None] = fail
         self._jobs = jobs
+        self._is_loop_shutting_down = is_loop_shutting_down
+
+    def is_loop_shutting_down(self) -> bool:
+        """Return whether the loop is shutting down, and has cancelled every task itself."""
+        return self._is_loop_shutting_down()
 
     def job_name(self, item: I, index: int) -> str:
         """Return the name of a job."""
@@ -103,6 +109,7 @@ class EngineContext(Generic[T, I]):
         """
         self.record = self.fail = self.stop = _ignore
         self.wake = _ignore
+        self._is_loop_shutting_down = bool
 
 
 def _ignore(*_: object) -> None:
@@ -136,7 +143,8 @@ class EngineRun(ABC):
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
-        A job that has been cancelled before it could return or raise is recorded as `Pending`.
+        A job that has been cancelled before it could return or raise is recorded as `Pending`. A result that is there
+        already is handed over all the same.
 
         Args:
             already_cancelled: True if the loop is shutting down and has cancelled every task itself: a second cancel

@@ -9,6 +9,8 @@ awaits the run waits for the pump in `join`. Everything goes in one direction:
 
 Laws, each with a test:
 - Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
+- Ending a run executes code of the user, such as `close`, `__getattr__` and `cancel`, which may raise anything. Each
+  step is taken whatever the others raise, and running jobs are cancelled before items that were not started are closed.
 - However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
 - The pump is the one task that pulls from the source and closes it. The run cancels it only to end a pull.
 
@@ -80,6 +82,7 @@ class Pump(Generic[T, I]):
             wake=self._wake,
             stop=self.stop,
             fail=self._fail,
+            is_loop_shutting_down=self._is_loop_shutting_down,
         )
         self._engine: EngineRun = config.engine.start(self._context)
 
@@ -100,19 +103,20 @@ class Pump(Generic[T, I]):
 
     def stop(self, why: Stopped) -> None:
         """Start no other job; running jobs finish."""
-        if self._why is None and not self.outlet.closed:
+        is_first = self._why is None and not self.outlet.closed
+        if is_first:
             self._why = why
-            if why in (Stopped.PROBES, Stopped.FAILURES):
-                self._scope.emit(RunStopped, why)
         self._stop_pulling()
-        self._engine.stop()
+        self._attempt(self._engine.stop)
+        if is_first and why in (Stopped.PROBES, Stopped.FAILURES):
+            self._scope.emit(RunStopped, why)
 
     def _stop_pulling(self) -> None:
         if self._stopped:
             return
         self._stopped = True
         if not self._is_loop_shutting_down():
-            self._source.interrupt()
+            self._attempt(self._source.interrupt)
         self._wake()
 
     def cancel(self, why: Stopped) -> None:
@@ -121,20 +125,32 @@ class Pump(Generic[T, I]):
         if self._cancelled or self.outlet.closed:
             return
         self._cancelled = True
+        self._attempt(partial(self._engine.cancel, already_cancelled=self._is_loop_shutting_down()))
         self._skip_rest()
-        self._engine.cancel(already_cancelled=self._is_loop_shutting_down())
         self._timers.append(self._loop.call_later(_STUBBORN, self._warn_of_stubborn_jobs))
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Take a step of ending the run, and keep its error: the steps after it are taken in any case."""
+        try:
+            step()
+        except BaseException as error:
+            self.error.keep(error)
 
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
         if not self.outlet.closed:
-            assert self._task is not None  # noqa: S101 - nobody joins before `start`
-            await wait_until_done(self._task, partial(self.cancel, Stopped.CANCELLED))
+            task = self._task
+            assert task is not None  # noqa: S101 - nobody joins before `start`
+            try:
+                await wait_until_done(task, partial(self.cancel, Stopped.CANCELLED))
+            finally:
+                if task.done():  # its callbacks may not have run yet
+                    self._finalize(task)
 
     def _fail(self, error: Exception) -> None:
         self.error.keep(error)
         self._stop_pulling()
-        self._engine.stop()
+        self._attempt(self._engine.stop)
 
     def _is_loop_shutting_down(self) -> bool:
         return self._task is not None and self._task.cancelling() > self._source.interrupts
@@ -257,28 +273,26 @@ class Pump(Generic[T, I]):
             self._hand_over(item, self._engine.start_job)
 
     def _skip_rest(self) -> None:
-        try:
-            rest = self._source.rest()
-        except Exception as error:  # such as that of a deque that its own jobs have changed
-            self.error.keep(error)
-            return
-        for item in rest:
+        self._attempt(self._skip_held)
+
+    def _skip_held(self) -> None:
+        # Raises for a deque that its own jobs have changed.
+        for item in self._source.rest():
             self._skip(item)
 
     def _skip(self, item: object) -> None:
-        try:
-            self._hand_over(item, self._engine.skip)
-        except Exception as error:  # of a coroutine that was given twice
-            self.error.keep(error)
+        # Raises for a coroutine that was given twice, and whatever the `close` of one that has begun raises.
+        self._attempt(partial(self._hand_over, item, self._engine.skip))
 
     def _hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
         # A refused item has an index too, though no outcome: an index is a place in the input.
         index, self._pulled = self._pulled, self._pulled + 1
-        self._unfinished += 1
+        self._unfinished = unfinished = self._unfinished + 1
         try:
             method(item, index)
         except BaseException:
-            self._unfinished -= 1
+            if self._unfinished == unfinished:  # else it has its outcome, and something after that raised
+                self._unfinished -= 1
             raise
 
     async def _wait_for_change(self) -> None:
@@ -293,18 +307,18 @@ class Pump(Generic[T, I]):
             self._change = None
 
     def _finalize(self, task: asyncio.Task[None]) -> None:
-        """Hand over the last outcomes and release everything, whatever ended the pump."""
+        """Hand over the last outcomes and release everything, whatever ended the pump; the second time do nothing."""
+        if self.outlet.closed:
+            return
         if not task.cancelled():
             self.error.keep(task.exception())
-        try:
-            self._skip_rest()
-        finally:
-            is_complete = self._source.exhausted and not self._tally.pending
-            self.outlet.close(None if is_complete else self._why)
-            for timer in self._timers:
-                timer.cancel()
-            self._context.detach()
-            self._close_scope()
+        self._skip_rest()
+        is_complete = self._source.exhausted and not self._tally.pending
+        self.outlet.close(None if is_complete else self._why)
+        for timer in self._timers:
+            timer.cancel()
+        self._context.detach()
+        self._close_scope()
 
     def _close_scope(self) -> None:
         self._scope.emit(RunFinished, self.outlet.elapsed)

@@ -18,7 +18,11 @@ alternative, `signal.set_wakeup_fd`, exists once in a process and belongs to the
 Laws, each with a test:
 - A signal that a run takes is in its `stopped_by`: none is swallowed unseen.
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
-- A cancelled run takes no further signals: the previous handler is restored before our handler returns.
+- A cancelled run takes no further signals: the previous handler of the signal is restored before our handler returns,
+  those of the run's other signals on the next turn of the event loop. Several signals can have arrived when Python calls
+  the handlers, which happens under uvloop above all, as it waits outside of Python. They are called one after another:
+  if the first of them restored the default of another signal, Python would drop that one, with a message about a race.
+  Outside of a handler `signal.signal` calls those first that are due.
 - A handler that somebody else has installed in place of ours stays.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
   That happens if somebody installed ours again after the run, in a forked process, and after the event loop of a run
@@ -79,7 +83,9 @@ class SignalWatcher:
             self.stopped_by = signal.Signals(number)
             callback = self._stop
         else:
-            self._release_signals()
+            self._is_closed = True
+            _restore_unless_watched(number)
+            self._loop.call_soon_threadsafe(self._release_signals, context=self._context)
             callback = self._cancel
         self._loop.call_soon_threadsafe(callback, context=self._context)
 
@@ -96,8 +102,7 @@ class SignalWatcher:
     def _release_signals(self) -> None:
         self._is_closed = True
         for number in self._signals:
-            if not _active_watchers(number):
-                _restore(number)
+            _restore_unless_watched(number)
 
 
 def check_signals(signals: tuple[signal.Signals, ...]) -> None:
@@ -119,6 +124,11 @@ def _active_watchers(number: int) -> list[SignalWatcher]:
     """Return the watchers of a signal, and forget those that are no longer active."""
     watchers = _watchers[number] = [watcher for watcher in _watchers.get(number, []) if watcher.is_active()]
     return watchers
+
+
+def _restore_unless_watched(number: int) -> None:
+    if not _active_watchers(number):
+        _restore(number)
 
 
 def _install(number: int) -> None:

@@ -16,7 +16,16 @@ import asyncio
 import enum
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Sized
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Sized,
+)
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 J = TypeVar("J")
@@ -24,6 +33,9 @@ J = TypeVar("J")
 
 HELD = (list, tuple, set, frozenset, deque)
 """Collections that hold their items: an early end reports those that were not pulled as pending."""
+
+_GENERATORS = (Generator, AsyncGenerator)
+"""Iterators with one reader, which are closed after an early end though the run has not opened them."""
 
 
 class _End(enum.Enum):
@@ -43,12 +55,13 @@ class SyncSource(Generic[J]):
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
+        self._is_held = isinstance(items, HELD)
         self._iterator: Iterator[J] | None = None
         self.exhausted = False  # no item is left that was not pulled
 
     def held(self) -> Collection[J]:
         """Return the items that a list or the like holds; of any other iterable none."""
-        return self._items if isinstance(self._items, HELD) else ()
+        return self._items if self._is_held else ()  # type: ignore[return-value] # which has told that it is one
 
     def pull(self) -> J | End:
         """Return the next item, or END."""
@@ -61,18 +74,15 @@ class SyncSource(Generic[J]):
     def interrupt(self) -> None:
         """Do nothing: a plain iterator never waits."""
 
-    def rest(self) -> list[J]:
+    def rest(self) -> Iterator[J]:
         """Take out the items that a list or the like still holds; of any other iterable, which may be endless, none."""
-        if not isinstance(self._items, HELD):
-            return []
-        self._iterator = iter(self._items) if self._iterator is None else self._iterator
-        rest = list(self._iterator)
-        self.exhausted = True
-        return rest
+        if self._is_held:
+            while (item := self.pull()) is not END:
+                yield item
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it has come to its end."""
-        if not self.exhausted:
+        """Close the iterator where it stands, unless it has come to its end, or belongs to the user."""
+        if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 
 
@@ -118,17 +128,25 @@ class AsyncSource(Generic[J]):
             self.interrupts = 1
             self._puller.cancel()
 
-    def rest(self) -> list[J]:
+    def rest(self) -> Iterator[J]:
         """Return none: the source may be endless."""
-        return []
+        return iter(())
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it has come to its end."""
-        if not self.exhausted:
+        """Close the iterator where it stands, unless it has come to its end, or belongs to the user."""
+        if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 
 
 Source: TypeAlias = SyncSource[J] | AsyncSource[J]
+
+
+def _is_ours(iterator: object, items: object) -> bool:
+    """Return whether the run opened this iterator, or it is a generator.
+
+    Any other object that is its own iterator, such as a file, a cursor or a websocket, belongs to whoever opened it.
+    """
+    return iterator is not items or isinstance(iterator, _GENERATORS)
 
 
 async def _close(iterator: object) -> None:

@@ -87,7 +87,8 @@ class Wait(AsCompleted[T, I]):
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
         """Return what asyncio.wait would do, for which a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
-            return isinstance(outcome, Failure) and not isinstance(outcome.error, CancelledError)
+            # Of the type: isinstance reads `__class__`, which a user's error may have made a property that raises.
+            return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)
         return self._return_when == FIRST_COMPLETED and not isinstance(outcome, Pending)
 
 

@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
     """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
-    frames of that function, and with them the task itself. So such a factory is bypassed.
+    frames of that function, and with them the task itself. So such a factory is bypassed. A factory of the old form,
+    `(loop, coroutine)`, takes neither a name nor a context. When a factory raises, the coroutine is closed.
     """
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
         return partial(asyncio.Task, loop=loop)
-    return loop.create_task
+    return partial(_create_task, loop, _takes_keywords(factory))
+
+
+def _takes_keywords(factory: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(factory).bind(None, None, name="", context=None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _create_task(
+    loop: asyncio.AbstractEventLoop,
+    takes_keywords: bool,  # noqa: FBT001 - of a partial
+    coroutine: Coroutine[object, None, Any],
+    *,
+    name: str,
+    context: Context,
+) -> asyncio.Task[Any]:
+    try:
+        if takes_keywords:
+            return loop.create_task(coroutine, name=name, context=context)
+        # Such a task takes a copy of the current context.
+        task = context.run(loop.create_task, coroutine)
+        task.set_name(name)
+    except BaseException:
+        coroutine.close()
+        raise
+    return task
 
 
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return the CancelledError that ended a task, without the frame of this function."""
+    """Return the CancelledError that ended a task, without the frame of this function.
+
+    The task lets go of it: see `without_traceback` for the cycle that it may be part of.
+    """
     error: BaseException | None = None
     try:
         task.result()
@@ -30,20 +66,32 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     return error
 
 
+def without_traceback(error: E) -> E:
+    """Return an error that will be kept; a CancelledError loses its traceback.
+
+    Since Python 3.14 a frame of `asyncio.wait` holds the task that waits in it. So a task that keeps the CancelledError
+    which it got there, or is kept by whoever keeps that error, would be a reference cycle.
+    """
+    return error.with_traceback(None) if issubclass(type(error), asyncio.CancelledError) else error
+
+
 async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
     """Wait until a task is done, however often the caller is cancelled; call `end` at each cancel, to hurry the task.
+
+    A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, gets control back on the turn
+    after the task has ended, and maybe before the callbacks of the task. `asyncio.wait` suspends for two turns even
+    when all is done, and would be cancelled each time, so it is called only while there is something to wait for.
 
     Raises:
         CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
 
     """
     cancellation: asyncio.CancelledError | None = None
-    while True:
+    while not task.done():
         try:
             await asyncio.wait([task])
-            break
         except asyncio.CancelledError as error:
-            cancellation = cancellation or error
+            cancellation = cancellation or without_traceback(error)
             end()
         except GeneratorExit:
             # The caller's coroutine is being closed, perhaps because its loop was closed before it was done.

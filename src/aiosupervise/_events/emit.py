@@ -28,6 +28,8 @@ def emit(kind: Callable[..., Event], values: tuple[object, ...], around: Enclosi
     of the scopes around it from the inside out.
     """
     line = line_for(kind, values)
+    if listeners.count:
+        listeners.drop_closed()
     if line is None and not listeners.count:
         return
     event = kind(*values)
@@ -50,7 +52,7 @@ class Scope:
 
     """
 
-    __slots__ = ("_around", "_fields", "_listener", "number")
+    __slots__ = ("_around", "_fields", "_listener", "_loop", "number")
 
     def __init__(
         self, number: int, *fields: object, listener: Listener | None = None, around: Enclosing | None = None
@@ -59,6 +61,7 @@ class Scope:
         self._fields = (number, *fields)
         self._listener = listener
         self._around = around
+        self._loop: asyncio.AbstractEventLoop | None = None  # while its own listener is counted
 
     def emit(self, kind: Callable[..., Event], *values: object) -> None:
         """Emit an event of this scope, given the values of its own fields."""
@@ -73,13 +76,22 @@ class Scope:
 
     def open(self) -> None:
         """Count the scope's own listener."""
-        listeners.adjust(0 if self._listener is None else 1)
+        if self._listener is not None:
+            self._loop = asyncio.get_running_loop()
+            listeners.adjust(1, self._loop)
 
     def close(self) -> None:
         """Release the scope's own listener, which may hold the run; the second time do nothing."""
-        if self._listener is not None:
-            self._listener = None
-            listeners.adjust(-1)
+        loop, self._listener, self._loop = self._loop, None, None
+        if loop is not None:
+            listeners.drop_closed()
+            if not loop.is_closed():
+                listeners.adjust(-1, loop)
+
+    def __del__(self) -> None:
+        """Have the count taken back if the scope is thrown away with its loop, before its end."""
+        if self._loop is not None:
+            listeners.drop_closed()
 
 
 def call_listener(listener: Listener, event: Event) -> None:

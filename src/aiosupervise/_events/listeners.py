@@ -2,10 +2,14 @@
 
 An event is made only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` knows whether
 a record would be read. A call that succeeds at once looks at `listeners.count` alone.
+
+A run whose loop is closed under it never ends, and so never takes back its count. It is taken back when the run is
+thrown away, or else when the next event is about to be made: therefore the listeners of runs are counted for each loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -29,12 +33,13 @@ class ListenerRegistry:
 
     """
 
-    __slots__ = ("_lock", "count", "global_listeners")
+    __slots__ = ("_lock", "_of_runs", "count", "global_listeners")
 
     def __init__(self) -> None:
         self.count = 0
         self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
+        self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}  # how many listeners runs in each loop have
 
     def add(self, listener: Listener) -> None:
         """Add a listener for everything."""
@@ -54,10 +59,24 @@ class ListenerRegistry:
             self.global_listeners = tuple(remaining)
             self.count -= 1
 
-    def adjust(self, change: int) -> None:
-        """Add to the number of listeners that runs have of their own."""
+    def adjust(self, change: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Add to the number of listeners that the runs in this loop have of their own."""
         with self._lock:
+            self._of_runs[loop] = self._of_runs.get(loop, 0) + change
             self.count += change
+            if not self._of_runs[loop]:
+                del self._of_runs[loop]
+
+    def drop_closed(self) -> None:
+        """Drop the counts of loops that were closed before their runs had ended."""
+        closed = [loop for loop in tuple(self._of_runs) if loop.is_closed()]
+        # The garbage collector may come here from inside of one of the methods above: then the next event does it.
+        if closed and self._lock.acquire(blocking=False):
+            try:
+                for loop in closed:
+                    self.count -= self._of_runs.pop(loop, 0)
+            finally:
+                self._lock.release()
 
 
 listeners = ListenerRegistry()

@@ -90,5 +90,8 @@ def is_async_callable(func: object) -> bool:
 
 def name_of(thing: object) -> str:
     """Return the name that a user knows a function, a coroutine or an object by."""
-    thing = inner_function(thing)
-    return getattr(thing, "__name__", None) or type(thing).__name__
+    try:
+        thing = inner_function(thing)
+        return str(getattr(thing, "__name__", None) or type(thing).__name__)
+    except Exception:  # of a proxy, whose attributes may raise anything
+        return type(thing).__name__

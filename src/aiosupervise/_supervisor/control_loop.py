@@ -78,6 +78,8 @@ class ControlLoop:
         self._task.add_done_callback(self._on_task_done)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task is not self._task:  # `join` has called it before
+            return
         # The task may end without having stopped the children: a task that is cancelled before its first step never
         # runs its coroutine, not even a `finally` in it; and a KeyboardInterrupt of a backoff ends it at once. In both
         # cases the event loop shuts down. A second task then stops the children.
@@ -116,6 +118,8 @@ class ControlLoop:
         try:
             await wait_until_done(task, self.stop)
         finally:
+            if task.done():  # its callbacks may not have run yet
+                self._on_task_done(task)
             if self._task is not None and self._task is not task:
                 await wait_until_done(self._task, self.stop)
 

@@ -6,6 +6,8 @@ import asyncio
 import warnings
 from collections.abc import Callable
 
+from aiosupervise._call.tasks import cancellation
+
 from .child_state import ChildState
 
 
@@ -30,7 +32,10 @@ async def terminate(
         asyncio.get_running_loop().call_soon(_warn, child)
         task.cancel()
         await _wait(task, None, on_cancel)
-    return None if task.cancelled() else task.exception()
+    if task.cancelled():
+        cancellation(task)  # which the task would keep
+        return None
+    return task.exception()
 
 
 async def _wait(task: asyncio.Task[object], seconds: float | None, on_cancel: Callable[[], None]) -> None:
