@@ -306,6 +306,18 @@ async def batches() -> None:
     run_all(jobs(), strategy="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy
 
 
+async def coroutines() -> None:
+    assert_type(asyncio.run(run_all(jobs())), Report[int])
+    assert_type(await asyncio.create_task(map_all(length, ["one"])), Report[int, str])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run_all(jobs()))
+        assert_type(task, asyncio.Task[Report[int]])
+    coroutine: Coroutine[object, None, Report[int]] = run_all(jobs())
+    coroutine.close()
+    runs = run_all([run_all(jobs()), run_all(jobs())])
+    assert_type((await runs).values(), list[Report[int]])
+
+
 async def maps() -> None:
     overload = Overload(Budget(), when_exhausted="fail", first_pause=1, longest_pause=9.5, probes=3)
     assert_type(overload.budget, Budget | None)

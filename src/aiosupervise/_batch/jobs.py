@@ -77,6 +77,8 @@ class GivenJobs(Jobs[T, None]):
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, None]:
         """Make the outcome; it holds the job if that can be run again."""
+        if not started:
+            discard(item)  # such as a run, in whose task a coroutine of ours was to await it
         again = None if inspect.isawaitable(item) or not callable(item) else item
         return Pending(index, again, started, self.name(item, index))
 
@@ -85,8 +87,7 @@ class GivenJobs(Jobs[T, None]):
 
     def discard(self, item: Any) -> None:
         """Close a coroutine, which would warn that it was never awaited."""
-        if inspect.iscoroutine(item):
-            item.close()
+        discard(item)
 
     def is_task(self, item: Any) -> bool:
         """Return whether the job is an asyncio task."""
@@ -149,8 +150,8 @@ def used_twice(job: object, index: int) -> TypeError:
 
 
 def discard(item: object) -> None:
-    """Close a job that will not start."""
-    if inspect.iscoroutine(item):
+    """Close a job that will not start: a coroutine or a run."""
+    if isinstance(item, Coroutine):
         item.close()
 
 

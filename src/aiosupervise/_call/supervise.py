@@ -142,7 +142,7 @@ def _check_function(func: object) -> None:
         return
     inner = inner_function(func)
     name = name_of(inner)
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         raise TypeError(f"{rule}, not its call: supervise(...)({name}), without the parentheses after {name}")
     if isinstance(inner, (classmethod, staticmethod)):
