@@ -303,6 +303,11 @@ async def batches() -> None:
         stop_on=(signal.SIGINT, signal.SIGTERM),
         name="lengths",
     )
+    run_all(jobs(), progress={"leave": False, "mininterval": 5, "colour": "green"}, total=3, max_failures=20)
+    run_all(jobs(), progress=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no listener
+    run_all(jobs(), progress={"ncols": "80"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - tqdm's types
+    run_all(length("one"), length("two"))  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType] - no list
+    run_all(jobs(), return_exceptions=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - it has no such keyword
     run_all(jobs(), strategy="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy
 
 
