@@ -29,12 +29,13 @@ class ListenerRegistry:
 
     """
 
-    __slots__ = ("_lock", "count", "global_listeners")
+    __slots__ = ("_lock", "_returned_coroutines", "count", "global_listeners")
 
     def __init__(self) -> None:
         self.count = 0
         self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
+        self._returned_coroutines: set[int] = set()  # the ids of those of these listeners that have
 
     def add(self, listener: Listener) -> None:
         """Add a listener for everything."""
@@ -53,11 +54,23 @@ class ListenerRegistry:
             del remaining[later]
             self.global_listeners = tuple(remaining)
             self.count -= 1
+        self.forget(listener)
 
     def adjust(self, change: int) -> None:
         """Add to the number of listeners that runs have of their own."""
         with self._lock:
             self.count += change
+
+    def is_first_coroutine(self, listener: object) -> bool:
+        """Record that a listener has returned a coroutine; return whether that is the first time."""
+        with self._lock:
+            is_first = id(listener) not in self._returned_coroutines
+            self._returned_coroutines.add(id(listener))
+        return is_first
+
+    def forget(self, listener: object) -> None:
+        """Forget what is known of a listener that will receive nothing more: its id may be that of another then."""
+        self._returned_coroutines.discard(id(listener))
 
 
 listeners = ListenerRegistry()
