@@ -50,6 +50,14 @@ def safe_repr(value: object) -> str:
         return f"a value of type {type(value).__name__} that cannot be printed"
 
 
+def safe_str(value: object) -> str:
+    """Return the text of a value, or a substitute if its `__str__` raises."""
+    try:
+        return str(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be read"
+
+
 _ERROR_TEXT = 300  # characters
 
 
