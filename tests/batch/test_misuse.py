@@ -306,6 +306,15 @@ def test_run_all_and_map_all_keep_their_signatures() -> None:
     assert run_all.__name__ == "run_all"
 
 
+@pytest.mark.parametrize("func", [len, functools.partial(print, 1)])
+def test_a_plain_function_is_led_to_the_page_on_blocking_functions(func: Any) -> None:
+    """What is no function at all is not."""
+    with pytest.raises(TypeError, match=r"write `async def`; if it blocks, call it in a thread: https://.*/blocking-f"):
+        map_all(func, [1])
+    with pytest.raises(TypeError, match=r"write `async def`$"):
+        map_all(3, [1])  # type: ignore[arg-type]
+
+
 async def test_an_error_whose_notes_cannot_be_read_is_a_failure() -> None:
     """Whatever a job raises is its outcome."""
 

@@ -8,7 +8,15 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiosupervise._events.listeners import Listener, check_listener
-from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
+from aiosupervise._policy.checks import (
+    IF_IT_BLOCKS,
+    check_count,
+    check_name,
+    check_seconds,
+    is_async_callable,
+    name_of,
+    safe_repr,
+)
 
 from .config import RunConfig
 from .jobs import GivenJobs, Job, MappedJobs, run_job
@@ -141,7 +149,8 @@ def map_all(
     if not is_async_callable(func):
         title = name_of(func) if callable(func) else repr(func)
         rule = "func must be an async function of one argument, or a functools.partial of one"
-        raise TypeError(f"{rule}; {title} is not: write `async def`")
+        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
+        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
     _check_iterable("inputs", inputs)
     _check(limit, timeout, progress, overload, max_failures, listen, name)
     name = name or name_of(func)

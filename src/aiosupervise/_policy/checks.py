@@ -77,6 +77,12 @@ def error_text(error: BaseException) -> str:
         return f"{kind}, whose message cannot be read"
 
 
+IF_IT_BLOCKS = (
+    "if it blocks, call it in a thread: https://aiosupervise.readthedocs.io/en/stable/how-to/blocking-functions.html"
+)
+"""The repair for a plain function that was given where an async one is wanted."""
+
+
 def inner_function(func: object) -> object:
     """Return the function inside of partials and bound methods, or `func` itself."""
     while True:
