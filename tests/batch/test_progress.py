@@ -208,13 +208,14 @@ def drawn_bar(tally: Tally, status: str = "", **options: Any) -> str:
         (Tally(60, 10, succeeded=32, failed=2, retries=10), "", "2 failed, 10 retries]"),
         (Tally(60, 10, succeeded=33, retries=1), "", ", 1 retry]"),
         (Tally(60, 10, succeeded=33), "", "job/s]"),
+        (Tally(60, 10, succeeded=33, failed=1, pending=26), "", ", 1 failed, 26 pending]"),
         (
             Tally(60, 10, succeeded=32, failed=2, retries=10),
             "paused for 12.3 s, the retry budget is empty",
             "[paused for 12.3 s, the retry budget is empty]",
         ),
     ],
-    ids=["failures and retries", "a retry", "neither", "paused"],
+    ids=["failures and retries", "a retry", "neither", "pending", "paused"],
 )
 def test_in_80_columns_there_is_a_bar_to_see(tally: Tally, status: str, ends: str) -> None:
     """At least 10 characters of it, with everything that is told behind it."""

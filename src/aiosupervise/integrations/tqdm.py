@@ -135,6 +135,6 @@ class ProgressBar:
 
 def _counts(tally: Tally) -> str:
     """Return the counts that are not in the bar itself, as short as they can be: a line may have 80 columns."""
-    failed = f"{tally.failed} failed" if tally.failed else ""
-    retries = f"{tally.retries} {'retry' if tally.retries == 1 else 'retries'}" if tally.retries else ""
-    return ", ".join(filter(None, (failed, retries)))
+    retries = "retry" if tally.retries == 1 else "retries"
+    counts = ((tally.failed, "failed"), (tally.retries, retries), (tally.pending, "pending"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
