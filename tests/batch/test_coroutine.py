@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Report, Run, map_all, run_all, supervise
+from aiosupervise import Report, Run, Supervisor, map_all, run_all, supervise
+from aiosupervise.testing import Faults
 
 
 async def job(number: int = 1) -> int:
@@ -209,9 +210,12 @@ async def test_an_error_thrown_in_by_hand() -> None:
         lambda run: run_all([run], limit=0),
         lambda run: run_all([run, run], timeout=-1),
         lambda run: map_all(run, [1]),
+        lambda run: map_all(job, run, limit=0),
         supervise(retry_on=OSError),
+        Supervisor().start,
+        Faults(0.5, ConnectionError, seed=1),
     ],
-    ids=["job", "jobs", "function of map_all", "supervised function"],
+    ids=["job", "jobs", "function of map_all", "inputs", "supervised function", "child", "function with faults"],
 )
 def test_a_run_that_is_refused_is_closed(use: Any) -> None:
     """As a coroutine is: one error is enough."""

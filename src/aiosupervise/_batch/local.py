@@ -23,6 +23,11 @@ from .protocol import EngineContext, EngineRun
 
 T = TypeVar("T")
 
+# Since Python 3.14, asyncio's call graph shows who awaits a task. A run awaits its jobs through callbacks, so it has to
+# say that it does: https://docs.python.org/3/library/asyncio-graph.html
+_add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
+
 
 class LocalEngine:
     """Runs the jobs as tasks of the run's own loop: the engine of every run that was given no other."""
@@ -62,6 +67,7 @@ class LocalRun(EngineRun):
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
         self._contextvars = copy_context()
+        self._pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs the limit and the circuit breaker let start."""
@@ -87,6 +93,9 @@ class LocalRun(EngineRun):
         contextvars.run(current_job.set, job)
         task = self._new_task(coroutine, name=job.name, context=contextvars)
         self._tasks[coroutine] = item if coroutine is not item and isinstance(item, asyncio.Task) else task
+        if _add_awaiter is not None:
+            self._pump = self._pump or asyncio.current_task()
+            _add_awaiter(task, self._pump)
         self._tally.running += 1
         if self._adaptive is not None:
             self._adaptive.started()
@@ -126,6 +135,8 @@ class LocalRun(EngineRun):
         self, job: JobContext, item: Any, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]
     ) -> None:
         del self._tasks[coroutine]
+        if _discard_awaiter is not None:
+            _discard_awaiter(task, self._pump)
         self._tally.running -= 1
         outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
