@@ -295,7 +295,12 @@ async def test_the_interval_is_that_of_tqdm(interval: float, expected: float) ->
 
 @pytest.mark.parametrize(
     ("variable", "settings"),
-    [("TQDM_MININTERVAL", {"interval": 7.0}), ("TQDM_MINITERS", {"miniters": 7.0}), ("TQDM_DISABLE", {})],
+    [
+        ("TQDM_MININTERVAL", {"interval": 7.0}),
+        ("TQDM_MINITERS", {"miniters": 7.0}),
+        ("TQDM_DISABLE", {}),
+        ("TQDM_BAR_FORMAT", {}),
+    ],
 )
 def test_the_environment_variables_of_tqdm(variable: str, settings: dict[str, float]) -> None:
     """tqdm reads them when it is imported, so this needs another process."""
@@ -314,7 +319,8 @@ def test_the_environment_variables_of_tqdm(variable: str, settings: dict[str, fl
     interval, miniters = done.stdout.split()
     assert float(interval) == settings.get("interval", 0.1)
     assert miniters == ("None" if variable == "TQDM_DISABLE" else str(settings.get("miniters", 0)))
-    assert ("fetch" in done.stderr) == (variable != "TQDM_DISABLE")
+    shown = {line.partition(":")[0] for line in lines(done.stderr)}
+    assert shown == {"TQDM_DISABLE": set(), "TQDM_BAR_FORMAT": {"7"}}.get(variable, {"fetch"})
 
 
 async def test_fewer_updates_than_jobs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,7 @@ class ProgressBar:
         self._options: BarOptions = {"desc": name, "unit": "job", **(options or {})}
         self._bar: _Bar | None = None
         self._is_terminal = False
+        self._has_format = False  # of the user's own
         self._shown: object = None
 
     def open(self, tally: Tally) -> None:
@@ -102,6 +103,7 @@ class ProgressBar:
         self._bar.hide_for_log_lines()
         if not bar.disable:
             self._is_terminal = _is_terminal(bar.fp)
+            self._has_format = bar.bar_format is not None
             # The timer of the run keeps to the interval, by the clock of the loop. Only `miniters` skips an update,
             # if the user has set it.
             self.interval = max(bar.mininterval, _SHORTEST_INTERVAL)
@@ -120,7 +122,7 @@ class ProgressBar:
             return
         self._shown = shown
         bar.total = tally.total
-        if "bar_format" not in self._options:
+        if not self._has_format:
             # While the run is paused there is no rate and no end in sight, and the reason needs the room.
             bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
         bar.set_postfix_str(status or _counts(tally), refresh=False)
