@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -260,7 +259,7 @@ def _instance(n: int, step: object) -> object:
 def _check_function(func: object) -> None:
     if is_async_callable(func):
         return
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         name = name_of(func)
         raise TypeError(f"Faults wrap an async function, not its call: faults({name}), without parentheses")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Failure, Pending, Report, Success, map_all, run_all
+from aiosupervise._batch import local
 
 COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
 
@@ -135,6 +136,25 @@ async def test_a_run_has_one_more_task_with_a_name(name: str | None, expected: s
 
     caller = asyncio.current_task()
     assert (await run_all([others], name=name)).values() == [{expected}]
+
+
+async def test_jobs_are_in_the_call_graph_where_asyncio_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since Python 3.14: while a job runs, its task is awaited by that of the run."""
+    awaited: dict[str, str] = {}
+
+    def add(task: asyncio.Task[Any], awaiter: asyncio.Task[Any]) -> None:
+        awaited[task.get_name()] = awaiter.get_name()
+
+    def discard(task: asyncio.Task[Any], awaiter: asyncio.Task[Any]) -> None:
+        assert awaited.pop(task.get_name()) == awaiter.get_name()
+
+    monkeypatch.setattr(local, "_add_awaiter", add)
+    monkeypatch.setattr(local, "_discard_awaiter", discard)
+    async with map_all(answer, [1, 2, 3], limit=2) as run:
+        await asyncio.sleep(0)
+        assert awaited == {"answer-0": "answer pump", "answer-1": "answer pump"}
+        assert [outcome.index async for outcome in run] == [0, 1, 2]
+    assert awaited == {}
 
 
 async def test_a_job_has_one_context() -> None:

@@ -69,8 +69,18 @@ async def timed_out(strategy: Any) -> None:
     await map_all(call, range(40), strategy=strategy, limit=4, timeout=0)
 
 
+async def as_a_task(strategy: Any) -> None:
+    """The same, given to a task itself; one more is cancelled."""
+    await asyncio.create_task(map_all(call, range(40), strategy=strategy, limit=4))
+    task = asyncio.create_task(map_all(call, range(40), strategy=strategy, limit=4))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
-@pytest.mark.parametrize("way", [awaited, streamed, left_early, timed_out])
+@pytest.mark.parametrize("way", [awaited, streamed, left_early, timed_out, as_a_task])
 async def test_a_batch_with_failures_leaves_no_cyclic_garbage(garbage: list[Any], way: Any, strategy: Any) -> None:
     """A run and its parts let go of each other at the end: nothing is left for the collector."""
     await asyncio.create_task(way(strategy))

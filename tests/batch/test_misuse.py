@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import inspect
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -212,6 +213,106 @@ def test_map_all_needs_an_async_function(func: Any, name: str) -> None:
         TypeError, match=f"func must be an async function of one argument, or a functools.partial of one; {name} is not"
     ):
         map_all(func, [1])
+
+
+# What people try first
+
+# Calls that no type checker lets pass.
+any_run: Any = run_all
+any_map: Any = map_all
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: any_run(job(), job()), ["run_all takes one iterable of jobs; got 2 arguments", "run_all([fetch(1),"]),
+        (lambda: any_run([job()], [job()]), ["run_all takes one iterable of jobs; got 2 arguments"]),
+        (lambda: any_run([job()], 10), ["name all other arguments, as in run_all(jobs, limit=10)"]),
+        (
+            lambda: any_map(job, [1], [2]),
+            ["map_all takes a function", "got 3 arguments", "itertools.starmap(func, zip("],
+        ),
+        (lambda: any_map(job, [1], 10), ["as in map_all(func, inputs, limit=10)"]),
+        (
+            lambda: any_run([job()], return_exceptions=True),
+            ["run_all has no return_exceptions", "report.failed", "report.values() raises"],
+        ),
+        (lambda: any_run(jobs=[job()], return_exceptions=False), ["run_all has no return_exceptions"]),
+        (lambda: any_map(job, [1], return_exceptions=True), ["map_all has no return_exceptions", "report.failed"]),
+        (lambda: any_run([job()], progress=print), ["a function that is called with each event is given as listen="]),
+        (lambda: any_map(job(), [1]), ["func must be an async function"]),
+        (lambda: any_map(job, job()), ["inputs must be an iterable"]),
+    ],
+)
+def test_what_people_try_first_gets_an_error_that_says_what_to_write(make: Callable[[], Any], words: list[str]) -> None:
+    """And its coroutines are closed: nothing was "never awaited"."""
+    with pytest.raises(TypeError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: any_run([job()], limits=3), r"^run_all\(\) got an unexpected keyword argument 'limits'"),
+        (lambda: any_map(job, [1], jobs=3), r"^map_all\(\) got an unexpected keyword argument 'jobs'"),
+        (any_run, r"^run_all\(\) missing 1 required positional argument: 'jobs'$"),
+        (lambda: any_map(job), r"^map_all\(\) missing 1 required positional argument: 'inputs'$"),
+    ],
+)
+def test_other_calls_that_do_not_fit_get_pythons_message(make: Callable[[], Any], message: str) -> None:
+    """Python knows the parameter best; coroutines are closed all the same."""
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_inputs_are_left_alone_by_a_call_that_is_refused() -> None:
+    """They belong to the user, coroutines among them too."""
+    coroutine = job()
+    with pytest.raises(TypeError):
+        any_map(job, [coroutine], [1])
+    coroutine.close()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("make", [lambda queue: map_all(job, queue), run_all], ids=["map_all", "run_all"])
+async def test_a_queue_is_no_source_and_the_error_shows_one(make: Callable[[Any], Any]) -> None:
+    """The lines that it shows read the queue to its end."""
+    queue: asyncio.Queue[Any] = asyncio.Queue()
+    with pytest.raises(TypeError, match="a queue is read like this:\n") as caught:
+        make(queue)
+    shown = str(caught.value).partition(":\n")[2]
+    for item in (1, 2, None):
+        queue.put_nowait(item)
+    scope: dict[str, Any] = {"queue": queue, "map_all": map_all, "func": job}
+    exec(f"{shown.replace('map_all', 'run = map_all')}", scope)  # noqa: S102 - our own lines
+    assert (await scope["run"]).values() == [1, 2]
+    assert len(shown.splitlines()) == 4
+
+
+def test_what_a_refused_call_raises_has_few_lines_of_ours() -> None:
+    """The user's line comes first, then ours."""
+    with pytest.raises(ValueError, match="limit") as caught:
+        run_all([], limit=0)
+    assert str(caught.traceback[0].path) == __file__
+
+
+def test_run_all_and_map_all_keep_their_signatures() -> None:
+    """For editors, and for the documentation."""
+    assert list(inspect.signature(run_all).parameters)[:3] == ["jobs", "strategy", "limit"]
+    assert list(inspect.signature(map_all).parameters)[:3] == ["func", "inputs", "strategy"]
+    assert run_all.__name__ == "run_all"
+
+
+@pytest.mark.parametrize("func", [len, functools.partial(print, 1)])
+def test_a_plain_function_is_led_to_the_page_on_blocking_functions(func: Any) -> None:
+    """What is no function at all is not."""
+    with pytest.raises(TypeError, match=r"write `async def`; if it blocks, call it in a thread: https://.*/blocking-f"):
+        map_all(func, [1])
+    with pytest.raises(TypeError, match=r"write `async def`$"):
+        map_all(3, [1])  # type: ignore[arg-type]
 
 
 async def test_an_error_whose_notes_cannot_be_read_is_a_failure() -> None:

@@ -1,6 +1,7 @@
 """What is known after a run: outcomes, values, counts, attempts."""
 
 import asyncio
+import json
 import traceback
 from typing import Any
 
@@ -53,6 +54,76 @@ async def test_a_report_is_a_sequence_of_outcomes() -> None:
     assert report[1] in report
     assert report.elapsed == 3
     assert repr(report) == "<Report: 2 succeeded, 1 failed, 2 pending, 0 retries, 3.00 s>"
+
+
+async def test_the_outcomes_of_one_kind_are_found_once() -> None:
+    """A loop that asks for them again and again is not quadratic."""
+    report = await map_all(divide, [1, 0, 90], timeout=3)
+    assert report.succeeded is report.succeeded
+    assert report.failed is report.failed
+    assert report.pending is report.pending
+
+
+async def test_a_report_as_plain_dicts() -> None:
+    """Each has the same keys in the same order, for pandas or JSON, and words and texts instead of objects."""
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=[1])
+    async def job(number: int) -> int:
+        if number == 1:
+            raise ConnectionError("refused")
+        await asyncio.sleep(number)
+        return 10 * number
+
+    report = await map_all(job, [0, 1, 90, 2], limit=2, timeout=0.5)
+    rows = report.to_dicts()
+    assert len({tuple(row) for row in rows}) == 1
+    assert json.loads(json.dumps(rows)) == rows
+    common = {"value": None, "error_type": None, "error": None, "reason": None, "attempts": None, "elapsed": None}
+    assert rows == [
+        {**common, "index": 0, "name": "job-0", "input": 0, "status": "succeeded", "value": 0, "attempts": 1}
+        | {"elapsed": 0, "started": True},
+        {**common, "index": 1, "name": "job-1", "input": 1, "status": "pending", "started": True},
+        {**common, "index": 2, "name": "job-2", "input": 90, "status": "pending", "started": True},
+        {**common, "index": 3, "name": "job-3", "input": 2, "status": "pending", "started": False},
+    ]
+    (failed,) = (await map_all(job, [1])).to_dicts()
+    assert failed == common | {
+        "index": 0,
+        "name": "job-0",
+        "input": 1,
+        "status": "failed",
+        "error_type": "ConnectionError",
+        "error": "refused",
+        "reason": "retries exhausted",
+        "attempts": 2,
+        "elapsed": 1,
+        "started": True,
+    }
+
+
+async def test_a_dict_holds_no_error_and_copies_nothing() -> None:
+    """dataclasses.asdict copies an error of aiohttp deeply, which fails; and an error holds the frames of its job."""
+
+    class AwkwardError(Exception):
+        """An error that can neither be copied nor read."""
+
+        def __str__(self) -> str:
+            raise TypeError("no text")
+
+        def __deepcopy__(self, _: object) -> None:
+            raise AssertionError
+
+    async def job(thing: object) -> object:
+        if thing is None:
+            raise AwkwardError
+        return thing
+
+    thing = object()
+    succeeded, failed = (await map_all(job, [thing, None])).to_dicts()
+    assert succeeded["value"] is succeeded["input"] is thing
+    assert failed["error"] == "a value of type AwkwardError that cannot be read"
+    assert failed["reason"] is None
+    assert not any(isinstance(value, BaseException) for value in failed.values())
 
 
 async def test_without_map_all_there_is_no_input() -> None:

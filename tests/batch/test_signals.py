@@ -545,7 +545,7 @@ async def interrupted() -> None:
     """Interrupt a bar while it opens."""
 
     class Bar:
-        def __init__(self, _: str) -> None:
+        def __init__(self, *_: object) -> None:
             pass
 
         def open(self, _: object) -> None:

@@ -284,7 +284,7 @@ class Plain:
 @pytest.mark.parametrize(
     ("func", "expected"),
     [
-        (plain, ("plain is a plain function", "write `async def plain`")),
+        (plain, ("plain is a plain function", "write `async def plain`", "blocking-functions.html")),
         (generate, ("generate is a plain function",)),
         (lambda: None, ("<lambda> is a plain function",)),
         (functools.partial(plain), ("plain is a plain function", "async def")),

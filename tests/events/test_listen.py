@@ -194,6 +194,46 @@ def test_a_listener_that_raises_where_no_loop_runs(caplog: pytest.LogCaptureFixt
     assert record.exc_info[0] is LookupError
 
 
+async def test_a_listener_that_returns_a_coroutine_is_reported_once() -> None:
+    """As that of a lambda: nobody awaits it, so it is closed; a warning for each event would bury the first."""
+
+    async def save(_: Event) -> None:
+        raise AssertionError
+
+    listener: Any = lambda event: save(event)  # noqa: E731, PLW0108 - that is the point
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    for time in (1, 2):  # a listener that is subscribed anew is reported anew, and so is one of another run
+        with listen(listener):
+            assert await call() == "done"
+        assert (await run_all([call, call], listen=listener)).values() == ["done", "done"]
+        assert len(reports) == 2 * time
+    for report in reports:
+        assert "a listener failed: <function" in report["message"]
+        assert isinstance(report["exception"], TypeError)
+        assert "not awaited, and it returned a coroutine, which did nothing: write a plain" in str(report["exception"])
+    gc.collect()
+
+
+async def test_a_listener_may_return_anything_else() -> None:
+    """A task that it has started, for one, goes on."""
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *report: reports.append(report))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def save(_: Event) -> None:
+        pass
+
+    def start(event: Event) -> asyncio.Task[None]:
+        tasks.append(asyncio.ensure_future(save(event)))
+        return tasks[-1]
+
+    listener: Any = start
+    await run_all([call], listen=listener)
+    await asyncio.gather(*tasks)
+    assert reports == []
+
+
 @pytest.mark.parametrize("listener", [None, 3, "listener"])
 def test_what_cannot_be_called(listener: Any) -> None:
     """A listener that cannot be called is refused at once."""

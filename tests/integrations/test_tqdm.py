@@ -69,7 +69,7 @@ async def test_a_log_line_does_not_tear_the_bar_apart(
         *lines, bar = screen(terminal.getvalue())
         assert lines == LINES
         assert bar.startswith("job: 100%")
-        assert bar.endswith("2 succeeded, 1 failed, 2 retries]")
+        assert bar.endswith("job/s, 1 failed, 2 retries]")
 
 
 async def test_the_bar_is_there_again_at_once(

@@ -285,6 +285,8 @@ async def batches() -> None:
     assert_type(report.succeeded, tuple[Success[int], ...])
     assert_type(report.failed, tuple[Failure, ...])
     assert_type(report.pending, tuple[Pending[int], ...])
+    assert_type(report.to_dicts(), list[dict[str, object]])
+    assert_type((report.ok, report.stopped), tuple[bool, Stopped | None])
     assert_type(report.tally, Tally)
     assert_type(report.elapsed, float)
     assert_type(len(report), int)
@@ -303,7 +305,24 @@ async def batches() -> None:
         stop_on=(signal.SIGINT, signal.SIGTERM),
         name="lengths",
     )
+    run_all(jobs(), progress={"leave": False, "mininterval": 5, "colour": "green"}, total=3, max_failures=20)
+    run_all(jobs(), progress=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no listener
+    run_all(jobs(), progress={"ncols": "80"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - tqdm's types
+    run_all(length("one"), length("two"))  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType] - no list
+    run_all(jobs(), return_exceptions=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue] - it has no such keyword
     run_all(jobs(), strategy="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy
+
+
+async def coroutines() -> None:
+    assert_type(asyncio.run(run_all(jobs())), Report[int])
+    assert_type(await asyncio.create_task(map_all(length, ["one"])), Report[int, str])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run_all(jobs()))
+        assert_type(task, asyncio.Task[Report[int]])
+    coroutine: Coroutine[object, None, Report[int]] = run_all(jobs())
+    coroutine.close()
+    runs = run_all([run_all(jobs()), run_all(jobs())])
+    assert_type((await runs).values(), list[Report[int]])
 
 
 async def maps() -> None:

@@ -8,20 +8,33 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiosupervise._events.listeners import Listener, check_listener
-from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
+from aiosupervise._policy.checks import (
+    IF_IT_BLOCKS,
+    check_count,
+    check_name,
+    check_seconds,
+    is_async_callable,
+    name_of,
+    safe_repr,
+)
 
 from .config import RunConfig
-from .jobs import GivenJobs, Job, MappedJobs, discard, run_job
+from .jobs import GivenJobs, Job, MappedJobs, run_job
 from .local import LocalEngine
+from .misuse import guarded
 from .overload import Adaptive, Overload
+from .progress import BarOptions, Progress, check_progress
 from .protocol import Engine, EngineConfig
 from .run import Run
 from .signals import check_signals
-from .source import HELD, AsyncSource, Source, SyncSource
+from .source import AsyncSource, Source, SyncSource
 from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
-if TYPE_CHECKING:
-    from .progress import Progress
+_READ_QUEUE = """\
+async def items():
+    while (item := await queue.get()) is not None:  # whoever fills the queue puts None at the end
+        yield item
+map_all(func, items())"""
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the input of map_all
@@ -34,7 +47,7 @@ def run_all(
     limit: int | Adaptive | None = 100,
     timeout: float | None = None,
     return_when: ReturnWhen = "ALL_COMPLETED",
-    progress: bool = False,
+    progress: bool | BarOptions = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
     max_failures: int | None = None,
     total: int | None = None,
@@ -57,7 +70,8 @@ def run_all(
             default is the connection limit of aiohttp and httpx.
         timeout: seconds for the whole run; jobs that have not finished by then are `Pending`. None for no limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.
-        progress: show a tqdm bar, in a terminal or a notebook.
+        progress: show a tqdm bar, in a terminal or a notebook; a dict of tqdm's keywords, such as `{"leave": False}`,
+            sets how it looks.
         overload: how the run behaves when the service behind its supervised calls is overloaded: by default it pauses;
             None for no protection.
         max_failures: the run stops, as `Run.stop` does, when more jobs than this have failed; None for no limit.
@@ -75,23 +89,18 @@ def run_all(
         ImportError: if `progress` is asked for and tqdm is not installed.
 
     """
-    try:
-        _check_iterable("jobs", jobs)
-        _check(limit, timeout, overload, max_failures, listen, name)
-        order: Strategy[T, None] = strategy_named(strategy, return_when)
-        source: Source[object] = _source(jobs, total)
-        given: GivenJobs[T] = GivenJobs(name)
-        name = name or "run_all"
-        for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
-        return Run(
-            RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine),
-            _progress_bar(name) if progress else None,
-            _signals(stop_on),
-        )
-    except BaseException:
-        for job in jobs if isinstance(jobs, HELD) else [jobs]:
-            discard(job)
-        raise
+    _check_iterable("jobs", jobs)
+    _check(limit, timeout, progress, overload, max_failures, listen, name)
+    order: Strategy[T, None] = strategy_named(strategy, return_when)
+    source: Source[object] = _source(jobs, total)
+    given: GivenJobs[T] = GivenJobs(name)
+    name = name or "run_all"
+    for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
+    return Run(
+        RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine),
+        _progress_bar(progress, name),
+        _signals(stop_on),
+    )
 
 
 def map_all(
@@ -102,7 +111,7 @@ def map_all(
     limit: int | Adaptive | None = 100,
     timeout: float | None = None,
     return_when: ReturnWhen = "ALL_COMPLETED",
-    progress: bool = False,
+    progress: bool | BarOptions = False,
     overload: Overload | None = Overload(),  # noqa: B008 - frozen
     max_failures: int | None = None,
     total: int | None = None,
@@ -120,7 +129,7 @@ def map_all(
         limit: how many calls run at a time; None for no limit, `Adaptive()` for one that adapts to the service.
         timeout: seconds for the whole run; None for no limit.
         return_when: as for asyncio.wait.
-        progress: show a tqdm bar.
+        progress: show a tqdm bar; a dict of tqdm's keywords sets how it looks.
         overload: how the run behaves when the service is overloaded; None for no protection.
         max_failures: the run stops when more jobs than this have failed; None for no limit.
         total: the number of inputs, where the source has no length; None if unknown.
@@ -138,12 +147,12 @@ def map_all(
 
     """
     if not is_async_callable(func):
-        discard(func)
         title = name_of(func) if callable(func) else repr(func)
         rule = "func must be an async function of one argument, or a functools.partial of one"
-        raise TypeError(f"{rule}; {title} is not: write `async def`")
+        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
+        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
     _check_iterable("inputs", inputs)
-    _check(limit, timeout, overload, max_failures, listen, name)
+    _check(limit, timeout, progress, overload, max_failures, listen, name)
     name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
     source: Source[object] = _source(inputs, total)
@@ -156,9 +165,15 @@ def map_all(
         RunConfig(
             source, mapped, order, timeout, max_failures, listen, engine, EngineConfig(func, name, limit, overload)
         ),
-        _progress_bar(name) if progress else None,
+        _progress_bar(progress, name),
         _signals(stop_on),
     )
+
+
+# Where no type checker looks, so that the functions have exactly the types that they declare. A decorator would do the
+# same, but mutation testing skips decorated functions.
+if not TYPE_CHECKING:  # pragma: no branch
+    run_all, map_all = guarded(run_all), guarded(map_all)
 
 
 def _check_iterable(name: str, items: object) -> None:
@@ -166,16 +181,25 @@ def _check_iterable(name: str, items: object) -> None:
         raise TypeError(
             f"{name} must be an iterable of {name}, not of letters; got {safe_repr(items)}: put it into a list"
         )
+    if isinstance(items, asyncio.Queue):
+        raise TypeError(f"{name} must be an iterable or an async iterable; a queue is read like this:\n{_READ_QUEUE}")
     if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
         raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
 
 
 def _check(
-    limit: object, timeout: object, overload: object, max_failures: object, listen: object, name: object
+    limit: object,
+    timeout: object,
+    progress: object,
+    overload: object,
+    max_failures: object,
+    listen: object,
+    name: object,
 ) -> None:
     if not isinstance(limit, Adaptive):
         check_count("limit", limit, least=1)
     check_seconds("timeout", timeout, zero=True, none="no limit")
+    check_progress(progress)
     if overload is not None and not isinstance(overload, Overload):
         raise TypeError(f"overload must be an Overload(...), or None for no protection; got {overload!r}")
     check_count("max_failures", max_failures, least=0)
@@ -215,7 +239,9 @@ def _source(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[
     return source
 
 
-def _progress_bar(name: str) -> Progress:
+def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  # noqa: FBT001 - as the user gave it
+    if progress is False:
+        return None
     from aiosupervise.integrations.tqdm import ProgressBar  # noqa: PLC0415 - an extra, needed only here
 
-    return ProgressBar(name)
+    return ProgressBar(name, None if progress is True else progress)

@@ -182,8 +182,8 @@ def used_twice(job: object, index: int) -> TypeError:
 
 
 def discard(item: object) -> None:
-    """Close a job that will not start."""
-    if _is_a(CoroutineType, item):
+    """Close a job that will not start: a coroutine or a run."""
+    if _is_a(Coroutine, item):
         item.close()  # type: ignore[attr-defined]
 
 

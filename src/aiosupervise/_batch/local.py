@@ -23,6 +23,11 @@ from .protocol import EngineContext, EngineRun
 
 T = TypeVar("T")
 
+# Since Python 3.14, asyncio's call graph shows who awaits a task. A run awaits its jobs through callbacks, so it has to
+# say that it does: https://docs.python.org/3/library/asyncio-graph.html
+_add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
+
 
 class LocalEngine:
     """Runs the jobs as tasks of the run's own loop: the engine of every run that was given no other."""
@@ -71,6 +76,7 @@ class LocalRun(EngineRun):
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
         self._contextvars = copy_context()
+        self._pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs the limit and the circuit breaker let start."""
@@ -103,6 +109,9 @@ class LocalRun(EngineRun):
         self._tasks[coroutine] = task
         if coroutine is not item and (future := self._jobs.future(item)) and future.get_loop() is self._loop:
             self._futures[coroutine] = future
+        if _add_awaiter is not None:
+            self._pump = self._pump or asyncio.current_task()
+            _add_awaiter(task, self._pump)
         self._tally.running += 1
         if self._adaptive is not None:
             self._adaptive.started()
@@ -128,6 +137,13 @@ class LocalRun(EngineRun):
         if self._breaker is not None and not self._breaker.is_closed:
             self._breaker.ended(job, outcome)
         self.context.record(outcome)
+
+    def _discard(self, item: Any) -> None:
+        """Close an item, such as a run, whose task was cancelled before it could await it."""
+        try:
+            self._jobs.discard(item)
+        except Exception as error:  # of a `close` of the user's
+            self.context.fail(error)
 
     def job_names(self) -> list[str]:
         """Return the names of the running jobs."""
@@ -174,6 +190,8 @@ class LocalRun(EngineRun):
         del self._tasks[coroutine]
         if self._futures:
             self._futures.pop(coroutine, None)
+        if _discard_awaiter is not None:
+            _discard_awaiter(task, self._pump)
         self._tally.running -= 1
         outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
@@ -191,6 +209,8 @@ class LocalRun(EngineRun):
         if task.cancelled():
             error = cancellation(task)
             if begun is not None:
+                if not begun:
+                    self._discard(item)
                 return self._jobs.pending(item, index, started=begun or self._jobs.is_task(item))
         else:
             error = task.exception()

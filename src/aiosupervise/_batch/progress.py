@@ -3,16 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypedDict, get_type_hints, runtime_checkable
 
 from aiosupervise._events.outcomes import Tally
+from aiosupervise._policy.checks import check_seconds, safe_repr
 
-_INTERVAL = 0.1  # seconds; tqdm draws as often
+
+@runtime_checkable
+class TextFile(Protocol):
+    """A file that a bar can be written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+    def flush(self) -> object:
+        """Write what is buffered."""
+
+
+class BarOptions(TypedDict, total=False):
+    """The keywords of tqdm that `progress=` accepts; the others are set by the run."""
+
+    desc: str
+    leave: bool | None
+    file: TextFile
+    ncols: int | None
+    mininterval: float
+    miniters: float
+    ascii: bool | str
+    disable: bool | None
+    unit: str
+    unit_scale: bool | float
+    dynamic_ncols: bool
+    smoothing: float
+    bar_format: str
+    position: int
+    unit_divisor: float
+    nrows: int
+    colour: str
+    delay: float
+
+
+def check_progress(progress: object) -> None:
+    """Refuse anything but a bool or a dict of the keywords in `BarOptions`."""
+    if isinstance(progress, bool):
+        return
+    rule = "progress must be True, False or a dict of tqdm's keywords, such as {'leave': False}"
+    if not isinstance(progress, Mapping):
+        repair = ": a function that is called with each event is given as listen=" if callable(progress) else ""
+        raise TypeError(f"{rule}; got {safe_repr(progress)}{repair}")
+    kinds = get_type_hints(BarOptions)
+    for key, value in progress.items():
+        if key not in kinds:
+            repair = ": write total=... beside progress" if key == "total" else f": it may have {', '.join(kinds)}"
+            raise TypeError(f"{rule}; got the key {safe_repr(key)}{repair}")
+        kind = kinds[key]
+        # As for type checkers, an int will do where a float is wanted.
+        if not (isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))):
+            text = getattr(kind, "__name__", str(kind))
+            raise TypeError(f"progress[{key!r}] must be of the type {text}; got {safe_repr(value)}")
+    for key in progress.keys() & {"mininterval", "delay"}:
+        check_seconds(f"progress[{key!r}]", progress[key], zero=True)
 
 
 class Progress(Protocol):
-    """A progress bar. A timer passes it the counts, so that jobs pay nothing for being shown."""
+    """A progress bar. A timer passes it the counts, so that jobs pay nothing for being shown.
+
+    Attributes:
+        interval: seconds between two updates, known when it is open.
+
+    """
+
+    interval: float
 
     def open(self, tally: Tally) -> None:
         """Show the bar."""
@@ -20,7 +82,7 @@ class Progress(Protocol):
     def show(self, tally: Tally, status: str = "") -> None:
         """Show the counts, and why the run starts no new jobs if it does not: `status` says that in words.
 
-        Called ten times a second, and a last time when the run has ended.
+        Called once in each interval, and a last time when the run has ended.
         """
 
     def close(self) -> None:
@@ -28,7 +90,7 @@ class Progress(Protocol):
 
 
 class ProgressUpdater:
-    """Updates the progress bar of a run ten times a second, until `stop`.
+    """Updates the progress bar of a run by a timer, until `stop`.
 
     A bar that raises is reported to the loop's exception handler and closed, and the run continues without it.
     """
@@ -53,7 +115,7 @@ class ProgressUpdater:
     def _update(self) -> None:
         self._timer = None
         if self._succeeds(self._show):
-            self._timer = self._loop.call_later(_INTERVAL, self._update)
+            self._timer = self._loop.call_later(self._progress.interval, self._update)
         else:
             self._succeeds(self._progress.close)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar, final, overload
 
 from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
+from aiosupervise._policy.checks import safe_str
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -21,7 +22,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     """
 
-    __slots__ = ("_outcomes", "elapsed", "stopped", "tally")
+    __slots__ = ("_failed", "_outcomes", "_pending", "_succeeded", "elapsed", "stopped", "tally")
 
     def __init__(
         self,
@@ -31,6 +32,10 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         stopped: Stopped | None = None,
     ) -> None:
         self._outcomes = tuple(outcomes)
+        # Those of one kind, made when they are first asked for: a report may have a million.
+        self._succeeded: tuple[Success[T_co, I_co], ...] | None = None
+        self._failed: tuple[Failure[I_co], ...] | None = None
+        self._pending: tuple[Pending[T_co, I_co], ...] | None = None
         self.tally: Tally = tally
         self.elapsed: float = elapsed
         self.stopped: Stopped | None = stopped
@@ -38,17 +43,23 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
     @property
     def succeeded(self) -> tuple[Success[T_co, I_co], ...]:
         """The jobs that returned, in the report's order."""
-        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Success))
+        if self._succeeded is None:
+            self._succeeded = tuple(outcome for outcome in self._outcomes if isinstance(outcome, Success))
+        return self._succeeded
 
     @property
     def failed(self) -> tuple[Failure[I_co], ...]:
         """The jobs that raised, in the report's order."""
-        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Failure))
+        if self._failed is None:
+            self._failed = tuple(outcome for outcome in self._outcomes if isinstance(outcome, Failure))
+        return self._failed
 
     @property
     def pending(self) -> tuple[Pending[T_co, I_co], ...]:
         """The jobs that the end of the run came before, in the report's order."""
-        return tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
+        if self._pending is None:
+            self._pending = tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
+        return self._pending
 
     @property
     def ok(self) -> bool:
@@ -73,6 +84,16 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
             raise BaseExceptionGroup(f"{len(errors)} reasons why the values are not complete", errors)
         return [success.value for success in self.succeeded]
 
+    def to_dicts(self) -> list[dict[str, object]]:
+        """Return each outcome as a dict of plain values, in the report's order, as for a data frame or JSON lines.
+
+        All have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
+        `error_type` and `error` (the name of the error's class, and its text), `reason` (in words), `attempts`,
+        `elapsed` and `started`. What an outcome does not have is None. Inputs and values are the same objects, and
+        nothing holds an error or its traceback.
+        """
+        return [_as_dict(outcome) for outcome in self._outcomes]
+
     @overload
     def __getitem__(self, index: int) -> Outcome[T_co, I_co]: ...
     @overload
@@ -92,3 +113,17 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
             f"<Report: {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending, "
             f"{t.retries} retries, {self.elapsed:.2f} s>"
         )
+
+
+def _as_dict(outcome: Outcome[object, object]) -> dict[str, object]:
+    row: dict[str, object] = {"index": outcome.index, "name": outcome.name, "input": outcome.input}
+    row |= dict.fromkeys(("status", "value", "error_type", "error", "reason", "attempts", "elapsed"))
+    row["started"] = True
+    if isinstance(outcome, Pending):
+        return row | {"status": "pending", "started": outcome.started}
+    row |= {"attempts": outcome.attempts, "elapsed": outcome.elapsed}
+    if isinstance(outcome, Success):
+        return row | {"status": "succeeded", "value": outcome.value}
+    error = outcome.error
+    row |= {"error_type": type(error).__name__, "error": safe_str(error)}
+    return row | {"status": "failed", "reason": outcome.reason and outcome.reason.value}

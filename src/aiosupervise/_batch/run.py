@@ -6,7 +6,7 @@ import asyncio
 import enum
 import signal
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
@@ -32,7 +32,7 @@ class _State(enum.Enum):
 
 
 @final
-class Run(Generic[T, I]):
+class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     """A batch of jobs, made by `run_all` or `map_all`.
 
     Use it once, in one of two ways:
@@ -41,6 +41,8 @@ class Run(Generic[T, I]):
 
     `async with run: async for outcome in run: ...` hands over each outcome as it comes, and keeps none. Leaving the
     block early cancels the running jobs. Either way no job is left running when control returns.
+
+    It is a coroutine to asyncio: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`.
 
     Attributes:
         tally: live counts.
@@ -56,6 +58,8 @@ class Run(Generic[T, I]):
         self._progress = progress
         self._stop_on = stop_on
         self._state = _State.NEW
+        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # while a task runs this run
+        self._task: asyncio.Task[object] | None = None
         self._pump: Pump[T, I] | None = None
         self._updater: ProgressUpdater | None = None
         self._watcher: SignalWatcher | None = None
@@ -85,6 +89,59 @@ class Run(Generic[T, I]):
 
     def __await__(self) -> Generator[object, None, Report[T, I]]:
         return self._finish().__await__()
+
+    # A run that is given to a task delegates to one coroutine, which holds this run: both are let go at its end.
+
+    @property
+    def __name__(self) -> str:
+        """The name of the run, as tasks show it."""
+        return self._config.name
+
+    def send(self, value: None, /) -> object:
+        """Resume the run, for the task that runs it: asyncio calls this."""
+        coroutine = self._resumed()
+        try:
+            return coroutine.send(value)
+        except BaseException:
+            self._forget(coroutine)
+            raise
+
+    def throw(
+        self,
+        kind: type[BaseException] | BaseException,
+        value: object = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> object:
+        """Raise an error in the run, for the task that runs it: asyncio calls this."""
+        coroutine = self._resumed()
+        try:
+            if value is None and traceback is None:
+                return coroutine.throw(kind)
+            return coroutine.throw(kind, value, traceback)  # type: ignore[arg-type]
+        except BaseException:
+            self._forget(coroutine)
+            raise
+
+    def close(self) -> None:
+        """Close a run that is not wanted any more: no job starts, and there is no warning that it was never awaited."""
+        coroutine, self._finishing, self._task = self._finishing, None, None
+        if coroutine is not None:
+            coroutine.close()
+        if self._state is _State.NEW:
+            self._state = _State.LEFT
+            self._config.discard()
+
+    def _resumed(self) -> Coroutine[object, None, Report[T, I]]:
+        """Return the coroutine that the current task runs; to a second task one that says that a run is used once."""
+        task = asyncio.current_task()
+        if self._finishing is None:
+            self._finishing, self._task = self._finish(), task
+        return self._finishing if task is self._task else self._finish()
+
+    def _forget(self, coroutine: Coroutine[object, None, object]) -> None:
+        if coroutine is self._finishing:
+            self.close()  # which also closes a run whose task was cancelled before its first step
 
     async def _finish(self) -> Report[T, I]:
         if self._state is _State.ENTERED:

@@ -57,7 +57,7 @@ class SyncSource(Generic[J]):
         self._items = items
         self._is_held = isinstance(items, HELD)
         self._iterator: Iterator[J] | None = None
-        self.exhausted = False  # no item is left that was not pulled
+        self.exhausted: bool = False  # no item is left that was not pulled
 
     def held(self) -> Collection[J]:
         """Return the items that a list or the like holds; of any other iterable none."""
@@ -94,7 +94,7 @@ class AsyncSource(Generic[J]):
         self.interrupts: int = 0
         self._items = items
         self._iterator: AsyncIterator[J] | None = None
-        self.exhausted = False  # no item is left that was not pulled
+        self.exhausted: bool = False  # no item is left that was not pulled
         self._puller: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:

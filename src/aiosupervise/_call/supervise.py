@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from aiosupervise._policy.checks import inner_function, is_async_callable, name_of
+from aiosupervise._policy.checks import IF_IT_BLOCKS, inner_function, is_async_callable, name_of
 from aiosupervise._policy.policy import Options, Policy, RetryOn
 
 from .retry import Coro
@@ -142,7 +142,7 @@ def _check_function(func: object) -> None:
         return
     inner = inner_function(func)
     name = name_of(inner)
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         raise TypeError(f"{rule}, not its call: supervise(...)({name}), without the parentheses after {name}")
     if isinstance(inner, (classmethod, staticmethod)):
@@ -153,5 +153,5 @@ def _check_function(func: object) -> None:
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgen(inner):
         raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
     if callable(inner):
-        raise TypeError(f"{rule}, and {name} is a plain function: write `async def {name}`")
+        raise TypeError(f"{rule}, and {name} is a plain function: write `async def {name}`; {IF_IT_BLOCKS}")
     raise TypeError(f"{rule}; got {func!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol, final
 
 from aiosupervise._policy.checks import safe_repr
@@ -82,7 +82,9 @@ class Scope:
 
     def close(self) -> None:
         """Release the scope's own listener, which may hold the run; the second time do nothing."""
-        loop, self._listener, self._loop = self._loop, None, None
+        loop, listener, self._loop, self._listener = self._loop, self._listener, None, None
+        if listener is not None:
+            listeners.forget(listener)
         if loop is not None:
             listeners.drop_closed()
             if not loop.is_closed():
@@ -94,12 +96,24 @@ class Scope:
             listeners.drop_closed()
 
 
-def call_listener(listener: Listener, event: Event) -> None:
+def call_listener(listener: Callable[[Event], object], event: Event) -> None:
     """Call one listener. An error of it, its own CancelledError included, goes to the loop's exception handler."""
     try:
-        listener(event)
+        answer = listener(event)
+        if answer is not None and isinstance(answer, Coroutine):
+            _discard(answer, listener)
     except (Exception, asyncio.CancelledError) as error:
         _report(f"a listener failed: {safe_repr(listener)}", error)
+
+
+# An async function is refused as a listener, but what a lambda returns is known only when it is called.
+def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Event], object]) -> None:
+    """Close the coroutine that a listener has returned; report the first one."""
+    coroutine.close()
+    if listeners.is_first_coroutine(listener):
+        rule = "a listener is called and not awaited, and it returned a coroutine, which did nothing"
+        repair = "write a plain function, which may start a task or put the event into a queue"
+        raise TypeError(f"{rule}: {repair}")
 
 
 # A function of its own: in `call_listener`, the loop would be a local variable of a frame that the error holds.

@@ -33,13 +33,14 @@ class ListenerRegistry:
 
     """
 
-    __slots__ = ("_lock", "_of_runs", "count", "global_listeners")
+    __slots__ = ("_lock", "_of_runs", "_returned_coroutines", "count", "global_listeners")
 
     def __init__(self) -> None:
         self.count = 0
         self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
         self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}  # how many listeners runs in each loop have
+        self._returned_coroutines: set[int] = set()  # the ids of those of these listeners that have
 
     def add(self, listener: Listener) -> None:
         """Add a listener for everything."""
@@ -58,6 +59,7 @@ class ListenerRegistry:
             del remaining[later]
             self.global_listeners = tuple(remaining)
             self.count -= 1
+        self.forget(listener)
 
     def adjust(self, change: int, loop: asyncio.AbstractEventLoop) -> None:
         """Add to the number of listeners that the runs in this loop have of their own."""
@@ -77,6 +79,17 @@ class ListenerRegistry:
                     self.count -= self._of_runs.pop(loop, 0)
             finally:
                 self._lock.release()
+
+    def is_first_coroutine(self, listener: object) -> bool:
+        """Record that a listener has returned a coroutine; return whether that is the first time."""
+        with self._lock:
+            is_first = id(listener) not in self._returned_coroutines
+            self._returned_coroutines.add(id(listener))
+        return is_first
+
+    def forget(self, listener: object) -> None:
+        """Forget what is known of a listener that will receive nothing more: its id may be that of another then."""
+        self._returned_coroutines.discard(id(listener))
 
 
 listeners = ListenerRegistry()

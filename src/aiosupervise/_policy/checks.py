@@ -50,6 +50,14 @@ def safe_repr(value: object) -> str:
         return f"a value of type {type(value).__name__} that cannot be printed"
 
 
+def safe_str(value: object) -> str:
+    """Return the text of a value, or a substitute if its `__str__` raises."""
+    try:
+        return str(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be read"
+
+
 _ERROR_TEXT = 300  # characters
 
 
@@ -67,6 +75,12 @@ def error_text(error: BaseException) -> str:
         return f"{kind}: {text[:_ERROR_TEXT]}" if text else kind
     except Exception:
         return f"{kind}, whose message cannot be read"
+
+
+IF_IT_BLOCKS = (
+    "if it blocks, call it in a thread: https://aiosupervise.readthedocs.io/en/stable/how-to/blocking-functions.html"
+)
+"""The repair for a plain function that was given where an async one is wanted."""
 
 
 def inner_function(func: object) -> object:

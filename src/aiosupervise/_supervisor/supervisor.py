@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
@@ -269,7 +268,7 @@ def _check_function(func: object) -> None:
     if is_async_callable(func):
         return
     name = name_of(func)
-    if inspect.iscoroutine(func):
+    if isinstance(func, Coroutine):
         func.close()
         call = f"write sup.start({name}, ...) instead of sup.start({name}(...))"
         raise TypeError(f"func must be an async function; got a coroutine, which cannot be restarted: {call}")

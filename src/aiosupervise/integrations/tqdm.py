@@ -18,6 +18,7 @@ except ImportError as _error:
 from aiosupervise._events import log as _log
 
 if TYPE_CHECKING:
+    from aiosupervise._batch.progress import BarOptions
     from aiosupervise._events.outcomes import Tally
 
 
@@ -71,37 +72,71 @@ def _bars_hidden(file: IO[str]) -> Iterator[None]:
             bars.__exit__(None, None, None)
 
 
+_SHORTEST_INTERVAL = 0.05  # seconds; below that a timer would cost more than anybody sees
+_NO_DIGITS = str.maketrans("", "", "0123456789.")
+
+
 @final
 class ProgressBar:
-    """A tqdm bar for a run: jobs done of the total, jobs per second, how the jobs ended, and why the run is paused.
+    """A tqdm bar for a run: jobs done of the total, jobs per second, failures, retries, and why the run is paused.
 
     Args:
         name: the text before the bar.
+        options: further keywords of tqdm.
+
+    Attributes:
+        interval: seconds between two updates: tqdm's `mininterval`.
 
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, options: BarOptions | None = None) -> None:
+        self.interval: float = 0.1
+        self._options: BarOptions = {"desc": name, "unit": "job", **(options or {})}
         self._bar: _Bar | None = None
+        self._is_terminal = False
+        self._has_format = False  # of the user's own
+        self._shown: object = None
 
     def open(self, tally: Tally) -> None:
         """Show the bar."""
-        self._bar = _Bar(total=tally.total, desc=self._name, unit="job")
+        self._bar = bar = _Bar(total=tally.total, **self._options)
         self._bar.hide_for_log_lines()
+        if not bar.disable:
+            self._is_terminal = _is_terminal(bar.fp)
+            self._has_format = bar.bar_format is not None
+            # The timer of the run keeps to the interval, by the clock of the loop. Only `miniters` skips an update,
+            # if the user has set it.
+            self.interval = max(bar.mininterval, _SHORTEST_INTERVAL)
+            bar.mininterval = 0
+            bar.dynamic_miniters = False
 
     def show(self, tally: Tally, status: str = "") -> None:
-        """Draw the bar with these counts.
-
-        `status` comes before the counts, since tqdm cuts off what is too long for the line.
-        """
-        if self._bar is not None:
-            self._bar.total = tally.total
-            self._bar.n = tally.succeeded + tally.failed
-            counts = f"{tally.succeeded} succeeded, {tally.failed} failed, {tally.retries} retries"
-            self._bar.set_postfix_str(f"{status}; {counts}" if status else counts, refresh=True)
+        """Draw the bar with these counts; where it is not in a terminal, only if something has changed."""
+        bar = self._bar
+        if bar is None or bar.disable:
+            return
+        done = tally.succeeded + tally.failed
+        # What counts down is no change.
+        shown = (done, tally.total, _counts(tally), status.translate(_NO_DIGITS))
+        if shown == self._shown and not self._is_terminal:
+            return
+        self._shown = shown
+        bar.total = tally.total
+        if not self._has_format:
+            # While the run is paused there is no rate and no end in sight, and the reason needs the room.
+            bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
+        bar.set_postfix_str(status or _counts(tally), refresh=False)
+        bar.update(done - bar.n)
 
     def close(self) -> None:
         """Close the bar, and leave its last line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _counts(tally: Tally) -> str:
+    """Return the counts that are not in the bar itself, as short as they can be: a line may have 80 columns."""
+    retries = "retry" if tally.retries == 1 else "retries"
+    counts = ((tally.failed, "failed"), (tally.retries, retries), (tally.pending, "pending"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -1,0 +1,64 @@
+"""What `run_all` and `map_all` do with a call that they refuse.
+
+The coroutines in it are closed, since they would warn that they were never awaited. For the calls that people try first
+the error says what to write; Python's own message for a call that does not fit the signature cannot know.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import ParamSpec, TypeVar
+
+from .jobs import discard
+from .source import HELD
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(func: Callable[P, R]) -> Callable[P, R]:
+    """Return the function, with what is done with a call that it refuses."""
+
+    @functools.wraps(func)
+    def call(*args: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return func(*args, **keywords)
+        except BaseException as error:
+            _clean_up(func.__name__, (*args, *keywords.values()))
+            if isinstance(error, TypeError) and (message := _message(error, func.__name__, len(args), keywords)):
+                raise TypeError(message) from None
+            raise
+
+    return call
+
+
+def _clean_up(name: str, arguments: Sequence[object]) -> None:
+    """Close the coroutines among the arguments, and those in collections of jobs; inputs belong to the user."""
+    for argument in arguments:
+        for item in argument if name == "run_all" and isinstance(argument, HELD) else (argument,):
+            discard(item)
+
+
+def _message(error: TypeError, name: str, count: int, keywords: Collection[str]) -> str:
+    """Return what to write instead of a call that does not fit the signature; an empty text if only Python knows."""
+    traceback = error.__traceback__
+    if traceback is not None and traceback.tb_next is not None:  # the function was entered: its own error
+        return ""
+    if "return_exceptions" in keywords:
+        return (
+            f"{name} has no return_exceptions, since a job that fails raises nowhere: its error is in report.failed; "
+            f"report.values() raises if anything failed, as gather does"
+        )
+    if name == "run_all" and count > 1:
+        return (
+            f"run_all takes one iterable of jobs; got {count} arguments: put jobs into a list, "
+            f"run_all([fetch(1), fetch(2)]), and name all other arguments, as in run_all(jobs, limit=10)"
+        )
+    if name == "map_all" and count > 2:  # noqa: PLR2004 - the function and the inputs
+        return (
+            f"map_all takes a function of one argument and one iterable of inputs; got {count} arguments: for a "
+            f"function of several write run_all(itertools.starmap(func, zip(first, second))), and name all other "
+            f"arguments, as in map_all(func, inputs, limit=10)"
+        )
+    return ""
