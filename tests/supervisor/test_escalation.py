@@ -1,6 +1,7 @@
 """Escalation: stopping all children, raising from the block, trees of supervisors, and errors at the same time."""
 
 import asyncio
+import weakref
 from typing import Any, Literal
 
 import pytest
@@ -247,3 +248,51 @@ async def test_ended_failed_and_stopped_children_raise_nothing() -> None:
             Scene().start(sup, "ended", returns(1), restart="transient")
             Scene().start(sup, "failed", fails(1), restart="temporary")
             Scene().start(sup, "stopped").stop()
+
+
+async def test_escalation_does_not_cancel_a_caller_that_has_left_the_body() -> None:
+    """It waits for the children already: nothing that looks at its task sees a request to cancel it."""
+    caller, seen = me(), list[int]()
+
+    async def sibling() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+            seen.append(caller.cancelling())
+
+    with nothing_left(), pytest.raises(ExceptionGroup):  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            sup.start(sibling)
+            Scene().start(sup, "it", fails(1))
+    assert seen == [0]
+
+
+async def test_a_supervisor_that_is_left_by_another_task_than_it_was_entered() -> None:
+    """As fixtures do: a cancellation of the task that leaves it takes precedence over the escalation."""
+    sup = Supervisor(max_restarts=0)
+    await asyncio.create_task(sup.__aenter__())
+    Scene().start(sup, "slow", clean_up=3)
+    Scene().start(sup, "it", fails(1))
+    await asyncio.sleep(2)
+    leaving = asyncio.create_task(sup.__aexit__(None, None, None))
+    await asyncio.sleep(1)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await leaving
+    assert "supervisor had escalated: RestartsExceeded('it'" in caught.value.__notes__[0]
+    assert now() == 4
+
+
+async def test_a_supervisor_does_not_keep_the_error_that_it_has_raised() -> None:
+    """Once the program has dropped the error, it is freed, with all that its traceback holds."""
+    sup = Supervisor(max_restarts=0)
+    raised: weakref.ref[BaseException] | None = None
+    try:
+        async with sup:
+            Scene().start(sup, "it", fails(1))
+    except ExceptionGroup as group:
+        raised = weakref.ref(reason(group))
+    await turns()
+    assert raised is not None
+    assert raised() is None

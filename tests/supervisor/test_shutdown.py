@@ -413,3 +413,35 @@ async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran()
             for task in asyncio.all_tasks() - {me()}:
                 task.cancel()
     assert child.state == "stopped"
+
+
+async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -> None:
+    """If only the control loop was cancelled before its first step, the block still ends after its children."""
+    with nothing_left():
+        async with Supervisor() as sup:
+            child = Scene().start(sup, "a", returns(1))
+            [control_loop] = asyncio.all_tasks() - {me(), *tasks_named("a")}
+            control_loop.cancel()
+        assert (child.state, now()) == ("stopped", 1)
+
+
+def tasks_named(name: str) -> "set[asyncio.Task[Any]]":
+    """The tasks of this name."""
+    return {task for task in asyncio.all_tasks() if task.get_name() == name}
+
+
+async def test_a_cancellation_of_the_body_is_raised_unchanged() -> None:
+    """The same CancelledError leaves the block, and its traceback does not show the supervisor."""
+    caller = asyncio.create_task(serve_forever())
+    await asyncio.sleep(1)
+    caller.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough") as caught:
+        await caller
+    assert [entry.name for entry in caught.traceback if "aiosupervise" in str(entry.path)] == []
+
+
+async def serve_forever() -> None:
+    """A body that waits."""
+    async with Supervisor() as sup:
+        Scene().start(sup, "a")
+        await asyncio.Event().wait()
