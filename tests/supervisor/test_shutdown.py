@@ -373,6 +373,27 @@ async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
     assert now() == 3
 
 
+async def test_a_loop_that_shuts_down_waits_for_a_child_that_was_cancelled_twice() -> None:
+    """A control loop that is cancelled after the grace of a child waits on, too."""
+
+    async def slow() -> None:
+        try:
+            await stubborn()
+        finally:
+            await asyncio.sleep(3)
+
+    async with Supervisor(grace=1) as sup:
+        child = sup.start(slow)
+        await asyncio.sleep(1)
+        child.stop()
+        with pytest.warns(RuntimeWarning, match="still running 1 s after"):
+            await asyncio.sleep(2)
+        [control_loop] = [task for task in asyncio.all_tasks() if "control loop" in task.get_name()]
+        control_loop.cancel()
+        await sup.stop()
+        assert (child.state, child.since) == ("stopped", 5)
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_block_that_is_closed_does_not_wait(closed: bool) -> None:  # noqa: FBT001 - a row
     """A coroutine that is closed cannot wait; if the loop can still run, the children are stopped."""
