@@ -1,7 +1,9 @@
 """Shutdown: the order in which children are stopped, their grace, and leaving the block."""
 
 import asyncio
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -215,6 +217,35 @@ async def test_start_during_shutdown_is_rejected() -> None:
         scene.start(sup, "new")
 
 
+async def test_a_delay_that_is_called_off_keeps_nothing_in_memory() -> None:
+    """The event loop does not hold the supervisor and its backoff until the restart would have been due."""
+
+    class Hour:
+        def __call__(self, n: int, error: Exception) -> float:  # noqa: ARG002 - the signature
+            return 3600
+
+    backoff = Hour()
+    held = weakref.ref(backoff)
+    async with Supervisor(backoff=backoff) as sup:
+        Scene().start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        sup.stop()
+    del backoff, sup
+    await turns()
+    gc.collect()
+    assert held() is None
+
+
+async def test_start_after_the_block_is_rejected() -> None:
+    """Nobody would supervise the child, also if the supervisor was not stopped but ended with its last child."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", returns(1), restart="transient")
+    with pytest.raises(RuntimeError, match="cannot start a child: it is stopping or has stopped"):
+        Scene().start(sup, "new")
+    with pytest.raises(RuntimeError, match="child it cannot be restarted: its supervisor has stopped"):
+        child.restart()
+
+
 async def test_a_child_that_raises_in_its_clean_up_is_stopped() -> None:
     """Its error is remembered as the last one, and does not restart it."""
 
@@ -333,8 +364,13 @@ async def test_nothing_is_started_after_the_loop_began_to_shut_down(count: int) 
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseException]) -> None:
-    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more."""
+def test_a_backoff_that_ends_the_program_lets_children_clean_up(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more.
+
+    asyncio does not log the error too, which the program ends with.
+    """
     scene = Scene()
 
     def backoff(n: int, error: Exception) -> float:
@@ -356,6 +392,8 @@ def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseE
     with pytest.raises(kind):
         asyncio.run(serve())
     assert scene.words() == ["it starts", "it ends", "cleaned up"]
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
@@ -437,13 +475,20 @@ async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran()
 
 
 async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -> None:
-    """If only the control loop was cancelled before its first step, the block still ends after its children."""
+    """If only the control loop was cancelled before its first step, another of its name waits for the children."""
+    names: list[str] = []
+
+    async def look() -> None:
+        await asyncio.sleep(1)
+        names.extend(task.get_name() for task in asyncio.all_tasks() - {me()})
+
     with nothing_left():
-        async with Supervisor() as sup:
-            child = Scene().start(sup, "a", returns(1))
-            [control_loop] = asyncio.all_tasks() - {me(), *tasks_named("a")}
+        async with Supervisor(name="web") as sup:
+            child = sup.start(look)
+            [control_loop] = tasks_named("web control loop")
             control_loop.cancel()
         assert (child.state, now()) == ("stopped", 1)
+    assert "web control loop" in names
 
 
 def tasks_named(name: str) -> "set[asyncio.Task[Any]]":
