@@ -139,6 +139,16 @@ async def test_each_child_can_have_a_grace_of_its_own() -> None:
     assert now() == 102
 
 
+async def test_by_default_the_grace_is_five_seconds() -> None:
+    """A supervisor without arguments cancels a child again after this time."""
+    async with Supervisor() as sup:
+        child = sup.start(stubborn)
+        await asyncio.sleep(1)
+        with pytest.warns(RuntimeWarning, match="still running 5 s after"):
+            await sup.stop()
+    assert (child.state, child.since) == ("stopped", 6)
+
+
 async def test_a_child_can_have_no_grace() -> None:
     """A grace of 0 is not replaced by that of the supervisor."""
     async with Supervisor(grace=100) as sup:
@@ -489,6 +499,16 @@ async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -
             control_loop.cancel()
         assert (child.state, now()) == ("stopped", 1)
     assert "web control loop" in names
+
+
+async def test_leaving_can_be_cancelled_while_a_second_control_loop_waits_for_a_child() -> None:
+    """The child ends first: then the caller gets its CancelledError, which its timeout turns into a TimeoutError."""
+    with nothing_left(), pytest.raises(TimeoutError):  # noqa: PT012 - the whole block is what raises
+        async with asyncio.timeout(0.5), Supervisor(name="web") as sup:
+            child = Scene().start(sup, "it", returns(1))
+            [control_loop] = tasks_named("web control loop")
+            control_loop.cancel()
+    assert (child.state, now()) == ("stopped", 1)
 
 
 def tasks_named(name: str) -> "set[asyncio.Task[Any]]":
