@@ -1,6 +1,7 @@
 """Escalation: stopping all children, raising from the block, trees of supervisors, and errors at the same time."""
 
 import asyncio
+import gc
 import weakref
 from typing import Any, Literal
 
@@ -314,5 +315,6 @@ async def test_a_supervisor_does_not_keep_the_error_that_it_has_raised() -> None
     except ExceptionGroup as group:
         raised = weakref.ref(reason(group))
     await turns()
+    gc.collect()
     assert raised is not None
     assert raised() is None

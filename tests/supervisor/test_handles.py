@@ -411,7 +411,7 @@ async def test_a_run_inside_of_a_child() -> None:
             assert ended == [0, 1]
 
 
-@pytest.mark.parametrize("way", ["left", "stopped", "escalated"])
+@pytest.mark.parametrize("way", ["left", "stopped", "escalated", "cancelled"])
 async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: str) -> None:
     """All reference cycles are broken at the end: nothing is left for the collector."""
 
@@ -427,10 +427,15 @@ async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: st
                 child.stop()
                 sup.stop()
 
+    caller = asyncio.create_task(serve())
+    if way == "cancelled":
+        await turns(40)
+        caller.cancel()
     try:
-        await asyncio.create_task(serve())
-    except ExceptionGroup:
-        assert way == "escalated"
+        await caller
+    except (ExceptionGroup, asyncio.CancelledError) as error:
+        assert type(error).__name__ == {"escalated": "ExceptionGroup", "cancelled": "CancelledError"}[way]  # noqa: PT017 - one of two endings
+    del caller
     await turns()
     gc.collect()
     ours = [item for item in garbage if type(item).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]
