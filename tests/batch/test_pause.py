@@ -102,7 +102,10 @@ async def test_a_failed_probe_goes_to_the_back_of_the_line() -> None:
 @pytest.mark.parametrize("probes", [1, 3, 8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_after_so_many_failed_probes_the_run_stops(probes: int, strategy: Any) -> None:
-    """What waits fails with its last error and the reason; what never ran is pending, and nobody is tried again."""
+    """What waits fails with its last error and the reason; what never ran is pending, and nobody is tried again.
+
+    The verdict has one line for itself and one for each earlier attempt.
+    """
     service = Service(back=10_000)
     inputs = list(range(9))
     run = map_all(supervise(POLICY)(service), inputs, limit=4, strategy=strategy, overload=empty(probes=probes))
@@ -115,6 +118,7 @@ async def test_after_so_many_failed_probes_the_run_stops(probes: int, strategy: 
         assert given_up is not None
         assert (failure.reason, given_up.reason) == (Reason.BUDGET, Reason.BUDGET)
         assert given_up.attempts == failure.attempts == len(service.times(failure.input))
+        assert len(given_up.splitlines()) == given_up.attempts
     assert [(pending.input, pending.started) for pending in report.pending] == [(n, False) for n in range(4, 9)]
     assert (run.tally.failed, run.tally.pending, run.tally.running) == (4, 5, 0)
 

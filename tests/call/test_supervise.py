@@ -744,6 +744,17 @@ async def test_what_can_be_supervised(
     assert supervised.policy is policy
 
 
+def test_the_attributes_of_a_function_are_kept_and_the_state_of_an_object_is_not_copied() -> None:
+    """Decorators mark functions by attributes; those of an object with an async `__call__` can change."""
+
+    async def marked() -> None:
+        pass
+
+    marked.__dict__["route"] = "/pages"
+    assert vars(supervise(retry_on=ConnectionError)(marked))["route"] == "/pages"
+    assert vars(supervise(retry_on=ConnectionError)(Client())).keys() == {"policy", "__wrapped__"}
+
+
 async def test_methods() -> None:
     """A supervised method binds to its instance, by the instance and by the class, and shows its policy."""
     client = Client("one")

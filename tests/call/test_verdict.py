@@ -9,9 +9,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from aiosupervise import (
-    AttemptTimeout,
     Backoff,
-    DeadlineExceeded,
     Policy,
     Reason,
     RetryAfter,
@@ -221,16 +219,6 @@ async def test_a_verdict_leaves_its_serial_number_behind() -> None:
     error = await error_of(supervise(BASE.replace(max_retries=1))(receive)())
     assert error is received[1]
     assert verdict_of(error).attempts == 2
-
-
-@pytest.mark.parametrize("error", [AttemptTimeout(2), DeadlineExceeded(3.5), RetryAfter(1)], ids=repr)
-def test_errors_travel(error: AttemptTimeout | DeadlineExceeded | RetryAfter) -> None:
-    """The library's own errors can be pickled, their seconds too: process pools do that."""
-    there = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    assert type(there) is type(error)
-    assert there.seconds == error.seconds
-    assert there.args == error.args == (error.seconds,)
-    assert str(there) == str(error)
 
 
 def test_text_of_retry_after() -> None:

@@ -26,8 +26,8 @@ from aiosupervise import (
     run_all,
     supervise,
 )
-from aiosupervise._events.emit import Scope
-from aiosupervise._events.log import CALLS, LINES, RUNS, SUPERVISORS, beside_bars, is_logged, line_for
+from aiosupervise._events.emit import Scope, emit
+from aiosupervise._events.log import CALLS, LINES, RUNS, SUPERVISORS, LogLine, beside_bars, is_logged, line_for
 
 from .kept import POLICY, Script
 
@@ -301,6 +301,22 @@ def test_what_goes_well_is_no_warning(kind: Callable[..., Event]) -> None:
     assert failed is not None
     assert failed.level == logging.WARNING
     assert ended is None if kind is AttemptFailed else ended is not None and ended.level == logging.INFO
+
+
+def test_a_line_says_how_the_events_of_a_kind_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has the logger, the level and the template; events whose last field is None have a line of their own."""
+    logger = logging.getLogger("aiosupervise.other")
+    ended = LogLine(logger, logging.INFO, "%(child)s ended")
+    monkeypatch.setitem(LINES, ChildExited, LogLine(logger, logging.ERROR, "%(child)s: %(error)s", otherwise=ended))
+    monkeypatch.setitem(LINES, ChildStopped, ended)
+    for kind, error in ((ChildExited, ValueError("broken")), (ChildExited, None), (ChildStopped, None)):
+        emit(kind, (1, "web", "it", error), None)
+    assert [(record.name, record.levelno, record.msg, record.getMessage()) for record in caplog.records] == [
+        ("aiosupervise.other", logging.ERROR, "%(child)s: %(error)s", "it: ValueError: broken"),
+        ("aiosupervise.other", logging.INFO, "%(child)s ended", "it ended"),
+    ]
 
 
 @pytest.mark.parametrize("is_in_table", [True, False])

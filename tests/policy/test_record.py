@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -31,6 +31,7 @@ class Named(Point):
             raise TypeError("name")
 
 
+T = TypeVar("T")
 ONE = AttemptFailed(1, "fetch", None, None, 1, ValueError("broken"), 0.5)
 
 
@@ -57,6 +58,64 @@ def test_a_quick_record_is_frozen_for_type_checkers_only() -> None:
     plain.x = 2
     assert plain == Plain(2)
     assert not hasattr(plain, "__dict__")
+
+
+def test_a_record_has_the_fields_of_its_base() -> None:
+    """They come first, with their defaults, also if there is another base, which is not a record."""
+
+    @record
+    class Base:
+        x: int
+        y: int = 0
+
+    @record
+    class Derived(Base, Generic[T]):
+        z: str = "a"
+        rest: tuple[T, ...] = ()
+
+    signature = inspect.signature(Derived)
+    assert list(signature.parameters) == ["x", "y", "z", "rest"]
+    assert signature.parameters["x"].annotation is int
+    assert Derived[int](1) == Derived(1, 0, "a", ())
+    match Derived(1, 2, "b", (3,)):
+        case Derived(x, y, z, rest):
+            assert (x, y, z, rest) == (1, 2, "b", (3,))
+
+
+def test_a_record_can_have_no_fields() -> None:
+    """All instances of such a class are equal."""
+
+    @record
+    class Nothing:
+        pass
+
+    assert Nothing() == Nothing()
+    assert repr(Nothing()) == f"{Nothing.__qualname__}()" != "Nothing()"
+
+
+def test_a_record_is_the_class_that_was_written() -> None:
+    """It keeps name, docstring and methods, and `dataclasses` knows it; as with slots, it has no weak references."""
+
+    @record
+    class Circle:
+        """It is round."""
+
+        radius: float
+
+        def __post_init__(self) -> None:
+            if self.radius < 0:
+                raise ValueError("radius")
+
+        def diameter(self) -> float:
+            return 2 * self.radius
+
+    assert Circle.__qualname__ == f"{test_a_record_is_the_class_that_was_written.__name__}.<locals>.Circle"
+    assert (Circle.__module__, Circle.__doc__) == (__name__, "It is round.")
+    assert Circle(1.5).diameter() == 3.0
+    assert not hasattr(Circle, "__weakref__")
+    with pytest.raises(ValueError, match="radius"):
+        Circle(-1.0)
+    assert dataclasses.is_dataclass(Circle)
 
 
 def test_fields_are_taken_in_order_or_by_name() -> None:
@@ -88,6 +147,7 @@ def test_records_compare_and_hash_by_class_and_value() -> None:
     tally: Any = "counts"
     assert Point(1, 2) == Point(1, 2)
     assert hash(Point(1, 2)) == hash(Point(1, 2))
+    assert hash(Point(1, 2)) != hash(Point(2, 1))
     assert Point(1, 2) != Point(1, 3)
     others: list[object] = [(1, 2), RunResumed(1, "pages", tally)]
     assert Point(1, 2) != others[0]
@@ -123,9 +183,10 @@ def test_records_are_copied_and_pickled() -> None:
 
 
 def test_the_functions_of_dataclasses_work() -> None:
-    """`fields`, `asdict` and `replace` treat a record as a dataclass."""
+    """`fields`, `asdict` and `replace` treat a record as a dataclass; its fields are made once."""
     assert dataclasses.is_dataclass(Point)
     assert [field.name for field in dataclasses.fields(Named)] == ["x", "y", "name"]
+    assert dataclasses.fields(Named)[0] is dataclasses.fields(Named)[0]
     assert dataclasses.asdict(Named(1, 2, "a")) == {"x": 1, "y": 2, "name": "a"}
     assert dataclasses.replace(Named(1, 2, "a"), y=3) == Named(1, 3, "a")
     assert dataclasses.replace(ONE, wait=None).wait is None

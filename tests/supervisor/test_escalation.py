@@ -1,6 +1,8 @@
 """Escalation: stopping all children, raising from the block, trees of supervisors, and errors at the same time."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any, Literal
 
 import pytest
@@ -162,23 +164,43 @@ async def test_a_cancel_from_outside_takes_precedence() -> None:
 
 async def test_escalation_in_the_clean_up_of_a_cancelled_task() -> None:
     """A cancellation from before the block is not mistaken for one from outside during the escalation."""
+    seen: list[tuple[type[BaseException], int]] = []
 
     async def serve() -> None:
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            with pytest.raises(ExceptionGroup, match="supervisor escalated"):  # noqa: PT012 - the whole block is what raises
+        finally:
+            try:
                 async with Supervisor(max_restarts=0) as sup:
                     Scene().start(sup, "it", fails(1))
                     await asyncio.Event().wait()
-            assert me().cancelling() == 1
-            raise
+            except BaseException as error:
+                seen.append((type(error), me().cancelling()))
 
     caller = asyncio.create_task(serve())
     await asyncio.sleep(1)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+    assert seen == [(ExceptionGroup, 1)]
+
+
+async def test_a_supervisor_that_is_entered_outside_of_a_task() -> None:
+    """A callback of the loop can enter one: escalation has no body to release, and is raised by whoever leaves it."""
+    sup = Supervisor(max_restarts=0)
+    asyncio.get_running_loop().call_soon(enter, sup)
+    await turns()
+    Scene().start(sup, "it", fails(1))
+    await asyncio.sleep(2)
+    with nothing_left(), pytest.raises(ExceptionGroup) as caught:
+        await sup.__aexit__(None, None, None)
+    assert reason(caught.value).child == "it"
+
+
+def enter(sup: Supervisor) -> None:
+    """Enter a supervisor, which takes no turn of the loop."""
+    with pytest.raises(StopIteration):
+        sup.__aenter__().send(None)
 
 
 async def test_a_timeout_that_expires_during_escalation() -> None:
@@ -247,3 +269,52 @@ async def test_ended_failed_and_stopped_children_raise_nothing() -> None:
             Scene().start(sup, "ended", returns(1), restart="transient")
             Scene().start(sup, "failed", fails(1), restart="temporary")
             Scene().start(sup, "stopped").stop()
+
+
+async def test_escalation_does_not_cancel_a_caller_that_has_left_the_body() -> None:
+    """It waits for the children already: nothing that looks at its task sees a request to cancel it."""
+    caller, seen = me(), list[int]()
+
+    async def sibling() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+            seen.append(caller.cancelling())
+
+    with nothing_left(), pytest.raises(ExceptionGroup):  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            sup.start(sibling)
+            Scene().start(sup, "it", fails(1))
+    assert seen == [0]
+
+
+async def test_a_supervisor_that_is_left_by_another_task_than_it_was_entered() -> None:
+    """As fixtures do: a cancellation of the task that leaves it takes precedence over the escalation."""
+    sup = Supervisor(max_restarts=0)
+    await asyncio.create_task(sup.__aenter__())
+    Scene().start(sup, "slow", clean_up=3)
+    Scene().start(sup, "it", fails(1))
+    await asyncio.sleep(2)
+    leaving = asyncio.create_task(sup.__aexit__(None, None, None))
+    await asyncio.sleep(1)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await leaving
+    assert "supervisor had escalated: RestartsExceeded('it'" in caught.value.__notes__[0]
+    assert now() == 4
+
+
+async def test_a_supervisor_does_not_keep_the_error_that_it_has_raised() -> None:
+    """Once the program has dropped the error, it is freed, with all that its traceback holds."""
+    sup = Supervisor(max_restarts=0)
+    raised: weakref.ref[BaseException] | None = None
+    try:
+        async with sup:
+            Scene().start(sup, "it", fails(1))
+    except ExceptionGroup as group:
+        raised = weakref.ref(reason(group))
+    await turns()
+    gc.collect()
+    assert raised is not None
+    assert raised() is None

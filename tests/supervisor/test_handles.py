@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
 import pytest
 
 from aiosupervise import Child, Supervisor, run_all
+from aiosupervise._supervisor.child_state import ChildState
 
 from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, reason, returns, times_out, turns
 
@@ -42,6 +43,14 @@ async def test_the_attributes_of_a_child() -> None:
         assert (child.state, child.since) == ("stopping", 6.5)
         await asyncio.sleep(2)
         assert (child.state, child.since) == ("stopped", 7.5)
+
+
+def test_a_child_is_stopped_before_its_first_start() -> None:
+    """A task factory can run the first step of a child before its start is complete."""
+    child = ChildState(forever, "it", "permanent", 5.0, copy_context())
+    assert (child.state, child.is_alive, child.since, child.restarts) == ("stopped", False, 0.0, 0)
+    assert child.task is None
+    assert child.last_error is None
 
 
 async def test_children_are_listed_in_start_order_and_live() -> None:
@@ -95,8 +104,8 @@ async def test_each_run_has_a_context_of_its_own() -> None:
         if len(seen) == 1:
             raise ValueError
 
-    COLOUR.set("blue")
     async with Supervisor(backoff=[0]) as sup:
+        COLOUR.set("blue")
         sup.start(paint, restart="transient")
         COLOUR.set("green")
     assert seen == ["blue", "blue"]
@@ -402,7 +411,7 @@ async def test_a_run_inside_of_a_child() -> None:
             assert ended == [0, 1]
 
 
-@pytest.mark.parametrize("way", ["left", "stopped", "escalated"])
+@pytest.mark.parametrize("way", ["left", "stopped", "escalated", "cancelled"])
 async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: str) -> None:
     """All reference cycles are broken at the end: nothing is left for the collector."""
 
@@ -418,10 +427,15 @@ async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: st
                 child.stop()
                 sup.stop()
 
+    caller = asyncio.create_task(serve())
+    if way == "cancelled":
+        await turns(40)
+        caller.cancel()
     try:
-        await asyncio.create_task(serve())
-    except ExceptionGroup:
-        assert way == "escalated"
+        await caller
+    except (ExceptionGroup, asyncio.CancelledError) as error:
+        assert type(error).__name__ == {"escalated": "ExceptionGroup", "cancelled": "CancelledError"}[way]  # noqa: PT017 - one of two endings
+    del caller
     await turns()
     gc.collect()
     ours = [item for item in garbage if type(item).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]

@@ -114,6 +114,17 @@ async def test_a_supervisor_escalates_at_the_restart_after_the_last_allowed(most
 
 
 @looptime
+async def test_by_default_three_restarts_in_five_seconds_are_allowed() -> None:
+    """A supervisor without arguments escalates at the fourth."""
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(backoff=[0]) as sup:
+            it = Scene().start(sup, "it", *[fails(1)] * 9)
+            await sup.wait()
+    exceeded = reason(caught.value)
+    assert (exceeded.max_restarts, exceeded.within, it.restarts) == (3, 5.0, 3)
+
+
+@looptime
 @pytest.mark.parametrize(("second", "escalates"), [(5.0, True), (5.001, False)])
 async def test_a_restart_exactly_within_ago_still_counts(second: float, escalates: bool) -> None:  # noqa: FBT001 - a row
     """A restart that is a moment older does not count."""

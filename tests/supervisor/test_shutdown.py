@@ -1,7 +1,9 @@
 """Shutdown: the order in which children are stopped, their grace, and leaving the block."""
 
 import asyncio
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +139,16 @@ async def test_each_child_can_have_a_grace_of_its_own() -> None:
     assert now() == 102
 
 
+async def test_by_default_the_grace_is_five_seconds() -> None:
+    """A supervisor without arguments cancels a child again after this time."""
+    async with Supervisor() as sup:
+        child = sup.start(stubborn)
+        await asyncio.sleep(1)
+        with pytest.warns(RuntimeWarning, match="still running 5 s after"):
+            await sup.stop()
+    assert (child.state, child.since) == ("stopped", 6)
+
+
 async def test_a_child_can_have_no_grace() -> None:
     """A grace of 0 is not replaced by that of the supervisor."""
     async with Supervisor(grace=100) as sup:
@@ -213,6 +225,35 @@ async def test_start_during_shutdown_is_rejected() -> None:
     assert scene.words() == ["rejected"]
     with pytest.raises(RuntimeError, match="cannot start a child: it is stopping or has stopped"):
         scene.start(sup, "new")
+
+
+async def test_a_delay_that_is_called_off_keeps_nothing_in_memory() -> None:
+    """The event loop does not hold the supervisor and its backoff until the restart would have been due."""
+
+    class Hour:
+        def __call__(self, n: int, error: Exception) -> float:  # noqa: ARG002 - the signature
+            return 3600
+
+    backoff = Hour()
+    held = weakref.ref(backoff)
+    async with Supervisor(backoff=backoff) as sup:
+        Scene().start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        sup.stop()
+    del backoff, sup
+    await turns()
+    gc.collect()
+    assert held() is None
+
+
+async def test_start_after_the_block_is_rejected() -> None:
+    """Nobody would supervise the child, also if the supervisor was not stopped but ended with its last child."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", returns(1), restart="transient")
+    with pytest.raises(RuntimeError, match="cannot start a child: it is stopping or has stopped"):
+        Scene().start(sup, "new")
+    with pytest.raises(RuntimeError, match="child it cannot be restarted: its supervisor has stopped"):
+        child.restart()
 
 
 async def test_a_child_that_raises_in_its_clean_up_is_stopped() -> None:
@@ -333,8 +374,13 @@ async def test_nothing_is_started_after_the_loop_began_to_shut_down(count: int) 
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseException]) -> None:
-    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more."""
+def test_a_backoff_that_ends_the_program_lets_children_clean_up(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio.run cancels the children; the supervisor waits for their clean-up and does not cancel them once more.
+
+    asyncio does not log the error too, which the program ends with.
+    """
     scene = Scene()
 
     def backoff(n: int, error: Exception) -> float:
@@ -356,6 +402,8 @@ def test_a_backoff_that_ends_the_program_lets_children_clean_up(kind: type[BaseE
     with pytest.raises(kind):
         asyncio.run(serve())
     assert scene.words() == ["it starts", "it ends", "cleaned up"]
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
@@ -371,6 +419,27 @@ async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
         await sup.stop()
     assert scene.words() == ["it starts", "it is cancelled", "it has cleaned up"]
     assert now() == 3
+
+
+async def test_a_loop_that_shuts_down_waits_for_a_child_that_was_cancelled_twice() -> None:
+    """A control loop that is cancelled after the grace of a child waits on, too."""
+
+    async def slow() -> None:
+        try:
+            await stubborn()
+        finally:
+            await asyncio.sleep(3)
+
+    async with Supervisor(grace=1) as sup:
+        child = sup.start(slow)
+        await asyncio.sleep(1)
+        child.stop()
+        with pytest.warns(RuntimeWarning, match="still running 1 s after"):
+            await asyncio.sleep(2)
+        [control_loop] = [task for task in asyncio.all_tasks() if "control loop" in task.get_name()]
+        control_loop.cancel()
+        await sup.stop()
+        assert (child.state, child.since) == ("stopped", 5)
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -413,3 +482,52 @@ async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran()
             for task in asyncio.all_tasks() - {me()}:
                 task.cancel()
     assert child.state == "stopped"
+
+
+async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -> None:
+    """If only the control loop was cancelled before its first step, another of its name waits for the children."""
+    names: list[str] = []
+
+    async def look() -> None:
+        await asyncio.sleep(1)
+        names.extend(task.get_name() for task in asyncio.all_tasks() - {me()})
+
+    with nothing_left():
+        async with Supervisor(name="web") as sup:
+            child = sup.start(look)
+            [control_loop] = tasks_named("web control loop")
+            control_loop.cancel()
+        assert (child.state, now()) == ("stopped", 1)
+    assert "web control loop" in names
+
+
+async def test_leaving_can_be_cancelled_while_a_second_control_loop_waits_for_a_child() -> None:
+    """The child ends first: then the caller gets its CancelledError, which its timeout turns into a TimeoutError."""
+    with nothing_left(), pytest.raises(TimeoutError):  # noqa: PT012 - the whole block is what raises
+        async with asyncio.timeout(0.5), Supervisor(name="web") as sup:
+            child = Scene().start(sup, "it", returns(1))
+            [control_loop] = tasks_named("web control loop")
+            control_loop.cancel()
+    assert (child.state, now()) == ("stopped", 1)
+
+
+def tasks_named(name: str) -> "set[asyncio.Task[Any]]":
+    """The tasks of this name."""
+    return {task for task in asyncio.all_tasks() if task.get_name() == name}
+
+
+async def test_a_cancellation_of_the_body_is_raised_unchanged() -> None:
+    """The same CancelledError leaves the block, and its traceback does not show the supervisor."""
+    caller = asyncio.create_task(serve_forever())
+    await asyncio.sleep(1)
+    caller.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough") as caught:
+        await caller
+    assert [entry.name for entry in caught.traceback if "aiosupervise" in str(entry.path)] == []
+
+
+async def serve_forever() -> None:
+    """A body that waits."""
+    async with Supervisor() as sup:
+        Scene().start(sup, "a")
+        await asyncio.Event().wait()

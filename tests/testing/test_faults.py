@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import math
+import random
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -69,6 +70,18 @@ async def test_neither_rate_nor_errors_shift_the_faults() -> None:
     few = await failing(Faults(0.2, seed=1), 200)
     assert few < await failing(Faults(0.5, seed=1), 200)
     assert few == await failing(Faults(0.2, (ValueError, OSError, KeyError), seed=1), 200)
+
+
+async def test_a_rate_of_zero_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the smallest of all random numbers is drawn, which is 0."""
+
+    class Smallest(random.Random):
+        def random(self) -> float:
+            return 0.0
+
+    monkeypatch.setattr(random, "Random", Smallest)
+    assert await played(Faults(0, seed=1), 3) == ["[0]", "[1]", "[2]"]
+    assert await played(Faults(0.001, seed=1), 1) == ["ConnectionError"]
 
 
 async def test_the_share_and_the_errors_are_as_asked() -> None:

@@ -1,0 +1,43 @@
+"""The exceptions of the library, and the text of any error in a log."""
+
+import pickle
+from typing import Any
+
+import pytest
+
+from aiosupervise import AttemptTimeout, DeadlineExceeded, GiveUp, RestartsExceeded, RetryAfter
+from aiosupervise._policy.checks import error_text
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "shown"),
+    [
+        (GiveUp, ("no",), "GiveUp('no')"),
+        (RetryAfter, (1.5,), "RetryAfter(1.5)"),
+        (AttemptTimeout, (2.5,), "AttemptTimeout(2.5)"),
+        (DeadlineExceeded, (3.5,), "DeadlineExceeded(3.5)"),
+        (RestartsExceeded, ("it", (), 3, 5.0), "RestartsExceeded('it', (), 3, 5.0)"),
+    ],
+)
+def test_an_error_prints_as_the_call_that_makes_it(kind: Any, args: tuple[Any, ...], shown: str) -> None:
+    """Its arguments are all there, so that it travels between processes, and arrives as it was."""
+    error = kind(*args)
+    assert repr(error) == shown
+    twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(twin), twin.args, str(twin), vars(twin)) == (kind, error.args, str(error), vars(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError("caf\u00e9"), "ValueError: caf\u00e9"),
+        (ValueError("caf\u00e9\n\x1b[31m"), "ValueError: caf\u00e9\\n\\x1b[31m"),
+        (ValueError("x" * 400), f"ValueError: {'x' * 300}"),
+        (ValueError("\n" * 400), "ValueError: " + "\\n" * 150),
+    ],
+    ids=["no text", "letters", "control characters", "long", "long when escaped"],
+)
+def test_the_text_of_an_error_is_one_bounded_line(error: Exception, text: str) -> None:
+    """Characters that do not print are escaped, and no others."""
+    assert error_text(error) == text
