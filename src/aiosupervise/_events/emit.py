@@ -84,9 +84,7 @@ class Scope:
         """Release the scope's own listener, which may hold the run; the second time do nothing."""
         loop, self._listener, self._loop = self._loop, None, None
         if loop is not None:
-            listeners.drop_closed()
-            if not loop.is_closed():
-                listeners.adjust(-1, loop)
+            listeners.adjust(-1, loop)
 
     def __del__(self) -> None:
         """Have the count taken back if the scope is thrown away with its loop, before its end."""
