@@ -5,11 +5,12 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import Any, NoReturn
 
 import pytest
 
-from aiosupervise import Adaptive, Failure, Pending, Stopped, Success, map_all, run_all
+from aiosupervise import Adaptive, Failure, Overload, Pending, Stopped, Success, map_all, run_all
 from aiosupervise._batch.strategies import ReturnWhen
 
 Job = Callable[[], Awaitable[object]]
@@ -285,6 +286,46 @@ async def test_a_future_that_cannot_be_cancelled() -> None:
     assert [type(outcome) for outcome in run.report] == [Success, Pending, Pending]
 
 
+async def test_a_proxy_of_a_coroutine_that_is_lost_while_it_runs() -> None:
+    """If it cannot be asked whether it has begun, or be thrown an error, the others are cancelled all the same."""
+    lost: list[str] = []
+
+    class Proxy:
+        def __init__(self, coroutine: Coroutine[Any, Any, object]) -> None:
+            self._coroutine = coroutine
+
+        def __getattribute__(self, name: str) -> Any:
+            return CoroutineType if name == "__class__" else super().__getattribute__(name)
+
+        def __getattr__(self, name: str) -> Any:
+            if lost:
+                raise RuntimeError("working outside of the context")
+            return getattr(self._coroutine, name)
+
+    coroutine = asyncio.sleep(60)
+    proxy: Any = Proxy(coroutine)
+    asyncio.get_running_loop().call_later(0.005, lost.append, "now")
+    report = await run_all([proxy, asyncio.Event().wait()], timeout=0.01)
+    assert [type(outcome) for outcome in report] == [Failure, Pending]
+    coroutine.close()
+
+
+async def test_a_job_without_a_name_that_raises() -> None:
+    """Its own error is its Failure, although the note on it cannot name the job."""
+
+    class Nameless:
+        @property
+        def __name__(self) -> str:
+            raise OSError("no name")
+
+        def __call__(self) -> NoReturn:
+            raise ValueError("mine")
+
+    (failure,) = (await run_all([Nameless()])).failed
+    assert isinstance(failure.error, ValueError)
+    assert "raised by calling job 0, Nameless" in failure.error.__notes__[0]
+
+
 @each_end
 async def test_an_error_that_lies_about_its_class(when: ReturnWhen) -> None:
     """An error whose `__class__` raises is a Failure as any other, and ends the run."""
@@ -351,7 +392,7 @@ async def test_a_task_factory_that_raises(*, held: bool) -> None:
         return asyncio.Task(coroutine, loop=loop, **options)
 
     jobs = [work() for _ in range(3)]
-    run = run_all(jobs if held else iter(jobs))
+    run = run_all(jobs if held else iter(jobs), overload=Overload() if held else None)
     with task_factory(counted), pytest.raises(OSError, match="no task"):
         await run
     assert [type(outcome) for outcome in run.report] == [Success, Pending] + [Pending] * held

@@ -134,7 +134,7 @@ class LocalRun(EngineRun):
     def _refuse(self, job: JobContext, item: Any) -> None:
         """Record a job whose task could not be created."""
         outcome = self._jobs.pending(item, job.index, started=False)
-        if self._breaker is not None and not self._breaker.is_closed:
+        if self._breaker is not None:
             self._breaker.ended(job, outcome)
         self.context.record(outcome)
 
@@ -166,9 +166,8 @@ class LocalRun(EngineRun):
     def _cancel_running(self) -> None:
         self._is_cancelled = True
         already_cancelled = self.context.is_loop_shutting_down()
-        for coroutine in [*self._tasks]:
-            if coroutine not in self._cancelled:
-                self._cancel(coroutine, already_cancelled=already_cancelled)
+        for coroutine in [running for running in self._tasks if running not in self._cancelled]:
+            self._cancel(coroutine, already_cancelled=already_cancelled)
 
     def _cancel(self, coroutine: Coroutine[object, None, Any], *, already_cancelled: bool = False) -> None:
         task = self._futures.get(coroutine, self._tasks[coroutine])

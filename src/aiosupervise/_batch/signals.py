@@ -20,9 +20,9 @@ Laws, each with a test:
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
 - A cancelled run takes no further signals: the previous handler of the signal is restored before our handler returns,
   those of the run's other signals on the next turn of the event loop. Several signals can have arrived when Python
-  calls the handlers, which happens under uvloop above all, as it waits outside of Python. They are called one after
-  another: if the first of them restored the default of another signal, Python would drop that one, with a message about
-  a race. Outside of a handler `signal.signal` calls those first that are due.
+  calls the handlers, one after another, above all under uvloop, which waits outside of Python. If the first handler
+  restored the default of another signal, Python would drop that one, with a message about a race. Outside of a handler,
+  `signal.signal` calls the handlers that are due before it replaces one.
 - A handler that somebody else has installed in place of ours stays.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
   That happens if somebody installed ours again after the run, in a forked process, and after the event loop of a run

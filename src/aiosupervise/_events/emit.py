@@ -86,9 +86,7 @@ class Scope:
         if listener is not None:
             listeners.forget(listener)
         if loop is not None:
-            listeners.drop_closed()
-            if not loop.is_closed():
-                listeners.adjust(-1, loop)
+            listeners.adjust(-1, loop)
 
     def __del__(self) -> None:
         """Have the count taken back if the scope is thrown away with its loop, before its end."""
