@@ -12,6 +12,7 @@ from aiosupervise._call.no_waiting import no_waits
 from aiosupervise._events.outcomes import Stopped as StoppedBy
 from aiosupervise._policy.budget import Budget
 
+from .first_attempts import FirstAttempts
 from .overload import Overload
 from .protocol import EngineContext
 from .waiters import Waiters
@@ -21,7 +22,7 @@ Payment: TypeAlias = tuple[int | None, float]
 
 
 class Circuit:
-    """The current state, and what the states share: the settings, the budget, the queue, and the server's request."""
+    """The current state, and what the states share: settings, budget, queue, and the server's request to wait."""
 
     def __init__(
         self, setting: Overload, context: EngineContext[Any, Any], initial: Callable[[Circuit], State]
@@ -29,17 +30,18 @@ class Circuit:
         self.setting = setting
         self.context = context
         self.budget = Budget() if setting.budget is None else setting.budget
+        self.first_attempts = FirstAttempts()
         self.waiters = Waiters()
         self.retry_after = 0.0  # seconds, as the server asked last
         self.retry_after_end = 0.0
         self.is_closed = True
         self.state = initial(self)
         self._time_scale = 1.0 if no_waits.get() is None else 0.0
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def now(self) -> float:
         """Return the loop's time."""
-        return self._loop.time()
+        return self.loop.time()
 
     def go_to(self, state: State) -> None:
         """Leave the current state and enter another."""
@@ -59,6 +61,18 @@ class Circuit:
         """Return the end of a pause of half of these seconds at least, and as long as the server asked."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
+
+    def shows_outage(self) -> bool:
+        """Return whether the service seems to fail, and not only some of the inputs.
+
+        When every job has started, no new one could tell as the probe: only calls that have failed before. So it takes
+        more for an outage then.
+        """
+        tally = self.context.tally
+        started = tally.running + tally.succeeded + tally.failed + tally.pending
+        if tally.total is not None and started >= tally.total:
+            return self.first_attempts.show_outage_now()
+        return self.first_attempts.show_outage()
 
 
 class Timer:
@@ -105,8 +119,8 @@ class State:
     def on_wait(self) -> None:
         """Record that a call has joined the queue."""
 
-    def free_slots(self, slots: int) -> int:  # noqa: ARG002 - as above
-        """Return how many new jobs may start, of those that the limit lets start."""
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as above
+        """Return how many new jobs may start, where the limit lets `slots` start and `taken` slots are taken."""
         return 0
 
     def on_start(self, job: object) -> None:

@@ -68,7 +68,7 @@ class LocalRun(EngineRun):
         slots = super().free_slots(taken)
         if self._breaker is None or self._breaker.circuit.is_closed:
             return slots
-        return self._breaker.free_slots(slots)
+        return self._breaker.free_slots(slots, taken)
 
     def start_job(self, item: Any, index: int) -> None:
         """Start the task of a job.
@@ -129,9 +129,8 @@ class LocalRun(EngineRun):
         self._tally.running -= 1
         outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
-        # A breaker whose circuit is closed and whose budget is full learns nothing from an outcome.
-        if breaker is not None and not (breaker.circuit.is_closed and breaker.budget.tokens >= breaker.budget.capacity):
-            breaker.ended(job, outcome)
+        if breaker is not None and not breaker.is_at_rest:
+            breaker.ended(job, outcome, has_failed=job.has_failed)
         if self._adaptive is not None:
             self._adaptive.ended(job.generation, outcome)
         self.context.record(outcome)

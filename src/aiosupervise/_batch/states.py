@@ -1,26 +1,28 @@
-"""The states of a run's circuit, each with the fields that it alone needs, and what the states share.
+"""The states of a run's circuit, each with the fields that it alone needs.
 
     Closed -> Paused -> RampUp -> Closed             the server asked to wait
     Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe finds that it works again
                       HalfOpen -> Open | Stopped     a probe has failed; too many have
 
-The server can ask to wait in any state: Paused and Open end no earlier than it asked. A retry that nobody can pay for
-opens the circuit from Closed, Paused and RampUp alike. Ended follows on any state, when the run has ended.
+The server can ask to wait in any state: Paused and Open end no earlier than it asked. An empty budget while most first
+attempts fail opens the circuit from Closed, Paused and RampUp alike. An overdue probe, which was counted as failed, may
+succeed after all: that closes the circuit from Open too. Ended follows on any state, when the run has ended.
 """
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import ClassVar
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._events.records import RunPaused, RunResumed
 
 from .circuit import Circuit, Payment, State, Stopped, Timer
+from .outage import Outage
 
 _SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
-_DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
 
 
 class Closed(State):
@@ -74,16 +76,18 @@ class Pause(State, ABC):
         return f"paused for {max(self._end - self._circuit.now(), 0.0):.1f} s, {self.why}"
 
     def _on_end(self) -> None:
-        is_over = self._circuit.retry_after_end <= self._end
-        self._circuit.go_to(self._next() if is_over else self._again())
+        if self._circuit.retry_after_end > self._end:
+            self._extend()
+        else:
+            self._finish()
 
     @abstractmethod
-    def _next(self) -> State:
-        """Return the state after the pause."""
+    def _extend(self) -> None:
+        """Wait for the later moment that the server has named meanwhile."""
 
     @abstractmethod
-    def _again(self) -> State:
-        """Return the state if the server has asked for a later moment meanwhile."""
+    def _finish(self) -> None:
+        """Go to the state that follows."""
 
 
 class Paused(Pause):
@@ -98,11 +102,11 @@ class Paused(Pause):
         """Pay from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
-    def _next(self) -> State:
-        return RampUp(self._circuit)
+    def _extend(self) -> None:
+        self._circuit.go_to(Paused(self._circuit))
 
-    def _again(self) -> State:
-        return Paused(self._circuit)
+    def _finish(self) -> None:
+        self._circuit.go_to(RampUp(self._circuit))
 
 
 class RampUp(State):
@@ -131,7 +135,7 @@ class RampUp(State):
         """Pay from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
-    def free_slots(self, slots: int) -> int:
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
         """Let one new job start, when its moment has come."""
         return min(slots, self._new_jobs)
 
@@ -163,95 +167,149 @@ class Open(Pause):
 
     why = "the retry budget is empty"
 
-    def __init__(self, circuit: Circuit, *, failed_probes: int, pauses: bool = True) -> None:
-        longer = circuit.setting.first_pause * 2.0 ** min(failed_probes, _DOUBLINGS)
-        super().__init__(circuit, min(longer, circuit.setting.longest_pause) if pauses else 0.0)
-        self._failed_probes = failed_probes
+    def __init__(self, circuit: Circuit, outage: Outage, seconds: float) -> None:
+        super().__init__(circuit, seconds)
+        self._outage = outage
 
-    def _next(self) -> State:
-        return HalfOpen(self._circuit, self._failed_probes)
+    def on_failure(self, *who: object, asked: bool) -> None:  # noqa: ARG002 - the pause waits for it anyway
+        """Forget an overdue probe that has failed."""
+        self._outage.forget(who)
 
-    def _again(self) -> State:
-        return Open(self._circuit, failed_probes=self._failed_probes, pauses=False)
+    def on_neutral(self, *who: object) -> None:
+        """Forget an overdue probe that has ended without an answer."""
+        self._outage.forget(who)
+
+    def on_success(self, *who: object) -> None:
+        """Close the circuit if an overdue probe has succeeded after all."""
+        if self._outage.is_overdue(who):
+            _resume(self._circuit)
+
+    def _extend(self) -> None:
+        self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
+
+    def _finish(self) -> None:
+        # The first attempts that were running when the circuit opened are as good as probes.
+        if self._circuit.first_attempts.rule_out_outage():
+            _resume(self._circuit)
+        else:
+            self._circuit.go_to(HalfOpen(self._circuit, self._outage))
 
 
 class HalfOpen(State):
-    """One probe at a time finds out whether the service works again."""
+    """One probe at a time finds out whether the service works again.
 
-    def __init__(self, circuit: Circuit, failed_probes: int) -> None:
+    A new job is asked first, since the calls in the queue have failed before, perhaps by their own fault. The pump
+    starts one in its next turn if it can. If it does not, the first call in the queue goes.
+    """
+
+    def __init__(self, circuit: Circuit, outage: Outage) -> None:
         self._circuit = circuit
-        self._failed_probes = failed_probes  # in a row
-        self._probe: object | None = None  # a call that retries, or a new job
+        self._outage = outage
+        self._probe: object | None = None  # a new job, or a call that retries
+        self._timer = Timer()
 
     def enter(self) -> None:
-        """Send the first probe."""
-        self._send_probe()
+        """Look for a probe."""
+        self._find_probe()
+
+    def leave(self) -> None:
+        """Wait for the probe no longer."""
+        self._timer.cancel()
 
     def describe(self) -> str:
         """Return what is going on."""
         return "probing"
 
     def on_wait(self) -> None:
-        """Send the call as the probe, if there is none."""
+        """Look for a probe, if there is none: it may be this call."""
         if self._probe is None:
-            self._send_probe()
+            self._find_probe()
 
-    def free_slots(self, slots: int) -> int:
-        """Let one new job start as the probe, if no call waits."""
-        return min(slots, int(self._probe is None and not self._circuit.waiters))
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - the limit may be exceeded
+        """Let one new job start as the probe, though the limit is reached by calls that wait."""
+        return int(self._probe is None and self._outage.admits_job(taken))
 
     def on_start(self, job: object) -> None:
         """Make the job the probe."""
         if self._probe is None:
-            self._probe = job
+            self._send(job)
 
     def on_failure(self, *who: object, asked: bool) -> None:
         """Open the circuit again if it was the probe, or stop the run; and pause if the server asked to wait."""
-        circuit = self._circuit
-        if self._is_probe(who):
-            failed = self._failed_probes + 1
-            circuit.go_to(
-                Open(circuit, failed_probes=failed) if failed < circuit.setting.probes else Stopped(circuit, failed)
-            )
-        elif asked and self._probe is None:
-            circuit.go_to(Open(circuit, failed_probes=self._failed_probes, pauses=False))
+        self._outage.forget(who)
+        if self._probe is None and asked:
+            self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
+        elif self._is_probe(who):
+            self._fail()
 
     def on_neutral(self, *who: object) -> None:
-        """Send the next probe, if it was the last one that ended without an answer."""
+        """Look for the next probe, if it was the last one that ended without an answer."""
+        self._outage.forget(who)
         if self._is_probe(who):
             self._probe = None
-            self._send_probe()
+            self._find_probe()
 
     def on_success(self, *who: object) -> None:
-        """Close the circuit if it was the probe, unless the server has asked to wait longer."""
-        circuit = self._circuit
-        if not self._is_probe(who):
-            return
-        circuit.budget.put(circuit.budget.capacity // 4)
-        if circuit.retry_after_end > circuit.now():
-            circuit.go_to(Paused(circuit))
-        else:
-            circuit.context.scope.emit(RunResumed)
-            circuit.go_to(Closed(circuit))
+        """Close the circuit if it was the probe, or an overdue one."""
+        if self._is_probe(who) or self._outage.is_overdue(who):
+            _resume(self._circuit)
 
     def _is_probe(self, who: tuple[object, ...]) -> bool:
         return self._probe is not None and self._probe in who
 
-    def _send_probe(self) -> None:
-        """Send the first waiter as the probe; if there is none, the pump may start a new job as one."""
+    def _find_probe(self) -> None:
         circuit = self._circuit
         if circuit.retry_after_end > circuit.now():
-            circuit.go_to(Open(circuit, failed_probes=self._failed_probes, pauses=False))
+            circuit.go_to(Open(circuit, self._outage, 0.0))
             return
-        self._probe = circuit.waiters.release_first(Permit.PROBE)
-        if self._probe is None:
-            circuit.context.wake()
+        circuit.context.wake()
+        self._timer.set(circuit.now(), self._send_waiter)
+
+    def _send_waiter(self) -> None:
+        call = self._circuit.waiters.release_first(Permit.PROBE)
+        if call is not None:
+            self._send(call)
+
+    def _send(self, probe: object) -> None:
+        self._probe = probe
+        self._timer.set(self._circuit.now() + self._circuit.setting.longest_pause, partial(self._expire, probe))
+
+    def _expire(self, probe: object) -> None:
+        """Count a probe that takes too long as failed, though it goes on."""
+        self._outage.add_overdue(probe)
+        self._fail()
+
+    def _fail(self) -> None:
+        circuit, outage = self._circuit, self._outage
+        outage.failed_probes += 1
+        if outage.failed_probes < circuit.setting.probes:
+            circuit.go_to(Open(circuit, outage, outage.seconds_to_pause()))
+        else:
+            circuit.go_to(Stopped(circuit, outage.failed_probes))
 
 
 def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
-    """Take the price of a retry from the budget; if that is empty, open the circuit, or refuse."""
+    """Take the price of a retry from the budget; if that is empty and the service fails, open the circuit, or refuse.
+
+    While only some of the inputs fail, their retries go on as the policy says, unpaid.
+    """
     price = circuit.budget.take(throttled=throttled)
-    if price is not None or circuit.setting.when_exhausted == "fail":
+    if price is not None:
         return price, delay
-    circuit.go_to(Open(circuit, failed_probes=0))
+    if not circuit.shows_outage():
+        return 0, delay
+    if circuit.setting.when_exhausted == "fail":
+        return None, delay
+    outage = Outage(circuit)
+    circuit.go_to(Open(circuit, outage, outage.seconds_to_pause()))
     return 0, 0.0
+
+
+def _resume(circuit: Circuit) -> None:
+    """Close the circuit after a probe that succeeded, unless the server has asked to wait longer."""
+    circuit.budget.put(circuit.budget.capacity // 4)
+    if circuit.retry_after_end > circuit.now():
+        circuit.go_to(Paused(circuit))
+    else:
+        circuit.context.scope.emit(RunResumed)
+        circuit.go_to(Closed(circuit))

@@ -11,15 +11,19 @@ class Waiters:
     """The calls that wait until the circuit lets them make another attempt."""
 
     def __init__(self) -> None:
-        self._calls: dict[asyncio.Future[Permit], object] = {}
+        self._calls: dict[asyncio.Future[Permit], tuple[object, object]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def join(self, call: object) -> asyncio.Future[Permit]:
-        """Put a call at the end of the queue, and return the future of its permit."""
+    def count_jobs(self) -> int:
+        """Return how many jobs have a call in the queue."""
+        return len({job for _, job in self._calls.values()})
+
+    def join(self, call: object, job: object) -> asyncio.Future[Permit]:
+        """Put a call of a job at the end of the queue, and return the future of its permit."""
         waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._calls[waiter] = call
+        self._calls[waiter] = call, job
         return waiter
 
     def leave(self, waiter: asyncio.Future[Permit]) -> None:
@@ -33,7 +37,8 @@ class Waiters:
         if waiter is None:
             return None
         waiter.set_result(permit)
-        return self._calls.pop(waiter)
+        call, _ = self._calls.pop(waiter)
+        return call
 
     def release_all(self, permit: Permit) -> None:
         """Give a permit to every call, in order."""

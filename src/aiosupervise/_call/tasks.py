@@ -20,6 +20,14 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     return loop.create_task
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, or None if there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function."""
     error: BaseException | None = None
