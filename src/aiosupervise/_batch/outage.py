@@ -29,14 +29,15 @@ class Outage:
     def admits_job(self, taken: int) -> bool:
         """Return whether a new job may start as the probe, where so many slots are taken.
 
-        The jobs in the queue make no attempt, so one more may run; but no more than `probes` jobs beyond the limit may
-        exist. An adaptive limit may have shrunk below the number of jobs that ran when the circuit opened.
+        The jobs in the queue make no attempt, so another job may, and an overdue probe is taken for lost. But no more
+        than `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the number of jobs that
+        ran when the circuit opened.
         """
         limit = self._circuit.context.tally.limit
         if limit is None:
             return True
-        is_one_idle = taken - self._circuit.waiters.count_jobs() < limit
-        return is_one_idle and taken < max(limit, self._running) + self._circuit.setting.probes
+        attempting = taken - self._circuit.waiters.count_jobs() - len(self._overdue)
+        return attempting < limit and taken < max(limit, self._running) + self._circuit.setting.probes
 
     def add_overdue(self, probe: object) -> None:
         """Remember a probe that goes on, though it was counted as failed."""
