@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -178,6 +180,17 @@ async def test_a_late_success_of_a_call_that_failed_meanwhile_is_no_answer_to_th
     await map_all(supervise(POLICY)(service), range(4), limit=1, overload=empty(longest_pause=4))
     assert service.times(3) == [5.5 + 2]
     assert service.times(1) == [0.5, 8.5]
+
+
+async def test_a_task_that_is_waited_for_meanwhile_is_not_the_probe() -> None:
+    """When the run is stopped, a task among the jobs runs on by itself; the probe that is out still decides."""
+    service = Service(script={0: [down()], 1: [(3, None)]})
+    call = supervise(POLICY)(service)
+    jobs: list[Any] = [partial(call, 0), partial(call, 1), asyncio.create_task(asyncio.sleep(50))]
+    run = run_all(jobs, limit=1, overload=empty())
+    asyncio.get_running_loop().call_at(2, run.stop)
+    await run
+    assert service.times(0) == [0, 3.5]
 
 
 # A call that is closed.

@@ -160,9 +160,9 @@ ENDS: list[Any] = [None, LookupError()]
 @pytest.mark.parametrize("end", ENDS, ids=["succeeds", "says nothing"])
 async def test_one_that_comes_while_a_probe_is_out_is_kept(end: Exception | None) -> None:
     """Whatever becomes of the probe, nobody goes before the moment that another call was told meanwhile."""
-    service = Service(script={0: [down(), (3, end)], 1: [busy(10, 2)], 2: [down()]})
+    service = Service(script={0: [down()], 1: [busy(10, 2)], 2: [down()], 3: [(3, end)]})
     await map_all(supervise(POLICY)(service), range(6), limit=3, overload=empty())
-    probe = service.times(0)[1]
+    (probe,) = service.times(3)
     assert service.between(probe, 12) == []
     assert set(service.numbers()) == set(range(6))
 

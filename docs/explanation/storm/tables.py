@@ -212,13 +212,13 @@ def contention() -> Table:
     """Compare transactions that often conflict, paid by the budget of their run or by one of their policy."""
     policy = Policy(retry_on=InternalServerError, max_retries=10)
     choices: Mapping[str, Policy] = {
-        "none": policy,
+        "the run's": policy,
         "Budget()": policy.replace(budget=Budget()),
         "Budget(cost=1)": policy.replace(budget=Budget(cost=1)),
     }
     return Table(
         "Contention: 2,000 transactions, limit 50, 10 retries; 50 workers, 0.1 s each.",
-        ("conflicts", "budget of the policy"),
+        ("conflicts", "budget"),
         {
             (f"{rate:.0%}", name): Batch(
                 jobs=2000,
