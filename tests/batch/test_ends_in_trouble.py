@@ -137,7 +137,7 @@ async def test_no_locals_are_kept_while_a_call_is_held(policy: Policy, trouble: 
 
 STUCK: dict[str, Callable[[], tuple[Service, Overload]]] = {
     "paused": lambda: (Service(script={n: [down()] for n in range(3)}), empty(first_pause=10)),
-    "probing": lambda: (Service(script={0: [down(), (50, None)], 1: [down()], 2: [down()]}), empty()),
+    "probing": lambda: (Service(script={n: [down()] for n in range(3)} | {3: [(50, None)]}), empty()),
     "new job probes": lambda: (
         Service(takes=50, script={0: [down(), (0, LookupError())], 1: [(0, LookupError())], 2: [(1, LookupError())]}),
         empty(),

@@ -221,3 +221,14 @@ async def test_what_a_policys_own_budget_paid_goes_back_to_it_alone() -> None:
     service = Service(script={0: [down()]})
     await map_all(supervise(POLICY.replace(budget=own))(service), [0], overload=setting)
     assert (own.tokens, tokens_of(setting)) == (100, 200)
+
+
+@pytest.mark.usefixtures("middling")
+async def test_a_call_that_fails_while_the_line_moves_on_pays_as_any_other() -> None:
+    """The circuit is closed then: a retry takes its price from the budget, and nothing pauses."""
+    service = Service(script={number: [busy(8), down()] for number in range(4)})
+    setting = Overload(budget_of(100))
+    report = await map_all(supervise(POLICY)(service), range(4), limit=4, overload=setting)
+    assert report.values() == [0, 1, 2, 3]
+    assert tokens_of(setting) == 100 - 4 * 5
+    assert report.elapsed <= 8 + 8 / 4 + 1e-5

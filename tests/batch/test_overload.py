@@ -221,7 +221,7 @@ async def test_independent_failures_pause_nobody(share: float, seed: int) -> Non
 
 async def test_repr_tells_the_state_in_words() -> None:
     """Running, paused for how long and why, probing, running again; and ended, at last."""
-    service = Service(takes=1, script={0: [down(1), down(1), (1, None), (1, None)]})
+    service = Service(takes=1, script={0: [down(1)], 1: [down(1)]})
     run = map_all(supervise(POLICY)(service), range(4), limit=1, overload=empty(first_pause=4, longest_pause=4))
     seen: list[str] = []
 
@@ -250,7 +250,7 @@ async def test_repr_tells_that_the_server_asked_to_wait() -> None:
 
 async def test_repr_tells_that_the_run_was_stopped() -> None:
     """While what still runs finishes, and afterwards, one sees why nothing more will start."""
-    service = Service(script={0: [down()] * 9, 1: [(50, None)]})
+    service = Service(script={number: [down()] * 9 for number in range(9)} | {1: [(50, None)]})
     run = map_all(supervise(POLICY)(service), range(9), limit=2, overload=empty(probes=2))
     seen: list[str] = []
     asyncio.get_running_loop().call_at(40, lambda: seen.append(repr(run)))

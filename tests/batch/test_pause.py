@@ -18,15 +18,15 @@ STRATEGIES = ["gather", "as_completed", "wait"]
 
 
 async def test_nothing_starts_what_runs_finishes_and_one_probe_goes() -> None:
-    """In the pause no attempt is made; what runs is let finish; then one waiting retry goes, and nothing beside it."""
+    """In the pause no attempt is made; running attempts finish; then one new job goes, and nothing beside it."""
     service = Service(takes=1, script={0: [down(1)], 1: [(1.1, None)], 2: [(1.9, None)]})
     report = await map_all(supervise(POLICY)(service), range(6), limit=3, overload=empty())
     assert service.numbers()[:3] == [0, 1, 2]
     probe, number = service.attempts[3]
-    assert number == 0
+    assert number == 3
     assert 1.25 <= probe <= 1.5
     assert [time for time, _ in service.attempts[4:]] == pytest.approx([probe + 1, probe + 1, probe + 1])
-    assert service.numbers()[4:] == [3, 4, 5]
+    assert service.numbers()[4:] == [0, 4, 5]
     assert report.values() == list(range(6))
 
 
@@ -81,7 +81,7 @@ async def test_each_failed_probe_doubles_the_pause_up_to_the_longest(seed: int) 
 async def test_the_pause_is_short_again_after_a_success() -> None:
     """After it has gone on, a run in new trouble begins with the first pause, and counts its probes anew."""
     service = Service(script={0: [down()] * 3, 1: [down(20)] * 2})
-    setting = Overload(budget=budget_of(0, capacity=8), first_pause=1, longest_pause=8, probes=3)
+    setting = Overload(budget=budget_of(0, capacity=8), first_pause=1, longest_pause=30, probes=3)
     report = await map_all(supervise(POLICY)(service), range(2), overload=setting)
     assert [type(outcome) for outcome in report] == [Success, Success]
     first, second, third = service.times(1)
@@ -102,16 +102,18 @@ async def test_a_failed_probe_goes_to_the_back_of_the_line() -> None:
 @pytest.mark.parametrize("probes", [1, 3, 8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_after_so_many_failed_probes_the_run_stops(probes: int, strategy: Any) -> None:
-    """What waits fails with its last error and the reason; what never ran is pending, and nobody is tried again.
+    """Calls that wait fail with their last error and the reason; jobs that never ran are pending.
 
-    The verdict has one line for itself and one for each earlier attempt.
+    Each new job is a probe once. When there are no more, the calls that wait take turns. The verdict has one line for
+    itself and one for each earlier attempt.
     """
     service = Service(back=10_000)
     inputs = list(range(9))
     run = map_all(supervise(POLICY)(service), inputs, limit=4, strategy=strategy, overload=empty(probes=probes))
     report = await run
     assert len(service.attempts) == 4 + probes
-    assert sorted(failure.index for failure in report.failed) == [0, 1, 2, 3]
+    tried = min(4 + probes, 9)
+    assert sorted(failure.index for failure in report.failed) == list(range(tried))
     for failure in report.failed:
         assert failure.error is service.errors[failure.input]
         given_up = verdict(failure.error)
@@ -119,8 +121,8 @@ async def test_after_so_many_failed_probes_the_run_stops(probes: int, strategy: 
         assert (failure.reason, given_up.reason) == (Reason.BUDGET, Reason.BUDGET)
         assert given_up.attempts == failure.attempts == len(service.times(failure.input))
         assert len(given_up.splitlines()) == given_up.attempts
-    assert [(pending.input, pending.started) for pending in report.pending] == [(n, False) for n in range(4, 9)]
-    assert (run.tally.failed, run.tally.pending, run.tally.running) == (4, 5, 0)
+    assert [(pending.input, pending.started) for pending in report.pending] == [(n, False) for n in range(tried, 9)]
+    assert (run.tally.failed, run.tally.pending, run.tally.running) == (tried, 9 - tried, 0)
 
 
 async def test_the_error_of_a_call_that_was_held_tells_the_whole_story() -> None:
@@ -144,22 +146,22 @@ async def test_a_stopped_run_is_continued_by_another() -> None:
     service = jobs[0].func.__wrapped__  # type: ignore[attr-defined]  # a Supervised
     service._back = 0
     again = await run_all(pending.job for pending in report.pending if pending.job is not None)
-    assert again.values() == [2, 3, 4, 5]
+    assert again.values() == [4, 5]
     assert len(service.times(5)) == 1
 
 
 async def test_coroutines_that_never_ran_are_closed_when_the_run_stops() -> None:
     """They cannot be run again, and print no warning that they were never awaited."""
     call = supervise(POLICY)(Service(back=10_000))
-    report = await run_all([call(number) for number in range(4)], limit=1, overload=empty(probes=2))
-    assert [type(outcome) for outcome in report] == [Failure, Pending, Pending, Pending]
+    report = await run_all([call(number) for number in range(6)], limit=1, overload=empty(probes=2))
+    assert [type(outcome) for outcome in report] == [Failure, Failure, Failure, Pending, Pending, Pending]
     assert [pending.job for pending in report.pending] == [None] * 3
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["awaited", "streamed"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_a_lazy_source_is_closed_when_the_run_stops(strategy: Any, *, streamed: bool) -> None:
-    """It is pulled no further than there were places, and closed where it stands."""
+    """It is pulled no further than there were slots and probes, and closed where it stands."""
     pulled: list[int] = []
     closed: list[bool] = []
 
@@ -181,8 +183,8 @@ async def test_a_lazy_source_is_closed_when_the_run_stops(strategy: Any, *, stre
     else:
         outcomes = list(await run)
     assert closed == [True]
-    assert pulled == [0, 1, 2]
-    assert [type(outcome) for outcome in outcomes] == [Failure] * 3
+    assert pulled == [0, 1, 2, 3, 4]
+    assert [type(outcome) for outcome in outcomes] == [Failure] * 5
 
 
 async def test_a_streamed_run_goes_on_after_a_pause() -> None:
@@ -228,7 +230,7 @@ async def test_by_default_a_run_is_protected() -> None:
     service = Service(back=10_000)
     report = await map_all(supervise(POLICY.replace(max_retries=None))(service), list(range(300)), limit=50)
     assert len(service.attempts) == 50 + 8
-    assert (len(report.failed), len(report.pending)) == (50, 250)
+    assert (len(report.failed), len(report.pending)) == (50 + 8, 250 - 8)
     assert all(isinstance(failure.error, DownError) for failure in report.failed)
 
 

@@ -119,7 +119,7 @@ async def test_when_the_budget_cannot_pay_for_it_the_run_waits_for_both() -> Non
     service = Service(script={0: [busy(10)], 1: [down()]})
     await map_all(supervise(POLICY)(service), range(3), limit=2, overload=empty())
     assert service.between(0, 10) == []
-    assert service.numbers() == [0, 1, 0, 1, 2]
+    assert service.numbers() == [0, 1, 2, 0, 1]
 
 
 async def test_a_probe_that_is_asked_to_wait_has_failed_and_is_waited_for() -> None:
@@ -135,9 +135,9 @@ async def test_a_probe_that_is_asked_to_wait_has_failed_and_is_waited_for() -> N
 
 async def test_as_the_last_probe_it_stops_the_run() -> None:
     """So many failed probes are so many, whatever they said."""
-    service = Service(script={0: [down(), busy(30)]})
-    report = await map_all(supervise(POLICY)(service), [0, 1], limit=1, overload=empty(probes=1))
-    assert [failure.reason for failure in report.failed] == [Reason.BUDGET]
+    service = Service(script={0: [down()], 1: [busy(30)]})
+    report = await map_all(supervise(POLICY)(service), [0, 1, 2], limit=1, overload=empty(probes=1))
+    assert [failure.reason for failure in report.failed] == [Reason.BUDGET] * 2
     assert len(report.pending) == 1
     assert report.elapsed < 1
 
@@ -160,9 +160,9 @@ ENDS: list[Any] = [None, LookupError()]
 @pytest.mark.parametrize("end", ENDS, ids=["succeeds", "says nothing"])
 async def test_one_that_comes_while_a_probe_is_out_is_kept(end: Exception | None) -> None:
     """Whatever becomes of the probe, nobody goes before the moment that another call was told meanwhile."""
-    service = Service(script={0: [down(), (3, end)], 1: [busy(10, 2)], 2: [down()]})
+    service = Service(script={0: [down()], 1: [busy(10, 2)], 2: [down()], 3: [(3, end)]})
     await map_all(supervise(POLICY)(service), range(6), limit=3, overload=empty())
-    probe = service.times(0)[1]
+    (probe,) = service.times(3)
     assert service.between(probe, 12) == []
     assert set(service.numbers()) == set(range(6))
 

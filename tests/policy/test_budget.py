@@ -1,6 +1,9 @@
 """The token bucket by itself: what it takes, what it puts back, what it refuses."""
 
+import copy
 import math
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -110,3 +113,36 @@ def test_a_policy_takes_a_budget_or_none(what: Any, told: str) -> None:
     """Anything else is refused at once, and for the class itself the repair is shown."""
     with pytest.raises(TypeError, match=r"^budget must be a Budget, or None for no budget; " + told):
         Policy(retry_on=OSError, budget=what)
+
+
+def test_threads_that_share_one_lose_no_update() -> None:
+    """What all of them have put in and taken out is what has changed, wherever a thread is interrupted."""
+    budget = Budget(capacity=10**9, cost=3)
+    budget.tokens = 10**6
+    taken: list[int | None] = []
+
+    def work() -> None:
+        for _ in range(2000):
+            budget.put(5)
+            taken.append(budget.take(throttled=False))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert taken == [3] * 16_000
+    assert budget.tokens == 10**6 + 16_000 * (5 - 3)
+
+
+def test_it_can_be_copied() -> None:
+    """With the tokens that are in it."""
+    budget = Budget(capacity=30)
+    budget.take(throttled=False)
+    for other in (copy.copy(budget), copy.deepcopy(budget)):
+        assert repr(other) == repr(budget)

@@ -1,6 +1,8 @@
 """The two kinds of simulation: a batch, and independent clients. Calls, retries and runs are the library's own code."""
 
 import asyncio
+import copy
+import functools
 import math
 import random
 from collections import Counter
@@ -92,22 +94,43 @@ class _PauseTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A batch of calls under a policy."""
+    """A batch of calls under a policy.
+
+    Attributes:
+        jobs: the number of jobs.
+        limit: how many run at a time.
+        policy: the policy of their calls.
+        model: the service.
+        overload: the protection of the run.
+        bad: the number of jobs whose request always fails, spread at random.
+        bad_block: whether these follow each other instead, from the middle on.
+
+    """
 
     jobs: int
     limit: int | Adaptive | None
     policy: Policy
     model: ServiceModel
     overload: Overload | None
+    bad: int = 0
+    bad_block: bool = False
 
     def simulate(self, seed: int) -> Result:
         """Run the batch."""
-        return _simulate(self._run, self.model, seed)
+        return _simulate(functools.partial(self._run, self._bad_jobs(seed)), self.model, seed)
 
-    async def _run(self, service: Service) -> dict[str, float]:
-        call = supervise(self.policy)(service.call)
+    def _bad_jobs(self, seed: int) -> frozenset[int]:
+        if self.bad_block:
+            return frozenset(range(self.jobs // 2, self.jobs // 2 + self.bad))
+        return frozenset(Random(seed).sample(range(self.jobs), self.bad))
+
+    async def _run(self, bad: frozenset[int], service: Service) -> dict[str, float]:
+        # A budget is used up by one simulation, and full at the start of the next.
+        policy = self.policy.replace(budget=copy.copy(self.policy.budget))
+        call = supervise(policy)(service.call)
         pauses = _PauseTimer()
-        report = await run_all([call] * self.jobs, limit=self.limit, overload=self.overload, listen=pauses)
+        jobs = [functools.partial(call, is_bad=n in bad) for n in range(self.jobs)]
+        report = await run_all(jobs, limit=self.limit, overload=self.overload, listen=pauses)
         return {
             "done": len(report.succeeded),
             "failed": len(report.failed),

@@ -80,8 +80,11 @@ class Service:
         self._tokens = math.inf if model.rate_limit is None else model.rate_limit
         self._filled_at = 0.0
 
-    async def call(self) -> None:
+    async def call(self, *, is_bad: bool = False) -> None:
         """Make a request.
+
+        Args:
+            is_bad: whether the response is an error whenever the request is made.
 
         Raises:
             InternalServerError: after the time that a successful response would have taken.
@@ -95,7 +98,7 @@ class Service:
             raise TooManyRequests
         started, finished = self._enqueue(now())
         await asyncio.sleep(finished - now())
-        if started in self._model.down or self._random.random() < self._model.error_rate:
+        if is_bad or started in self._model.down or self._random.random() < self._model.error_rate:
             raise InternalServerError
         self.successes.append(now())
 

@@ -1,4 +1,4 @@
-"""The five tables of the page, each about one kind of trouble with a service."""
+"""The tables of the page, each about one kind of trouble with a service or with the inputs."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -142,4 +142,105 @@ def random_errors() -> Table:
     )
 
 
-TABLES: Final[Sequence[Callable[[], Table]]] = (limits, outage, rate_limit, clients, random_errors)
+def bad_inputs() -> Table:
+    """Compare batches a share of whose inputs always fail, though the service is healthy."""
+    shares = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7)
+    places: Mapping[str, tuple[float, bool]] = {
+        **{f"{share:.0%}": (share, False) for share in shares},
+        "10% in a row": (0.1, True),
+    }
+    return Table(
+        "Inputs that always fail: 2,000 jobs, 3 retries; 100 workers, 0.1 s each.",
+        ("bad", "limit", "overload"),
+        {
+            (name, str(limit), protection): Batch(
+                jobs=2000,
+                limit=limit,
+                policy=Policy(retry_on=InternalServerError),
+                model=ServiceModel(workers=100),
+                overload=PROTECTIONS[protection],
+                bad=round(share * 2000),
+                bad_block=block,
+            )
+            for name, (share, block) in places.items()
+            for limit in (5, 100)
+            for protection in ("none", "pauses")
+        },
+    )
+
+
+def dead_host() -> Table:
+    """Compare batches of pages from ten hosts, one of which is dead."""
+    return Table(
+        "One host of ten is dead: 1,000 pages in random order, 3 retries; 100 workers, 0.1 s each.",
+        ("limit", "overload"),
+        {
+            (str(limit), protection): Batch(
+                jobs=1000,
+                limit=limit,
+                policy=Policy(retry_on=InternalServerError),
+                model=ServiceModel(workers=100),
+                overload=overload,
+                bad=100,
+            )
+            for limit in (5, 100)
+            for protection, overload in PROTECTIONS.items()
+        },
+    )
+
+
+def brownout() -> Table:
+    """Compare batches against a service half of whose responses are errors."""
+    return Table(
+        "A brownout, half of the attempts fail: 2,000 jobs, limit 100; 100 workers, 0.1 s each.",
+        ("retries", "overload"),
+        {
+            (str(retries), protection): Batch(
+                jobs=2000,
+                limit=100,
+                policy=Policy(retry_on=InternalServerError, max_retries=retries),
+                model=ServiceModel(workers=100, error_rate=0.5),
+                overload=overload,
+            )
+            for retries in (3, 10)
+            for protection, overload in PROTECTIONS.items()
+        },
+    )
+
+
+def contention() -> Table:
+    """Compare transactions that often conflict, paid by the budget of their run or by one of their policy."""
+    policy = Policy(retry_on=InternalServerError, max_retries=10)
+    choices: Mapping[str, Policy] = {
+        "the run's": policy,
+        "Budget()": policy.replace(budget=Budget()),
+        "Budget(cost=1)": policy.replace(budget=Budget(cost=1)),
+    }
+    return Table(
+        "Contention: 2,000 transactions, limit 50, 10 retries; 50 workers, 0.1 s each.",
+        ("conflicts", "budget"),
+        {
+            (f"{rate:.0%}", name): Batch(
+                jobs=2000,
+                limit=50,
+                policy=choice,
+                model=ServiceModel(workers=50, error_rate=rate),
+                overload=PROTECTIONS["pauses"],
+            )
+            for rate in (0.1, 0.3, 0.5)
+            for name, choice in choices.items()
+        },
+    )
+
+
+TABLES: Final[Sequence[Callable[[], Table]]] = (
+    limits,
+    outage,
+    rate_limit,
+    clients,
+    random_errors,
+    bad_inputs,
+    dead_host,
+    brownout,
+    contention,
+)

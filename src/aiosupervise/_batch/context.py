@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
+from aiosupervise._call.tasks import running_loop
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
@@ -12,11 +16,14 @@ from aiosupervise._policy.policy import Policy
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
 
+# The calls of a job may retry in several threads.
+_counting = threading.Lock()
+
 
 class RunContext:
     """Shared by the jobs of one run: its counts and events, its overload protection, and the job around the run."""
 
-    __slots__ = ("adaptive", "breaker", "parent", "scope", "tally")
+    __slots__ = ("_loop", "adaptive", "breaker", "parent", "scope", "tally")
 
     def __init__(
         self,
@@ -31,6 +38,15 @@ class RunContext:
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
+        self._loop = asyncio.get_running_loop()
+
+    def is_running_here(self) -> bool:
+        """Return whether the caller runs in the loop of the run.
+
+        A job may call supervised functions in another loop or thread, with `asyncio.to_thread(asyncio.run, ...)`, and
+        its context goes with it. The futures, timers and counts of the run's protection belong to the run's loop.
+        """
+        return running_loop() is self._loop
 
 
 class JobContext:
@@ -40,7 +56,7 @@ class JobContext:
     task, no coroutine and no input.
     """
 
-    __slots__ = ("generation", "index", "name", "retries", "run_context", "started")
+    __slots__ = ("generation", "has_failed", "index", "name", "retries", "run_context", "started")
 
     def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
         self.index = index
@@ -48,6 +64,8 @@ class JobContext:
         self.started = started
         self.run_context = run_context
         self.retries = 0
+        # An attempt of the job has failed by a fault of the service.
+        self.has_failed = False
         self.generation = 0 if run_context.adaptive is None else run_context.adaptive.generation
 
     @property
@@ -61,6 +79,8 @@ class JobContext:
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
         """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""
+        if not self.run_context.is_running_here():
+            return
         adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
         asked = classification.retry_after if isinstance(classification, Transient) else None
         if adaptive is not None and (
@@ -71,37 +91,48 @@ class JobContext:
             return
         if classification in (IRRECOVERABLE, UNLISTED):
             breaker.on_neutral(self)
-        elif asked is None or (policy.max_retry_after is not None and asked > policy.max_retry_after):
-            breaker.on_failure(self, None)
-        else:
-            breaker.on_failure(self, asked)
+            return
+        if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
+            asked = None
+        # A policy's own budget never pauses a run: its failures are no evidence of an outage.
+        first = not self.has_failed and policy.budget is None
+        self.has_failed = self.has_failed or first
+        breaker.on_failure(self, asked, first=first)
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry from the budget of the run."""
-        breaker = self.run_context.breaker
+        breaker = self._breaker()
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object) -> Permit:
         """Wait until the run permits a call to retry."""
-        breaker = self.run_context.breaker
-        permit = Permit.GO if breaker is None else await breaker.acquire(call)
+        breaker = self._breaker()
+        permit = Permit.GO if breaker is None else await breaker.acquire(call, self)
         if self.run_context.adaptive is not None:
             self.generation = self.run_context.adaptive.generation
         return permit
 
     def on_retry(self) -> None:
         """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
-        self.retries += 1
-        self.run_context.tally.retries += 1
+        with _counting:
+            self.retries += 1
+            self.run_context.tally.retries += 1
         if self.run_context.parent is not None:
             self.run_context.parent.on_retry()
 
     def on_success(self, price: int) -> None:
         """Record a retry that succeeded, and refund its price."""
-        if self.run_context.breaker is not None:
-            self.run_context.breaker.on_success(price)
+        breaker = self._breaker()
+        if breaker is not None:
+            breaker.on_success(price)
 
     def on_neutral(self) -> None:
         """Record a call that ended without an answer from the service."""
-        if self.run_context.breaker is not None:
-            self.run_context.breaker.on_neutral(self)
+        breaker = self._breaker()
+        if breaker is not None:
+            breaker.on_neutral(self)
+
+    def _breaker(self) -> Breaker | None:
+        """Return the breaker of the run; none in another loop, where calls retry by themselves."""
+        run = self.run_context
+        return run.breaker if run.breaker is not None and run.is_running_here() else None

@@ -81,9 +81,9 @@ class LocalRun(EngineRun):
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs the limit and the circuit breaker let start."""
         slots = super().free_slots(taken)
-        if self._breaker is None or self._breaker.is_closed:
+        if self._breaker is None or self._breaker.circuit.is_closed:
             return slots
-        return min(slots, self._breaker.free_slots())
+        return self._breaker.free_slots(slots, taken)
 
     def start_job(self, item: Any, index: int) -> None:
         """Start the task of a job.
@@ -97,7 +97,7 @@ class LocalRun(EngineRun):
         if coroutine in self._tasks:
             raise used_twice(item, index)
         job = JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run)
-        if self._breaker is not None and not self._breaker.is_closed:
+        if self._breaker is not None and not self._breaker.circuit.is_closed:
             self._breaker.started(job)
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
@@ -135,7 +135,7 @@ class LocalRun(EngineRun):
         """Record a job whose task could not be created."""
         outcome = self._jobs.pending(item, job.index, started=False)
         if self._breaker is not None:
-            self._breaker.ended(job, outcome)
+            self._breaker.ended(job, outcome, has_failed=job.has_failed)
         self.context.record(outcome)
 
     def _discard(self, item: Any) -> None:
@@ -195,9 +195,8 @@ class LocalRun(EngineRun):
         outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
         breaker = self._breaker
         try:
-            # A breaker whose circuit is closed and whose budget is full learns nothing from an outcome.
-            if breaker is not None and not (breaker.is_closed and breaker.budget.tokens >= breaker.budget.capacity):
-                breaker.ended(job, outcome)
+            if breaker is not None and not breaker.is_at_rest:
+                breaker.ended(job, outcome, has_failed=job.has_failed)
             if self._adaptive is not None:
                 self._adaptive.ended(job.generation, outcome)
         finally:

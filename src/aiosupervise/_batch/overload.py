@@ -15,18 +15,22 @@ class Overload:
     """How a run behaves when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
     It is a circuit breaker that waits: closed, open, half-open. All retries of a run's supervised calls are paid from
-    one budget, which successes fill. When the budget is empty, the circuit opens and the run pauses: no job is started,
-    running attempts finish, and retries wait. After the pause one probe is sent, a waiting retry or else a new job. If
-    it succeeds, a quarter of the budget is refilled and the run resumes; if not, the next pause is twice as long.
+    one budget, which successes fill. When the budget is empty, and at least half of the 50 jobs whose first attempt
+    ended most recently failed it, the circuit opens and the run pauses: no job is started, running attempts finish, and
+    retries wait. After the pause one probe is sent: a new job, or a waiting call if there is none. If it succeeds, a
+    quarter of the budget is refilled and the run resumes; if not, the next pause is twice as long. While most first
+    attempts succeed, an empty budget has no effect: some inputs fail, not the service.
 
     Args:
         budget: the `Budget` that retries are paid from, which several runs may share; None for one of the run's own.
-        when_exhausted: "pause", or "fail": calls that cannot pay give up instead, and the run does not pause.
+        when_exhausted: "pause", or "fail": calls give up instead of retrying, and the run does not pause.
         first_pause: seconds, the upper end of the first pause. The length of a pause is drawn between half of its
             upper end and all of it, so that processes that failed together do not come back together.
-        longest_pause: seconds, the upper end that pauses double up to.
+        longest_pause: seconds, the upper end that pauses double up to. A probe that takes longer counts as failed; it
+            goes on, and if it succeeds after all, the run resumes.
         probes: the run stops when this number of probes has failed in a row. Calls that wait to retry fail with their
-            last error and `Reason.BUDGET`, and jobs that were not started are `Pending`.
+            last error and `Reason.BUDGET`, and jobs that were not started are `Pending`. Up to this number of new jobs
+            may exist beyond the limit while probes are sent.
 
     Raises:
         TypeError, ValueError: for an invalid argument.

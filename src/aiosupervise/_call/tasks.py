@@ -53,6 +53,14 @@ def _create_task(
     return task
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, or None if there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function.
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import final
 
 from .checks import check_count
+
+# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant since a finalizer may run, and
+# call a supervised function, while it is held.
+_lock = threading.RLock()
 
 
 @final
@@ -14,7 +19,7 @@ class Budget:
     A retry takes tokens, and a call that cannot pay for one gives up with `Reason.BUDGET`. A retry that succeeds
     returns its tokens, and a call that succeeds at the first attempt adds a few. So occasional failures are retried
     as usual, and a service that is down is soon left alone. The defaults are those of AWS's retry specification of
-    2026.
+    2026. Calls in several threads may share a budget.
 
     Args:
         capacity: the tokens of a full bucket; it starts full.
@@ -46,14 +51,18 @@ class Budget:
     def take(self, *, throttled: bool) -> int | None:
         """Take the tokens for a retry and return their number, or None if there are too few."""
         price = self.cost_throttled if throttled else self.cost
-        if price > self.tokens:
-            return None
-        self.tokens -= price
+        with _lock:
+            if price > self.tokens:
+                return None
+            self.tokens -= price
         return price
 
     def put(self, tokens: int) -> None:
         """Add tokens, up to the capacity."""
-        self.tokens = min(self.capacity, self.tokens + tokens)
+        # A full bucket, which is the usual one, needs no lock.
+        if self.tokens < self.capacity:
+            with _lock:
+                self.tokens = min(self.capacity, self.tokens + tokens)
 
     def __repr__(self) -> str:
         return f"<Budget: {self.tokens} of {self.capacity} tokens>"

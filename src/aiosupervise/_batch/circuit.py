@@ -1,0 +1,187 @@
+"""What the states of a run's circuit share, what a state is, and the two states that no other follows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+from aiosupervise._call.enclosing_job import Permit
+from aiosupervise._call.no_waiting import no_waits
+from aiosupervise._events.outcomes import Stopped as StoppedBy
+from aiosupervise._policy.budget import Budget
+
+from .first_attempts import FirstAttempts
+from .overload import Overload
+from .protocol import EngineContext
+from .waiters import Waiters
+
+Payment: TypeAlias = tuple[int | None, float]
+"""The price of a retry, None if the call must give up, and the seconds to wait before it."""
+
+
+class Circuit:
+    """The current state, and what the states share: settings, budget, queue, and the server's request to wait."""
+
+    def __init__(
+        self, setting: Overload, context: EngineContext[Any, Any], initial: Callable[[Circuit], State]
+    ) -> None:
+        self.setting = setting
+        self.context = context
+        self.budget = Budget() if setting.budget is None else setting.budget
+        self.first_attempts = FirstAttempts()
+        self.waiters = Waiters()
+        self.retry_after = 0.0  # seconds, as the server asked last
+        self.retry_after_end = 0.0
+        self.is_closed = True
+        self.state = initial(self)
+        self._time_scale = 1.0 if no_waits.get() is None else 0.0
+        self.loop = asyncio.get_running_loop()
+
+    def now(self) -> float:
+        """Return the loop's time."""
+        return self.loop.time()
+
+    def go_to(self, state: State) -> None:
+        """Leave the current state and enter another."""
+        self.state.leave()
+        self.state = state
+        self.is_closed = state.is_closed
+        state.enter()
+
+    def record_retry_after(self, seconds: float) -> None:
+        """Record that the server asked to wait; the latest moment that it has named counts."""
+        seconds *= self._time_scale
+        if self.now() + seconds >= self.retry_after_end:
+            self.retry_after = seconds
+            self.retry_after_end = self.now() + seconds
+
+    def end_of_pause(self, seconds: float) -> float:
+        """Return the end of a pause of half of these seconds at least, and as long as the server asked."""
+        seconds *= self._time_scale
+        return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
+
+    def shows_outage(self) -> bool:
+        """Return whether the service seems to fail, and not only some of the inputs.
+
+        When every job has started, no new one could tell as the probe: only calls that have failed before. So it takes
+        more for an outage then.
+        """
+        tally = self.context.tally
+        started = tally.running + tally.succeeded + tally.failed + tally.pending
+        if tally.total is not None and started >= tally.total:
+            return self.first_attempts.show_outage_now()
+        return self.first_attempts.show_outage()
+
+
+class Timer:
+    """One moment at which a state acts by itself."""
+
+    def __init__(self) -> None:
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, when: float, act: Callable[[], None]) -> None:
+        """Act at a moment, and not at the one that was set before."""
+        self.cancel()
+        self._handle = asyncio.get_running_loop().call_at(when, act)
+
+    def cancel(self) -> None:
+        """Do not act."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None  # a cancelled timer, too, holds its context, and that one of our jobs
+
+
+class State:
+    """One state of a circuit. The defaults are those of a circuit that lets nothing through."""
+
+    is_closed: ClassVar[bool] = False
+
+    def enter(self) -> None:
+        """Act at the beginning of the state."""
+
+    def leave(self) -> None:
+        """Cancel what would act later."""
+
+    def describe(self) -> str:
+        """Return in words why the run starts no job; an empty text if nothing holds it up."""
+        return ""
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as it is in the other states
+        """Pay for a retry. While the circuit is open that costs nothing, and the call waits in the queue alone."""
+        return 0, 0.0
+
+    def permit(self) -> Permit | None:
+        """Return the answer to a call that wants to retry; None if it has to wait in the queue."""
+        return None
+
+    def on_wait(self) -> None:
+        """Record that a call has joined the queue."""
+
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as above
+        """Return how many new jobs may start, where the limit lets `slots` start and `taken` slots are taken."""
+        return 0
+
+    def on_start(self, job: object) -> None:
+        """Record that a new job starts."""
+
+    def on_failure(self, *who: object, asked: bool) -> None:
+        """Record an attempt of somebody, a job or a call, that failed; perhaps the server asked to wait."""
+
+    def on_neutral(self, *who: object) -> None:
+        """Record an attempt of somebody that ended without an answer from the service."""
+
+    def on_success(self, *who: object) -> None:
+        """Record that somebody's attempt succeeded."""
+
+
+class Stopped(State):
+    """Too many probes have failed: nothing goes on any more."""
+
+    def __init__(self, circuit: Circuit, failed_probes: int) -> None:
+        self._circuit = circuit
+        self._failed_probes = failed_probes
+
+    def enter(self) -> None:
+        """Give up on all that wait, and stop the run."""
+        self._circuit.waiters.release_all(Permit.STOP)
+        self._circuit.context.stop(StoppedBy.PROBES)
+
+    def describe(self) -> str:
+        """Return why the run has stopped."""
+        return f"stopped, {self._failed_probes} probes failed"
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+        """Give up on every call that wants to retry."""
+        return None, delay
+
+    def permit(self) -> Permit:
+        """Give up on every call that was about to retry."""
+        return Permit.STOP
+
+
+class Ended(State):
+    """The run has ended. Calls that outlive it go on by themselves."""
+
+    is_closed = True
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._waiters = circuit.waiters
+        self._description = circuit.state.describe() if isinstance(circuit.state, Stopped) else ""
+
+    def enter(self) -> None:
+        """Release all that wait."""
+        self._waiters.release_all(Permit.GO)
+
+    def describe(self) -> str:
+        """Return why the run was stopped, if it was."""
+        return self._description
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+        """Charge nothing."""
+        return 0, delay
+
+    def permit(self) -> Permit:
+        """Let every call retry."""
+        return Permit.GO

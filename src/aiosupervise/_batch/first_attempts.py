@@ -1,0 +1,51 @@
+"""Whether the service behind a run fails, or only some of the inputs do: a window over the jobs' first attempts."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 50
+"""The jobs in the window. A client that gives up when half of them fail behaves as one of Google's SRE book, K = 2
+(https://sre.google/sre-book/handling-overload/)."""
+
+LATEST = 10
+"""The jobs that must have failed in a row when no new job is left that could be the probe."""
+
+
+class FirstAttempts:
+    """The jobs whose first attempt ended most recently, and whether it failed by a fault of the service.
+
+    Retries are left out: an input that always fails is retried again and again, and would count for many.
+
+    Attributes:
+        are_clean: none of them failed, and the window is full: recording another success would change nothing.
+
+    """
+
+    __slots__ = ("_failed", "_failures", "_successes", "are_clean")
+
+    def __init__(self) -> None:
+        self.are_clean = False
+        self._failed = deque[bool](maxlen=WINDOW)
+        # In a row, up to the latest.
+        self._failures = 0
+        self._successes = 0
+
+    def record(self, *, failed: bool) -> None:
+        """Record the first attempt of one more job."""
+        self._failed.append(failed)
+        self._failures = self._failures + 1 if failed else 0
+        self._successes = 0 if failed else self._successes + 1
+        self.are_clean = self._successes >= WINDOW
+
+    def show_outage(self) -> bool:
+        """Return whether at least half of them failed."""
+        return 2 * sum(self._failed) >= len(self._failed)
+
+    def show_outage_now(self) -> bool:
+        """Return whether at least half of them failed, and the latest all did if the window is full."""
+        return self.show_outage() and (len(self._failed) < WINDOW or self._failures >= LATEST)
+
+    def rule_out_outage(self) -> bool:
+        """Return whether most of them succeeded, and they are enough to be sure of it."""
+        return len(self._failed) == WINDOW and not self.show_outage()

@@ -1,0 +1,52 @@
+"""One outage of the service, as a run sees it: from the opening of its circuit to the closing."""
+
+from __future__ import annotations
+
+from .circuit import Circuit
+
+_DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
+
+
+class Outage:
+    """What the circuit remembers from one pause to the next.
+
+    Attributes:
+        failed_probes: how many probes have failed in a row.
+
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.failed_probes = 0
+        self._circuit = circuit
+        self._running = circuit.context.tally.running  # when the circuit opened
+        self._overdue = set[object]()
+
+    def seconds_to_pause(self) -> float:
+        """Return the length of the next pause: twice that of the last, up to the longest."""
+        setting = self._circuit.setting
+        return min(setting.first_pause * 2.0 ** min(self.failed_probes, _DOUBLINGS), setting.longest_pause)
+
+    def admits_job(self, taken: int) -> bool:
+        """Return whether a new job may start as the probe, where so many slots are taken.
+
+        The jobs in the queue make no attempt, so another job may, and an overdue probe is taken for lost. But no more
+        than `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the number of jobs that
+        ran when the circuit opened.
+        """
+        limit = self._circuit.context.tally.limit
+        if limit is None:
+            return True
+        attempting = taken - self._circuit.waiters.count_jobs() - len(self._overdue)
+        return attempting < limit and taken < max(limit, self._running) + self._circuit.setting.probes
+
+    def add_overdue(self, probe: object) -> None:
+        """Remember a probe that goes on, though it was counted as failed."""
+        self._overdue.add(probe)
+
+    def is_overdue(self, who: tuple[object, ...]) -> bool:
+        """Return whether one of them is an overdue probe."""
+        return not self._overdue.isdisjoint(who)
+
+    def forget(self, who: tuple[object, ...]) -> None:
+        """Forget overdue probes that have ended."""
+        self._overdue.difference_update(who)

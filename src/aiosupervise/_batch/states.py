@@ -1,0 +1,315 @@
+"""The states of a run's circuit, each with the fields that it alone needs.
+
+    Closed -> Paused -> RampUp -> Closed             the server asked to wait
+    Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe finds that it works again
+                      HalfOpen -> Open | Stopped     a probe has failed; too many have
+
+The server can ask to wait in any state: Paused and Open end no earlier than it asked. An empty budget while most first
+attempts fail opens the circuit from Closed, Paused and RampUp alike. An overdue probe, which was counted as failed, may
+succeed after all: that closes the circuit from Open too. Ended follows on any state, when the run has ended.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import ClassVar
+
+from aiosupervise._call.enclosing_job import Permit
+from aiosupervise._events.records import RunPaused, RunResumed
+
+from .circuit import Circuit, Payment, State, Stopped, Timer
+from .outage import Outage
+
+_SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
+
+
+class Closed(State):
+    """Everything goes on."""
+
+    is_closed = True
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+
+    def enter(self) -> None:
+        """Release the queue, in order and without paying, and let new jobs start."""
+        self._circuit.waiters.release_all(Permit.GO)
+        self._circuit.context.wake()
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:
+        """Pay from the budget."""
+        return _pay(self._circuit, delay, throttled=throttled)
+
+    def permit(self) -> Permit:
+        """Let every call retry."""
+        return Permit.GO
+
+    def on_failure(self, *_: object, asked: bool) -> None:
+        """Pause if the server asked to wait."""
+        if asked:
+            self._circuit.go_to(Paused(self._circuit))
+
+
+class Pause(State, ABC):
+    """Nothing goes on until a moment; retries wait in the queue."""
+
+    why: ClassVar[str]
+
+    def __init__(self, circuit: Circuit, seconds: float) -> None:
+        self._circuit = circuit
+        self._end = circuit.end_of_pause(seconds)
+        self._timer = Timer()
+
+    def enter(self) -> None:
+        """Begin the pause."""
+        self._timer.set(self._end, self._on_end)
+        self._circuit.context.scope.emit(RunPaused, self._end - self._circuit.now(), self.why)
+
+    def leave(self) -> None:
+        """End the pause."""
+        self._timer.cancel()
+
+    def describe(self) -> str:
+        """Return the time that is left, and why."""
+        return f"paused for {max(self._end - self._circuit.now(), 0.0):.1f} s, {self.why}"
+
+    def _on_end(self) -> None:
+        if self._circuit.retry_after_end > self._end:
+            self._extend()
+        else:
+            self._finish()
+
+    @abstractmethod
+    def _extend(self) -> None:
+        """Wait for the later moment that the server has named meanwhile."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Go to the state that follows."""
+
+
+class Paused(Pause):
+    """The server asked to wait. No probe is needed: the service is there."""
+
+    why = "the server asked to wait"
+
+    def __init__(self, circuit: Circuit) -> None:
+        super().__init__(circuit, 0.0)
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:
+        """Pay from the budget."""
+        return _pay(self._circuit, delay, throttled=throttled)
+
+    def _extend(self) -> None:
+        self._circuit.go_to(Paused(self._circuit))
+
+    def _finish(self) -> None:
+        self._circuit.go_to(RampUp(self._circuit))
+
+
+class RampUp(State):
+    """After a retry-after: one by one those in the queue go on, then new jobs.
+
+    All at once would only be turned away again.
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+        self._seconds = circuit.retry_after * _SPREAD
+        self._end = circuit.now() + self._seconds
+        self._new_jobs = 0
+        self._timer = Timer()
+
+    def enter(self) -> None:
+        """Release the first."""
+        self._circuit.context.scope.emit(RunResumed)
+        self._step()
+
+    def leave(self) -> None:
+        """Release no more."""
+        self._timer.cancel()
+
+    def pay(self, delay: float, *, throttled: bool) -> Payment:
+        """Pay from the budget."""
+        return _pay(self._circuit, delay, throttled=throttled)
+
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
+        """Let one new job start, when its moment has come."""
+        return min(slots, self._new_jobs)
+
+    def on_start(self, job: object) -> None:  # noqa: ARG002 - any job
+        """Let no other start before the next moment."""
+        self._new_jobs = 0
+
+    def on_failure(self, *_: object, asked: bool) -> None:
+        """Pause again if the server asked again."""
+        if asked:
+            self._circuit.go_to(Paused(self._circuit))
+
+    def _step(self) -> None:
+        """Release one waiter, or let one new job start, and come back for the next."""
+        circuit = self._circuit
+        now = circuit.now()
+        if now >= self._end:
+            circuit.go_to(Closed(circuit))
+            return
+        if circuit.waiters.release_first(Permit.GO) is None:
+            self._new_jobs = 1
+            circuit.context.wake()
+        gap = self._seconds / max(circuit.context.tally.limit or 1, len(circuit.waiters))
+        self._timer.set(now + random.uniform(0, 2 * gap), self._step)  # noqa: S311 - no secret
+
+
+class Open(Pause):
+    """The service fails: the run waits, each time twice as long, up to the longest pause."""
+
+    why = "the retry budget is empty"
+
+    def __init__(self, circuit: Circuit, outage: Outage, seconds: float) -> None:
+        super().__init__(circuit, seconds)
+        self._outage = outage
+
+    def on_failure(self, *who: object, asked: bool) -> None:  # noqa: ARG002 - the pause waits for it anyway
+        """Forget an overdue probe that has failed."""
+        self._outage.forget(who)
+
+    def on_neutral(self, *who: object) -> None:
+        """Forget an overdue probe that has ended without an answer."""
+        self._outage.forget(who)
+
+    def on_success(self, *who: object) -> None:
+        """Close the circuit if an overdue probe has succeeded after all."""
+        if self._outage.is_overdue(who):
+            _resume(self._circuit)
+
+    def _extend(self) -> None:
+        self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
+
+    def _finish(self) -> None:
+        # The first attempts that were running when the circuit opened are as good as probes.
+        if self._circuit.first_attempts.rule_out_outage():
+            _resume(self._circuit)
+        else:
+            self._circuit.go_to(HalfOpen(self._circuit, self._outage))
+
+
+class HalfOpen(State):
+    """One probe at a time finds out whether the service works again.
+
+    A new job is asked first, since the calls in the queue have failed before, perhaps by their own fault. The pump
+    starts one in its next turn if it can. If it does not, the first call in the queue goes.
+    """
+
+    def __init__(self, circuit: Circuit, outage: Outage) -> None:
+        self._circuit = circuit
+        self._outage = outage
+        self._probe: object | None = None  # a new job, or a call that retries
+        self._timer = Timer()
+
+    def enter(self) -> None:
+        """Look for a probe."""
+        self._find_probe()
+
+    def leave(self) -> None:
+        """Wait for the probe no longer."""
+        self._timer.cancel()
+
+    def describe(self) -> str:
+        """Return what is going on."""
+        return "probing"
+
+    def on_wait(self) -> None:
+        """Look for a probe, if there is none: it may be this call."""
+        if self._probe is None:
+            self._find_probe()
+
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - the limit may be exceeded
+        """Let one new job start as the probe, though the limit is reached by calls that wait."""
+        return int(self._probe is None and self._outage.admits_job(taken))
+
+    def on_start(self, job: object) -> None:
+        """Make the job the probe."""
+        if self._probe is None:
+            self._send(job)
+
+    def on_failure(self, *who: object, asked: bool) -> None:
+        """Open the circuit again if it was the probe, or stop the run; and pause if the server asked to wait."""
+        self._outage.forget(who)
+        if self._probe is None and asked:
+            self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
+        elif self._is_probe(who):
+            self._fail()
+
+    def on_neutral(self, *who: object) -> None:
+        """Look for the next probe, if it was the last one that ended without an answer."""
+        self._outage.forget(who)
+        if self._is_probe(who):
+            self._probe = None
+            self._find_probe()
+
+    def on_success(self, *who: object) -> None:
+        """Close the circuit if it was the probe, or an overdue one."""
+        if self._is_probe(who) or self._outage.is_overdue(who):
+            _resume(self._circuit)
+
+    def _is_probe(self, who: tuple[object, ...]) -> bool:
+        return self._probe is not None and self._probe in who
+
+    def _find_probe(self) -> None:
+        circuit = self._circuit
+        if circuit.retry_after_end > circuit.now():
+            circuit.go_to(Open(circuit, self._outage, 0.0))
+            return
+        circuit.context.wake()
+        self._timer.set(circuit.now(), self._send_waiter)
+
+    def _send_waiter(self) -> None:
+        call = self._circuit.waiters.release_first(Permit.PROBE)
+        if call is not None:
+            self._send(call)
+
+    def _send(self, probe: object) -> None:
+        self._probe = probe
+        self._timer.set(self._circuit.now() + self._circuit.setting.longest_pause, partial(self._expire, probe))
+
+    def _expire(self, probe: object) -> None:
+        """Count a probe that takes too long as failed, though it goes on."""
+        self._outage.add_overdue(probe)
+        self._fail()
+
+    def _fail(self) -> None:
+        circuit, outage = self._circuit, self._outage
+        outage.failed_probes += 1
+        if outage.failed_probes < circuit.setting.probes:
+            circuit.go_to(Open(circuit, outage, outage.seconds_to_pause()))
+        else:
+            circuit.go_to(Stopped(circuit, outage.failed_probes))
+
+
+def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
+    """Take the price of a retry from the budget; if that is empty and the service fails, open the circuit, or refuse.
+
+    While only some of the inputs fail, their retries go on as the policy says, unpaid.
+    """
+    price = circuit.budget.take(throttled=throttled)
+    if price is not None:
+        return price, delay
+    if not circuit.shows_outage():
+        return 0, delay
+    if circuit.setting.when_exhausted == "fail":
+        return None, delay
+    outage = Outage(circuit)
+    circuit.go_to(Open(circuit, outage, outage.seconds_to_pause()))
+    return 0, 0.0
+
+
+def _resume(circuit: Circuit) -> None:
+    """Close the circuit after a probe that succeeded, unless the server has asked to wait longer."""
+    circuit.budget.put(circuit.budget.capacity // 4)
+    if circuit.retry_after_end > circuit.now():
+        circuit.go_to(Paused(circuit))
+    else:
+        circuit.context.scope.emit(RunResumed)
+        circuit.go_to(Closed(circuit))

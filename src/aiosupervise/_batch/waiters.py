@@ -1,0 +1,48 @@
+"""The queue of the calls that wait until they may retry, in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiosupervise._call.enclosing_job import Permit
+
+
+class Waiters:
+    """The calls that wait until the circuit lets them make another attempt."""
+
+    def __init__(self) -> None:
+        self._calls: dict[asyncio.Future[Permit], tuple[object, object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def count_jobs(self) -> int:
+        """Return how many jobs have a call in the queue."""
+        return len({job for _, job in self._calls.values()})
+
+    def join(self, call: object, job: object) -> asyncio.Future[Permit]:
+        """Put a call of a job at the end of the queue, and return the future of its permit."""
+        waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._calls[waiter] = call, job
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[Permit]) -> None:
+        """Take a call out of the queue, if it is still there."""
+        self._calls.pop(waiter, None)
+
+    def release_first(self, permit: Permit) -> object | None:
+        """Give a permit to the first call and return the call, or None if nobody waits."""
+        # A waiter that has been cancelled is in the queue until its task runs.
+        waiter = next((waiter for waiter in self._calls if not waiter.done()), None)
+        if waiter is None:
+            return None
+        waiter.set_result(permit)
+        call, _ = self._calls.pop(waiter)
+        return call
+
+    def release_all(self, permit: Permit) -> None:
+        """Give a permit to every call, in order."""
+        calls, self._calls = self._calls, {}
+        for waiter in calls:
+            if not waiter.done():
+                waiter.set_result(permit)
