@@ -440,3 +440,19 @@ async def test_a_supervisor_leaves_no_cyclic_garbage(garbage: list[Any], way: st
     gc.collect()
     ours = [item for item in garbage if type(item).__module__.startswith(("aiosupervise", "builtins", "_asyncio"))]
     assert [repr(item)[:80] for item in ours] == []
+
+
+async def test_a_child_that_is_given_its_supervisor_leaves_no_cyclic_garbage(garbage: list[Any]) -> None:
+    """Neither does a child whose function has the supervisor as an argument, which is how children start others."""
+
+    async def stop(sup: Supervisor) -> None:
+        sup.stop()
+
+    async def serve() -> None:
+        async with Supervisor() as sup:
+            sup.start(stop, sup)
+
+    await asyncio.create_task(serve())
+    await turns()
+    gc.collect()
+    assert [repr(item)[:80] for item in garbage if type(item).__module__.startswith("aiosupervise")] == []

@@ -89,6 +89,14 @@ def test_a_restart_ages_after_the_delay_of_its_child() -> None:
     assert rule.add_restart(other, 105.5, None)
 
 
+def test_a_child_whose_restarts_have_expired_is_forgotten() -> None:
+    """A restart costs no more where thousands of other children were restarted long ago."""
+    rule, clock, other = RestartIntensity(1, 5.0), Clock(), Clock()
+    assert rule.add_restart(clock, 0.0, ERROR)
+    assert rule.add_restart(other, 100.0, ERROR)
+    assert [*rule._restarts] == [other]
+
+
 # The same through a supervisor
 
 looptime = pytest.mark.looptime
