@@ -389,7 +389,8 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
         out, err = await child.communicate()
     assert child.returncode == 130
     assert b"as_completed" not in out
-    assert b"pending: not started" in out
+    if signals == 2:  # after one, the workers may have done all they had before they hear of it
+        assert b"pending: not started" in out
     assert (b"pending: stopped" in out) is (signals == 2)
     assert b"Traceback" not in shown + err
 

@@ -65,7 +65,9 @@ class Pause(State, ABC):
     def enter(self) -> None:
         """Begin the pause."""
         self._timer.set(self._end, self._on_end)
-        self._circuit.context.scope.emit(RunPaused, self._end - self._circuit.now(), self.why)
+        # The end of a pause that takes no time is in the past by now.
+        seconds = max(self._end - self._circuit.now(), 0.0)
+        self._circuit.context.scope.emit(RunPaused, seconds, self.why)
 
     def leave(self) -> None:
         """End the pause."""
