@@ -410,3 +410,42 @@ async def test_a_timeout_before_all_has_begun_is_told() -> None:
     report = await run_all(source(), timeout=0.01)
     assert [type(outcome) for outcome in report] == [Success]
     assert report.stopped is Stopped.TIMEOUT
+
+
+async def test_a_pump_that_is_cancelled_before_its_first_step() -> None:
+    """A loop that shuts down cancels every task: the run ends, and its jobs are pending."""
+    run = run_all([asyncio.Event().wait for _ in range(2)])
+    caller = asyncio.ensure_future(_await(run))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert [type(outcome) for outcome in run.report] == [Pending] * 2
+
+
+async def _await(run: Any) -> None:
+    await run
+
+
+async def test_a_job_that_cannot_be_closed_when_its_task_was_cancelled_before_its_first_step() -> None:
+    """It is pending, and its error is raised in the end."""
+
+    class Stuck(Coroutine[Any, Any, None]):
+        def send(self, _: object) -> None:
+            raise StopIteration
+
+        def throw(self, *_: object) -> None:
+            raise StopIteration
+
+        def close(self) -> None:
+            raise OSError("cannot close")
+
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    run = run_all([Stuck()])
+    with pytest.raises(OSError, match="cannot close"):
+        async with run:
+            await asyncio.sleep(0)
+    assert run.tally.pending == 1

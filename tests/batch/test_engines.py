@@ -6,12 +6,14 @@ import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from aiosupervise import Adaptive, Event, Failure, Overload, Pending, Stopped, Success, WorkerLost, map_all
+from aiosupervise._batch.jobs import run_job
 from aiosupervise.engines import EngineContext, EngineRun
 
 Act = Callable[[EngineContext[Any, Any]], None]
@@ -265,6 +267,23 @@ async def test_reports_that_come_after_the_end_are_ignored() -> None:
     context.stop(Stopped.STOP)
     context.wake()
     assert run.report.tally.succeeded == 1
+
+
+async def test_an_engine_need_not_say_why_it_waits() -> None:
+    """A run on such an engine is just running."""
+    texts: list[str] = []
+
+    async def look(_: int) -> None:
+        texts.append(repr(run))
+
+    run = map_all(look, [1], engine=InlineEngine())
+    await run
+    assert texts == ["<Run look: running; 0 running, 0 succeeded, 0 failed, 0 pending>"]
+
+
+async def test_the_function_of_a_run_of_jobs_does_a_job() -> None:
+    """Under `run_all`, where the items are jobs themselves: awaitables, or functions that return one."""
+    assert [await run_job(double(1)), await run_job(partial(double, 2))] == [2, 4]
 
 
 async def test_a_run_leaves_no_cycle_with_its_engine() -> None:
