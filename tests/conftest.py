@@ -4,6 +4,7 @@ import asyncio
 import faulthandler
 import gc
 import os
+import signal
 import site
 import threading
 import time
@@ -103,6 +104,9 @@ def known_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("PYTHONUSERBASE", site.getuserbase())  # below HOME, where packages may be installed
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         _read_time_zone()
+        # A shell starts a command in the background with SIGINT ignored, and its processes inherit that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
     _read_time_zone()
 
