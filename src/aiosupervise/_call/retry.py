@@ -22,10 +22,12 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
+from logging import WARNING
 from typing import TypeAlias, TypeVar
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
+from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.budget import Budget
 from aiosupervise._policy.classify import classify
@@ -154,7 +156,8 @@ class Call:
         error = error if type(error) not in OVERRIDES else unwrap(error)
         if isinstance(decision, Retry):
             delay = decision.delay
-            self._emit(AttemptFailed, self.attempts, error, delay)
+            if listeners.count or is_logged(CALLS, WARNING):
+                self._emit(AttemptFailed, self.attempts, error, delay)
             if self.last_error is not None:
                 self._add_to_earlier_errors(self.last_error)
             self.delay, self.last_error = delay, error

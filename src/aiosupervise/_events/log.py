@@ -37,7 +37,9 @@ from .records import (
 CALLS = logging.getLogger("aiosupervise.call")
 RUNS = logging.getLogger("aiosupervise.run")
 SUPERVISORS = logging.getLogger("aiosupervise.supervisor")
-CALLS.addHandler(logging.NullHandler())
+_OURS: list[logging.Handler] = [logging.NullHandler()]
+CALLS.addHandler(_OURS[0])
+_PACKAGE = logging.getLogger("aiosupervise")
 
 beside_bars: list[Callable[[], AbstractContextManager[None]]] = []
 """For each progress bar that is shown, how to print a line without tearing the bar apart."""
@@ -129,6 +131,10 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
     The rules are those of `logging.Logger.callHandlers`, except that a NullHandler reads nothing. As there, it keeps
     `lastResort` from printing.
     """
+    # This is asked at each failed attempt, and logging is mostly not configured: then ours is the only handler.
+    is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters
+    if logger is CALLS and CALLS.handlers == _OURS and not is_configured:
+        return False
     if not logger.isEnabledFor(level):
         return False
     if logger.filters:
