@@ -407,3 +407,12 @@ async def test_logging_costs_no_retry_its_budget_or_its_order(caplog: pytest.Log
     errors = [ConnectionError(number) for number in range(3)]
     assert await supervise(Policy(retry_on=ConnectionError, backoff=[0]))(Script(*errors))() == "done"
     assert [values(record)["attempt"] for record in caplog.records] == [1, 2, 3]
+
+
+def test_without_any_set_up_the_log_of_calls_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry is not even made a record of, also where Python would print the warnings of other loggers."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    assert not is_logged(CALLS, logging.CRITICAL)
+    assert is_logged(logging.getLogger("aiosupervise.run"), logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("aiosupervise"), "handlers", [logging.StreamHandler()])
+    assert is_logged(CALLS, logging.CRITICAL)
