@@ -18,6 +18,8 @@ from typing import TypeAlias
 
 from aiohttp import web
 
+from aiosupervise.examples._served import served
+
 
 class Fault(Enum):
     """What a request can meet; the value is what it is counted as."""
@@ -70,16 +72,9 @@ async def serving(draw: Draw, note: Note, port: int = 0) -> AsyncIterator[int]:
         await asyncio.Event().wait()  # the end of the connection cancels this
         raise AssertionError
 
-    app = web.Application()
     # aiohttp's client sends some methods again by itself, where a connection breaks; never a POST.
-    app.router.add_post("/{job}/{attempt}", answer)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with served([web.post("/{job}/{attempt}", answer)], port) as url:
+        yield int(url.rpartition(":")[2])
 
 
 def _head(header: str) -> bytes:

@@ -1,7 +1,7 @@
 """The upstream of the service: a real aiohttp server with a price and a feed of ticks, killed and restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
@@ -9,6 +9,8 @@ from typing import Final
 from aiohttp import web
 
 from aiosupervise import Supervisor
+
+from ._served import served
 
 # The server is killed after a random time between these two, and restarted after DOWN, in seconds.
 UP: Final = (6.0, 10.0)
@@ -20,20 +22,6 @@ NONSENSE: Final = 0.05
 
 # The number of ticks sent for each order.
 TICKS: Final = 5
-
-
-@asynccontextmanager
-async def served(routes: Iterable[web.AbstractRouteDef], port: int = 0) -> AsyncIterator[str]:
-    """Serve routes on 127.0.0.1, on a free port unless one is given, and yield the URL, without a final slash."""
-    app = web.Application()
-    app.router.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from aiohttp import ClientSession, ClientTimeout, ClientWebSocketResponse, web
 from aiosupervise import Backoff, Supervisor, supervise
 from aiosupervise.integrations.aiohttp import is_transient
 
-from ._feed import flaky_upstream, served
+from ._feed import flaky_upstream
+from ._served import served
 from ._tree import read_options, shown
 
 # The seconds between two polls, and between two orders.

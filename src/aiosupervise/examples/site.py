@@ -11,6 +11,8 @@ from typing import Final
 
 from aiohttp import web
 
+from ._served import served
+
 __all__ = ["ODDS", "Fault", "flaky_site"]
 
 
@@ -52,16 +54,8 @@ async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> Async
         await asyncio.sleep(delay)
         return await (_FAULTS[fault](request) if fault else _page(request))
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    # A stalled request ends when its client gives up, and when the site does.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served([web.get("/{path:.*}", answer)]) as url:
+        yield url
 
 
 class _FaultSource:
