@@ -6,11 +6,12 @@ import gc
 import inspect
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from aiosupervise import Run, map_all, run_all
+from aiosupervise._batch import misuse
 
 
 async def job(value: int = 1) -> int:
@@ -251,6 +252,59 @@ def test_what_people_try_first_gets_an_error_that_says_what_to_write(make: Calla
     for word in words:
         assert word in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_the_messages_in_full() -> None:
+    """A call that does not fit the signature of a guarded function gets a message that depends on its name."""
+
+    def run_all(jobs: object, *, limit: int = 1) -> None:
+        raise AssertionError(jobs, limit)
+
+    def map_all(func: object, inputs: object, *, limit: int = 1) -> None:
+        raise AssertionError(func, inputs, limit)
+
+    def refusal(func: Callable[..., None], *args: object, **keywords: object) -> str:
+        with pytest.raises(TypeError) as caught:
+            misuse.guarded(func)(*args, **keywords)
+        assert caught.value.__suppress_context__
+        return str(caught.value)
+
+    no_return_exceptions = (
+        "{} has no return_exceptions, since a job that fails raises nowhere: its error is in report.failed; "
+        "report.values() raises if anything failed, as gather does"
+    )
+    assert refusal(run_all, [], return_exceptions=True) == no_return_exceptions.format("run_all")
+    assert refusal(map_all, job, [], return_exceptions=True) == no_return_exceptions.format("map_all")
+    assert refusal(run_all, 1, 2) == (
+        "run_all takes one iterable of jobs; got 2 arguments: put jobs into a list, "
+        "run_all([fetch(1), fetch(2)]), and name all other arguments, as in run_all(jobs, limit=10)"
+    )
+    assert refusal(map_all, job, 1, 2) == (
+        "map_all takes a function of one argument and one iterable of inputs; got 3 arguments: for a "
+        "function of several write run_all(itertools.starmap(func, zip(first, second))), and name all other "
+        "arguments, as in map_all(func, inputs, limit=10)"
+    )
+
+
+def test_other_errors_of_a_guarded_call_pass_through() -> None:
+    """Python's message stays for all other calls that do not fit, and an error of the function itself is the same."""
+    error = TypeError("of its own")
+
+    def run_all(_: object, *, return_exceptions: bool = False) -> None:
+        if return_exceptions:
+            raise error
+
+    def map_all(func: object, inputs: object) -> None:
+        raise AssertionError(func, inputs)
+
+    with pytest.raises(TypeError) as caught:
+        misuse.guarded(run_all)(1, return_exceptions=True)
+    assert caught.value is error
+    for arguments in [(), (job,)]:
+        with pytest.raises(TypeError, match=r"map_all\(\) missing"):
+            cast("Callable[..., None]", misuse.guarded(map_all))(*arguments)
+    with pytest.raises(TypeError, match=r"run_all\(\) got an unexpected keyword argument 'limits'"):
+        cast("Callable[..., None]", misuse.guarded(run_all))(1, limits=2)
 
 
 @pytest.mark.parametrize(
