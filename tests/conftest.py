@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import site
@@ -122,6 +123,28 @@ def young_heap() -> None:
     """Spare the garbage collector what is there already, so that each of the many looks for cycles is quick."""
     gc.collect()
     gc.freeze()
+
+
+class _FailedCallbacks(logging.Handler):
+    """Keeps what the event loop logs about callbacks that raised; a timer that fails raises nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("Exception in callback"):
+            self.messages.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_failed_callback() -> Iterator[None]:
+    """Fail a test in which a callback of the event loop raised."""
+    handler = _FailedCallbacks()
+    logging.getLogger("asyncio").addHandler(handler)
+    yield
+    logging.getLogger("asyncio").removeHandler(handler)
+    assert handler.messages == []
 
 
 @pytest.fixture

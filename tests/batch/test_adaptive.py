@@ -42,7 +42,7 @@ BAD: list[tuple[dict[str, object], type[Exception], list[str]]] = [
 def test_bad_numbers_are_refused(options: dict[str, object], kind: type[Exception], words: list[str]) -> None:
     """The error names the argument, the rule and what was given."""
     make: Callable[..., Adaptive] = Adaptive
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind, match=f"^{words[0]} must be ") as caught:
         make(**options)
     for word in words:
         assert word in str(caught.value)

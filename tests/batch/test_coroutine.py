@@ -5,6 +5,7 @@ import gc
 import inspect
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -194,11 +195,43 @@ async def test_closing_a_run_that_was_begun_by_hand_cancels_its_jobs() -> None:
 async def test_an_error_thrown_in_by_hand() -> None:
     """In all forms that a coroutine knows: it is raised at once, and the run is closed."""
     error = LookupError("thrown")
-    for arguments in ([error], [LookupError, error], [LookupError, error, None], [LookupError]):
+    with pytest.raises(TypeError) as other:
+        map_all()  # type: ignore[call-arg]
+    traceback = other.value.__traceback__
+    assert traceback is not None
+    forms = ([error], [LookupError, error], [LookupError, error, None], [LookupError, error, traceback], [LookupError])
+    for arguments in forms:
         run = run_all([job()])
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning), pytest.raises(LookupError):
+        with (
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+            pytest.raises(LookupError) as caught,
+        ):
             run.throw(*arguments)  # more than one argument is deprecated since Python 3.12
+        assert (caught.value is error) is (error in arguments)
+        assert (traceback.tb_frame in [frame for frame, _ in walk_tb(caught.value.__traceback__)][1:]) is (
+            traceback in arguments
+        )
         assert "ended" in repr(run)
+        error.__traceback__ = None
+
+
+async def test_a_closed_run_is_silent_about_a_job_that_cannot_be_closed() -> None:
+    """A half-run coroutine among the jobs may raise when it is closed; the run is closed all the same."""
+
+    class StubbornError(Exception):
+        pass
+
+    async def refuse() -> None:
+        try:
+            await asyncio.sleep(10)
+        except GeneratorExit:
+            raise StubbornError from None
+
+    stubborn, other = refuse(), job()
+    stubborn.send(None)
+    run = run_all([stubborn, other])
+    run.close()
+    assert inspect.getcoroutinestate(other) == inspect.CORO_CLOSED
 
 
 # Refused

@@ -118,6 +118,24 @@ async def test_the_second_signal_cancels(use: Any, before: Received) -> None:
     assert before == []
 
 
+async def test_the_second_signal_releases_the_other_signals(before: Received) -> None:
+    """While the jobs clean up, the previous handlers of all signals are back."""
+    handler = signal.getsignal(SIGINT)
+    found: list[bool] = []
+
+    async def twice() -> None:
+        signal.raise_signal(SIGTERM)
+        signal.raise_signal(SIGTERM)
+        try:
+            await forever()
+        finally:
+            found.append(signal.getsignal(SIGINT) is handler)
+
+    await run_all([twice], stop_on=BOTH)
+    assert found == [True]
+    assert before == []
+
+
 async def test_the_third_signal_does_what_it_did_before(before: Received) -> None:
     """The second signal restores the previous handlers at once, before the event loop runs again."""
     found: list[int] = []
@@ -328,6 +346,28 @@ async def test_our_handler_called_from_another_one(before: Received) -> None:
     signal.signal(SIGTERM, handler)
 
 
+async def test_a_handler_that_was_replaced_gets_the_frame_that_another_one_passes_on(before: Received) -> None:
+    """A handler that calls ours after the run reaches the one that ours had replaced, with the same frame."""
+    frames: list[FrameType | None] = []
+    handler = signal.signal(SIGTERM, lambda _, frame: frames.append(frame))
+
+    async def chain() -> None:
+        ours: Any = signal.getsignal(SIGTERM)
+
+        def theirs(number: int, frame: FrameType | None) -> None:
+            frames.append(frame)
+            ours(number, frame)
+
+        signal.signal(SIGTERM, theirs)
+
+    await run_all([chain], stop_on=(SIGTERM,))
+    signal.raise_signal(SIGTERM)
+    first, second = frames
+    assert first is second is not None
+    assert before == []
+    signal.signal(SIGTERM, handler)
+
+
 async def test_our_handler_called_from_another_one_with_nothing_before(before: Received) -> None:
     """If only the default was installed before the run, our handler has nobody to call after it."""
     handler = signal.signal(SIGTERM, signal.SIG_DFL)
@@ -356,6 +396,11 @@ async def test_our_handler_installed_again_by_somebody_after_the_run(before: Rec
 
     await run_all([replace], stop_on=(SIGTERM,))
     signal.signal(SIGTERM, ours[0])
+    raised: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "raise_signal", raised.append)
+        ours[0](SIGTERM, None)
+    assert raised == [SIGTERM]
     signal.raise_signal(SIGTERM)
     assert before == [SIGTERM]
     assert signal.getsignal(SIGTERM) is not ours[0]

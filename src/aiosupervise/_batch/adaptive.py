@@ -25,7 +25,8 @@ class AdaptiveLimit:
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
         """Record the outcome of a job whose last attempt was of this generation."""
-        if isinstance(outcome, Failure) and isinstance(outcome.error, TimeoutError):
+        # `isinstance` would ask the error for its `__class__`, which may raise.
+        if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
             self.overloaded(generation)
         if not isinstance(outcome, Success) or 2 * self._busy < self._limit:
             return

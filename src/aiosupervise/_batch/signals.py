@@ -85,7 +85,7 @@ class SignalWatcher:
         else:
             self._is_closed = True
             _restore_unless_watched(number)
-            self._loop.call_soon_threadsafe(self._release_signals, context=self._context)
+            self._loop.call_soon_threadsafe(self._release_signals)
             callback = self._cancel
         self._loop.call_soon_threadsafe(callback, context=self._context)
 
