@@ -10,7 +10,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
@@ -83,6 +83,8 @@ class GivenJobs(Jobs[T, None]):
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
         """Return the job itself if it is a coroutine, else one that awaits it, or what it returns."""
+        if type(item) is CoroutineType and item.cr_frame is not None:
+            return item
         return coroutine_of(item, index)
 
     def name(self, item: Any, index: int) -> str:
@@ -126,9 +128,15 @@ class MappedJobs(Jobs[T, I]):
     def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
         self._func = func
         self._name = name
+        self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return a coroutine that calls the function in its task, and awaits what it returns."""
+        """Return the coroutine of an async function, else one that calls the function in its task."""
+        if self._is_async_function:
+            try:
+                return self._func(item)  # type: ignore[return-value]  # known from its code
+            except TypeError:  # its parameters do not fit: the job will raise that, with an explanation
+                pass
         return _call(partial(self._func, item), index)
 
     def name(self, item: Any, index: int) -> str:  # noqa: ARG002 - as for given jobs, which have names of their own

@@ -102,7 +102,7 @@ class LocalRun(EngineRun):
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
         try:
-            task = self._new_task(coroutine, name=job.name, context=contextvars)
+            task = self._new_task(coroutine, loop=self._loop, name=job.name, context=contextvars)
         except BaseException:
             self._refuse(job, item)
             raise
@@ -192,7 +192,11 @@ class LocalRun(EngineRun):
         if _discard_awaiter is not None:
             _discard_awaiter(task, self._pump)
         self._tally.running -= 1
-        outcome = self._outcome(job, item, task, begun=self._cancelled.pop(coroutine, None))
+        if task.cancelled() or task.exception() is not None:
+            outcome = self._failure(job, item, task, begun=self._cancelled.pop(coroutine, None))
+        else:
+            elapsed = self._loop.time() - job.started
+            outcome = Success(job.index, task.result(), job.retries + 1, elapsed, job.name, self._jobs.input(item))
         breaker = self._breaker
         try:
             if breaker is not None and not breaker.is_at_rest:
@@ -202,23 +206,18 @@ class LocalRun(EngineRun):
         finally:
             self.context.record(outcome)
 
-    def _outcome(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
-        index, name = job.index, job.name
-        if task.cancelled():
-            error = cancellation(task)
-            if begun is not None:
-                if not begun:
-                    self._discard(item)
-                return self._jobs.pending(item, index, started=begun or self._jobs.is_task(item))
-        else:
-            error = task.exception()
-        attempts = job.retries + 1
-        elapsed = self._loop.time() - job.started
-        if error is None:
-            return Success(index, task.result(), attempts, elapsed, name, self._jobs.input(item))
+    def _failure(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
+        """Return the outcome of a job that raised, or was cancelled; `begun` is None if not by the end of the run."""
+        error = cancellation(task) if task.cancelled() else task.exception()
+        if task.cancelled() and begun is not None:
+            if not begun:
+                self._discard(item)
+            return self._jobs.pending(item, job.index, started=begun or self._jobs.is_task(item))
+        assert error is not None  # noqa: S101 - for the type checkers
         gave_up = verdict(error)
         reason = gave_up.reason if gave_up else None
-        return Failure(index, error, attempts, elapsed, reason, name, self._jobs.input(item))
+        elapsed = self._loop.time() - job.started
+        return Failure(job.index, error, job.retries + 1, elapsed, reason, job.name, self._jobs.input(item))
 
 
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:

@@ -37,10 +37,9 @@ class Outlet(Generic[T, I]):
     def add(self, outcome: Outcome[T, I]) -> bool:
         """Record an outcome; return whether it ends the run."""
         self._tally.count(outcome)
-        self._strategy.add(outcome)
         if self._streamed:
             self._arrival.set()
-        return self._strategy.ends_run(outcome)
+        return self._strategy.add(outcome)
 
     def close(self, stopped: Stopped | None) -> None:
         """Make ready the outcomes that the strategy has held back: no other will come.

@@ -179,7 +179,8 @@ class Pump(Generic[T, I]):
             self.cancel(Stopped.RETURN_WHEN)
         if self._max_failures is not None and self._tally.failed > self._max_failures:
             self.stop(Stopped.FAILURES)
-        self._wake()
+        if self._change is not None:
+            self._wake()
         if listeners.count:
             self._scope.emit(JobFinished, outcome)
 
@@ -233,13 +234,15 @@ class Pump(Generic[T, I]):
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
         """Fill all the free slots at once; return whether the source has more."""
+        pull, start_job, hand_over = source.pull, self._engine.start_job, self._hand_over
         for _ in range(slots):
-            item = source.pull()
+            item = pull()
             if item is END:
                 return self._on_exhausted()
-            self._start_job(item)
-            if self._stopped:
+            if self._stopped:  # while the source was busy with this item
+                self._skip(item)
                 break
+            hand_over(item, start_job)
         return True
 
     async def _await_and_start(self, source: AsyncSource[object]) -> bool:

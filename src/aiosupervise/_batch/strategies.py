@@ -29,13 +29,9 @@ class Strategy(ABC, Generic[T, I]):
         self._held: dict[int, Outcome[T, I]] = {}
 
     @abstractmethod
-    def add(self, outcome: Outcome[T, I]) -> None:
-        """Record the outcome of a job."""
+    def add(self, outcome: Outcome[T, I]) -> bool:
+        """Record the outcome of a job; return whether it ends the run, though jobs are unfinished."""
         ...
-
-    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - for subclasses
-        """Return whether this outcome ends the run, though jobs are unfinished."""
-        return False
 
     def held(self) -> list[Outcome[T, I]]:
         """Return the outcomes that are held back, in input order."""
@@ -54,27 +50,30 @@ class Gather(Strategy[T, I]):
         super().__init__()
         self._next = 0
 
-    def add(self, outcome: Outcome[T, I]) -> None:
+    def add(self, outcome: Outcome[T, I]) -> bool:
         """Record an outcome, and make ready those that it completes the order for."""
+        held = self._held
         if outcome.index != self._next:
-            self._held[outcome.index] = outcome
-            return
+            held[outcome.index] = outcome
+            return False
         self.ready.append(outcome)
         self._next += 1
-        while self._next in self._held:
-            self.ready.append(self._held.pop(self._next))
+        while held and self._next in held:
+            self.ready.append(held.pop(self._next))
             self._next += 1
+        return False
 
 
 class AsCompleted(Strategy[T, I]):
     """Completion order; pending outcomes come last."""
 
-    def add(self, outcome: Outcome[T, I]) -> None:
+    def add(self, outcome: Outcome[T, I]) -> bool:
         """Make an outcome ready, or hold it back to the end if it is pending."""
         if isinstance(outcome, Pending):
             self._held[outcome.index] = outcome
         else:
             self.ready.append(outcome)
+        return False
 
 
 class Wait(AsCompleted[T, I]):
@@ -84,8 +83,9 @@ class Wait(AsCompleted[T, I]):
         super().__init__()
         self._return_when = return_when
 
-    def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """Return what asyncio.wait would do, for which a cancelled job has not raised an exception."""
+    def add(self, outcome: Outcome[T, I]) -> bool:
+        """Record an outcome, and do as asyncio.wait does, for which a cancelled job has not raised an exception."""
+        super().add(outcome)
         if self._return_when == FIRST_EXCEPTION:
             # Of the type: isinstance reads `__class__`, which a user's error may have made a property that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)

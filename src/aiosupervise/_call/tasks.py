@@ -21,8 +21,8 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     """
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
-        return partial(asyncio.Task, loop=loop)
-    return partial(_create_task, loop, _takes_keywords(factory))
+        return asyncio.Task
+    return partial(_create_task, _takes_keywords(factory))
 
 
 def _takes_keywords(factory: Callable[..., object]) -> bool:
@@ -34,10 +34,10 @@ def _takes_keywords(factory: Callable[..., object]) -> bool:
 
 
 def _create_task(
-    loop: asyncio.AbstractEventLoop,
     takes_keywords: bool,  # noqa: FBT001 - of a partial
     coroutine: Coroutine[object, None, Any],
     *,
+    loop: asyncio.AbstractEventLoop,
     name: str,
     context: Context,
 ) -> asyncio.Task[Any]:

@@ -255,7 +255,9 @@ class ControlLoop:
     def _start(
         self, child: ChildState, coroutine: Coroutine[object, None, object] | None = None, *, again: bool = False
     ) -> None:
-        task = self._new_task(coroutine or _call(child.func), name=child.name, context=child.context.copy())
+        task = self._new_task(
+            coroutine or _call(child.func), loop=self._loop, name=child.name, context=child.context.copy()
+        )
         child.task = task
         child.enter("running", self._loop.time())
         if again:
