@@ -1,10 +1,15 @@
 """The states of a circuit in the cases in which a pause is extended, to the exact moment."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from aiosupervise import Event, RunPaused, RunResumed, Success, map_all, supervise
+from aiosupervise import Event, Overload, RunPaused, RunResumed, Success, Tally, map_all, supervise
+from aiosupervise._batch.circuit import Circuit, Ended
+from aiosupervise._batch.first_attempts import LATEST, WINDOW, FirstAttempts
+from aiosupervise._batch.states import Closed, Paused
 from aiosupervise._batch.waiters import Waiters
 
 from .service import POLICY, Service, busy, down, empty
@@ -43,6 +48,75 @@ async def test_a_probe_that_succeeds_at_the_moment_that_a_server_named_closes_th
     paused = [type(event) for event in events if isinstance(event, (RunPaused, RunResumed))]
     assert service.times(1) == [0, 1.25]
     assert paused == [RunPaused, RunResumed]
+
+
+async def test_a_call_that_is_cancelled_as_it_is_sent_as_the_probe_makes_room_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next call in the queue is the probe in the same moment; nobody waits for the one that was cancelled."""
+    service = Service(script={0: [down()], 1: [down()]})
+    release_first = Waiters.release_first
+
+    def release_and_cancel(waiters: Waiters, permit: Any) -> object:
+        call = release_first(waiters, permit)
+        task = service.tasks[0]
+        assert task is not None
+        task.cancel()
+        return call
+
+    monkeypatch.setattr(Waiters, "release_first", release_and_cancel)
+    report = await map_all(supervise(POLICY)(service), range(2), overload=empty())
+    assert service.times(0) == [0]
+    assert service.times(1) == [0, 0.25]
+    assert [type(outcome) for outcome in report][1:] == [Success]
+
+
+def circuit_of(tally: Tally) -> Circuit:
+    """A closed circuit of a run with these counts."""
+    context: Any = SimpleNamespace(tally=tally, scope=SimpleNamespace(emit=lambda *_: None), wake=lambda: None)
+    return Circuit(Overload(), context, Closed)
+
+
+async def test_a_circuit_that_has_ended_describes_nothing() -> None:
+    """The run is not paused any more, in whichever state it ended; unless its probes had stopped it."""
+    circuit = circuit_of(Tally(10, 5))
+    circuit.go_to(Paused(circuit))
+    assert circuit.state.describe() == "paused for 0.0 s, the server asked to wait"
+    circuit.go_to(Ended(circuit))
+    assert circuit.state.describe() == ""
+
+
+@pytest.mark.parametrize(("pending", "is_outage"), [(0, True), (1, False)])
+async def test_once_every_job_has_started_an_outage_takes_more_failures(pending: int, *, is_outage: bool) -> None:
+    """Running, finished and refused jobs have started, all alike; as long as one is left, half of the failures do."""
+    circuit = circuit_of(Tally(10, 5, succeeded=3, failed=2, running=4, pending=pending))
+    for number in range(WINDOW):
+        circuit.first_attempts.record(failed=number % 2 == 0)
+    assert circuit.shows_outage() is is_outage
+
+
+def test_first_attempts_are_clean_after_a_window_of_successes() -> None:
+    """Exactly a window of successes in a row; a failure begins the count anew."""
+    attempts = FirstAttempts()
+    for _ in range(2):
+        for _ in range(WINDOW):
+            assert attempts.are_clean is False
+            attempts.record(failed=False)
+        assert attempts.are_clean is True
+        attempts.record(failed=True)
+
+
+def test_first_attempts_show_an_outage_of_the_latest_jobs() -> None:
+    """In a full window the latest all failed, and no fewer: a success in between begins the count anew."""
+    attempts = FirstAttempts()
+    for _ in range(WINDOW):
+        attempts.record(failed=True)
+    attempts.record(failed=False)
+    for _ in range(LATEST - 1):
+        attempts.record(failed=True)
+        assert attempts.show_outage_now() is False
+    attempts.record(failed=True)
+    assert attempts.show_outage_now() is True
 
 
 async def test_a_waiter_leaves_the_queue_once() -> None:

@@ -14,7 +14,23 @@ import pytest
 
 from aiosupervise import Adaptive, Event, Failure, Overload, Pending, Stopped, Success, WorkerLost, map_all
 from aiosupervise._batch.jobs import run_job
+from aiosupervise._policy.checks import safe_repr
 from aiosupervise.engines import EngineContext, EngineRun
+
+
+@pytest.mark.parametrize("given", ["class", "check", "start", None, "dask"])
+def test_what_is_not_an_engine_is_refused(given: str | None) -> None:
+    """A class, or an object without one of the two methods, gets an error at once that says what was given."""
+    engine: Any = {"class": Mock, "check": Mock(spec=["check"]), "start": Mock(spec=["start"])}.get(given or "", given)
+    if engine is None:
+        assert map_all(run_job, [], engine=engine).close() is None  # type: ignore[func-returns-value]
+        return
+    with pytest.raises(TypeError) as caught:
+        map_all(run_job, [], engine=engine)
+    assert str(caught.value) == (
+        f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}"
+    )
+
 
 Act = Callable[[EngineContext[Any, Any]], None]
 

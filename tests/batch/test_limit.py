@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aiosupervise import Backoff, map_all, supervise
+from aiosupervise import Backoff, Run, map_all, run_all, supervise
 
 pytestmark = pytest.mark.looptime
 
@@ -45,6 +45,9 @@ async def test_the_limit_is_100_by_default() -> None:
     crowd = Crowd()
     assert (await map_all(crowd, [1] * 250)).elapsed == 3
     assert crowd.most == 100
+    given: Run[int] = run_all([])
+    assert given.tally.limit == 100
+    given.close()
 
 
 async def test_no_failure_leaks_a_place() -> None:

@@ -289,3 +289,12 @@ async def test_a_run_tells_its_state_in_words() -> None:
 def test_outcomes_are_made_by_hand_too() -> None:
     """Tests of users' own code make outcomes without a run: name and input may be left out."""
     assert Success(0, "value", 1, 0.5) == Success(0, "value", 1, 0.5, "", None)
+
+
+def test_the_text_of_what_is_missing_without_a_reason() -> None:
+    """A job that was refused is pending in a run that nothing stopped, so no reason follows."""
+    report: Report[int] = Report([Pending(0, None, started=False)], Tally(1, 1, pending=1), 0.0, None)
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    (error,) = caught.value.exceptions
+    assert str(error) == "1 of 1 jobs are pending, as the run ended before them"

@@ -169,6 +169,10 @@ async def test_running_jobs_finish_when_there_were_too_many_failures() -> None:
 async def test_failures_up_to_the_number_stop_nothing() -> None:
     """Exactly `max_failures` are allowed."""
     report = await map_all(fails, range(3), max_failures=3)
+    assert report.stopped is None
+    given = await run_all([fails(1), fails(2), fails(3)], limit=1, max_failures=1)
+    assert given.stopped is Stopped.FAILURES
+    report = await map_all(fails, range(3), max_failures=3)
     assert (len(report.failed), report.stopped) == (3, None)
 
 
@@ -202,6 +206,8 @@ def test_max_failures_is_a_count(value: Any) -> None:
     """Anything else is refused at once."""
     with pytest.raises((TypeError, ValueError), match="max_failures must be an integer of at least 0"):
         map_all(double, [], max_failures=value)
+    with pytest.raises((TypeError, ValueError), match="max_failures must be an integer of at least 0"):
+        run_all([], max_failures=value)
 
 
 # total

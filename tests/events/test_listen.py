@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, run_all, supervise
+from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, map_all, run_all, supervise
 from aiosupervise._events.listeners import ListenerRegistry, listeners
 
 from .kept import POLICY, Kept, Script
@@ -254,6 +254,8 @@ def test_an_async_listener() -> None:
         listen(listener)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="listen is called and not awaited"):
         run_all([], listen=listener)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="listen is called and not awaited"):
+        map_all(asyncio.sleep, [], listen=listener)  # type: ignore[arg-type]
     assert not listeners.count
 
 
