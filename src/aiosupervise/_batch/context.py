@@ -10,8 +10,10 @@ from aiosupervise._call.tasks import running_loop
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
-from aiosupervise._policy.classify import IRRECOVERABLE, UNLISTED, Classification, Transient, leaves
+from aiosupervise._policy.classify import IRRECOVERABLE, UNLISTED, Classification, Transient
+from aiosupervise._policy.decide import is_too_long
 from aiosupervise._policy.policy import Policy
+from aiosupervise._policy.raw import leaves
 
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
@@ -84,7 +86,7 @@ class JobContext:
         adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
         asked = classification.retry_after if isinstance(classification, Transient) else None
         if adaptive is not None and (
-            asked is not None or any(isinstance(leaf, TimeoutError) for leaf in leaves(error))
+            asked is not None or any(issubclass(type(leaf), TimeoutError) for leaf in leaves(error))
         ):
             adaptive.overloaded(self.generation)
         if breaker is None:
@@ -92,7 +94,7 @@ class JobContext:
         if classification in (IRRECOVERABLE, UNLISTED):
             breaker.on_neutral(self)
             return
-        if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
+        if asked is not None and is_too_long(policy, asked):
             asked = None
         # A policy's own budget never pauses a run: its failures are no evidence of an outage.
         first = not self.has_failed and policy.budget is None

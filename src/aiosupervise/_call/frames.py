@@ -13,6 +13,15 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, TracebackType
 from typing import Final, TypeAlias
 
+from aiosupervise._policy.raw import (
+    cause_of,
+    context_of,
+    exceptions_of,
+    is_group,
+    members_of,
+    set_traceback,
+    traceback_of,
+)
 from aiosupervise._policy.verdict import verdict
 
 # By id, since both the hash and the comparison of code objects go through the whole bytecode. The values keep the code
@@ -80,12 +89,21 @@ def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bo
         own_wrappers: how many frames of the attempt's own wrapper are in the traceback.
 
     """
-    note = verdict(error)
-    if note is not None and note.serial > last_serial:
-        wrappers = [entry for entry in _entries(error.__traceback__) if id(entry.tb_frame.f_code) in WRAPPERS]
-        if len(wrappers) > own_wrappers:
-            return True
-    return isinstance(error, ExceptionGroup) and any(given_up_inside(leaf, last_serial, 0) for leaf in error.exceptions)
+    stack = [error]
+    visited = set[int]()
+    while stack:
+        current = stack.pop()
+        if id(current) in visited:
+            continue
+        visited.add(id(current))
+        note = verdict(current)
+        if note is not None and note.serial > last_serial:
+            wrappers = [entry for entry in _entries(traceback_of(current)) if id(entry.tb_frame.f_code) in WRAPPERS]
+            if len(wrappers) > (own_wrappers if current is error else 0):
+                return True
+        if is_group(current):
+            stack.extend(exceptions_of(current))
+    return False
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -100,9 +118,9 @@ def drop_tracebacks(error: Exception) -> None:
     A traceback holds its frames, and those the attempt's local variables. The error that the caller is handling, if
     any, is left alone.
     """
-    error.with_traceback(None)
+    set_traceback(error, None)
     # Most errors refer to no other.
-    if error.__context__ is None and error.__cause__ is None and not isinstance(error, ExceptionGroup):
+    if context_of(error) is None and cause_of(error) is None and not is_group(error):
         return
     # By identity, since an error need not be hashable.
     visited = {id(sys.exception())}
@@ -111,5 +129,6 @@ def drop_tracebacks(error: Exception) -> None:
         other = stack.pop()
         if other is not None and id(other) not in visited:
             visited.add(id(other))
-            stack += (other.with_traceback(None).__cause__, other.__context__)
-            stack += other.exceptions if isinstance(other, BaseExceptionGroup) else ()
+            set_traceback(other, None)
+            stack += (cause_of(other), context_of(other))
+            stack += members_of(other) if issubclass(type(other), BaseExceptionGroup) else ()

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
+from aiosupervise._policy.gate import Gate
 from aiosupervise._policy.policy import Policy
 
 from .frames import register_module
+from .gates import await_inside
 
 R = TypeVar("R")
 
@@ -21,12 +23,22 @@ def now() -> float:
 
 
 class Limits:
-    """The limits of the attempts of one call, which began at `started`."""
+    """The limits of the attempts of one call.
 
-    __slots__ = ("policy", "started")
+    Args:
+        policy: the policy of the call.
+        name: the name of the supervised function.
+        gate: the gate of the call.
+        started: the loop's time at the start of the call.
 
-    def __init__(self, policy: Policy, started: float) -> None:
+    """
+
+    __slots__ = ("gate", "name", "policy", "started")
+
+    def __init__(self, policy: Policy, name: str, gate: Gate | None, started: float) -> None:
         self.policy = policy
+        self.name = name
+        self.gate = gate
         self.started = started
 
     async def attempt(self, func: Callable[[], Awaitable[R]]) -> R:
@@ -38,10 +50,9 @@ class Limits:
         return await await_until(self.started + seconds, gated, DeadlineExceeded, seconds)
 
     async def _inside_gate(self, func: Callable[[], Awaitable[R]]) -> R:
-        if self.policy.gate is None:
+        if self.gate is None:
             return await self._with_timeout(func)
-        async with self.policy.gate:
-            return await self._with_timeout(func)
+        return await await_inside(self.gate, self.name, functools.partial(self._with_timeout, func))
 
     async def _with_timeout(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.attempt_timeout

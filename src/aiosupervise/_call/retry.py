@@ -21,20 +21,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from logging import WARNING
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
+from aiosupervise._policy.arguments import used_up
 from aiosupervise._policy.budget import Budget
+from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.classify import classify
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
-from aiosupervise._policy.errors import OVERRIDES, DeadlineExceeded, unwrap
+from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.verdict import Reason, attach_verdict, serial_numbers
+from aiosupervise._policy.raw import context_of, set_context, set_traceback, traceback_of
+from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
 
 from .enclosing_job import EnclosingJob, Permit, current_job
 from .frames import drop_tracebacks, given_up_inside, register_module, register_retry_loop, without_internal_frames
@@ -43,6 +46,8 @@ from .no_waiting import no_waits
 
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
+Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
+"""The function of a call, with its arguments by position and by name."""
 
 _MAX_EARLIER_ERRORS = 10
 """The earlier errors that a verdict lists."""
@@ -61,6 +66,7 @@ class Call:
     """
 
     __slots__ = (
+        "arguments",
         "attempts",
         "delay",
         "earlier_errors",
@@ -79,7 +85,13 @@ class Call:
     )
 
     def __init__(
-        self, policy: Policy, name: str, started: float | None, attempts: int = 0, last_serial: int = 0
+        self,
+        policy: Policy,
+        name: str,
+        started: float | None,
+        arguments: Arguments,
+        attempts: int = 0,
+        last_serial: int = 0,
     ) -> None:
         """Create the state of a call of which `attempts` were made.
 
@@ -87,6 +99,7 @@ class Call:
             policy: the policy of the call.
             name: the name of the call in events.
             started: the loop's time at the start; None if the policy has no limits.
+            arguments: what each attempt is given.
             attempts: the number of attempts that were begun.
             last_serial: the serial number of the newest verdict before the last of them. An attempt ends with a newer
                 one if a call inside of it gave up.
@@ -97,6 +110,7 @@ class Call:
         self.name = name
         self.number = 0  # until its first event
         self.started = started
+        self.arguments = arguments
         self.job = current_job.get()
         self.attempts = attempts
         self.last_serial = last_serial
@@ -134,11 +148,11 @@ class Call:
         if listeners.count:
             self._emit(CallFinished, self.attempts, final)
         # Raising it here sets its context to the error that the caller is handling.
-        context = final.__context__
+        context = context_of(final)
         try:
             raise final
         finally:
-            BaseException.__setattr__(final, "__context__", context)
+            set_context(final, context)
             del final, context
 
     def on_failure(self, error: Exception, own_wrappers: int = 0) -> None:
@@ -152,8 +166,8 @@ class Call:
         """
         if self.attempts == 1:
             self.first_failure = now()
-        decision = self._decide(error, own_wrappers)
-        error = error if type(error) not in OVERRIDES else unwrap(error)
+        raised, error = error, unwrap(error)
+        decision = self._decide(raised, error, own_wrappers)
         if isinstance(decision, Retry):
             delay = decision.delay
             if listeners.count or is_logged(CALLS, WARNING):
@@ -165,29 +179,40 @@ class Call:
         if listeners.count:
             self._emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
-            self._set_final_error(error)
+            self._pass_through(error)
         else:
-            self._give_up(error, decision.reason)
+            self._give_up(error, decision.reason, decision.detail)
 
-    def _decide(self, error: Exception, own_wrappers: int) -> Decision:
-        """Return the policy's decision about an error, or that it must stop because the retry cannot be paid for."""
+    def _decide(self, raised: Exception, error: Exception, own_wrappers: int) -> Decision:
+        """Return the policy's decision, or that the call must stop because there can be no other attempt.
+
+        Args:
+            raised: the error that ended the attempt.
+            error: the error that it stands for.
+            own_wrappers: as for `on_failure`.
+
+        """
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
-        if serial_numbers.issued != self.last_serial and given_up_inside(error, self.last_serial, own_wrappers):
+        if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
             if self.job is not None:
                 self.job.on_neutral()
             return PASS_THROUGH
         policy = self.policy
-        classification = classify(policy, error)
+        classification = classify(policy, raised)
         elapsed = 0.0 if self.started is None else now() - self.started
         decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.on_failure(policy, error, classification)
-        if isinstance(decision, Retry):
-            if policy.budget is not None:
-                return self._pay_from_budget(policy.budget, decision)
-            if self.job is not None:
-                return self._pay_from_run(self.job, decision)
-        return decision
+            self.job.on_failure(policy, raised, classification)
+        return self._check_retry(decision) if isinstance(decision, Retry) else decision
+
+    def _check_retry(self, retry: Retry) -> Decision:
+        """Return a retry, for which this pays, or the reason why it cannot be made."""
+        detail = used_up(*self.arguments)
+        if detail is not None:
+            return Stop(Reason.USED_UP, detail)
+        if self.policy.budget is not None:
+            return self._pay_from_budget(self.policy.budget, retry)
+        return retry if self.job is None else self._pay_from_run(self.job, retry)
 
     def _pay_from_budget(self, budget: Budget, retry: Retry) -> Decision:
         price = budget.take(throttled=retry.throttled)
@@ -205,22 +230,31 @@ class Call:
         return Retry(delay, retry.throttled)
 
     def _add_to_earlier_errors(self, error: Exception) -> None:
-        self.earlier_errors.append(_one_line(self.attempts - 1, error))
+        self.earlier_errors.append(f"attempt {self.attempts - 1}: {error_text(error)}"[:_MAX_LINE])
         if len(self.earlier_errors) > _MAX_EARLIER_ERRORS:
             del self.earlier_errors[0]
 
-    def _give_up(self, error: Exception, reason: Reason) -> None:
+    def _pass_through(self, error: Exception) -> None:
+        """Raise the error without a verdict; if attempts failed before, a note lists their errors."""
+        if self.last_error is not None:
+            self._add_to_earlier_errors(self.last_error)
+            attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.earlier_errors)
+        self._set_final_error(error)
+
+    def _give_up(self, error: Exception, reason: Reason, detail: str | None = None) -> None:
         elapsed = now() - self.first_failure
         if self.last_error is not None:
             self._add_to_earlier_errors(self.last_error)
             if isinstance(error, DeadlineExceeded):
                 error.__cause__ = self.last_error
-        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, self.earlier_errors)
+        lines = self.earlier_errors if detail is None else [detail, *self.earlier_errors]
+        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)
         self._emit(GaveUp, self.attempts, elapsed, reason, error)
         self._set_final_error(error)
 
     def _set_final_error(self, error: Exception) -> None:
-        self.final_error = error.with_traceback(without_internal_frames(error.__traceback__))
+        set_traceback(error, without_internal_frames(traceback_of(error)))
+        self.final_error = error
 
     async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> bool:
         """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
@@ -270,15 +304,6 @@ class Call:
         self.number = self.number or next(_numbers)
         run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
         emit(kind, (self.number, self.name, run, index, *values), self.job)
-
-
-def _one_line(attempt: int, error: Exception) -> str:
-    """Return the line about an earlier error in a verdict, which may be kept for longer than the error itself."""
-    try:
-        line = f"attempt {attempt}: {type(error).__name__}: {error}"
-    except Exception:
-        line = f"attempt {attempt}: {type(error).__name__}, whose text cannot be read"
-    return line if len(line) <= _MAX_LINE and "\n" not in line else line.partition("\n")[0][:_MAX_LINE]
 
 
 register_module(__name__)

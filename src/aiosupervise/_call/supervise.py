@@ -138,9 +138,14 @@ def _check_keywords(options: dict[str, object]) -> None:
 
 def _check_function(func: object) -> None:
     rule = "supervise takes an async function"
+    inner = inner_function(func)
+    if isinstance(inner, functools.partialmethod):
+        name = name_of(inner.func)
+        raise TypeError(
+            f"{rule}, not a partialmethod: supervise {name}, and write functools.partialmethod({name}, ...)"
+        )
     if is_async_callable(func):
         return
-    inner = inner_function(func)
     name = name_of(inner)
     if isinstance(func, Coroutine):
         func.close()
@@ -153,5 +158,14 @@ def _check_function(func: object) -> None:
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgen(inner):
         raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
     if callable(inner):
-        raise TypeError(f"{rule}, and {name} is a plain function: write `async def {name}`; {IF_IT_BLOCKS}")
+        raise TypeError(f"{rule}, and {name} is a plain function: {_wrapper_for(func, name)}; {IF_IT_BLOCKS}")
     raise TypeError(f"{rule}; got {func!r}")
+
+
+def _wrapper_for(func: object, name: str) -> str:
+    """Return what to write in place of a plain function; methods of clients are often plain, and return awaitables."""
+    owner = getattr(func, "__self__", None)
+    call = name if owner is None or name == "__call__" else f"{type(owner).__name__.lower()}.{name}"
+    wrapper = name if name.isidentifier() else "call"
+    body = f"async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)"
+    return f"write `async def {wrapper}`, or if it returns an awaitable, wrap it: `{body}`"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from aiosupervise._events.listeners import listeners
+from aiosupervise._policy.gate import gate_for
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import serial_numbers
 
@@ -30,12 +31,12 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
-            return await Call(policy, name, None).run(functools.partial(func, *args, **kwargs))
+            return await Call(policy, name, None, (func, args, kwargs)).run(functools.partial(func, *args, **kwargs))
         last_serial = serial_numbers.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
-            call = Call(policy, name, None, 1, last_serial)
+            call = Call(policy, name, None, (func, args, kwargs), 1, last_serial)
             call.on_failure(error, 1)
         return await call.run(functools.partial(func, *args, **kwargs))
 
@@ -49,13 +50,14 @@ def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Calla
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         last_serial = serial_numbers.issued
         started = now()
-        attempt = functools.partial(Limits(policy, started).attempt, functools.partial(func, *args, **kwargs))
+        limits = Limits(policy, name, gate_for(policy.gate, args, kwargs), started)
+        attempt = functools.partial(limits.attempt, functools.partial(func, *args, **kwargs))
         if listeners.count:
-            return await Call(policy, name, started).run(attempt)
+            return await Call(policy, name, started, (func, args, kwargs)).run(attempt)
         try:
             result = await attempt()
         except Exception as error:
-            call = Call(policy, name, started, 1, last_serial)
+            call = Call(policy, name, started, (func, args, kwargs), 1, last_serial)
             call.on_failure(error, 1)
         else:
             if policy.budget is not None:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
 import types
+from datetime import timedelta
+
+from .raw import is_group, leaves, type_name_of
 
 
 def check_seconds(name: str, value: object, *, zero: bool, none: str | None = None) -> None:
@@ -22,6 +26,26 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
     # Written so that NaN fails it too, and an int that is too large for a float.
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ValueError(f"{rule}; got {safe_repr(value)}")
+
+
+def check_retry_after(name: str, value: object) -> None:
+    """Raise unless `value` is a number of seconds or a timedelta; which one, the server says, and no number is wrong."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
+        raise TypeError(f"{name} must be a number of seconds, or a timedelta; got {safe_repr(value)}")
+
+
+def retry_after_of(value: object) -> float | None:
+    """Return the seconds that a server asks for; None if `value` is not a number or a timedelta.
+
+    Libraries and servers say all kinds of things. A negative number counts as 0, an infinite one as the largest float,
+    which no call waits for, and NaN as nothing.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - NaN
+        return None
+    # An int can be too large for a float.
+    return float(min(max(value, 0), sys.float_info.max))
 
 
 def check_count(name: str, value: object, *, least: int, none: str | None = "no limit") -> None:
@@ -59,22 +83,32 @@ def safe_str(value: object) -> str:
 
 
 _ERROR_TEXT = 300  # characters
+_SHOWN_LEAVES = 10
 
 
 def error_text(error: BaseException) -> str:
-    """Return the type and the message of an error as one line of bounded length, for logs.
+    """Return the type and the message of an error as one line of bounded length, for logs and notes.
 
-    It is the `str` of the error and never its repr, which may quote arguments. Characters that do not print, such as
-    line breaks and terminal codes, are escaped.
+    It is the `str` of the error and never its repr, which may quote arguments. The lines of a message are joined, and
+    other characters that do not print, such as terminal codes, are escaped. A group is followed by its leaves.
     """
-    kind = type(error).__name__
+    text = _message_of(error)
+    if is_group(error):
+        named = "; ".join(map(_message_of, itertools.islice(leaves(error), _SHOWN_LEAVES)))
+        text = f"{text}: {named}"
+    return text[: len(type_name_of(type(error))) + len(": ") + _ERROR_TEXT]
+
+
+def _message_of(error: BaseException) -> str:
+    kind = type_name_of(type(error))
     try:
         text = str(error)[:_ERROR_TEXT]
         if not text.isprintable():
+            text = " ".join(line.strip() for line in text.splitlines()).strip()
             text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-        return f"{kind}: {text[:_ERROR_TEXT]}" if text else kind
     except Exception:
         return f"{kind}, whose message cannot be read"
+    return f"{kind}: {text}" if text else kind
 
 
 IF_IT_BLOCKS = (

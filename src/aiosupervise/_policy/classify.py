@@ -6,13 +6,14 @@ policy, then `irrecoverable`, then `retry_on`. A group is classified by its leav
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final, TypeAlias, final
 
-from .checks import check_seconds, name_of
-from .errors import OVERRIDES, AttemptTimeout, DeadlineExceeded, GiveUp, RetryAfter, unwrap
+from .checks import check_retry_after, name_of, retry_after_of
+from .errors import OVERRIDES, AttemptTimeout, DeadlineExceeded, GateError, GiveUp, RetryAfter, stands_for
 from .policy import Policy, RetryOn
+from .raw import exceptions_of, is_group, leaves
 from .verdict import Reason, verdict
 
 
@@ -76,101 +77,108 @@ def classify(policy: Policy, error: Exception) -> Classification:
     """Return the class of an error under a policy, whatever the attempt that it ended.
 
     Raises:
-        TypeError, ValueError: if a `retry_on` function returns something other than a bool, None or seconds.
+        TypeError: if a `retry_on` function returns something other than a bool, None, seconds or a timedelta.
 
     """
-    if isinstance(error, ExceptionGroup):
+    if is_group(error):
         return _classify_group(policy, error)
-    if type(error) in _LIBRARY_ERRORS and (classification := _classify_library_error(policy, error)) is not None:
-        return classification
+    return _classify_leaf(policy, error, set())
+
+
+def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Classification:
+    """Return the class of an error that is not a group; `cleared` is that of `_unwrapped_leaves`."""
+    if issubclass(type(error), _LIBRARY_ERRORS):
+        classification = _classify_library_error(policy, error, cleared)
+        if classification is not None:
+            return classification
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
-    condition = policy.retry_on
-    answer = isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
+    answer = _matches(policy.retry_on, error)
     if answer is True:
         return _transient(error)
     if answer is None or answer is False:
         return UNLISTED
-    check_seconds(f"the return value of retry_on ({name_of(condition)}), if not a bool or None,", answer, zero=True)
-    return Transient(float(answer))
+    check_retry_after(f"the return value of retry_on ({name_of(policy.retry_on)}), if not a bool or None,", answer)
+    return _after(retry_after_of(answer))
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
     """Return the class of the worst leaf; if all are transient, with the longest wait that one of them asks for."""
-    classifications = [classify(policy, leaf) for leaf in leaves(group)]
+    cleared = set[int]()
+    classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
         if worst in classifications:
             return worst
     waits = [each.retry_after for each in classifications if isinstance(each, Transient)]
     asked = [seconds for seconds in waits if seconds is not None]
-    return Transient(max(asked)) if asked else TRANSIENT
+    return _after(max(asked, default=None))
 
 
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
-# All of them are final, so that comparing types is enough.
-_LIBRARY_ERRORS = frozenset({*OVERRIDES, *_LIMITS})
+_LIBRARY_ERRORS = (*OVERRIDES, *_LIMITS, GateError)
 
 
-def _classify_library_error(policy: Policy, error: Exception) -> Classification | None:
+def _classify_library_error(policy: Policy, error: Exception, cleared: set[int]) -> Classification | None:
     """Return the class of an exception that overrules the policy, or that a limit of this call raised.
 
     The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by
     a limit of another call, so this returns None, and the policy classifies it as any other error.
     """
+    if isinstance(error, GateError):
+        return UNLISTED
     if isinstance(error, GiveUp):
         return IRRECOVERABLE
     if isinstance(error, _LIMITS) and verdict(error) is not None:
         return None
     if isinstance(error, DeadlineExceeded):
         return PAST_DEADLINE
-    if any(_matches(policy.irrecoverable, leaf) for leaf in _unwrapped_leaves(error)):
+    if any(_matches(policy.irrecoverable, leaf) for leaf in _unwrapped_leaves(error, cleared)):
         return IRRECOVERABLE
-    return Transient(float(error.seconds)) if isinstance(error, RetryAfter) else TRANSIENT
+    return Transient(error.seconds) if isinstance(error, RetryAfter) else TRANSIENT
 
 
-def leaves(error: Exception) -> Iterator[Exception]:
-    """Yield the leaves of a group, at any depth and in order; an error that is not a group is its own leaf."""
+def _unwrapped_leaves(error: Exception, cleared: set[int]) -> Iterator[Exception]:
+    """Yield the error that a RetryAfter stands for, or if that is a group, what each of its leaves stands for.
+
+    Args:
+        error: the RetryAfter, or an AttemptTimeout, which stands for itself.
+        cleared: the ids of the errors that were yielded or passed on the way, which are left out. The leaves of a
+            group share it, since they can stand for the same errors.
+
+    """
     stack = [error]
     while stack:
         error = stack.pop()
-        if isinstance(error, ExceptionGroup):
-            stack.extend(reversed(error.exceptions))
+        if id(error) in cleared:
+            continue
+        cleared.add(id(error))
+        meant = stands_for(error) if issubclass(type(error), OVERRIDES) else None
+        if meant is not None:
+            stack.append(meant)
+        elif is_group(error):
+            stack.extend(exceptions_of(error))
         else:
             yield error
-
-
-def _unwrapped_leaves(error: Exception) -> Iterator[Exception]:
-    """Yield the error that a RetryAfter stands for, or if that is a group, what each of its leaves stands for."""
-    stack = [error]
-    # Errors can refer to each other in circles, and need not be hashable.
-    visited = set[int]()
-    while stack:
-        error = unwrap(stack.pop())
-        if isinstance(error, ExceptionGroup) and id(error) not in visited:
-            stack.extend(error.exceptions)
-        elif id(error) not in visited:
-            yield error
-        visited.add(id(error))
 
 
 _CLASSES = (type, tuple)
 
 
-def _matches(condition: RetryOn, error: Exception) -> bool | float | None:
-    return isinstance(error, condition) if isinstance(condition, _CLASSES) else condition(error)
+def _matches(condition: RetryOn, error: Exception) -> bool | float | timedelta | None:
+    return issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
 
 
 def _transient(error: Exception) -> Transient:
-    """Return the class of an error that `retry_on` matches, with the seconds in its `retry_after` attribute.
+    """Return the class of an error that `retry_on` matches, with the wait in its `retry_after` attribute.
 
-    Libraries use an attribute of this name for other things too: anything but a number of 0 or more is ignored. A
+    Libraries use an attribute of this name for other things too: anything but a number or a timedelta is ignored. A
     property that raises must not put its own error in place of the one that is being classified.
     """
     try:
-        seconds = getattr(error, "retry_after", None)
+        return _after(retry_after_of(getattr(error, "retry_after", None)))
     except Exception:
         return TRANSIENT
-    if seconds is None or isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        return TRANSIENT
-    # An int can be too large for a float.
-    return Transient(float(min(seconds, sys.float_info.max)))
+
+
+def _after(seconds: float | None) -> Transient:
+    return TRANSIENT if seconds is None else Transient(seconds)

@@ -33,12 +33,19 @@ class Retry:
 
 @final
 class Stop:
-    """Give up on the error, for `reason`."""
+    """Give up on the error.
 
-    __slots__ = ("reason",)
+    Attributes:
+        reason: why.
+        detail: a line for the note, that says more about the reason; None if it says all.
 
-    def __init__(self, reason: Reason) -> None:
+    """
+
+    __slots__ = ("detail", "reason")
+
+    def __init__(self, reason: Reason, detail: str | None = None) -> None:
         self.reason: Final = reason
+        self.detail: Final = detail
 
     def __repr__(self) -> str:
         return f"Stop({self.reason})"
@@ -66,6 +73,8 @@ _PAST_DEADLINE = Stop(Reason.DEADLINE)
 def decide(policy: Policy, error: Exception, classification: Classification, attempts: int, elapsed: float) -> Decision:
     """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call.
 
+    Whether another attempt could be paid for, and could read its arguments, is decided after this.
+
     Raises:
         TypeError, ValueError: if the policy's backoff returns something other than seconds.
 
@@ -75,7 +84,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if policy.max_retries is not None and attempts > policy.max_retries:
         return _EXHAUSTED
     retry_after = classification.retry_after
-    if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
+    if retry_after is not None and is_too_long(policy, retry_after):
         return _RETRY_AFTER_TOO_LONG
     # A user's delay may be an int.
     delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)
@@ -84,3 +93,9 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
         return _PAST_DEADLINE
     return Retry(delay, retry_after is not None)
+
+
+def is_too_long(policy: Policy, retry_after: float) -> bool:
+    """Return whether a server asks for more seconds than the policy allows; without a limit, only an infinite wait is."""
+    longest = policy.max_retry_after
+    return retry_after >= sys.float_info.max if longest is None else retry_after > longest

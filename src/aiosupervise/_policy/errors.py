@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import final
 
-from .checks import check_seconds, error_text
+from .checks import check_retry_after, error_text, retry_after_of
+from .raw import copy_state, exceptions_of, is_group, message_of
 
 
 @final
@@ -24,17 +26,18 @@ class RetryAfter(Exception):  # noqa: N818
     being handled; if there was none, for itself. The caller gets the error that it stands for when the call gives up.
 
     Args:
-        seconds: the shortest wait before the next attempt, 0 or more; the delay of the policy's backoff is added.
+        seconds: the shortest wait before the next attempt, as a number or a timedelta; the delay of the policy's
+            backoff is added. A negative number counts as 0, as does NaN; if it is infinite, the call gives up.
 
     Raises:
-        TypeError, ValueError: if `seconds` is not a finite number of 0 or more.
+        TypeError: if `seconds` is neither a number nor a timedelta.
 
     """
 
-    def __init__(self, seconds: float) -> None:
-        check_seconds("seconds", seconds, zero=True)
+    def __init__(self, seconds: float | timedelta) -> None:
+        check_retry_after("the argument of RetryAfter", seconds)
         super().__init__(seconds)
-        self.seconds = seconds
+        self.seconds: float = retry_after_of(seconds) or 0.0
 
     def __str__(self) -> str:
         return f"retry after {self.seconds:g} s"
@@ -108,18 +111,70 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
 OVERRIDES = (GiveUp, RetryAfter)
 
 
-def unwrap(raised: Exception) -> Exception:
+@final
+class GateError(RuntimeError):
+    """A gate that would make the call wait for itself, or that hides its error. No policy retries it."""
+
+
+def unwrap(error: Exception) -> Exception:
     """Return the error that a GiveUp or RetryAfter stands for: its cause, else its context, else itself.
+
+    In a group, each leaf is replaced by the error that it stands for. Chains of them can be long, and groups deep and
+    shared, so each error is visited once.
+    """
+    if not issubclass(type(error), (*OVERRIDES, ExceptionGroup)):
+        return error
+    # By identity, since an error need not be hashable.
+    found: dict[int, Exception] = {}
+    visited = set[int]()
+    stack = [error]
+    while stack:
+        current = stack[-1]
+        pending = () if id(current) in found else [one for one in _within(current) if id(one) not in visited]
+        if id(current) not in visited and pending:
+            stack += pending
+        else:
+            stack.pop()
+            found.setdefault(id(current), _unwrapped(current, found))
+        visited.add(id(current))
+    return found[id(error)]
+
+
+def stands_for(raised: Exception) -> Exception | None:
+    """Return the cause of a GiveUp or RetryAfter, else its context; None if it stands for itself.
 
     It can only stand for an Exception: a cancellation that was being handled is not the caller's error.
     """
-    # Both are final. `isinstance` takes longer to return False, which is the usual case.
-    if type(raised) not in OVERRIDES:
-        return raised
-    seen = [raised]
-    while isinstance(raised, OVERRIDES):
-        meant = raised.__context__ if raised.__cause__ is None else raised.__cause__
-        if not isinstance(meant, Exception) or any(meant is other for other in seen):
-            break
-        seen.append(raised := meant)
-    return raised
+    meant = raised.__context__ if raised.__cause__ is None else raised.__cause__
+    return meant if meant is not None and issubclass(type(meant), Exception) else None  # type: ignore[return-value]
+
+
+def _within(error: Exception) -> tuple[Exception, ...]:
+    """Return the errors that take the place of this one, or of its members."""
+    if is_group(error):
+        return exceptions_of(error)
+    meant = stands_for(error) if issubclass(type(error), OVERRIDES) else None
+    return () if meant is None else (meant,)
+
+
+def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
+    """Return the error in place of this one, given those in place of the ones within it; in a circle, itself."""
+    within = _within(error)
+    others = [found.get(id(one), one) for one in within]
+    if not is_group(error):
+        return found.get(id(within[0]), error) if within else error
+    if all(one is other for one, other in zip(within, others, strict=True)):
+        return error
+    return _derive(error, others)
+
+
+def _derive(group: ExceptionGroup[Exception], members: list[Exception]) -> Exception:
+    """Return a copy of a group with other members, of the group's own class if that can be copied."""
+    try:
+        copy = group.derive(members)
+    except Exception:
+        copy = None
+    if copy is None or not is_group(copy) or list(map(id, exceptions_of(copy))) != list(map(id, members)):
+        copy = ExceptionGroup(message_of(group), members)
+    copy_state(group, copy)
+    return copy

@@ -5,30 +5,26 @@ A policy only holds and checks its arguments: `classify` and `decide` apply them
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, MutableSequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
 
 from .backoff import Backoff, BackoffLike, check_backoff
 from .budget import Budget
 from .checks import check_count, check_name, check_seconds, is_async_callable, name_of
+from .gate import Gate, GateOf, check_gate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
-RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | None]
+RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | timedelta | None]
 Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
-Gate: TypeAlias = "AbstractAsyncContextManager[object, bool | None]"
-
-# The class of the objects that an @asynccontextmanager function returns has no public name.
-_ENTERED_ONCE = contextlib._AsyncGeneratorContextManager  # noqa: SLF001
-
 
 # Shared by all policies, which it can be because it is frozen.
 _DEFAULT_BACKOFF = Backoff()
+_DEFAULT_RETRIES = 3
 
 
 class Options(TypedDict, total=False):
@@ -41,7 +37,7 @@ class Options(TypedDict, total=False):
     deadline: float | None
     max_retry_after: float | None
     budget: Budget | None
-    gate: Gate | None
+    gate: Gate | GateOf | None
     name: str | None
 
 
@@ -58,8 +54,10 @@ class Policy:
 
     Args:
         retry_on: the transient errors: an Exception class, a tuple of them, or a function of the error that returns
-            True, False or None, or the seconds that the server asked for, which may be 0. There is no default, since
-            only you know which errors are transient. Since Python 3.11 `TimeoutError` is a subclass of `OSError`.
+            True, False or None, or the wait that the server asked for: seconds or a timedelta, which may be 0. There
+            is no default, since only you know which errors are transient. Since Python 3.11 `TimeoutError` is a
+            subclass of `OSError`. With a gate, an attempt_timeout or a deadline it may be `()`, for no retries at
+            all: then max_retries is 0.
         irrecoverable: the errors that are never retried, in the same forms; it wins over everything but `GiveUp`.
         max_retries: the number of retries after the first attempt: 3 means at most 4 attempts. None means no limit.
         backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a
@@ -67,11 +65,13 @@ class Policy:
         attempt_timeout: seconds that one attempt may take; the AttemptTimeout that ends it is retried unless
             irrecoverable. None means no limit.
         deadline: seconds that the whole call may take, including the waits. None means no limit.
-        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit.
+        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit, except
+            that an infinite wait is not begun.
         budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up.
             None means no budget, or in a batch the budget of the run.
-        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter. Every
-            attempt runs inside it; waits do not. None means no gate.
+        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter, or a
+            function of the call's arguments that returns one. Every attempt runs inside it; waits do not. None means
+            no gate.
         name: the name of the call in events, logs, metrics and spans; the note on an error that the call gave up on
             begins with it. None means the function's name, and a note without a name.
 
@@ -82,41 +82,54 @@ class Policy:
 
     retry_on: RetryOn
     irrecoverable: Irrecoverable = ()
-    max_retries: int | None = 3
+    max_retries: int | None = _DEFAULT_RETRIES
     backoff: BackoffLike = _DEFAULT_BACKOFF
     attempt_timeout: float | None = None
     deadline: float | None = None
     max_retry_after: float | None = 60.0
     budget: Budget | None = None
-    gate: Gate | None = None
+    gate: Gate | GateOf | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
         _check_condition("retry_on", self.retry_on)
         _check_condition("irrecoverable", self.irrecoverable)
         check_count("max_retries", self.max_retries, least=0)
+        if isinstance(self.backoff, MutableSequence):
+            # The caller's own, which may change later.
+            object.__setattr__(self, "backoff", tuple(self.backoff))
         check_backoff(self.backoff)
         check_seconds("attempt_timeout", self.attempt_timeout, zero=False, none="no limit")
         check_seconds("deadline", self.deadline, zero=False, none="no limit")
         check_seconds("max_retry_after", self.max_retry_after, zero=True, none="no limit")
         _check_budget(self.budget)
-        _check_gate(self.gate)
+        check_gate(self.gate)
         check_name(self.name)
+        if self.retry_on == ():
+            self._retry_nothing()
+
+    def _retry_nothing(self) -> None:
+        if self.gate is None and self.attempt_timeout is None and self.deadline is None:
+            rule = "retry_on is empty, so that no error would be retried: list the transient errors"
+            raise ValueError(f"{rule}, or give a gate, an attempt_timeout or a deadline that is wanted without retries")
+        object.__setattr__(self, "max_retries", 0)
 
     def replace(self, **changes: Unpack[Changes]) -> Policy:
         """Return a copy of the policy in which these keywords have other values.
+
+        If the policy has no retries, by `retry_on=()`, a copy that lists errors has the default number of them.
 
         Raises:
             TypeError, ValueError: if a value is invalid, as for `Policy`.
 
         """
+        if self.retry_on == () and changes.get("retry_on", ()) != ():
+            changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return dataclasses.replace(self, **changes)
 
 
 def _check_condition(name: str, condition: object) -> None:
     rule = f"{name} must be a subclass of Exception, a tuple of them, or a plain function of the error"
-    if condition == () and name == "retry_on":
-        raise ValueError("retry_on is empty, so that no error would be retried: list the transient errors")
     if isinstance(condition, (type, tuple)):
         for member in condition if isinstance(condition, tuple) else (condition,):
             _check_class(rule, member)
@@ -139,13 +152,3 @@ def _check_budget(budget: object) -> None:
     if budget is not None and not isinstance(budget, Budget):
         repair = ": write Budget()" if budget is Budget else ""
         raise TypeError(f"budget must be a Budget, or None for no budget; got {budget!r}{repair}")
-
-
-def _check_gate(gate: object) -> None:
-    rule = "gate must be an async context manager that can be entered many times, such as asyncio.Semaphore(10)"
-    if gate is None:
-        return
-    if isinstance(gate, type) or not (hasattr(gate, "__aenter__") and hasattr(gate, "__aexit__")):
-        raise TypeError(f"{rule}; got {gate!r}")
-    if isinstance(gate, _ENTERED_ONCE):
-        raise TypeError(f"{rule}; an object that an @asynccontextmanager function returns can be entered only once")

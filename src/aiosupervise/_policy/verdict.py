@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import Any, final
+from collections.abc import Iterable
+from typing import final
+
+from .raw import attributes_of
 
 
 @final
@@ -20,6 +23,7 @@ class Reason(enum.Enum):
     DEADLINE = "deadline"
     BUDGET = "retry budget empty"
     RETRY_AFTER_TOO_LONG = "retry-after too long"
+    USED_UP = "argument used up"
 
 
 @final
@@ -76,18 +80,17 @@ def verdict(error: BaseException) -> Verdict | None:
 
     If several calls gave up on the same object, this is the verdict of the last one.
     """
-    # Without a note there is no such attribute. User code can assign anything to it, or make it a property that raises.
-    try:
-        notes: Any = error.__notes__
-    except Exception:
-        return None
-    if not isinstance(notes, list):
-        return None
-    return next((note for note in reversed(notes) if isinstance(note, Verdict)), None)
+    # User code can make the attribute a property that raises; the note is where `attach_verdict` has put it.
+    return next((note for note in reversed(_notes_of(error)) if isinstance(note, Verdict)), None)
+
+
+def _notes_of(error: BaseException) -> list[object]:
+    notes = attributes_of(error).get("__notes__")
+    return notes if isinstance(notes, list) else []
 
 
 def attach_verdict(
-    error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, earlier: list[str]
+    error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, lines: Iterable[str]
 ) -> None:
     """Attach a verdict to `error`, in place of one from an earlier call that raised the same object.
 
@@ -97,14 +100,46 @@ def attach_verdict(
         attempts: the number of attempts that were made.
         elapsed: seconds from the first failure to now.
         reason: why there is no further attempt.
-        earlier: one line for each earlier error.
+        lines: more about the reason, and one line for each earlier error.
 
     """
     plural = "" if attempts == 1 else "s"
     head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
-    text = "\n  ".join((f"{name}: {head}" if name else head, *earlier))
-    notes = getattr(error, "__notes__", None)
-    others = [note for note in notes if not isinstance(note, Verdict)] if isinstance(notes, list) else []
-    notes = [*others, Verdict(text, attempts, elapsed, reason, serial_numbers.next())]
-    # `add_note` fails on an exception that is a frozen dataclass.
-    BaseException.__setattr__(error, "__notes__", notes)
+    text = _text(name, head, lines)
+    others = [note for note in _notes_of(error) if not isinstance(note, Verdict)]
+    _set_notes(error, [*others, Verdict(text, attempts, elapsed, reason, serial_numbers.next())])
+
+
+class _EarlierErrors(str):
+    """The note on an error that the policy does not list, about the attempts that failed before it.
+
+    It has a serial number, as verdicts have, with no meaning in another process: so it travels as a plain string.
+    """
+
+    __slots__ = ("serial",)
+
+    serial: int
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+def attach_earlier_errors(error: Exception, name: str | None, attempts: int, serial: int, lines: Iterable[str]) -> None:
+    """Attach a note about the earlier attempts to an error that is passed on without a verdict.
+
+    It takes the place of such a note from another call that raised the same object before number `serial` was issued.
+    A newer one is that of a call inside of this attempt.
+    """
+    others = [note for note in _notes_of(error) if not isinstance(note, _EarlierErrors) or note.serial > serial]
+    note = _EarlierErrors(_text(name, f"passed on from attempt {attempts}, after retries of other errors", lines))
+    note.serial = serial_numbers.next()
+    _set_notes(error, [*others, note])
+
+
+def _text(name: str | None, head: str, lines: Iterable[str]) -> str:
+    return "\n  ".join((f"{name}: {head}" if name else head, *lines))
+
+
+def _set_notes(error: Exception, notes: list[object]) -> None:
+    # `add_note` fails on an exception that is a frozen dataclass, and where the class has an attribute of this name.
+    attributes_of(error)["__notes__"] = notes

@@ -1,0 +1,63 @@
+"""Arguments that can be read once: generators and coroutines that an attempt has begun. Pure: no clock, no asyncio."""
+
+from __future__ import annotations
+
+import functools
+import opcode
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from types import CodeType, CoroutineType, FrameType
+from typing import Any
+
+from .checks import name_of
+
+# Of coroutines only Python's own: an object with the methods of one, such as a Run, may be awaited many times.
+_READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
+_RESUME = opcode.opmap["RESUME"]
+
+
+def used_up(func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> str | None:
+    """Return a sentence about the first argument that another attempt could not read again; None if there is none.
+
+    Files and other iterators are not looked at: a websocket or a cursor is its own iterator too, and may be passed.
+    """
+    for place, value in _arguments_of(func, args, kwargs):
+        kind = type(value)
+        if issubclass(kind, _READ_ONCE) and _has_begun(value):
+            what = f"the {_what_is(kind)} {name_of(value)}"
+            return f"{place}, {what}, was begun and cannot be read again: pass a function that creates it"
+    return None
+
+
+def _what_is(kind: type) -> str:
+    if issubclass(kind, Generator):
+        return "generator"
+    return "async generator" if issubclass(kind, AsyncGenerator) else "coroutine"
+
+
+def _arguments_of(
+    func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Iterator[tuple[str, object]]:
+    """Yield the arguments of a call, and those inside of partials, each with a name for it."""
+    for number, value in enumerate(args, 1):
+        yield f"argument {number}", value
+    for name, value in kwargs.items():
+        yield f"argument {name}", value
+    if isinstance(func, functools.partial):
+        yield from _arguments_of(func.func, func.args, func.keywords)
+
+
+def _has_begun(value: Any) -> bool:
+    """Return whether a generator or coroutine was begun; of one that is not Python's own, assume that it was."""
+    prefix = next((prefix for prefix in ("gi", "ag", "cr") if hasattr(type(value), f"{prefix}_frame")), None)
+    if prefix is None:
+        return True
+    frame: FrameType | None = getattr(value, f"{prefix}_frame")
+    return frame is None or _has_resumed(frame, getattr(value, f"{prefix}_code"))
+
+
+def _has_resumed(frame: FrameType, code: CodeType) -> bool:
+    """Return whether the frame of a generator has run beyond its creation, which ends at the first RESUME.
+
+    `inspect.getgeneratorstate` tells it too, but for async generators there is nothing like it before Python 3.12.
+    """
+    return frame.f_lasti >= 2 * code.co_code[::2].index(_RESUME)
