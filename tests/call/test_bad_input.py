@@ -183,14 +183,10 @@ def test_bad_backoff(options: dict[str, object], kind: type[Exception], expected
         make(**options)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "kind"),
-    [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("5", TypeError), (None, TypeError)],
-    ids=repr,
-)
-def test_bad_retry_after(seconds: float, kind: type[Exception]) -> None:
-    """A RetryAfter of no possible wait is refused where it is raised."""
-    with pytest.raises(kind, match=words(f"seconds {SECONDS_OR_0}", f"got {seconds!r}")):
+@pytest.mark.parametrize("seconds", ["5", None, True, 1j], ids=repr)
+def test_bad_retry_after(seconds: float) -> None:
+    """A RetryAfter of something that is no number is refused where it is raised."""
+    with pytest.raises(TypeError, match=words("the argument of RetryAfter must be a number", f"got {seconds!r}")):
         RetryAfter(seconds)
 
 
@@ -276,6 +272,19 @@ class Thing:
         """Call."""
 
 
+class Client:
+    """As many clients are: its method is a plain function that returns an awaitable."""
+
+    def create(self) -> object:
+        """Return an awaitable."""
+        return fetch()
+
+    async def fetch(self, _: int) -> None:
+        """Fetch."""
+
+    partial = functools.partialmethod(fetch, 1)
+
+
 class Plain:
     def __call__(self) -> None:
         """Call."""
@@ -285,6 +294,10 @@ class Plain:
     ("func", "expected"),
     [
         (plain, ("plain is a plain function", "write `async def plain`", "blocking-functions.html")),
+        (plain, ("`async def plain(*args, **kwargs): return await plain(*args, **kwargs)`",)),
+        (Client().create, ("create is a plain function", "return await client.create(*args, **kwargs)`")),
+        (lambda: None, ("`async def call(*args, **kwargs): return await <lambda>(",)),
+        (Client.__dict__["partial"], ("not a partialmethod", "functools.partialmethod(fetch, ...)")),
         (generate, ("generate is a plain function",)),
         (lambda: None, ("<lambda> is a plain function",)),
         (functools.partial(plain), ("plain is a plain function", "async def")),
@@ -324,11 +337,9 @@ def test_coroutine_object() -> None:
 # Answers of the user's functions
 
 
-@pytest.mark.parametrize(
-    ("answer", "kind"), [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("5", TypeError)], ids=repr
-)
-async def test_bad_answer_of_a_predicate(answer: float, kind: type[Exception]) -> None:
-    """A predicate that answers with no possible wait is named in the error, which comes from the function's own."""
+@pytest.mark.parametrize("answer", ["5", b"5", 1j, []], ids=repr)
+async def test_bad_answer_of_a_predicate(answer: float) -> None:
+    """A predicate that answers with no number is named in the error, which comes from the function's own."""
 
     def decide_badly(_: Exception) -> float:
         return answer
@@ -337,12 +348,8 @@ async def test_bad_answer_of_a_predicate(answer: float, kind: type[Exception]) -
     async def func() -> None:
         raise ConnectionError
 
-    with pytest.raises(
-        kind,
-        match=words(
-            "the return value of retry_on (decide_badly), if not a bool or None,", SECONDS_OR_0, f"got {answer!r}"
-        ),
-    ) as caught:
+    rule = "the return value of retry_on (decide_badly), if not a bool or None, must be a number of seconds,"
+    with pytest.raises(TypeError, match=words(rule, f"got {answer!r}")) as caught:
         await func()
     assert isinstance(caught.value.__context__, ConnectionError)
 

@@ -83,14 +83,16 @@ async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-async def test_unlisted_errors_pass_untouched(before: int) -> None:
-    """What the policy does not list passes through, on the first attempt or a later one: no note, no verdict."""
+async def test_unlisted_errors_pass_through(before: int) -> None:
+    """What the policy does not list passes through without a verdict; a note lists the attempts that failed before."""
     error = ValueError("a bug")
     script = Script(*[ConnectionError] * before, error)
     assert await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)()) is error
     assert len(script.times) == before + 1
     assert verdict(error) is None
-    assert not hasattr(error, "__notes__")
+    lines = [f"\n  attempt {n}: ConnectionError" for n in range(1, before + 1)]
+    head = f"passed on from attempt {before + 1}, after retries of other errors"
+    assert getattr(error, "__notes__", []) == ([head + "".join(lines)] if before else [])
     assert error.__cause__ is None
     assert error.__context__ is None
 

@@ -72,7 +72,7 @@ async def test_the_last_ten_errors_have_a_line() -> None:
 
 
 async def test_a_line_is_short() -> None:
-    """A long text, or one of many lines, is cut: a note is no place for a whole page."""
+    """A long text is cut, and its lines are joined: a note is no place for a whole page."""
     error = await error_of(
         failing(
             ConnectionError("x" * 5000),
@@ -92,7 +92,7 @@ async def test_a_line_is_short() -> None:
     )
     _, long, multiple = str(verdict(error)).splitlines()
     assert 100 < len(long) <= 202
-    assert multiple == "  attempt 2: ConnectionError: one"
+    assert multiple == "  attempt 2: ConnectionError: one two"
 
 
 class SilentError(ConnectionError):
@@ -103,7 +103,7 @@ class SilentError(ConnectionError):
 async def test_an_error_whose_text_cannot_be_read() -> None:
     """An earlier error that cannot be printed is named all the same, and harms nothing."""
     error = await error_of(failing(SilentError(), ConnectionError("last"), policy=BASE.replace(max_retries=1)))
-    assert str(verdict(error)).splitlines()[1] == "  attempt 1: SilentError, whose text cannot be read"
+    assert str(verdict(error)).splitlines()[1] == "  attempt 1: SilentError, whose message cannot be read"
 
 
 async def test_an_earlier_error_is_listed_as_what_it_stands_for() -> None:
@@ -141,6 +141,7 @@ def test_reasons_are_a_closed_set() -> None:
         "DEADLINE",
         "RETRY_AFTER_TOO_LONG",
         "BUDGET",
+        "USED_UP",
     }
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 
 import pytest
 
@@ -121,10 +121,21 @@ def test_only_the_first_delay_of_a_generated_schedule_is_looked_at() -> None:
 
 def test_a_schedule_emptied_since() -> None:
     """An iterable that had a delay when the policy was made, and now has none, means no wait."""
-    schedule = deque([1.0])
+    schedule = {1.0}
     policy = Policy(retry_on=OSError, backoff=schedule)
     schedule.clear()
     assert decide(policy, OSError(), 1, 0) == 0
+
+
+@pytest.mark.parametrize("kind", [list, deque])
+def test_a_policy_keeps_a_copy_of_the_callers_delays(kind: Callable[[list[float]], MutableSequence[float]]) -> None:
+    """A list that the caller changes later, or empties, leaves the policy as it was."""
+    schedule = kind([1.0, 2.0])
+    policy = Policy(retry_on=OSError, backoff=schedule)
+    schedule[0] = -7.0
+    assert decide(policy, OSError(), 1, 0) == 1.0
+    schedule.clear()
+    assert decide(policy, OSError(), 2, 0) == 2.0
 
 
 def test_a_backoff_function_gets_what_the_error_stands_for() -> None:

@@ -27,17 +27,24 @@ def test_an_error_prints_as_the_call_that_makes_it(kind: Any, args: tuple[Any, .
     assert (type(twin), twin.args, str(twin), vars(twin)) == (kind, error.args, str(error), vars(error))
 
 
+GROUP = "ExceptionGroup: two (2 sub-exceptions): "
+LONG_GROUP = ("ExceptionGroup: many (40 sub-exceptions): " + "; ".join([f"OSError: {'x' * 51}"] * 10))[:316]
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
         (ValueError(), "ValueError"),
         (ValueError("caf\u00e9"), "ValueError: caf\u00e9"),
-        (ValueError("caf\u00e9\n\x1b[31m"), "ValueError: caf\u00e9\\n\\x1b[31m"),
+        (ValueError("caf\u00e9\n\x1b[31m"), "ValueError: caf\u00e9 \\x1b[31m"),
         (ValueError("x" * 400), f"ValueError: {'x' * 300}"),
-        (ValueError("\n" * 400), "ValueError: " + "\\n" * 150),
+        (ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n>"), "ValueError: <RPC that ended with: status = 14 >"),
+        (ValueError("\x1b" * 400), "ValueError: " + "\\x1b" * 75),
+        (ExceptionGroup("two", [OSError("a\nb"), ExceptionGroup("", [KeyError()])]), GROUP + "OSError: a b; KeyError"),
+        (ExceptionGroup("many", [OSError("x" * 90)] * 40), LONG_GROUP),
     ],
-    ids=["no text", "letters", "control characters", "long", "long when escaped"],
+    ids=["no text", "letters", "control characters", "long", "lines", "long when escaped", "group", "big group"],
 )
 def test_the_text_of_an_error_is_one_bounded_line(error: Exception, text: str) -> None:
-    """Characters that do not print are escaped, and no others."""
+    """Lines are joined, other characters that do not print are escaped, and a group names its leaves."""
     assert error_text(error) == text

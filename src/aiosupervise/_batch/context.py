@@ -11,7 +11,6 @@ from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import Tally
 from aiosupervise._events.records import Event
 from aiosupervise._policy.classify import IRRECOVERABLE, UNLISTED, Classification, Transient
-from aiosupervise._policy.decide import is_too_long
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import leaves
 
@@ -94,7 +93,7 @@ class JobContext:
         if classification in (IRRECOVERABLE, UNLISTED):
             breaker.on_neutral(self)
             return
-        if asked is not None and is_too_long(policy, asked):
+        if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
             asked = None
         # A policy's own budget never pauses a run: its failures are no evidence of an outage.
         first = not self.has_failed and policy.budget is None

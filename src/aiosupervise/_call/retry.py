@@ -245,7 +245,7 @@ class Call:
         elapsed = now() - self.first_failure
         if self.last_error is not None:
             self._add_to_earlier_errors(self.last_error)
-            if isinstance(error, DeadlineExceeded):
+            if issubclass(type(error), DeadlineExceeded):
                 error.__cause__ = self.last_error
         lines = self.earlier_errors if detail is None else [detail, *self.earlier_errors]
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)

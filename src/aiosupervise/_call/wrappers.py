@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from aiosupervise._events.listeners import listeners
+from aiosupervise._policy.checks import name_of
 from aiosupervise._policy.gate import gate_for
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import serial_numbers
@@ -46,11 +47,12 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
 
 def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
     """Wrap a function under a policy that has a timeout, a deadline, a budget or a gate."""
+    function = name_of(func)
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         last_serial = serial_numbers.issued
         started = now()
-        limits = Limits(policy, name, gate_for(policy.gate, args, kwargs), started)
+        limits = Limits(policy, function, gate_for(policy.gate, args, kwargs), started)
         attempt = functools.partial(limits.attempt, functools.partial(func, *args, **kwargs))
         if listeners.count:
             return await Call(policy, name, started, (func, args, kwargs)).run(attempt)

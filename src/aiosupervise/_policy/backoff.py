@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeAlias, final
 
 from .checks import check_seconds, is_async_callable, name_of, safe_repr
+from .errors import unwrap
 from .record import record
 
 BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
@@ -108,7 +109,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
         # Every delay was checked when the policy was made.
         delay: float = backoff[n] if n < len(backoff) else backoff[-1]
         return delay
-    seconds = backoff(n, error) if callable(backoff) else _nth(backoff, n)
+    seconds = backoff(n, unwrap(error)) if callable(backoff) else _nth(backoff, n)
     check_seconds(f"the delay that backoff {name_of(backoff)} returns for retry {n}", seconds, zero=True)
     return seconds
 

@@ -29,7 +29,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
 
 
 def check_retry_after(name: str, value: object) -> None:
-    """Raise unless `value` is a number of seconds or a timedelta; which one, the server says, and no number is wrong."""
+    """Raise unless `value` is a number of seconds or a timedelta: any number, since a server may have said it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
         raise TypeError(f"{name} must be a number of seconds, or a timedelta; got {safe_repr(value)}")
 
@@ -38,7 +38,7 @@ def retry_after_of(value: object) -> float | None:
     """Return the seconds that a server asks for; None if `value` is not a number or a timedelta.
 
     Libraries and servers say all kinds of things. A negative number counts as 0, an infinite one as the largest float,
-    which no call waits for, and NaN as nothing.
+    and NaN as nothing.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -83,7 +83,10 @@ def safe_str(value: object) -> str:
 
 
 _ERROR_TEXT = 300  # characters
+
+# Of a group, so that the types of several leaves are seen.
 _SHOWN_LEAVES = 10
+_LEAF_TEXT = 60  # characters
 
 
 def error_text(error: BaseException) -> str:
@@ -94,7 +97,7 @@ def error_text(error: BaseException) -> str:
     """
     text = _message_of(error)
     if is_group(error):
-        named = "; ".join(map(_message_of, itertools.islice(leaves(error), _SHOWN_LEAVES)))
+        named = "; ".join(_message_of(leaf)[:_LEAF_TEXT] for leaf in itertools.islice(leaves(error), _SHOWN_LEAVES))
         text = f"{text}: {named}"
     return text[: len(type_name_of(type(error))) + len(": ") + _ERROR_TEXT]
 
@@ -104,7 +107,7 @@ def _message_of(error: BaseException) -> str:
     try:
         text = str(error)[:_ERROR_TEXT]
         if not text.isprintable():
-            text = " ".join(line.strip() for line in text.splitlines()).strip()
+            text = " ".join(filter(None, map(str.strip, text.splitlines())))
             text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     except Exception:
         return f"{kind}, whose message cannot be read"

@@ -84,7 +84,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if policy.max_retries is not None and attempts > policy.max_retries:
         return _EXHAUSTED
     retry_after = classification.retry_after
-    if retry_after is not None and is_too_long(policy, retry_after):
+    if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
         return _RETRY_AFTER_TOO_LONG
     # A user's delay may be an int.
     delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)
@@ -93,9 +93,3 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
         return _PAST_DEADLINE
     return Retry(delay, retry_after is not None)
-
-
-def is_too_long(policy: Policy, retry_after: float) -> bool:
-    """Return whether a server asks for more seconds than the policy allows; without a limit, only an infinite wait is."""
-    longest = policy.max_retry_after
-    return retry_after >= sys.float_info.max if longest is None else retry_after > longest

@@ -130,13 +130,14 @@ def unwrap(error: Exception) -> Exception:
     stack = [error]
     while stack:
         current = stack[-1]
-        pending = () if id(current) in found else [one for one in _within(current) if id(one) not in visited]
-        if id(current) not in visited and pending:
-            stack += pending
+        if id(current) not in visited:
+            visited.add(id(current))
+            stack += [one for one in _within(current) if id(one) not in visited]
         else:
+            # All errors within it have been unwrapped, except for those of which it is a part itself.
             stack.pop()
-            found.setdefault(id(current), _unwrapped(current, found))
-        visited.add(id(current))
+            if id(current) not in found:
+                found[id(current)] = _unwrapped(current, found)
     return found[id(error)]
 
 

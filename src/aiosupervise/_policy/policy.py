@@ -65,8 +65,7 @@ class Policy:
         attempt_timeout: seconds that one attempt may take; the AttemptTimeout that ends it is retried unless
             irrecoverable. None means no limit.
         deadline: seconds that the whole call may take, including the waits. None means no limit.
-        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit, except
-            that an infinite wait is not begun.
+        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit.
         budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up.
             None means no budget, or in a batch the budget of the run.
         gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter, or a

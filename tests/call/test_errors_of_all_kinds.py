@@ -1,0 +1,444 @@
+"""Errors of all kinds: those that overrule a policy inside of groups, those that resist being read, and huge ones."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, Self
+
+import pytest
+
+from aiosupervise import GiveUp, Policy, Reason, RetryAfter, attempt, listen, map_all, supervise, verdict
+
+from .endings import error_of, verdict_of
+
+BASE = Policy(retry_on=ConnectionError, backoff=[0], max_retries=1)
+
+
+def raising(*errors: Exception) -> Callable[[], Any]:
+    """A function that raises these errors, one in each attempt; the last one again and again."""
+    left = list(errors)
+
+    async def func() -> None:
+        raise left.pop(0) if len(left) > 1 else left[0]
+
+    return func
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def group(*errors: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("several", errors)
+
+
+# Earlier errors
+
+
+async def test_an_unlisted_error_lists_the_failures_before_it() -> None:
+    """A closed file in attempt 2 does not hide the lost connection of attempt 1."""
+    error = ValueError("I/O operation on closed file")
+    policy = BASE.replace(name="upload")
+    assert await error_of(supervise(policy)(raising(ConnectionError("dropped"), error))()) is error
+    assert verdict(error) is None
+    assert error.__notes__ == [
+        "upload: passed on from attempt 2, after retries of other errors\n  attempt 1: ConnectionError: dropped"
+    ]
+
+
+async def test_the_note_of_a_former_call_is_replaced() -> None:
+    """An error object that many calls raise does not collect their notes; the user's own note stays."""
+    error = ValueError()
+    error.add_note("by hand")
+    for n in range(5):
+        await error_of(supervise(BASE)(raising(ConnectionError(n), error))())
+    assert [note[-18:] for note in error.__notes__] == ["by hand", "ConnectionError: 4"]
+
+
+async def test_each_layer_lists_its_own_failures() -> None:
+    """An error that passes through two layers tells of the failures in both, and of nothing twice."""
+    error = ValueError()
+    inner = supervise(BASE)(raising(ConnectionError("inner"), error))
+    outer_fails = [ConnectionError("outer")]
+
+    @supervise(BASE)
+    async def outer() -> None:
+        if outer_fails:
+            raise outer_fails.pop()
+        await inner()
+
+    assert await error_of(outer()) is error
+    assert [note.splitlines()[1:] for note in error.__notes__] == [
+        ["  attempt 1: ConnectionError: inner"],
+        ["  attempt 1: ConnectionError: outer"],
+    ]
+
+
+async def test_a_layer_that_does_not_retry_lists_its_failures() -> None:
+    """So does an error on which an inner call has given up."""
+    inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError("inner")))
+    outer_fails = [ConnectionError("outer")]
+
+    @supervise(BASE.replace(max_retries=5))
+    async def outer() -> None:
+        if outer_fails:
+            raise outer_fails.pop()
+        await inner()
+
+    error = await error_of(outer())
+    assert verdict_of(error).attempts == 1
+    assert error.__notes__[1].endswith("  attempt 1: ConnectionError: outer")
+
+
+async def test_a_line_names_the_leaves_of_a_group() -> None:
+    """The note tells which errors a task group had, not only their number; lines are joined."""
+    first = group(ConnectionError("a"), group(ConnectionError("b\n  c")))
+    error = await error_of(supervise(BASE)(raising(first, ConnectionError()))())
+    assert verdict_of(error).splitlines()[1:] == [
+        "  attempt 1: ExceptionGroup: several (2 sub-exceptions): ConnectionError: a; ConnectionError: b c"
+    ]
+
+
+# GiveUp and RetryAfter in groups
+
+
+async def test_a_give_up_in_a_task_group_is_replaced_by_its_error() -> None:
+    """The caller gets the group with the error that was meant, and its verdict."""
+    meant = ConnectionError("no such page")
+
+    async def child() -> None:
+        try:
+            raise meant
+        except ConnectionError as error:
+            raise GiveUp from error
+
+    @supervise(BASE)
+    async def both() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(child())
+
+    error = await error_of(both())
+    assert isinstance(error, ExceptionGroup)
+    assert error.exceptions == (meant,)
+    assert error.message == "unhandled errors in a TaskGroup"
+    assert verdict_of(error).reason is Reason.IRRECOVERABLE
+
+
+async def test_groups_are_unwrapped_leaf_by_leaf() -> None:
+    """At any depth, also behind an overruling error; a group in which none is stays the same object."""
+    one, two, three = (ConnectionError(n) for n in range(3))
+    untouched = group(one)
+    mixed = group(untouched, caused(RetryAfter(0), two), caused(GiveUp(), group(caused(GiveUp(), three), GiveUp())))
+    mixed.add_note("by hand")
+    mixed.__cause__ = cause = KeyError()
+    error: Any = await error_of(supervise(BASE)(raising(mixed))())
+    assert error.exceptions[0] is untouched
+    assert error.exceptions[1] is two
+    assert error.exceptions[2].exceptions[0] is three
+    assert type(error.exceptions[2].exceptions[1]) is GiveUp
+    assert error.__cause__ is cause
+    assert error.__notes__ == ["by hand", verdict(error)]
+    assert not hasattr(mixed.exceptions[2], "__notes__")
+    assert await error_of(supervise(BASE)(raising(untouched))()) is untouched
+
+
+class OwnGroup(ExceptionGroup[Exception]):
+    """A group of the user's own."""
+
+    def derive(self, excs: Any) -> "OwnGroup":  # type: ignore[override]
+        """Return a group of the same class."""
+        return OwnGroup(self.message, excs)
+
+
+class BrokenGroup(ExceptionGroup[Exception]):
+    """One that cannot be copied."""
+
+    def derive(self, _: Any) -> Self:  # type: ignore[override]
+        """Fail."""
+        raise RuntimeError
+
+
+class SameGroup(ExceptionGroup[Exception]):
+    """One that returns itself as its copy."""
+
+    def derive(self, _: Any) -> Self:  # type: ignore[override]
+        """Return the same."""
+        return self
+
+
+class NoGroup(ExceptionGroup[Exception]):
+    """One that returns something else as its copy."""
+
+    def derive(self, _: Any) -> Any:
+        """Return what is no group."""
+        return KeyError()
+
+
+@pytest.mark.parametrize(
+    ("kind", "copied"),
+    [(OwnGroup, OwnGroup), (BrokenGroup, ExceptionGroup), (SameGroup, ExceptionGroup), (NoGroup, ExceptionGroup)],
+)
+async def test_a_group_keeps_its_class_where_it_can(kind: type[ExceptionGroup[Exception]], copied: type) -> None:
+    """A group that cannot be copied becomes a plain one, with the same message."""
+    error: Any = await error_of(supervise(BASE)(raising(kind("own", [caused(GiveUp(), KeyError(1))])))())
+    assert (type(error), error.message, error.exceptions[0].args) == (copied, "own", (1,))
+
+
+async def test_a_retry_after_in_a_group_is_seen_unwrapped_by_everybody() -> None:
+    """The next attempt and the listeners see the errors that were meant."""
+    previous: list[Any] = []
+    heard: list[Any] = []
+    meant = ConnectionError()
+
+    @supervise(BASE)
+    async def func() -> None:
+        previous.append(attempt().previous_error)
+        if len(previous) == 1:
+            raise group(caused(RetryAfter(0), meant))
+
+    with listen(lambda event: heard.append(getattr(event, "error", None))):
+        await func()
+    assert previous[1].exceptions == (meant,)
+    assert previous[1] in heard
+
+
+# Errors that resist being read
+
+
+def is_same(one: object, other: object) -> bool:
+    """Compare by identity, where pytest cannot show the two."""
+    return one is other
+
+
+def refuse(*_: object) -> Any:
+    """Raise as a lazy proxy without its backend does."""
+    raise RuntimeError("not here")
+
+
+class GetattrError(ConnectionError):
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+class GetattributeError(ConnectionError):
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+class SetattrError(ConnectionError):
+    __setattr__ = refuse
+    __delattr__ = refuse
+
+
+class TextError(ConnectionError):
+    __str__ = refuse
+    __repr__ = refuse
+
+
+class WithTracebackError(ConnectionError):
+    def with_traceback(self, _: object) -> Any:
+        """Return nothing, as a method that was written by hand may."""
+
+
+class UnequalError(ConnectionError):
+    __eq__ = refuse
+    __hash__ = None  # type: ignore[assignment]
+    __bool__ = refuse
+    __len__ = refuse
+
+
+class Meta(type):
+    """A class of classes that cannot be asked for anything."""
+
+    __name__ = property(refuse)
+    __eq__ = refuse
+    __hash__ = None  # type: ignore[assignment]
+    __instancecheck__ = refuse
+
+
+class OddClassError(ConnectionError, metaclass=Meta):
+    pass
+
+
+def with_property(name: str) -> type[ConnectionError]:
+    """A class in which one attribute is a property that raises."""
+    return type(f"Odd{name}", (ConnectionError,), {name: property(refuse, refuse)})
+
+
+NAME_OF = type.__dict__["__name__"].__get__
+NAMES = ["__notes__", "__class__", "__cause__", "__context__", "__traceback__", "__suppress_context__", "__dict__"]
+NAMES += ["args", "retry_after", "with_traceback", "add_note", "exceptions", "__reduce__", "seconds"]
+ODD: list[type[ConnectionError]] = [GetattrError, GetattributeError, SetattrError, TextError, WithTracebackError]
+ODD += [UnequalError, OddClassError]
+ODD += [with_property(name) for name in NAMES]
+
+
+class OddGroup(ExceptionGroup[Exception]):
+    """A group whose every attribute raises."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+@pytest.fixture(params=["alone", "heard", "limited"])
+def policy(request: pytest.FixtureRequest) -> Iterator[Policy]:
+    """A policy that is used alone, while somebody listens, and with limits."""
+    if request.param == "heard":
+        with listen(lambda _: None):
+            yield BASE
+    else:
+        yield BASE if request.param == "alone" else BASE.replace(attempt_timeout=60, deadline=60, gate=asyncio.Lock())
+
+
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+@pytest.mark.parametrize("before", [0, 1])
+async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, policy: Policy) -> None:
+    """The last error is the caller's own, with a verdict, whatever its class does when it is asked for something."""
+    errors = [kind() for _ in range(2 - before)]
+    error = await error_of(supervise(policy)(raising(*[ConnectionError()] * before, *errors))())
+    assert is_same(error, errors[-1])
+    assert (verdict_of(error).attempts, verdict_of(error).reason) == (2, Reason.EXHAUSTED)
+
+
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
+    """Nor is one that passes through, alone or in a group, with a note about the attempt before."""
+    for error in (kind(), group(kind(), group(kind())), OddGroup("", [kind(), caused(RetryAfter(0), kind())])):
+        unlisting = policy.replace(retry_on=TimeoutError)
+        caught: Any = await error_of(supervise(unlisting)(raising(TimeoutError(), error))())
+        assert issubclass(type(caught), (kind, ExceptionGroup))
+        notes = BaseException.__dict__["__dict__"].__get__(caught)["__notes__"]
+        assert notes[-1].endswith("attempt 1: TimeoutError")
+
+
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_behind_another_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
+    """Nor one for which a GiveUp or RetryAfter stands, nor a cause whose traceback is dropped, nor one of a layer."""
+    for overruling in (GiveUp(), RetryAfter(0)):
+        meant = kind()
+        assert await error_of(supervise(policy)(raising(caused(overruling, meant)))()) is meant
+    inner = supervise(policy.replace(gate=None))(raising(kind()))
+    assert type(await error_of(supervise(policy)(inner)())) is kind
+    outer = caused(ConnectionError(), kind())
+    assert await error_of(supervise(policy)(raising(outer))()) is outer
+
+
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_is_replaced_in_a_batch(kind: type[ConnectionError]) -> None:
+    """The failure of a job is its own error."""
+    error = kind()
+
+    @supervise(BASE)
+    async def func(_: int) -> None:
+        raise error
+
+    report = await map_all(func, [1])
+    assert report.failed[0].error is error
+
+
+# Huge errors: they are made so that any recursion, and any walk along every path, fails or takes for ever.
+
+
+def deep(leaf: Exception, depth: int = 5_000) -> Exception:
+    for _ in range(depth):
+        leaf = group(leaf)
+    return leaf
+
+
+def shared(leaf: Exception) -> Exception:
+    """A group of few objects with 2**60 paths to its leaf."""
+    for _ in range(60):
+        leaf = group(leaf, leaf)
+    return leaf
+
+
+def chained(leaf: Exception) -> Exception:
+    """A chain of RetryAfter, each raised from the one before."""
+    for _ in range(5_000):
+        leaf = caused(RetryAfter(0), leaf)
+    return leaf
+
+
+def chained_in_a_group(leaf: Exception) -> Exception:
+    """The same chain, each of whose members is a leaf as well."""
+    links = [caused(RetryAfter(0), leaf)]
+    while len(links) < 5_000:
+        links.append(caused(RetryAfter(0), links[-1]))
+    return group(*links)
+
+
+def standing_for_the_same(leaf: Exception) -> Exception:
+    """Many RetryAfter that all stand for one big group."""
+    big = group(*[leaf] * 5_000)
+    return group(*[caused(RetryAfter(0), big) for _ in range(5_000)])
+
+
+@pytest.mark.parametrize("make", [deep, shared, chained, chained_in_a_group, standing_for_the_same])
+@pytest.mark.parametrize("leaf", [ConnectionError, GiveUp, KeyError])
+async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Exception]) -> None:
+    """Each part of an error is visited a bounded number of times, without recursion."""
+    error = make(leaf())
+    policy = BASE.replace(irrecoverable=lambda error: type(error) is KeyError)
+    inner = supervise(policy)(raising(error))
+    caught = await error_of(supervise(policy)(inner)())
+    reason = Reason.EXHAUSTED if leaf is ConnectionError else Reason.IRRECOVERABLE
+    if leaf is GiveUp and make not in (deep, shared):
+        reason = Reason.EXHAUSTED  # the RetryAfter was raised last
+    assert verdict_of(caught).reason is reason
+
+
+async def test_the_part_of_a_shared_group_is_copied_once() -> None:
+    """Where a group is unwrapped, what was shared is still shared."""
+    error: Any = await error_of(supervise(BASE)(raising(shared(caused(GiveUp(), KeyError()))))())
+    assert error.exceptions[0] is error.exceptions[1]
+
+
+# What servers say
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("said", "waited"),
+    [
+        (-0.003, 0.0),
+        (-(10**400), 0.0),
+        (float("-inf"), 0.0),
+        (float("nan"), 0.0),
+        (2, 2.0),
+        (0.503, 0.503),
+        (timedelta(seconds=1.5), 1.5),
+        (timedelta(days=-1), 0.0),
+        (10**400, None),
+        (float("inf"), None),
+        (timedelta.max, None),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("way", ["answer", "raised", "attribute"])
+async def test_a_server_cannot_raise_an_error_in_the_client(said: Any, waited: float | None, way: str) -> None:
+    """Whatever a header says: a wait, none, or a call that gives up on its own error; None stands for the last."""
+
+    class ThrottledError(ConnectionError):
+        retry_after = said if way == "attribute" else None
+
+    errors = [ThrottledError()]
+
+    @supervise(BASE.replace(retry_on=lambda _: said if way == "answer" else True))
+    async def fetch() -> None:
+        if errors:
+            raise errors[0] if waited is None else errors.pop() from None
+
+    @supervise(BASE)
+    async def overruled() -> None:
+        if errors:
+            raise RetryAfter(said) from (errors[0] if waited is None else errors.pop())
+
+    call, error = (overruled if way == "raised" else fetch), errors[0]
+    started = asyncio.get_running_loop().time()
+    if waited is None:
+        assert await error_of(call()) is error
+        assert verdict_of(error).reason is Reason.RETRY_AFTER_TOO_LONG
+    else:
+        await call()
+        assert asyncio.get_running_loop().time() - started == pytest.approx(waited)
