@@ -123,6 +123,7 @@ BAD: list[Case] = [
         case("gate", value, TypeError, "gate must be an async context manager", "many times", "asyncio.Semaphore(10)")
         for value in (5, asyncio.Semaphore, contextlib.nullcontext, OnlyEntered())
     ),
+    ({"gate": predicate}, TypeError, ("gate must be", "predicate is async", "make it a plain def")),
     ({"gate": once()}, TypeError, ("gate must be", "@asynccontextmanager", "only once")),
     ({"name": 5}, TypeError, ("name must be a str, or None", "got 5")),
     ({"max_retrys": 5}, TypeError, ("", "max_retrys")),

@@ -1,6 +1,7 @@
 """Errors of all kinds: those that overrule a policy inside of groups, those that resist being read, and huge ones."""
 
 import asyncio
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Self
@@ -45,6 +46,15 @@ async def test_an_unlisted_error_lists_the_failures_before_it() -> None:
     assert error.__notes__ == [
         "upload: passed on from attempt 2, after retries of other errors\n  attempt 1: ConnectionError: dropped"
     ]
+
+
+async def test_the_note_about_earlier_failures_travels_as_text() -> None:
+    """In another process it is a note like any other."""
+    error = ValueError()
+    await error_of(supervise(BASE)(raising(ConnectionError(), error))())
+    there = pickle.loads(pickle.dumps(error.__notes__))  # noqa: S301
+    assert there == error.__notes__
+    assert type(there[0]) is str
 
 
 async def test_the_note_of_a_former_call_is_replaced() -> None:
@@ -206,11 +216,6 @@ async def test_a_retry_after_in_a_group_is_seen_unwrapped_by_everybody() -> None
 # Errors that resist being read
 
 
-def is_same(one: object, other: object) -> bool:
-    """Compare by identity, where pytest cannot show the two."""
-    return one is other
-
-
 def refuse(*_: object) -> Any:
     """Raise as a lazy proxy without its backend does."""
     raise RuntimeError("not here")
@@ -297,7 +302,7 @@ async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, po
     """The last error is the caller's own, with a verdict, whatever its class does when it is asked for something."""
     errors = [kind() for _ in range(2 - before)]
     error = await error_of(supervise(policy)(raising(*[ConnectionError()] * before, *errors))())
-    assert is_same(error, errors[-1])
+    assert error is errors[-1]
     assert (verdict_of(error).attempts, verdict_of(error).reason) == (2, Reason.EXHAUSTED)
 
 
@@ -386,6 +391,20 @@ async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Ex
     if leaf is GiveUp and make not in (deep, shared):
         reason = Reason.EXHAUSTED  # the RetryAfter was raised last
     assert verdict_of(caught).reason is reason
+
+
+async def test_a_huge_error_after_an_inner_call_gave_up() -> None:
+    """The layers' rule looks at each part once, too."""
+    error = shared(ConnectionError())
+    inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError()))
+
+    @supervise(BASE)
+    async def outer() -> None:
+        await error_of(inner())
+        raise error
+
+    assert await error_of(outer()) is error
+    assert verdict_of(error).attempts == 2
 
 
 async def test_the_part_of_a_shared_group_is_copied_once() -> None:

@@ -155,9 +155,9 @@ def _values_of(event: Event) -> dict[str, object]:
     values: dict[str, object] = {}
     for name in event.__match_args__:
         value = getattr(event, name)
-        if isinstance(value, Tally):
+        if type(value) is Tally:
             values |= {count: getattr(value, count) for count in ("total", "succeeded", "failed", "pending", "retries")}
-        elif isinstance(value, BaseException):
+        elif issubclass(type(value), BaseException):
             values[name] = error_text(value)
         else:
             values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
