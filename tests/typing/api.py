@@ -196,6 +196,8 @@ def reasons(reason: Reason) -> int:
             return 4
         case Reason.BUDGET:
             return 5
+        case Reason.USED_UP:
+            return 6
         case _:
             assert_never(reason)
 

@@ -20,12 +20,21 @@ def used_up(func: Callable[..., object], args: tuple[object, ...], kwargs: Mappi
 
     Files and other iterators are not looked at: a websocket or a cursor is its own iterator too, and may be passed.
     """
+    # Of most calls, no argument can be read once, so that they need no names.
+    is_partial = isinstance(func, functools.partial)
+    if not is_partial and not any(map(_can_be_read_once, map(type, (*args, *kwargs.values())))):
+        return None
     for place, value in _arguments_of(func, args, kwargs):
         kind = type(value)
-        if issubclass(kind, _READ_ONCE) and _has_begun(value):
+        if _can_be_read_once(kind) and _has_begun(value):
             what = f"the {_what_is(kind)} {name_of(value)}"
             return f"{place}, {what}, was begun and cannot be read again: pass a function that creates it"
     return None
+
+
+def _can_be_read_once(kind: type) -> bool:
+    # Finding out that a method is missing is much quicker than asking an abstract class.
+    return (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _READ_ONCE)
 
 
 def _what_is(kind: type) -> str:

@@ -175,7 +175,8 @@ def _transient(error: Exception) -> Transient:
     property that raises must not put its own error in place of the one that is being classified.
     """
     try:
-        return _after(retry_after_of(getattr(error, "retry_after", None)))
+        asked = getattr(error, "retry_after", None)
+        return TRANSIENT if asked is None else _after(retry_after_of(asked))
     except Exception:
         return TRANSIENT
 
