@@ -4,6 +4,7 @@ import asyncio
 import functools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from datetime import timedelta
 from typing import assert_never, assert_type
 
 from aiosupervise import (
@@ -82,6 +83,9 @@ Policy(
 )
 Policy(retry_on=answer_with_seconds, irrecoverable=lambda error: "fatal" in str(error), backoff=wait_longer)
 Policy(retry_on=lambda error: isinstance(error, OSError), backoff=[1, 2, 5], gate=asyncio.Lock())
+Policy(retry_on=lambda error: timedelta(seconds=1) if isinstance(error, OSError) else None)
+Policy(retry_on=(), gate={"a": asyncio.Lock()}.__getitem__)
+RetryAfter(timedelta(seconds=1))
 assert_type(policy.replace(max_retries=5, retry_on=OSError, budget=None, gate=None), Policy)
 assert_type(Budget().tokens, int)
 assert_type(Backoff()(3), float)
