@@ -36,15 +36,30 @@ LONG_GROUP = ("ExceptionGroup: many (40 sub-exceptions): " + "; ".join([f"OSErro
     [
         (ValueError(), "ValueError"),
         (ValueError("caf\u00e9"), "ValueError: caf\u00e9"),
-        (ValueError("caf\u00e9\n\x1b[31m"), "ValueError: caf\u00e9 \\x1b[31m"),
+        (ValueError("caf\u00e9\n\x1b[31m"), "ValueError: caf\u00e9\\n\\x1b[31m"),
         (ValueError("x" * 400), f"ValueError: {'x' * 300}"),
-        (ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n>"), "ValueError: <RPC that ended with: status = 14 >"),
+        (ValueError("\n" * 400), "ValueError: " + "\\n" * 150),
         (ValueError("\x1b" * 400), "ValueError: " + "\\x1b" * 75),
-        (ExceptionGroup("two", [OSError("a\nb"), ExceptionGroup("", [KeyError()])]), GROUP + "OSError: a b; KeyError"),
+        (ExceptionGroup("two", [OSError("a"), ExceptionGroup("", [KeyError()])]), GROUP + "OSError: a; KeyError"),
         (ExceptionGroup("many", [OSError("x" * 90)] * 40), LONG_GROUP),
     ],
-    ids=["no text", "letters", "control characters", "long", "lines", "long when escaped", "group", "big group"],
+    ids=[
+        "no text",
+        "letters",
+        "control characters",
+        "long",
+        "long when escaped",
+        "terminal codes",
+        "group",
+        "big group",
+    ],
 )
 def test_the_text_of_an_error_is_one_bounded_line(error: Exception, text: str) -> None:
-    """Lines are joined, other characters that do not print are escaped, and a group names its leaves."""
+    """Characters that do not print are escaped, and no others; a group names its leaves."""
     assert error_text(error) == text
+
+
+def test_the_lines_of_an_error_are_joined_for_a_note() -> None:
+    """A message of many lines, as gRPC's, is read in full; what else does not print is escaped."""
+    error = ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n\x1b>")
+    assert error_text(error, join_lines=True) == "ValueError: <RPC that ended with: status = 14 \\x1b>"

@@ -230,7 +230,7 @@ class Call:
         return Retry(delay, retry.throttled)
 
     def _add_to_earlier_errors(self, error: Exception) -> None:
-        self.earlier_errors.append(f"attempt {self.attempts - 1}: {error_text(error)}"[:_MAX_LINE])
+        self.earlier_errors.append(f"attempt {self.attempts - 1}: {error_text(error, join_lines=True)}"[:_MAX_LINE])
         if len(self.earlier_errors) > _MAX_EARLIER_ERRORS:
             del self.earlier_errors[0]
 

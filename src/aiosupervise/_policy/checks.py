@@ -89,25 +89,28 @@ _SHOWN_LEAVES = 10
 _LEAF_TEXT = 60  # characters
 
 
-def error_text(error: BaseException) -> str:
+def error_text(error: BaseException, *, join_lines: bool = False) -> str:
     """Return the type and the message of an error as one line of bounded length, for logs and notes.
 
-    It is the `str` of the error and never its repr, which may quote arguments. The lines of a message are joined, and
-    other characters that do not print, such as terminal codes, are escaped. A group is followed by its leaves.
+    It is the `str` of the error and never its repr, which may quote arguments. Characters that do not print, such as
+    line breaks and terminal codes, are escaped; `join_lines` has a space in place of line breaks and the indentation
+    after them. A group is followed by its leaves.
     """
-    text = _message_of(error)
+    text = _message_of(error, join_lines=join_lines)
     if is_group(error):
-        named = "; ".join(_message_of(leaf)[:_LEAF_TEXT] for leaf in itertools.islice(leaves(error), _SHOWN_LEAVES))
+        shown = itertools.islice(leaves(error), _SHOWN_LEAVES)
+        named = "; ".join(_message_of(leaf, join_lines=join_lines)[:_LEAF_TEXT] for leaf in shown)
         text = f"{text}: {named}"
     return text[: len(type_name_of(type(error))) + len(": ") + _ERROR_TEXT]
 
 
-def _message_of(error: BaseException) -> str:
+def _message_of(error: BaseException, *, join_lines: bool) -> str:
     kind = type_name_of(type(error))
     try:
         text = str(error)[:_ERROR_TEXT]
-        if not text.isprintable():
+        if join_lines:
             text = " ".join(filter(None, map(str.strip, text.splitlines())))
+        if not text.isprintable():
             text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     except Exception:
         return f"{kind}, whose message cannot be read"
