@@ -258,7 +258,7 @@ class Meta(type):
 
     __name__ = property(refuse)
     __eq__ = refuse
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = type.__hash__
     __instancecheck__ = refuse
 
 
