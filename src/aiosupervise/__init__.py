@@ -10,7 +10,7 @@ from ._batch.overload import Adaptive, Overload
 from ._batch.report import Report
 from ._batch.run import Run
 from ._call.attempt import Attempt, attempt
-from ._call.supervise import supervise
+from ._call.supervise import policy_of, supervise
 from ._events.listeners import listen
 from ._events.outcomes import Failure, Outcome, Pending, Stopped, Success, Tally
 from ._events.records import (
@@ -86,6 +86,7 @@ __all__ = [
     "attempt",
     "listen",
     "map_all",
+    "policy_of",
     "run_all",
     "supervise",
     "verdict",

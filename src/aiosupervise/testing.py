@@ -107,7 +107,8 @@ class Script(Generic[T_co]):
     """
 
     def __init__(self, steps: Iterable[BaseException | T_co]) -> None:
-        self.__name__ = self.__qualname__ = "script"
+        # Unknown to type checkers: for them a supervised script is a function, which has no `calls`.
+        vars(self).update(__name__="script", __qualname__="script")
         self.calls: list[_Call] = []
         self._steps = deque(steps)
         self._count = len(self._steps)

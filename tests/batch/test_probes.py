@@ -110,7 +110,10 @@ async def test_a_new_job_that_fails_for_its_own_reasons_makes_room_for_the_next(
 async def test_a_job_without_supervised_calls_can_be_the_probe() -> None:
     """Its success lets everybody go."""
     service = Service(takes=1, script={0: [down(), (0, LookupError())]})
-    jobs = [partial(supervise(POLICY)(service), 0), *(partial(service, n) for n in range(1, 5))]
+    jobs: list[Callable[[], Awaitable[int]]] = [
+        partial(supervise(POLICY)(service), 0),
+        *(partial(service, n) for n in range(1, 5)),
+    ]
     await run_all(jobs, limit=1, overload=empty())
     assert len(service.times(4)) == 1
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from .endings import error_of, verdict_of
 BASE = Policy(retry_on=ConnectionError, backoff=[0], max_retries=1)
 
 
-def raising(*errors: Exception) -> Callable[[], Any]:
+def raising(*errors: Exception) -> Callable[[], Coroutine[object, None, None]]:
     """A function that raises these errors, one in each attempt; the last one again and again."""
     left = list(errors)
 

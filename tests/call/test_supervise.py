@@ -13,7 +13,7 @@ from typing import get_type_hints
 import pytest
 
 import aiosupervise
-from aiosupervise import Backoff, GiveUp, Policy, Reason, RetryAfter, supervise, verdict
+from aiosupervise import Backoff, GiveUp, Policy, Reason, RetryAfter, policy_of, supervise, verdict
 
 from .endings import error_of
 
@@ -742,8 +742,8 @@ async def test_what_can_be_supervised(
     assert doc is None or supervised.__doc__ == doc
     assert inspect.iscoroutinefunction(supervised)
     assert inspect.signature(supervised) == inspect.signature(func)
-    assert supervised.__wrapped__ is func
-    assert supervised.policy is policy
+    assert vars(supervised)["__wrapped__"] is func
+    assert vars(supervised)["policy"] is policy_of(supervised) is policy
 
 
 def test_the_attributes_of_a_function_are_kept_and_the_state_of_an_object_is_not_copied() -> None:
@@ -763,16 +763,34 @@ async def test_methods() -> None:
     assert await client.fetch(7) == "one 7"
     assert client.attempts == 3
     assert await Client.fetch(Client("two"), page=8) == "two 8"
-    assert client.fetch.policy is Client.fetch.policy
-    assert Client.fetch.policy.retry_on is ConnectionError
+    assert policy_of(client.fetch) is policy_of(Client.fetch) is policy_of(functools.partial(client.fetch, 1))
+    assert policy_of(Client.fetch).retry_on is ConnectionError
     assert inspect.iscoroutinefunction(client.fetch)
     assert client.fetch.__name__ == "fetch"
     assert client.fetch.__doc__ == "Fetch a page."
 
 
+class Policied:
+    """An object to call, with a policy that is not that of its calls."""
+
+    policy = Policy(retry_on=ConnectionError)
+
+    async def __call__(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "func", [asyncio.sleep, functools.partial(asyncio.sleep, 1), Client("one"), len, Policied()], ids=str
+)
+def test_a_function_that_is_not_supervised_has_no_policy(func: Callable[..., object]) -> None:
+    """The error names the function and shows the decorator."""
+    with pytest.raises(TypeError, match=r"^policy_of takes a supervised function, and \w+ has no policy: decorate it"):
+        policy_of(func)
+
+
 async def test_below_classmethod_and_staticmethod() -> None:
     """Below @classmethod and @staticmethod is the place for @supervise."""
-    make: Callable[[str], Coroutine[object, None, Client]] = Client.make  # type: ignore[assignment]  # mypy binds no object
+    make: Callable[[str], Coroutine[object, None, Client]] = Client.make
     assert (await make("made")).name == "made"
     assert await Client.double(2) == 4
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import importlib
+import inspect
 import json
 import re
 import runpy
@@ -28,6 +29,7 @@ from aiosupervise import (
     RestartsExceeded,
     Supervisor,
     listen,
+    policy_of,
     supervise,
 )
 from aiosupervise.examples import _feed, _tree, service
@@ -62,8 +64,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "PAUSE", 0.01)
     monkeypatch.setattr(service, "Supervisor", lambda **rules: Supervisor(**rules | {"max_restarts": None} | NO_WAIT))
     for call in (service.fetch_price, service.connect):
-        policy = call.policy.replace(backoff=[0.02], max_retries=None)
-        monkeypatch.setattr(service, call.__name__, supervise(policy)(call.__wrapped__))
+        policy = policy_of(call).replace(backoff=[0.02], max_retries=None)
+        monkeypatch.setattr(service, call.__name__, supervise(policy)(inspect.unwrap(call)))
 
 
 @pytest.fixture
@@ -239,7 +241,7 @@ async def test_the_upstream_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
                 await session.get(f"{url}/price")
             (server,) = supervisors["upstream"].children()
             await server.restart()
-            connect = supervise(service.connect.policy.replace(backoff=[0.001]))(service.connect.__wrapped__)
+            connect = supervise(policy_of(service.connect).replace(backoff=[0.001]))(inspect.unwrap(service.connect))
             await (await connect(session, url)).close()
 
 

@@ -7,7 +7,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from aiosupervise import Backoff, Event, JobFinished, Reason, map_all, supervise
+from aiosupervise import Backoff, Event, JobFinished, Reason, map_all, policy_of, supervise
 from aiosupervise.integrations._remote.messages import Phase
 from aiosupervise.integrations.dask import DaskEngine
 
@@ -107,7 +107,7 @@ async def test_a_supervised_function_of_the_main_program_can_be_sent(client: Cli
 
     @supervise(retry_on=jobs.BusyError)
     async def outer(n: int) -> None:
-        assert jobs.always_busy.policy.max_retries == 2
+        assert policy_of(jobs.always_busy).max_retries == 2
         await busy(n)
 
     (failure,) = (await map_all(outer, [1], engine=DaskEngine(client))).failed

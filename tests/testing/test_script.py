@@ -110,7 +110,7 @@ async def test_it_serves_all_levels() -> None:
     supervised = supervise(EAGER)(fetch)
     assert supervised.__name__ == "script"
     assert inspect.iscoroutinefunction(supervised)
-    assert supervised.__wrapped__ is fetch
+    assert inspect.unwrap(supervised) is fetch
     alternately: list[Callable[[], Coroutine[object, None, int]]] = [supervised, fetch]
     report = await run_all(alternately, limit=1)
     assert report.values() == [1, 2]

@@ -52,6 +52,7 @@ from aiosupervise import (
     attempt,
     listen,
     map_all,
+    policy_of,
     run_all,
     supervise,
     verdict,
@@ -121,9 +122,9 @@ class Callable_:  # noqa: N801 - an object to call
 async def functions() -> None:
     assert_type(await fetch("url", size=2), bytes)
     assert_type(await length("url"), int)
-    assert_type(fetch.policy, Policy)
+    assert_type(policy_of(fetch), Policy)
+    policy_of(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no function
     assert_type(fetch.__name__, str)
-    assert_type(await fetch.__wrapped__("url", size=2), bytes)
     once = supervise(policy)(bare)
     assert_type(await once(1, "a"), str)
     assert_type(await once(1, text="a"), str)
@@ -162,10 +163,8 @@ async def methods() -> None:
     client = Client()
     assert_type(await client.get("url", times=2), list[str])
     assert_type(await Client.get(client, "url", times=2), list[str])
-    assert_type(client.get.policy, Policy)
-    assert_type(Client.get.policy, Policy)
-    assert_type(await client.get.__wrapped__("url"), list[str])
-    assert_type(await Client.get.__wrapped__(client, "url"), list[str])
+    assert_type(policy_of(client.get), Policy)
+    assert_type(policy_of(Client.get), Policy)
     assert_type(await supervise(policy)(client.post)("url"), str)
     part = functools.partial(client.get, times=2)
     assert_type(await part("url"), list[str])

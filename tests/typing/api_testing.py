@@ -58,6 +58,6 @@ async def faults() -> None:
     assert_type(await flaky("url", times=2), list[str])
     await flaky(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - arguments are checked
     assert_type(await supervise(policy)(flaky)("url", times=2), list[str])
-    assert_type(await supervise(policy)(faults(Client().post.__wrapped__))("url"), int)
+    assert_type(await supervise(policy)(faults(Client().post))("url"), int)
     assert_type(await Client().post("url"), int)
     Faults(1, OSError, seed=0)(len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not async

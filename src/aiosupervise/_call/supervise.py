@@ -1,4 +1,7 @@
-"""`supervise`, the decorator: it checks its arguments, chooses a wrapper, and makes it look like the function."""
+"""`supervise`, the decorator: it checks its arguments, chooses a wrapper, and makes it look like the function.
+
+`policy_of` is the way back from the function to its policy.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from types import CoroutineType
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, overload
 
 from aiosupervise._policy.checks import IF_IT_BLOCKS, inner_function, is_async_callable, name_of
 from aiosupervise._policy.policy import Options, Policy, RetryOn
@@ -15,53 +19,42 @@ from .retry import Coro
 from .wrappers import wrap_limited, wrap_plain
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from typing_extensions import Unpack
 
 P = ParamSpec("P")
-Rest = ParamSpec("Rest")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-S = TypeVar("S")
 
 
-class Supervised(Protocol[P, R_co]):
-    """A function under a policy, as `supervise` returns it; it is called, and bound as a method, like the function."""
-
-    @property
-    def policy(self) -> Policy:
-        """The policy of the function."""
-        ...
+class _NamedFunction(Protocol[P, R_co]):
+    """A function or a method, for type checkers: what is called and has a name."""
 
     @property
-    def __wrapped__(self) -> Callable[P, Coroutine[object, None, R_co]]:
-        """The bare function."""
-        ...
+    def __name__(self) -> str: ...
 
-    @property
-    def __name__(self) -> str:
-        """The name of the function, also if it is inside of partials and bound methods."""
-        ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]: ...
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
-        """Call the function under its policy."""
-        ...
+
+F = TypeVar("F", bound=_NamedFunction[..., object])
+
+
+class Decorator(Protocol):
+    """What `supervise(...)` returns, for type checkers.
+
+    A function keeps its exact type, so that it satisfies the same protocols, abstract methods and overrides, and is
+    bound as the same method. Other callables, such as partials and objects, become functions.
+    """
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    def __call__(self, func: F, /) -> F: ...
     @overload
-    def __get__(
-        self: Supervised[Concatenate[S, Rest], R_co], instance: S, owner: type | None = None, /
-    ) -> Supervised[Rest, R_co]: ...
+    def __call__(self, func: Callable[P, Coro[R]], /) -> Callable[P, CoroutineType[object, None, R]]: ...
 
 
 @overload
-def supervise(policy: Policy, /) -> Callable[[Callable[P, Coro[R]]], Supervised[P, R]]: ...
+def supervise(policy: Policy, /) -> Decorator: ...
 @overload
-def supervise(
-    *, retry_on: RetryOn, **options: Unpack[Options]
-) -> Callable[[Callable[P, Coro[R]]], Supervised[P, R]]: ...
+def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
     """Call an async function under a policy: retry transient errors, give up at once on irrecoverable ones.
 
@@ -84,7 +77,7 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
             the message shows the right code.
 
     """
-    policy = _policy_of(args, options)
+    policy = _make_policy(args, options)
 
     def decorate(func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
         _check_function(func)
@@ -96,6 +89,30 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
         return wrapper
 
     return decorate
+
+
+def policy_of(func: Callable[..., object]) -> Policy:
+    """Return the policy of a supervised function.
+
+    It is the function's attribute `policy`, which type checkers do not know, since a supervised function has the type
+    of the bare one.
+
+    Args:
+        func: what `supervise` returned, or a bound method or a partial of it.
+
+    Raises:
+        TypeError: if it is not supervised.
+
+    """
+    function = inner_function(func)
+    # Not of any other object: it may have an attribute of this name for itself.
+    policy = vars(function).get("policy") if inspect.isfunction(function) else None
+    if not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy_of takes a supervised function, and {name_of(func)} has no policy: "
+            f"decorate it, @supervise(retry_on=...)"
+        )
+    return policy
 
 
 def copy_metadata(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
@@ -111,7 +128,7 @@ def copy_metadata(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> 
     return wrapper
 
 
-def _policy_of(args: tuple[object, ...], options: dict[str, object]) -> Policy:
+def _make_policy(args: tuple[object, ...], options: dict[str, object]) -> Policy:
     if not args:
         if "retry_on" not in options:
             raise TypeError("supervise needs retry_on, the transient errors: @supervise(retry_on=ConnectionError)")

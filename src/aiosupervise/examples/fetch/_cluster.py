@@ -1,5 +1,6 @@
 """The same fetches on a local Dask cluster of two processes. A session cannot be sent, so each job opens its own."""
 
+import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from signal import Signals
 from aiohttp import ClientSession, ClientTimeout
 from distributed import Client, LocalCluster
 
-from aiosupervise import map_all, supervise
+from aiosupervise import map_all, policy_of, supervise
 from aiosupervise.integrations.dask import DaskEngine
 
 from ._terminal import Options, Strategy, show
@@ -34,9 +35,10 @@ class Page:
 
 async def fetch_page(page: Page) -> str:
     """Fetch a page on a worker, with the same policy as on the local engine, and a session of its own."""
-    worker = supervise(fetch.policy.replace(max_retries=page.max_retries))(fetch.__wrapped__)
+    worker = supervise(policy_of(fetch).replace(max_retries=page.max_retries))(inspect.unwrap(fetch))
     async with ClientSession(timeout=page.timeout) as session:
-        return await worker(session, page.url, Random(page.seed), page.errors)
+        text: str = await worker(session, page.url, Random(page.seed), page.errors)
+    return text
 
 
 @asynccontextmanager

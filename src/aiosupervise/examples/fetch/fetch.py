@@ -1,5 +1,6 @@
 """Fetch many pages of a site that fails, under each of the three strategies. This is the file to copy from."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
 
-from aiosupervise import run_all, supervise
+from aiosupervise import policy_of, run_all, supervise
 from aiosupervise.examples.site import flaky_site
 from aiosupervise.integrations.aiohttp import is_transient
 
@@ -39,7 +40,7 @@ async def fetch_all(
     strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
 ) -> Signals | None:
     """Fetch all pages under one strategy, print the outcomes, and return the signal that stopped the run, if any."""
-    worker = supervise(fetch.policy.replace(max_retries=options.max_retries))(fetch.__wrapped__)
+    worker = supervise(policy_of(fetch).replace(max_retries=options.max_retries))(inspect.unwrap(fetch))
     errors = injected_errors(options)
     randoms = [Random(f"{options.seed} {n}") for n in range(len(urls))]
     jobs = [partial(worker, session, url, random, errors) for url, random in zip(urls, randoms, strict=True)]
