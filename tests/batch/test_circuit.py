@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Event, Overload, RunPaused, RunResumed, Success, Tally, map_all, supervise
-from aiosupervise._batch.circuit import Circuit, Ended
+from aiosupervise._batch.circuit import Circuit, Ended, Timer
 from aiosupervise._batch.first_attempts import LATEST, WINDOW, FirstAttempts
 from aiosupervise._batch.states import Closed, Paused
 from aiosupervise._batch.waiters import Waiters
@@ -48,6 +48,26 @@ async def test_a_probe_that_succeeds_at_the_moment_that_a_server_named_closes_th
     paused = [type(event) for event in events if isinstance(event, (RunPaused, RunResumed))]
     assert service.times(1) == [0, 1.25]
     assert paused == [RunPaused, RunResumed]
+
+
+async def test_a_neutral_probe_leaves_the_circuit_open_until_the_moment_that_a_server_named_meanwhile() -> None:
+    """The next probe is sent at that moment, no later."""
+    service = Service(script={0: [down()], 1: [busy(0.25, 1)], 2: [(0.875, LookupError())]})
+    await map_all(supervise(POLICY)(service), range(6), limit=2, overload=empty())
+    assert service.times(2) == [0.25]
+    assert service.attempts[3] == (1.25, 3)
+
+
+async def test_a_timer_is_cancelled_any_number_of_times() -> None:
+    """It does not act, and can be set again."""
+    acts: list[int] = []
+    timer = Timer()
+    timer.set(1.0, lambda: acts.append(1))
+    timer.cancel()
+    timer.cancel()
+    timer.set(2.0, lambda: acts.append(2))
+    await asyncio.sleep(3)
+    assert acts == [2]
 
 
 async def test_a_call_that_is_cancelled_as_it_is_sent_as_the_probe_makes_room_for_the_next(

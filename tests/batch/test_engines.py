@@ -316,3 +316,39 @@ async def test_a_run_leaves_no_cycle_with_its_engine() -> None:
         assert part() is None
     finally:
         gc.enable()
+
+
+async def test_an_engine_is_cancelled_once() -> None:
+    """However often the caller is cancelled: a job that its run cancelled twice could not clean up."""
+    engine = InlineEngine()
+    caller = asyncio.create_task(of(map_all(stubborn, [1], engine=engine)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for _ in range(5):
+        caller.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert engine.runs[0].calls.count(("cancel", False)) == 1
+
+
+async def test_an_engine_that_fails_is_stopped() -> None:
+    """A run that its engine fails tells the engine to start no other job, and raises the error."""
+    engine = InlineEngine(lambda context: context.fail(LookupError("no workers")))
+    with pytest.raises(LookupError, match="no workers"):
+        await map_all(double, [1], engine=engine)
+    assert engine.runs[0].calls == ["stop", "open", "close"]
+
+
+async def of(run: Any) -> Any:
+    """Await a run."""
+    return await run
+
+
+async def stubborn(_: object) -> None:
+    """A job that takes some turns to clean up."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(10):
+            await asyncio.sleep(0)

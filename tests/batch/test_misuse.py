@@ -303,6 +303,8 @@ def test_other_errors_of_a_guarded_call_pass_through() -> None:
     for arguments in [(), (job,)]:
         with pytest.raises(TypeError, match=r"map_all\(\) missing"):
             cast("Callable[..., None]", misuse.guarded(map_all))(*arguments)
+    with pytest.raises(TypeError, match=r"map_all\(\) got an unexpected keyword argument 'limits'"):
+        cast("Callable[..., None]", misuse.guarded(map_all))(job, [], limits=2)
     with pytest.raises(TypeError, match=r"run_all\(\) got an unexpected keyword argument 'limits'"):
         cast("Callable[..., None]", misuse.guarded(run_all))(1, limits=2)
 

@@ -135,7 +135,7 @@ class LocalRun(EngineRun):
         """Record a job whose task could not be created."""
         outcome = self._jobs.pending(item, job.index, started=False)
         if self._breaker is not None:
-            self._breaker.ended(job, outcome, has_failed=job.has_failed)
+            self._breaker.on_neutral(job)
         self.context.record(outcome)
 
     def _discard(self, item: Any) -> None:

@@ -79,7 +79,7 @@ class Progress(Protocol):
     def open(self, tally: Tally) -> None:
         """Show the bar."""
 
-    def show(self, tally: Tally, status: str = "") -> None:
+    def show(self, tally: Tally, status: str) -> None:
         """Show the counts, and why the run starts no new jobs if it does not: `status` says that in words.
 
         Called once in each interval, and a last time when the run has ended.
