@@ -1,4 +1,4 @@
-"""A listener that keeps what it hears, for tests."""
+"""A listener that records events, for tests."""
 
 from typing import TypeVar
 
@@ -10,22 +10,22 @@ E = TypeVar("E")
 
 
 class Kept(list[Event]):
-    """A list that can be called with an event, and then has it."""
+    """A list that, called with an event, appends it."""
 
     def __call__(self, event: Event) -> None:
         self.append(event)
 
     def names(self) -> list[str]:
-        """What happened, in words."""
+        """Return the class names of the events."""
         return [type(event).__name__ for event in self]
 
     def only(self, kind: type[E]) -> list[E]:
-        """The events of one kind."""
+        """Return the events of one kind."""
         return [event for event in self if isinstance(event, kind)]
 
 
 class Script:
-    """A function that fails with each of these errors in turn, and then returns."""
+    """A function that raises each of these errors in turn, then returns."""
 
     def __init__(self, *errors: BaseException) -> None:
         self._errors = list(errors)

@@ -1,4 +1,4 @@
-"""`attempt()`: a supervised function asks which attempt it is in."""
+"""`attempt()`: which attempt a supervised function is in."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ LISTENED = pytest.mark.parametrize("around", [nullcontext, partial(listen, Kept(
 
 
 class Asking:
-    """A function that asks, and fails so many times."""
+    """A function that calls `attempt()`, and fails `fails` times before it succeeds."""
 
     def __init__(self, fails: int) -> None:
         self.errors = [ConnectionError(number) for number in range(fails)]
@@ -45,7 +45,7 @@ async def test_number_and_previous_error(policy: Policy, around: Callable[[], Ab
 
 @LISTENED
 async def test_time_left(around: Callable[[], AbstractContextManager[None]]) -> None:
-    """It is what is left until the deadline, waits included; None for a policy without one."""
+    """`time_left` is the time until the deadline, waits included; None for a policy without a deadline."""
     asking = Asking(2)
     with around():
         await supervise(POLICY.replace(deadline=100))(asking)()
@@ -122,12 +122,12 @@ async def test_in_a_job_of_a_run() -> None:
 
 
 async def nothing_around() -> None:
-    """Ask where no supervised call is."""
+    """Call `attempt()` outside of a supervised call."""
     attempt()
 
 
 async def in_a_task_of_its_own() -> None:
-    """Ask in a task that a supervised function starts."""
+    """Call `attempt()` in a task that a supervised function starts."""
 
     @supervise(POLICY)
     async def fetch() -> None:
@@ -138,12 +138,12 @@ async def in_a_task_of_its_own() -> None:
 
 @pytest.mark.parametrize("ask", [nothing_around, in_a_task_of_its_own])
 async def test_outside_of_a_supervised_call(ask: Callable[[], Awaitable[None]]) -> None:
-    """There is no answer, and the error says where to ask."""
+    """A RuntimeError is raised, which says where to call it."""
     with pytest.raises(RuntimeError, match="call it in one, in the task that runs it, not in a task that it starts"):
         await ask()
 
 
 def test_without_a_loop() -> None:
-    """Asked where nothing runs at all, it raises the same."""
+    """Without a running event loop it raises the same error."""
     with pytest.raises(RuntimeError, match="outside of a supervised function"):
         attempt()

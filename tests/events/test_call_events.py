@@ -1,4 +1,4 @@
-"""What listeners hear of a supervised call."""
+"""The events that a supervised call emits."""
 
 import asyncio
 import gc
@@ -26,8 +26,8 @@ from .kept import POLICY, Kept, Script
 pytestmark = pytest.mark.looptime
 
 
-async def heard(policy: Policy, script: Script) -> Kept:
-    """What is heard of one call, however it ends, some time after the loop began."""
+async def events_of(policy: Policy, script: Script) -> Kept:
+    """Return the events of one call, however it ends, made some time after the loop began."""
     kept = Kept()
     await asyncio.sleep(3)
     with listen(kept):
@@ -50,8 +50,8 @@ EVERY_WRAPPER = pytest.mark.parametrize(
 
 @EVERY_WRAPPER
 async def test_a_call_that_succeeds_at_once(policy: Policy) -> None:
-    """It is one attempt, and the end of the call."""
-    kept = await heard(policy, Script())
+    """It emits one AttemptStarted and one CallFinished."""
+    kept = await events_of(policy, Script())
     started, finished = kept
     assert isinstance(started, AttemptStarted)
     assert isinstance(finished, CallFinished)
@@ -61,9 +61,9 @@ async def test_a_call_that_succeeds_at_once(policy: Policy) -> None:
 
 @EVERY_WRAPPER
 async def test_a_call_that_recovers(policy: Policy) -> None:
-    """Each failure tells the wait that follows it, before it is waited; then the call has recovered."""
+    """Each AttemptFailed is emitted before its wait and holds the wait's length; Recovered follows at the end."""
     first, second = ConnectionError("first"), ConnectionError("second")
-    kept = await heard(policy, Script(first, second))
+    kept = await events_of(policy, Script(first, second))
     call = kept[0].call if isinstance(kept[0], AttemptStarted) else 0
     assert kept == [
         AttemptStarted(call, "Script", None, None, 1),
@@ -78,9 +78,9 @@ async def test_a_call_that_recovers(policy: Policy) -> None:
 
 @EVERY_WRAPPER
 async def test_a_call_that_is_given_up(policy: Policy) -> None:
-    """The last failure is followed by no wait; then it is told why, and what the caller gets."""
+    """The last AttemptFailed has no wait; GaveUp holds the reason, CallFinished the error that the caller gets."""
     errors = [ConnectionError(number) for number in range(4)]
-    kept = await heard(policy, Script(*errors))
+    kept = await events_of(policy, Script(*errors))
     *_, failed, gave_up, finished = kept
     assert isinstance(failed, AttemptFailed)
     assert (failed.attempt, failed.wait, failed.error) == (4, None, errors[3])
@@ -94,25 +94,25 @@ async def test_a_call_that_is_given_up(policy: Policy) -> None:
 
 @EVERY_WRAPPER
 async def test_an_error_that_the_policy_does_not_list(policy: Policy) -> None:
-    """Nobody gives up on it: the attempt has failed, and the call is finished."""
+    """No GaveUp is emitted: only AttemptFailed and CallFinished."""
     error = KeyError()
-    kept = await heard(policy, Script(error))
+    kept = await events_of(policy, Script(error))
     assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
     assert [event.error for event in kept if isinstance(event, AttemptFailed | CallFinished)] == [error, error]
 
 
-async def test_what_overrules_the_policy_is_told_as_what_it_stands_for() -> None:
+async def test_an_error_that_overrules_the_policy_is_emitted_unwrapped() -> None:
     """Listeners get the error that a GiveUp was raised from, as the caller does."""
     meant = KeyError()
     unwrap = GiveUp()
     unwrap.__cause__ = meant
-    kept = await heard(POLICY, Script(unwrap))
+    kept = await events_of(POLICY, Script(unwrap))
     assert [event.error for event in kept.only(AttemptFailed)] == [meant]
     assert [event.error for event in kept.only(GaveUp)] == [meant]
 
 
 async def test_an_attempt_that_the_deadline_ends() -> None:
-    """The deadline is what the attempt failed with, and the reason to give up."""
+    """The attempt fails with a DeadlineExceeded, and the reason for giving up is the deadline."""
 
     @supervise(POLICY.replace(deadline=5))
     async def hang() -> None:
@@ -127,26 +127,26 @@ async def test_an_attempt_that_the_deadline_ends() -> None:
 
 
 async def test_cancelled_in_an_attempt() -> None:
-    """The call ends with the CancelledError, and no attempt has failed."""
+    """The call ends with the CancelledError, and no AttemptFailed is emitted."""
 
     @supervise(POLICY)
     async def hang() -> None:
         await asyncio.sleep(100)
 
-    kept = await heard_of_cancelled(hang())
+    kept = await events_of_cancelled(hang())
     assert kept.names() == ["AttemptStarted", "CallFinished"]
     assert isinstance(kept.only(CallFinished)[0].error, asyncio.CancelledError)
 
 
 async def test_cancelled_in_a_wait() -> None:
     """The call ends with the CancelledError after the attempts that it had made."""
-    kept = await heard_of_cancelled(supervise(POLICY.replace(backoff=[50]))(Script(ConnectionError()))())
+    kept = await events_of_cancelled(supervise(POLICY.replace(backoff=[50]))(Script(ConnectionError()))())
     assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
     assert kept.only(CallFinished)[0].attempts == 1
 
 
-async def heard_of_cancelled(call: Coroutine[object, None, object]) -> Kept:
-    """What is heard of a call that is cancelled after two seconds."""
+async def events_of_cancelled(call: Coroutine[object, None, object]) -> Kept:
+    """Return the events of a call that is cancelled after two seconds."""
     kept = Kept()
     with listen(kept):
         task = asyncio.ensure_future(call)
@@ -158,7 +158,7 @@ async def heard_of_cancelled(call: Coroutine[object, None, object]) -> Kept:
 
 
 async def test_thrown_away() -> None:
-    """A call that the garbage collector finds half-way is finished with a GeneratorExit."""
+    """A call that the garbage collector closes half-way finishes with a GeneratorExit."""
 
     @supervise(POLICY)
     async def hang() -> None:
@@ -174,18 +174,18 @@ async def test_thrown_away() -> None:
 
 
 async def test_a_policy_that_breaks_down() -> None:
-    """What a predicate of the user's raises is how the call ends."""
+    """The call ends with the error that the user's predicate raised."""
 
     def broken(_: Exception) -> bool:
         raise LookupError
 
-    kept = await heard(Policy(retry_on=broken), Script(ConnectionError()))
+    kept = await events_of(Policy(retry_on=broken), Script(ConnectionError()))
     assert kept.names() == ["AttemptStarted", "CallFinished"]
     assert isinstance(kept.only(CallFinished)[0].error, LookupError)
 
 
 async def test_layers() -> None:
-    """Each layer tells of itself; the outer one does not give up again on what the inner one gave up on."""
+    """Each layer emits its own events; the outer one does not give up again on the inner one's error."""
 
     @supervise(POLICY.replace(name="outer"))
     async def outer() -> None:
@@ -206,7 +206,7 @@ async def test_layers() -> None:
 
 
 async def test_concurrent_calls_of_one_function_are_told_apart() -> None:
-    """Each call has a number of its own, and what is told of it adds up by itself."""
+    """Each call has a number of its own, and its events are consistent by themselves."""
     fails: dict[int, int] = {0: 0, 1: 1, 2: 2}
 
     @supervise(POLICY)
@@ -225,7 +225,7 @@ async def test_concurrent_calls_of_one_function_are_told_apart() -> None:
     assert sorted(finished.attempts for [finished] in each.values()) == [1, 2, 3]
 
 
-async def test_arguments_are_never_told() -> None:
+async def test_events_never_hold_arguments() -> None:
     """No event holds the arguments of a call: they may be secret."""
 
     @supervise(POLICY.replace(max_retries=0))

@@ -1,4 +1,4 @@
-"""`listen`: who hears, and for how long; and that no listener can hurt the work."""
+"""`listen`: which listeners receive events, for how long, and that no listener can harm the work."""
 
 import asyncio
 import functools
@@ -111,7 +111,7 @@ def test_of_two_equal_listeners_the_one_that_was_added_is_removed() -> None:
 
 
 async def test_for_a_while() -> None:
-    """Inside of the block a listener hears, before and after it does not."""
+    """A listener receives events inside of the block, but not before and after it."""
     kept = Kept()
     await call()
     with listen(kept):
@@ -121,7 +121,7 @@ async def test_for_a_while() -> None:
 
 
 async def test_for_good() -> None:
-    """Without a block a listener hears from then on; leaving a block twice ends the listening once."""
+    """Without a block a listener receives events from then on; leaving a block twice removes it once."""
     kept, other = Kept(), Kept()
     subscription = listen(kept)
     await call()
@@ -136,16 +136,16 @@ async def test_for_good() -> None:
 
 
 async def test_many_listeners() -> None:
-    """All of them hear, in the order in which they began; one that listens twice hears twice."""
+    """All receive each event, in the order in which they were added; a listener added twice receives it twice."""
     order: list[str] = []
-    first, second = functools.partial(hear, order, "first"), functools.partial(hear, order, "second")
+    first, second = functools.partial(record, order, "first"), functools.partial(record, order, "second")
     with listen(first), listen(second), listen(first):
         await call()
     assert order == ["first", "second", "first"] * 2
 
 
-def hear(order: list[str], name: str, _: Event) -> None:
-    """Write down who heard."""
+def record(order: list[str], name: str, _: Event) -> None:
+    """Record which listener received an event."""
     order.append(name)
 
 
@@ -237,11 +237,11 @@ async def test_a_listener_may_return_anything_else() -> None:
 @pytest.mark.parametrize("listener", [None, 3, "listener"])
 def test_what_cannot_be_called(listener: Any) -> None:
     """A listener that cannot be called is refused at once."""
-    told = f"must be a function of one argument, the event; got {listener!r}$"
-    with pytest.raises(TypeError, match=f"^listener {told}"):
+    rule = f"must be a function of one argument, the event; got {listener!r}$"
+    with pytest.raises(TypeError, match=f"^listener {rule}"):
         listen(listener)
     if listener is not None:
-        with pytest.raises(TypeError, match=f"^listen {told}"):
+        with pytest.raises(TypeError, match=f"^listen {rule}"):
             run_all([], listen=listener)
 
 
@@ -260,7 +260,7 @@ def test_an_async_listener() -> None:
 
 
 async def test_listening_begins_while_a_call_runs() -> None:
-    """What a call does from then on is heard, and it is finished once."""
+    """The listener receives the call's events from then on, and one CallFinished."""
     kept = Kept()
 
     async def listen_later() -> None:
@@ -274,7 +274,7 @@ async def test_listening_begins_while_a_call_runs() -> None:
 
 
 async def test_a_run_has_a_listener_of_its_own() -> None:
-    """It hears of that run and of the calls in it, and of nothing else."""
+    """It receives the events of that run and of the calls in it, and no others."""
     kept = Kept()
     await asyncio.gather(run_all([call], listen=kept), run_all([call, call]), call())
     assert kept.names() == ["RunStarted", "AttemptStarted", "CallFinished", "JobFinished", "RunFinished"]
@@ -282,7 +282,7 @@ async def test_a_run_has_a_listener_of_its_own() -> None:
 
 
 async def test_runs_within_runs() -> None:
-    """A run's listener hears what happens in the runs that its jobs make; theirs hears nothing of the outer one."""
+    """A run's listener also receives the events of runs inside its jobs; their listeners receive none of its own."""
     inner, outer = Kept(), Kept()
 
     async def job() -> None:
@@ -296,7 +296,7 @@ async def test_runs_within_runs() -> None:
 
 
 async def test_a_listener_may_stop_its_run() -> None:
-    """What a listener does is in time for the run: it can end it at the first failure."""
+    """A listener acts before the run goes on: it can end the run at the first failure."""
 
     def stop(event: Event) -> None:
         if isinstance(event, JobFinished) and event.tally.failed:
@@ -310,8 +310,8 @@ async def test_a_listener_may_stop_its_run() -> None:
     assert report.tally.failed == 1
 
 
-async def test_a_call_that_outlives_its_run_tells_nobody() -> None:
-    """When a run has ended, its listener is let go of, though a task of a job goes on and others listen."""
+async def test_a_call_that_outlives_its_run_emits_no_events_to_its_listener() -> None:
+    """When a run has ended, its listener is released, though a task of a job goes on and others listen."""
     kept, other = Kept(), Kept()
     tasks = list[asyncio.Task[str]]()
     reports: list[object] = []

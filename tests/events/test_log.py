@@ -73,8 +73,8 @@ async def test_giving_up_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
         await supervise(policy)(Script(ConnectionError(), ConnectionError("down")))()
     *_, record = caplog.records
     assert (record.name, record.levelname) == ("aiosupervise.call", "ERROR")
-    told = "fetch gave up in attempt 2 (retries exhausted): ConnectionError: down"
-    assert record.getMessage() == told
+    line = "fetch gave up in attempt 2 (retries exhausted): ConnectionError: down"
+    assert record.getMessage() == line
     assert values(record) == {
         "call": "fetch",
         "run": None,
@@ -332,8 +332,8 @@ def test_an_event_that_nobody_receives_is_not_made(*, is_in_table: bool, monkeyp
     Scope(1, "pages").emit(make, 1.0)
 
 
-async def test_nobody_hears(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody has configured logging and nobody listens, calls and runs do what they do anyway."""
+async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without logging configuration and without listeners, calls and runs behave as usual."""
     unconfigure(monkeypatch)
     budget = Budget()
     budget.tokens = 0
@@ -410,7 +410,7 @@ async def test_logging_costs_no_retry_its_budget_or_its_order(caplog: pytest.Log
 
 
 def test_without_any_set_up_the_log_of_calls_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry is not even made a record of, also where Python would print the warnings of other loggers."""
+    """No log record is made of a retry, even where Python would print the warnings of other loggers."""
     monkeypatch.setattr(logging.root, "handlers", [])
     assert not is_logged(CALLS, logging.CRITICAL)
     assert is_logged(logging.getLogger("aiosupervise.run"), logging.WARNING)

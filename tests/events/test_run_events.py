@@ -1,4 +1,4 @@
-"""What listeners hear of a run."""
+"""The events that a run emits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ def empty(probes: int = 8) -> Overload:
 
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 async def test_a_run(strategy: str) -> None:
-    """It begins, each job has its outcome, and it ends; each event has the number, the name and the live counts."""
+    """It emits its start, each job's outcome and its end; each event has the run's number, name and live counts."""
     kept = Kept()
     await asyncio.sleep(3)
     run = map_all(fetch, range(3), strategy=strategy, limit=2, listen=kept, name="pages")  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ async def test_a_run(strategy: str) -> None:
     assert [event.elapsed for event in kept.only(RunFinished)] == [report.elapsed] == [2.0]
 
 
-async def test_calls_say_which_job_of_which_run_they_are_made_in() -> None:
+async def test_events_of_calls_name_their_run_and_job() -> None:
     """Events of a call have the number of the run and the index of the job, also in tasks that the job starts."""
     calls = 0
 
@@ -97,8 +97,8 @@ async def test_calls_say_which_job_of_which_run_they_are_made_in() -> None:
     assert [(event.run, event.job) for event in kept.only(AttemptFailed)] == [(started.run, 1)]
 
 
-async def test_each_job_has_one_outcome_also_of_a_run_that_ends_early() -> None:
-    """What a timeout came before is told as pending, and the run is finished after that."""
+async def test_each_job_has_one_outcome_even_if_the_run_ends_early() -> None:
+    """Jobs cut off by the timeout are emitted as Pending, before RunFinished."""
     kept = Kept()
     await map_all(fetch, range(4), limit=2, timeout=1.5, listen=kept)
     kinds = [type(event.outcome) for event in kept.only(JobFinished)]
@@ -108,8 +108,8 @@ async def test_each_job_has_one_outcome_also_of_a_run_that_ends_early() -> None:
 
 
 @pytest.mark.parametrize("way", ["left", "cancelled", "source failed"])
-async def test_every_end_is_told(way: str) -> None:
-    """A run that is left, or cancelled, or whose source fails, is finished, and each job that was pulled is told."""
+async def test_run_finished_is_emitted_however_the_run_ends(way: str) -> None:
+    """Also if it is left or cancelled, or its source fails; and every pulled job has its JobFinished."""
     kept = Kept()
 
     async def numbers() -> AsyncIterator[int]:
@@ -152,7 +152,7 @@ async def test_a_run_that_cannot_begin_has_ended_at_once() -> None:
 
 
 async def test_a_run_that_pauses_and_goes_on() -> None:
-    """When the budget is empty the pause is told with its length; so is each longer one, and the end of it."""
+    """With an empty budget each pause, longer than the one before, is emitted with its length, and then its end."""
     service = Service(3.0, ConnectionError())
     kept = Kept()
     await map_all(supervise(POLICY)(service), range(3), overload=empty(), listen=kept)
@@ -165,7 +165,7 @@ async def test_a_run_that_pauses_and_goes_on() -> None:
 
 
 async def test_a_run_that_the_server_asks_to_wait() -> None:
-    """The pause is as long as was asked, and told with that reason; then it goes on."""
+    """The pause is as long as the server asked, and is emitted with that reason; then the run resumes."""
     busy = ConnectionError()
     busy.retry_after = 7  # type: ignore[attr-defined]  # as libraries put it there
     service = Service(3.0, busy)
@@ -176,7 +176,7 @@ async def test_a_run_that_the_server_asks_to_wait() -> None:
 
 
 async def test_a_run_whose_service_never_comes_back() -> None:
-    """After the last probe the run ends: it does not go on, and that is not told."""
+    """After the last probe the run ends, and no RunResumed is emitted."""
     kept = Kept()
     service = Service(10**6, ConnectionError())
     await map_all(supervise(POLICY)(service), range(3), overload=empty(probes=2), listen=kept)
