@@ -206,7 +206,7 @@ def test_a_chunk_on_a_second_worker_was_lost_by_the_first() -> None:
 
 
 def test_each_kind_of_payload_becomes_its_outcome() -> None:
-    """With index, input and name of the job, which did not travel."""
+    """It has the job's index, input and name, which come from the driver, not from the payload."""
     run, chunk = context(), filled(*"abcd")
     recorder: OutcomeRecorder[Any, Any] = OutcomeRecorder(run)
     payloads = [

@@ -729,7 +729,7 @@ async def test_a_poll_that_brings_the_last_outcome(client: Client, monkeypatch: 
     jobs.events["open"].set()
 
 
-async def test_large_inputs_travel_in_small_chunks(client: Client) -> None:
+async def test_large_inputs_are_sent_in_small_chunks(client: Client) -> None:
     """Dask warns of more than 10 MB in one task."""
     inputs = [bytes(1_500_000)] * 8
     assert (await map_all(jobs.size, inputs, engine=DaskEngine(client))).values() == [1_500_000] * 8

@@ -61,7 +61,7 @@ def with_note(error: Exception, note: str) -> Exception:
     ids=["traceback that cannot be printed", "note", "message", "notes that cannot be read"],
 )
 def test_an_error_affects_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
-    """Its payload can always be made, and travels by plain pickle, as those of the other jobs do."""
+    """Its payload can always be made, and is serialized by plain pickle, as those of the other jobs are."""
     _, data, description, *_ = serialization.deserialize(pickle.dumps(serialization.outcome_payload(0, failure(error))))
     arrived = serialization.load_error(data, description, "tcp://worker")
     assert type(error).__name__ in f"{type(arrived).__name__} {getattr(arrived, 'type_name', '')}"
@@ -122,7 +122,7 @@ def even(depth: int) -> None:
 
 
 def test_a_traceback_has_a_bound() -> None:
-    """The last characters are sent, which tell the line that raised; a short traceback is sent whole."""
+    """The last characters are sent, which show the line that raised; a short traceback is sent whole."""
     with pytest.raises(LookupError) as raised:
         odd(300)
     _, _, description, *_ = serialization.outcome_payload(0, failure(raised.value))

@@ -41,7 +41,7 @@ def config(func: Callable[..., Awaitable[object]] = jobs.gate, **settings: Any) 
 
 
 def serialized(*inputs: object) -> list[bytes]:
-    """Inputs as they travel."""
+    """Return the inputs as they are sent."""
     return [serialize(item) for item in inputs]
 
 
@@ -79,7 +79,7 @@ async def settle() -> None:
 
 
 async def test_a_chunk_returns_an_outcome_for_each_of_its_jobs_as_they_end() -> None:
-    """The order is that in which they end, and positions tell the inputs."""
+    """They come in the order in which the jobs end; their positions identify the inputs."""
     here = Here(jobs.gate_for_all_but_0)
     chunk = here.start("chunk", 1, 0, 2)
     await settle()

@@ -179,7 +179,7 @@ async def test_a_call_that_raised_is_an_error(
     assert call.status.description == f"{type(errors[-1]).__name__}: {errors[-1]}"
     expected = {"aiosupervise.attempts": attempts} | ({"aiosupervise.reason": reason} if reason else {})
     assert attributes(call) == expected
-    assert call.events == ()  # told once, by the attempt
+    assert call.events == (), "the error is recorded once, on the span of the attempt"
     assert len(last.events) == 1
     assert "aiosupervise.wait" not in attributes(last)
 
@@ -415,17 +415,17 @@ async def test_the_same_listener_twice(traced: Traced) -> None:
 
 @pytest.mark.looptime
 async def test_an_error_whose_text_fails(traced: Traced) -> None:
-    """Such an error is the caller's as ever; the spans end, and the loop's handler hears of the trouble."""
+    """The caller gets that error as ever; the spans end, and the other error goes to the loop's exception handler."""
 
     class MuteError(Exception):
         def __str__(self) -> str:
             raise ZeroDivisionError
 
-    heard: list[BaseException] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["exception"]))
+    reported: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
     with pytest.raises(MuteError):
         await failing(ConnectionError(), MuteError())()
-    assert [type(error) for error in heard] == [ZeroDivisionError] * 2
+    assert [type(error) for error in reported] == [ZeroDivisionError] * 2
     assert len(traced.named("fetch attempt")) == 2
     assert traced.only("fetch")
     assert get_current_span() is INVALID_SPAN
@@ -442,10 +442,10 @@ class Broken(SpanProcessor):
 async def test_a_tracer_that_fails(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
     """It harms neither the call nor the context, and nothing is kept."""
     traced.provider.add_span_processor(Broken())
-    heard: list[BaseException] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["exception"]))
+    reported: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
     assert await failing()() == "answer"
-    assert [type(error) for error in heard] == [ZeroDivisionError]
+    assert [type(error) for error in reported] == [ZeroDivisionError]
     assert traced.only("fetch")
     assert caplog.records == []
     assert get_current_span() is INVALID_SPAN

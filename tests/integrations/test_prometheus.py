@@ -134,7 +134,7 @@ async def test_the_jobs_of_a_run_are_counted(value: Value) -> None:
 
 
 async def test_the_gauges_add_up_the_runs_of_a_name(value: Value) -> None:
-    """They tell the runs as they are at the moment of the scrape, and no event is needed for that."""
+    """They show the runs as they are at the moment of the scrape, and need no event for that."""
     release = asyncio.Event()
     seen = []
 
@@ -185,7 +185,7 @@ async def test_a_pause_shows(value: Value) -> None:
 
 
 async def test_a_run_that_began_before(registry: CollectorRegistry) -> None:
-    """A run that was under way when the listening began is counted from there on, and let go of as any other."""
+    """A run that was under way when the listener was added is counted from then on, and released as any other."""
     metrics = Metrics(registry)
     release = asyncio.Event()
     troubles: list[object] = []
@@ -325,7 +325,7 @@ def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> 
 
 
 def test_two_in_one_registry(registry: CollectorRegistry) -> None:
-    """The second is refused, with words that tell what to do."""
+    """The second is refused, with an error that names the repair."""
     Metrics(registry)
     with pytest.raises(ValueError, match="make one Metrics for each registry"):
         Metrics(registry)

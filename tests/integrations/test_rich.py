@@ -64,9 +64,9 @@ class Drawn(Progress):
         self.drawn = getattr(self, "drawn", 0) + 1
         super().refresh()
 
-    def told(self, *fields: str) -> list[Any]:
-        """What the latest task is told."""
-        return [self.tasks[-1].fields[field] for field in fields]
+    def fields(self, *names: str) -> list[Any]:
+        """Return these fields of the latest task."""
+        return [self.tasks[-1].fields[name] for name in names]
 
 
 @pytest.fixture(autouse=True)
@@ -95,11 +95,11 @@ def log_to(file: io.StringIO) -> None:
     logging.getLogger("aiosupervise").addHandler(logging.StreamHandler(file))
 
 
-# What a line tells.
+# The contents of a line.
 
 
-async def test_a_line_tells_how_a_run_stands() -> None:
-    """Done of total, how the jobs ended, which calls try again and which wait to, at each moment; then how it ended."""
+async def test_a_line_shows_the_state_of_its_run() -> None:
+    """Finished and total jobs, outcomes, and retrying and waiting calls at each moment; then the final counts."""
     progress = Drawn()
     with listen(Bars(progress)):
         running = asyncio.ensure_future(map_all(job, [0, 1, 2, 3], limit=3))
@@ -107,17 +107,17 @@ async def test_a_line_tells_how_a_run_stands() -> None:
         for _ in range(5):
             await asyncio.sleep(0.85)
             (task,) = progress.tasks
-            moments.append((task.completed, task.total, *progress.told("succeeded", "retrying", "waiting")))
+            moments.append((task.completed, task.total, *progress.fields("succeeded", "retrying", "waiting")))
         assert moments == [(0, 4, 0, 0, 0), (2, 4, 2, 0, 1), (3, 4, 3, 0, 1), (3, 4, 3, 1, 0), (3, 4, 3, 0, 1)]
         assert task.description == "job: 3 succeeded, 0 failed, 1 waiting"
         await running
     assert (task.completed, task.finished) == (4, True)
     assert task.description == "job: 3 succeeded, 1 failed"
-    assert progress.told("name", "failed", "pending", "retrying", "waiting", "paused") == ["job", 1, 0, 0, 0, ""]
+    assert progress.fields("name", "failed", "pending", "retrying", "waiting", "paused") == ["job", 1, 0, 0, 0, ""]
 
 
 async def test_calls_are_forgotten_however_they_end() -> None:
-    """A call that was cancelled in an attempt or in a wait is neither trying again nor waiting."""
+    """A call that was cancelled in an attempt or in a wait counts neither as retrying nor as waiting."""
     progress = Drawn()
 
     async def outer() -> None:
@@ -132,9 +132,9 @@ async def test_calls_are_forgotten_however_they_end() -> None:
     with listen(Bars(progress)):
         running = asyncio.ensure_future(run_all([outer]))
         await asyncio.sleep(5.4)
-        assert progress.told("retrying", "waiting") == [1, 0]
+        assert progress.fields("retrying", "waiting") == [1, 0]
         await asyncio.sleep(0.5)
-        assert progress.told("retrying", "waiting") == [0, 0]
+        assert progress.fields("retrying", "waiting") == [0, 0]
         await running
 
 
@@ -152,7 +152,7 @@ async def test_without_a_length_there_is_no_total_until_the_end() -> None:
     assert (task.completed, task.total, task.finished) == (2, 2, True)
 
 
-async def test_what_is_pending_at_the_end_is_told() -> None:
+async def test_pending_jobs_are_shown_at_the_end() -> None:
     """A run that ended early says how many jobs are pending, and its clock has stopped."""
     progress = Drawn()
     with listen(Bars(progress)):
@@ -178,13 +178,13 @@ async def test_a_run_that_has_ended_waits_for_nothing(event: Event) -> None:
     bars(RunStarted(7, "fetch", Tally(1, 1)))
     bars(event)
     await asyncio.sleep(0.15)
-    assert progress.told("status") != ["0 succeeded, 0 failed"]
+    assert progress.fields("status") != ["0 succeeded, 0 failed"]
     bars(RunFinished(7, "fetch", Tally(1, 1), 1.0))
-    assert progress.told("status", "waiting", "retrying", "paused") == ["0 succeeded, 0 failed", 0, 0, ""]
+    assert progress.fields("status", "waiting", "retrying", "paused") == ["0 succeeded, 0 failed", 0, 0, ""]
 
 
-async def test_a_pause_is_told_with_its_reason_and_its_length() -> None:
-    """While a run pauses its line counts down; then it probes; when it goes on, nothing of that is left."""
+async def test_a_pause_is_shown_with_its_reason_and_its_length() -> None:
+    """While a run pauses, its line counts down, then says probing; when the run resumes, it shows neither."""
     progress = Drawn()
     broken = True
 
@@ -206,14 +206,14 @@ async def test_a_pause_is_told_with_its_reason_and_its_length() -> None:
         seconds = [float(paused.split()[2]) for paused in (first, second)]
         assert seconds[0] - seconds[1] == pytest.approx(1, abs=0.11)
         await asyncio.sleep(seconds[1] + 0.3)
-        assert progress.told("paused") == ["probing, the retry budget is empty"]
-        assert progress.told("status") == ["0 succeeded, 0 failed, 1 retrying; probing, the retry budget is empty"]
+        assert progress.fields("paused") == ["probing, the retry budget is empty"]
+        assert progress.fields("status") == ["0 succeeded, 0 failed, 1 retrying; probing, the retry budget is empty"]
         await running
-    assert progress.told("paused", "status") == ["", "1 succeeded, 0 failed"]
+    assert progress.fields("paused", "status") == ["", "1 succeeded, 0 failed"]
 
 
-async def test_when_a_run_goes_on_its_line_says_nothing_of_the_pause() -> None:
-    """The end of a pause is seen while the run is still on its way."""
+async def test_when_a_run_has_resumed_its_line_no_longer_shows_the_pause() -> None:
+    """The end of a pause is shown while the run still goes on."""
     progress = Drawn()
 
     @supervise(retry_on=ConnectionError)
@@ -226,9 +226,9 @@ async def test_when_a_run_goes_on_its_line_says_nothing_of_the_pause() -> None:
     with listen(Bars(progress)):
         running = asyncio.ensure_future(map_all(call, [list[int]()]))
         await asyncio.sleep(1)
-        assert progress.told("paused")[0].endswith("the server asked to wait")
+        assert progress.fields("paused")[0].endswith("the server asked to wait")
         await asyncio.sleep(2)
-        assert progress.told("paused") == [""]
+        assert progress.fields("paused") == [""]
         await running
 
 
@@ -258,9 +258,9 @@ async def test_runs_at_once_and_runs_inside_of_runs_have_a_line_each() -> None:
     with listen(Bars(progress)):
         outers = [asyncio.ensure_future(run_all([outer], name=name)) for name in ("first", "second")]
         await asyncio.sleep(1.5)
-        told = {(task.fields["name"], task.fields["waiting"], task.fields["succeeded"]) for task in progress.tasks}
+        shown = {(task.fields["name"], task.fields["waiting"], task.fields["succeeded"]) for task in progress.tasks}
         assert len(progress.tasks) == 4
-        assert told == {("first", 0, 0), ("second", 0, 0), ("inner", 1, 1)}
+        assert shown == {("first", 0, 0), ("second", 0, 0), ("inner", 1, 1)}
         await asyncio.gather(*outers)
     assert [task.finished for task in progress.tasks] == [True] * 4
 
@@ -292,13 +292,13 @@ async def test_events_that_come_twice_count_once() -> None:
     events: list[Event] = [RunStarted(7, "fetch", tally), AttemptFailed(1, "call", 7, 0, 1, OSError(), 2.0)]
     events += [AttemptStarted(1, "call", 7, 0, 2), AttemptFailed(1, "call", 7, 0, 2, OSError(), None)]
     events += [CallFinished(1, "call", 7, 0, 2, OSError())]
-    told = []
+    shown = []
     for event in [*events, RunFinished(7, "fetch", tally, 1.0)]:
         for _ in range(2):
             bars(event)
         await asyncio.sleep(0.15)
-        told.append(tuple(progress.told("waiting", "retrying")))
-    assert told == [(0, 0), (1, 0), (0, 1), (0, 0), (0, 0), (0, 0)]
+        shown.append(tuple(progress.fields("waiting", "retrying")))
+    assert shown == [(0, 0), (1, 0), (0, 1), (0, 0), (0, 0), (0, 0)]
     assert len(progress.tasks) == 1
 
 
@@ -370,7 +370,7 @@ async def test_it_is_drawn_at_most_ten_times_a_second() -> None:
 
 
 async def test_a_progress_that_draws_itself_is_left_to_it() -> None:
-    """With a thread of its own, which is rich's default, a Progress is only told the numbers."""
+    """If a Progress refreshes in a thread of its own, as is rich's default, only its numbers are updated."""
     progress = Drawn(auto_refresh=True)
     before = progress.drawn
     with listen(Bars(progress)):
@@ -454,8 +454,8 @@ async def test_after_the_end_nothing_is_drawn_and_nothing_kept(ours: io.StringIO
     assert ours.getvalue() == written
 
 
-async def test_who_stops_listening_before_the_end_leaves_a_tidy_terminal(ours: io.StringIO) -> None:
-    """A listener that does not hear of the end of a run, and is dropped, takes its line out of the live display."""
+async def test_a_listener_removed_before_the_end_leaves_a_tidy_terminal(ours: io.StringIO) -> None:
+    """A listener that is removed before its run ends, and dropped, takes its line out of the live display."""
     with listen(Bars()):
         running = asyncio.ensure_future(map_all(job, [1]))
         await asyncio.sleep(0.5)
@@ -617,8 +617,8 @@ async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, term
 # Mistakes.
 
 
-async def test_what_is_no_progress_is_refused() -> None:
-    """A console, say, is not one; and who gives the class itself is told of the parentheses."""
+async def test_anything_but_a_progress_is_refused() -> None:
+    """A console, for example; and the error for an event, as when the class itself listens, shows the parentheses."""
     with pytest.raises(TypeError, match=r"must be a rich\.progress\.Progress.*got <console"):
         Bars(Console())  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match=r"write Bars\(\)"):

@@ -140,7 +140,7 @@ async def test_a_bar_that_the_user_has_turned_off_is_left_alone(
 
 
 async def test_a_bar_that_failed_stands_beside_nothing(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar that was let go because it failed is not asked to step aside for the lines of later runs."""
+    """A bar that was dropped because it failed is not asked to step aside for the lines of later runs."""
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     with redirect_stderr(terminal), monkeypatch.context() as patch:
         patch.setattr(ProgressBar, "show", lambda *_: 1 / 0)

@@ -27,7 +27,7 @@ class NeedsMore(Exception):  # noqa: N818 - a name to be seen in texts
 
 
 async def played(faults: Faults, calls: int) -> list[str]:
-    """What each of so many calls ended with."""
+    """Return how each of this many calls ended."""
     flaky = faults(echo)
     ends = []
     for number in range(calls):

@@ -85,7 +85,7 @@ async def test_decisions_are_those_of_production(
     policy: Policy, error: type[Exception] | Exception, reason: Reason
 ) -> None:
     """A wait past the deadline, a retry-after too long, an empty budget: the call gives up as it would."""
-    with no_waiting(), pytest.raises(Exception) as raised:  # noqa: PT011 - which one is told by the verdict
+    with no_waiting(), pytest.raises(Exception) as raised:  # noqa: PT011 - the verdict says which one
         await supervise(policy)(script(error))()
     given_up = verdict(raised.value)
     assert given_up is not None

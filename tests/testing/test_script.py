@@ -144,8 +144,8 @@ async def test_it_tells_how_far_it_is() -> None:
     assert repr(fetch) == "<script: 1 of 2 steps done>"
 
 
-async def test_steps_that_are_done_are_let_go() -> None:
-    """An error that was raised is kept by nobody: not by the script, nor by its own frames."""
+async def test_steps_that_are_done_are_released() -> None:
+    """An error that was raised is referenced neither by the script nor by its own frames."""
 
     async def use(fetch: Script[str]) -> "weakref.ref[BaseException]":
         try:
