@@ -108,7 +108,7 @@ def test_every_strategy_by_default(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("fast_site")
 def test_progress_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless told to be quiet it shows a progress bar, apart from the tables: on stderr."""
+    """Without `--quiet` it shows a progress bar on stderr, apart from the tables."""
     assert command.main(["--jobs", "3", "--strategy", "gather"]) == 0
     printed = capsys.readouterr()
     assert "3/3" in printed.err
@@ -208,7 +208,7 @@ def test_the_story_of_a_real_site(
 
 
 def test_wait_lists_what_is_pending(capsys: pytest.CaptureFixture[str]) -> None:
-    """When the time is up, what still ran and what had not started are in the table."""
+    """When the time is up, the table lists the jobs that were running and those that had not started."""
     options = ["--jobs", "6", "--limit", "2", "--strategy", "wait", "--timeout", "0.01", "--quiet"]
     assert command.main(options) == 0
     printed = capsys.readouterr().out
@@ -229,7 +229,7 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_what_a_row_says(capsys: pytest.CaptureFixture[str]) -> None:
-    """A row tells the result, or why the job gave up and on which error, or that it is pending."""
+    """A row shows the result, or the reason and the error of a failure, or that the job is pending."""
     outcomes: tuple[Outcome[str], ...] = (
         Success(0, "12 bytes", 2, 0.5, "a", None),
         Failure(1, TimeoutError(), 4, 1.25, Reason.EXHAUSTED, "b", None),
@@ -289,7 +289,7 @@ def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while nothing runs that would hear of it is the exit code 130, not an exception."""
+    """Ctrl-C without a run to stop gives the exit code 130, not an exception."""
 
     async def interrupted(_: _terminal.Options) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -301,7 +301,7 @@ def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fast_site")
 def test_stopped_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A signal during a run lets it finish what runs, and no other strategy follows."""
+    """A signal during a run lets its running jobs finish, and no other strategy follows."""
 
     async def interrupt() -> str:
         signal.raise_signal(signal.SIGINT)
@@ -329,11 +329,11 @@ async def test_the_command() -> None:
 
 
 class Busy:
-    """Answers the first two requests at once, and holds the others back until they are let go."""
+    """Answers the first two requests at once, and holds the others back until `release` is set."""
 
     def __init__(self, requests: int) -> None:
         self.reached = asyncio.Event()
-        self.let_go = asyncio.Event()
+        self.release = asyncio.Event()
         self._to_come = requests
         self._quick = 2
 
@@ -344,7 +344,7 @@ class Busy:
         if not self._to_come:
             self.reached.set()
         if self._quick < 0:
-            await self.let_go.wait()
+            await self.release.wait()
         return web.Response(text="well")
 
 
@@ -355,12 +355,12 @@ no_child_signals = pytest.mark.skipif(sys.platform == "win32", reason="a child c
 @no_child_signals
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_a_signal(number: signal.Signals, code: int) -> None:
-    """What runs finishes, the table tells all, no other strategy follows, and the exit code tells the signal."""
+    """Running jobs finish, the table lists all, no other strategy follows, and the exit code names the signal."""
     busy = Busy(requests=4)
     async with serve(busy.answer) as url, run_example(url, "--jobs", "6", "--limit", "2", "--seed", "2") as child:
         await busy.reached.wait()
         child.send_signal(number)
-        busy.let_go.set()
+        busy.release.set()
         out, err = await child.communicate()
     assert child.returncode == code
     assert out.startswith(b"gather:\n")
@@ -383,13 +383,14 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
         os.killpg(child.pid, signal.SIGINT)
         shown = await until_shown(b"stopping", child)
         if signals == 1:
-            busy.let_go.set()
+            busy.release.set()
         else:
             os.killpg(child.pid, signal.SIGINT)
         out, err = await child.communicate()
     assert child.returncode == 130
     assert b"as_completed" not in out
-    if signals == 2:  # after one, the workers may have done all they had before they hear of it
+    # After one signal, the workers may finish all of their jobs before the stop reaches them.
+    if signals == 2:
         assert b"pending: not started" in out
     assert (b"pending: stopped" in out) is (signals == 2)
     assert b"Traceback" not in shown + err
@@ -399,7 +400,7 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
 @no_child_signals
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 async def test_two_signals(strategy: str) -> None:
-    """The second one cancels what runs, under any strategy; what is known so far is in the table."""
+    """The second one cancels the running jobs, under any strategy; the table lists the outcomes known by then."""
     busy = Busy(requests=4)
     options = ["--jobs", "6", "--limit", "2", "--strategy", strategy, "--seed", "2"]
     async with serve(busy.answer) as url, run_example(url, *options) as child:

@@ -89,11 +89,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if lives[-1].is_started:
             lives[-1].refresh()
 
-    def hear(_: Event) -> None:
+    def on_event(_: Event) -> None:
         asyncio.get_running_loop().call_soon(draw)
 
     monkeypatch.setattr(_tree, "Live", live)
-    with listen(hear):
+    with listen(on_event):
         yield
 
 
@@ -102,12 +102,12 @@ def once(happens: Callable[[Event], bool], number: signal.Signals) -> Iterator[N
     """Send a signal to this process when something happens for the first time."""
     sent: list[Event] = []
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if not sent and happens(event):
             sent.append(event)
             asyncio.get_running_loop().call_soon(signal.raise_signal, number)
 
-    with listen(hear):
+    with listen(on_event):
         yield
     assert sent
 
@@ -221,7 +221,7 @@ async def test_the_upstream_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         await killer.wait()
         killer.clear()
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, ChildExited):
             is_killed.set()
 
@@ -230,7 +230,7 @@ async def test_the_upstream_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_feed, "DOWN", FOR_EVER)
     supervisors: dict[str, Supervisor] = {}
     async with _feed.flaky_upstream(supervisors, 1) as url, ClientSession() as session:
-        with listen(hear):
+        with listen(on_event):
             async with session.ws_connect(f"{url}/feed") as feed:
                 await feed.send_str("more")
                 assert [await feed.receive_json() for _ in range(5)] == [{"tick": tick} for tick in range(5)]
@@ -267,7 +267,7 @@ async def test_the_upstream_is_flaky(
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stdout is no terminal there is a line for each event, whole, and nothing else but the address."""
+    """If stdout is not a terminal, only the address and one whole line for each event are printed."""
     with once(Everything(), signal.SIGTERM):
         service.main([])
     lines = capsys.readouterr().out.splitlines()
@@ -328,7 +328,7 @@ def test_long_lines_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    """Told to be quiet it prints its address and nothing else."""
+    """With `--quiet` it prints its address and nothing else."""
     with once(Everything(), signal.SIGTERM):
         assert service.main(["--quiet"]) == 143
     printed = capsys.readouterr()
@@ -399,7 +399,7 @@ def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_this_process(number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """A signal stops the children in reverse start order, and the exit code tells which signal it was."""
+    """A signal stops the children in reverse start order, and the exit code names the signal."""
     with once(all_is_up, number):
         assert service.main([]) == code
     assert stops_of(capsys.readouterr().out) == STOPS
@@ -408,7 +408,7 @@ def test_stopped_in_this_process(number: signal.Signals, code: int, capsys: pyte
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_nothing_is_left() -> None:
-    """Told for how long, it ends well by itself, and none of its tasks is left."""
+    """With a number of seconds it ends successfully by itself, and leaves no task behind."""
     before = asyncio.all_tasks()
     assert await service.run(argparse.Namespace(seconds=0.1, seed=2, quiet=False)) == 0
     await asyncio.sleep(0)
