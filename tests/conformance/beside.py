@@ -46,7 +46,7 @@ def fail(seconds: float, error: BaseException) -> Make:
 
 
 class Cleaners:
-    """Jobs that take ten seconds and clean up for one when they are cancelled, and tell what became of each."""
+    """Jobs that take ten seconds and clean up for one when they are cancelled, and record how each ended."""
 
     def __init__(self, number: int = 3) -> None:
         self.begun = now()

@@ -40,7 +40,7 @@ CLEAN_UP = 0.08 + 1e-9
 
 
 class Witness:
-    """Watches the runs of one caller: feed them from it, and `check` when control is back."""
+    """Watches the runs of one caller: take their jobs from it, and call `check` when control has returned."""
 
     def __init__(self, steps: Steps) -> None:
         self.read: list[Outcome[object]] = []
@@ -54,9 +54,9 @@ class Witness:
         self._open_sources = 0
         self._started = 0
         self._ended = 0
-        self._heard: list[Event] = []
+        self._events: list[Event] = []
 
-    # What the run is fed with.
+    # The sources of the run.
 
     def jobs(
         self, makes: Iterable[Make], *, error: Callable[[], Exception] | None = None
@@ -73,7 +73,7 @@ class Witness:
             self._open_sources -= 1
 
     async def fed(self, makes: AsyncGenerator[Make, None]) -> AsyncIterator[Awaitable[object]]:
-        """The same for jobs that come when they come."""
+        """The same for the jobs of an async generator."""
         self._open_sources += 1
         try:
             async with aclosing(makes):
@@ -101,13 +101,13 @@ class Witness:
             self._open_sources -= 1
 
     def listed(self, makes: Iterable[Make]) -> list[Awaitable[object]]:
-        """A list of coroutines: of those, none may be forgotten, pulled or not."""
+        """A list of coroutines, none of which may be forgotten, pulled or not."""
         jobs: list[Awaitable[object]] = [self.job(make) for make in makes]
         self.pulled += len(jobs)
         return jobs
 
     async def job(self, make: Make) -> object:
-        """A job that is known to have started and to have ended."""
+        """A job whose start and end are counted."""
         self._started += 1
         self._too_many |= self._started - self._ended > sum(run.tally.limit or math.inf for run in self._runs)
         try:
@@ -116,7 +116,7 @@ class Witness:
             self._ended += 1
 
     def clean_up_slowly(self, name: str) -> Make:
-        """A job that takes three more steps when it is cancelled, and tells when those are cut short."""
+        """A job that takes three more steps when it is cancelled, and records whether those are cut short."""
 
         async def work() -> str:
             try:
@@ -136,7 +136,7 @@ class Witness:
             self._cut_short.append(name)
             raise
 
-    # What is checked.
+    # The checks.
 
     def of(self, run: Run[object]) -> Run[object]:
         """Watch this run, too."""
@@ -156,25 +156,25 @@ class Witness:
             taken = asyncio.get_running_loop().time() - self._steps.first_cancel
             assert taken <= CLEAN_UP, "the end took longer than the clean-up"
 
-    def hear(self, event: Event) -> None:
-        """Listen to what happens, if somebody is to."""
-        self._heard.append(event)
+    def on_event(self, event: Event) -> None:
+        """Record an event."""
+        self._events.append(event)
 
     def check_events(self) -> None:
-        """Check that what began was told to end, each call and each run once, and every outcome told."""
-        began = [event.call for event in self._heard if isinstance(event, AttemptStarted) and event.attempt == 1]
-        assert sorted(event.call for event in self._heard if isinstance(event, CallFinished)) == sorted(began)
-        runs = [event.run for event in self._heard if isinstance(event, RunStarted)]
-        assert sorted(event.run for event in self._heard if isinstance(event, RunFinished)) == sorted(runs)
-        assert len(runs) >= len(self._runs), "a run was not told"
+        """Check that each call and each run emitted its start and its end once, and that every outcome was emitted."""
+        began = [event.call for event in self._events if isinstance(event, AttemptStarted) and event.attempt == 1]
+        assert sorted(event.call for event in self._events if isinstance(event, CallFinished)) == sorted(began)
+        runs = [event.run for event in self._events if isinstance(event, RunStarted)]
+        assert sorted(event.run for event in self._events if isinstance(event, RunFinished)) == sorted(runs)
+        assert len(runs) >= len(self._runs), "a run emitted no RunStarted"
         outcomes = sum(run.tally.succeeded + run.tally.failed + run.tally.pending for run in self._runs)
-        assert sum(isinstance(event, JobFinished) for event in self._heard) == outcomes, "an outcome was not told"
+        assert sum(isinstance(event, JobFinished) for event in self._events) == outcomes, "an outcome was not emitted"
 
-    def let_go(self) -> None:
+    def clear(self) -> None:
         """Forget the runs: the errors in their reports hold the frames of the jobs, and those this witness."""
         self._runs.clear()
         self.read.clear()
-        self._heard.clear()
+        self._events.clear()
 
     def _check_outcomes(self, outcomes: list[Outcome[object]]) -> None:
         if len(self._runs) == 1:
@@ -182,7 +182,7 @@ class Witness:
             assert indexes == list(range(self.pulled)), "not every pulled job has exactly one outcome"
         assert len(outcomes) == self.pulled, "jobs and outcomes differ in number"
         tallies = [run.tally for run in self._runs]
-        assert all(tally.running == 0 for tally in tallies), "a place is still taken"
+        assert all(tally.running == 0 for tally in tallies), "a slot is still taken"
         assert sum(t.pending for t in tallies) == sum(isinstance(one, Pending) for one in outcomes)
         assert sum(t.succeeded for t in tallies) == sum(isinstance(one, Success) for one in outcomes)
         assert sum(t.succeeded + t.failed + t.pending for t in tallies) == len(outcomes)
@@ -205,14 +205,14 @@ def play(
 
     async def caller(steps: Steps) -> None:
         witness = Witness(steps)
-        with listen(witness.hear) if listened else nullcontext():
+        with listen(witness.on_event) if listened else nullcontext():
             try:
                 await scene(witness)
             finally:
                 witness.check()
                 if listened:
                     witness.check_events()
-                witness.let_go()
+                witness.clear()
 
     with _no_traces(loop):
         return perform(loop, caller, cancel_at)

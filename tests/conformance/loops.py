@@ -15,7 +15,7 @@ TICK = 0.01
 
 
 class Steps:
-    """Counts the steps of a loop while a task runs, and cancels the task at some of them, or when told to."""
+    """Counts the steps of a loop while a task runs, and cancels the task at some of them, or on request."""
 
     def __init__(self, cancel_at: Collection[int] = ()) -> None:
         self.count = 0
@@ -26,7 +26,7 @@ class Steps:
         self._cancel_at = cancel_at
 
     def step(self) -> bool:
-        """Count a step, and tell whether the task was cancelled at it."""
+        """Count a step, and return whether the task was cancelled at it."""
         self.count += 1
         self.is_pressing = self.count - 1 in self._cancel_at
         return self.count in self._cancel_at and self.cancel()
@@ -36,7 +36,7 @@ class Steps:
         self._cancel_at = range(self.count + 1, sys.maxsize)
 
     def cancel(self) -> bool:
-        """Cancel the task, and tell whether it has accepted that."""
+        """Cancel the task, and return whether it accepted the cancel."""
         if self.task is None or not self.task.cancel():
             return False
         self.cancels += 1
@@ -157,17 +157,17 @@ async def _busily(task: asyncio.Task[Any], steps: Steps) -> None:
 
 
 def has_virtual_time() -> bool:
-    """Whether the running loop's time costs none."""
+    """Return whether the running loop's time is virtual."""
     return isinstance(asyncio.get_running_loop(), VirtualLoop)
 
 
 def seconds(ticks: int) -> float:
-    """So many ticks as the running loop's time: none where time is real."""
+    """Return this many ticks in seconds of virtual time, or 0 where time is real."""
     return ticks * TICK if has_virtual_time() else 0.0
 
 
 async def pause(ticks: int) -> None:
-    """Wait so many ticks: virtual time where there is some, so many steps of the loop where time is real."""
+    """Wait this many ticks of virtual time, or this many steps of the loop where time is real."""
     if has_virtual_time():
         await asyncio.sleep(seconds(ticks))
     else:

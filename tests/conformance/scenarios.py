@@ -80,7 +80,7 @@ MIXED = (
 
 
 async def read(witness: Witness, run: Run[object], most: int | None = None) -> None:
-    """Read a run, to its end or until there are so many outcomes."""
+    """Read a run, to its end or until `most` outcomes have been read."""
     async with witness.of(run):
         async for outcome in run:
             witness.read.append(outcome)
@@ -193,14 +193,14 @@ async def first_exception(witness: Witness, strategy: Strategy) -> None:
 
 
 async def through_a_gate(witness: Witness, strategy: Strategy) -> None:
-    """Supervised jobs that share a gate, all of whose places are free in the end."""
+    """Supervised jobs that share a gate, all of whose slots are free in the end."""
     gate = asyncio.Semaphore(1)
     supervised = supervise(retry_on=ConnectionError, gate=gate)
     makes = [supervised(sleeper(1)) for _ in range(3)]
     try:
         await witness.of(run_all(witness.jobs(makes), strategy=strategy, limit=3))
     finally:
-        assert not gate.locked(), "a place at the gate is still taken"
+        assert not gate.locked(), "a slot of the gate is still taken"
 
 
 async def attempt_timeout(witness: Witness, strategy: Strategy) -> None:

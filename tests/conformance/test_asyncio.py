@@ -64,17 +64,17 @@ async def test_gather_gives_what_asyncio_gather_gives(jobs: list[Make]) -> None:
 
 @every_kind
 async def test_as_completed_gives_what_asyncio_as_completed_gives(jobs: list[Make]) -> None:
-    """The same values and exceptions in the same order at the same moments, and with the place of each."""
+    """The same values and exceptions in the same order at the same moments, and with the index of each."""
     theirs = await result_of_each(asyncio.as_completed([job() for job in jobs]))
     start = now()
     ours: list[tuple[float, object]] = []
-    places: list[int] = []
+    indexes: list[int] = []
     async with run_all(jobs, strategy="as_completed") as run:
         async for outcome in run:
             ours.append((now() - start, plain(outcome)))
-            places.append(outcome.index)
+            indexes.append(outcome.index)
     assert ours == theirs
-    assert sorted(places) == list(range(len(jobs)))
+    assert sorted(indexes) == list(range(len(jobs)))
 
 
 @every_kind
@@ -148,7 +148,7 @@ async def test_each_job_has_a_context_of_its_own() -> None:
 
 
 async def test_the_same_task_given_twice_counts_twice_as_for_gather() -> None:
-    """A task or future that comes twice gives its result in both places."""
+    """A task or future that comes twice gives its result at both positions."""
     task = asyncio.ensure_future(succeed(1)())
     both = list(await asyncio.gather(task, task))
     other = asyncio.ensure_future(succeed(1)())

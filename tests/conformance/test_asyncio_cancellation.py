@@ -138,7 +138,7 @@ before_and_after_its_first_step = pytest.mark.parametrize("moment", [0, 1])
 @pytest.mark.looptime
 @before_and_after_its_first_step
 async def test_gather_with_a_job_that_is_cancelled(moment: float) -> None:
-    """The results are those of gather with `return_exceptions`, in the same places."""
+    """The results are those of gather with `return_exceptions`, at the same positions."""
     results = await asyncio.gather(*one_cancelled(moment), return_exceptions=True)
     taken = now()
     report = await run_all(one_cancelled(moment))
@@ -178,7 +178,7 @@ async def test_wait_with_a_job_that_is_cancelled(when: When, seconds: list[float
 
 
 def cleaned_up_at_exit(way: Way, strategy: Strategy, error: type[BaseException]) -> list[str]:
-    """Run a program one of whose jobs exits, and tell who came to the end of its clean-up, in this order."""
+    """Run a program one of whose jobs exits; return who completed its clean-up, in this order."""
     ended: list[str] = []
 
     def job(name: str) -> Make:

@@ -142,7 +142,7 @@ async def test_a_future_of_another_loop() -> None:
 @row("all", "number their tasks")
 @each_strategy
 async def test_names_of_tasks(strategy: Strategy) -> None:
-    """The tasks of asyncio are called Task-1 and so on; ours after their function and their place."""
+    """The tasks of asyncio are called Task-1 and so on; ours after their function and their index."""
     names: list[str] = []
 
     async def fetch() -> None:
@@ -226,7 +226,7 @@ async def test_a_job_that_raises_cancelled_error(strategy: Strategy) -> None:
 @row("gather, as_completed", "run a coroutine that comes twice once")
 @pytest.mark.looptime
 async def test_a_coroutine_that_comes_twice() -> None:
-    """Gather gives its result in both places, as_completed once; ours raises TypeError, and reports the first."""
+    """Gather gives its result at both positions, as_completed once; ours raises TypeError, and reports the first."""
     job = succeed(1)
     again: Any = job()
     assert list(await asyncio.gather(again, again)) == [1, 1]
@@ -242,7 +242,7 @@ async def test_a_coroutine_that_comes_twice() -> None:
 @row("as_completed, wait", "give a task that comes twice one entry")
 @pytest.mark.looptime
 async def test_a_task_that_comes_twice() -> None:
-    """As_completed and wait put jobs into a set; ours gives an outcome for each place in the input, as gather does."""
+    """As_completed and wait put jobs into a set; ours gives an outcome for each index of the input, as gather does."""
     task = asyncio.ensure_future(succeed(1)())
     assert await read(asyncio.as_completed([task, task])) == [1]
     done, _ = await asyncio.wait([task, task])
@@ -253,7 +253,7 @@ async def test_a_task_that_comes_twice() -> None:
 
 @row("as_completed", "starts jobs in an arbitrary order")
 async def test_start_order() -> None:
-    """As_completed starts jobs in the order of a set of them; ours in input order, and each outcome has its place."""
+    """As_completed starts jobs in the order of a set of them; ours in input order, and each outcome has its index."""
     started: list[int] = []
     await read(asyncio.as_completed([Ordered(place, started) for place in (2, 1, 0)]))
     assert started == [0, 1, 2]

@@ -237,7 +237,7 @@ class RandomRun(RuleBasedStateMachine):
 
     @invariant()
     def the_limit_is_kept(self) -> None:
-        """There are never more jobs than places, nor more outcomes that nobody has read."""
+        """There are never more running jobs than slots, nor more unread outcomes."""
         limit = self.options["limit"] if self._has_begun() else None
         if limit is not None:
             assert self.run.tally.running <= limit
@@ -246,7 +246,7 @@ class RandomRun(RuleBasedStateMachine):
 
     @invariant()
     def no_place_is_left_free(self) -> None:
-        """A job waits only while all places are taken."""
+        """A job waits only while all slots are taken."""
         if self._has_begun() and self._is_fed() and self.feed.waiting and not self._is_early_end():
             limit = self.options["limit"]
             taken = self.witness.pulled - len(self.witness.read) if self.streamed else self.run.tally.running

@@ -23,7 +23,7 @@ class BusyError(ConnectionError):
 
 
 def held(budget: int, retry_after: float | None, strategy: Any) -> Callable[[Witness], Awaitable[object]]:
-    """A scene of a run in trouble: it pauses, probes, fails, and goes on or stops."""
+    """A scene with a service that fails: the run pauses, probes, fails, and resumes or stops."""
 
     async def scene(witness: Witness) -> None:
         random.seed(5)

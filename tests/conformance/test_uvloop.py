@@ -42,7 +42,7 @@ def test_retries_and_failures(strategy: StrategyName) -> None:
 
 @every_strategy
 def test_timeouts(strategy: StrategyName) -> None:
-    """The timeout of an attempt is that call's failure; the timeout of the run leaves what runs pending."""
+    """An attempt timeout is that call's failure; after the timeout of the run, its running jobs are pending."""
 
     @supervise(retry_on=ConnectionError, attempt_timeout=0.005, max_retries=1, backoff=[0])
     async def too_slow() -> None:
