@@ -42,7 +42,7 @@ def browser() -> Iterator[Chrome]:
 
 
 def look(driver: Chrome, page: Path, pictures: Path) -> Iterator[str]:
-    """Open a page in each way, take its picture, and tell what is wrong with it."""
+    """Open a page in each way, take its picture, and return what is wrong with it."""
     for device, width in WIDTHS.items():
         for scheme in SCHEMES:
             media = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -57,7 +57,7 @@ def look(driver: Chrome, page: Path, pictures: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print what is wrong, and tell whether anything is."""
+    """Print what is wrong, and return whether anything is."""
     site, pictures = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     pictures.mkdir(parents=True, exist_ok=True)
     pages = [page for page in sorted(site.rglob("*.html")) if page.stem not in {"search", "genindex", "py-modindex"}]

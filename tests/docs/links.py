@@ -46,7 +46,7 @@ def is_alive(path: Path, target: str, pages: dict[Path, Page]) -> bool:
 
 
 def main() -> int:
-    """Print the dead links, and tell how many there are."""
+    """Print the dead links, and return how many there are."""
     site = Path(sys.argv[1]).resolve()
     dead = dead_links(site)
     print(*dead, f"{len(dead)} dead links in {len(list(site.rglob('*.html')))} pages", sep="\n")  # noqa: T201

@@ -28,7 +28,7 @@ def test_each_row_of_the_tables_names_a_test_that_exists() -> None:
 
 
 def test_each_difference_has_a_row_with_its_test() -> None:
-    """What another page says of the differences is among what is tested, in the same order."""
-    told = [row[0] for row in DIFFERENCES]
-    assert len(told) > 10
-    assert [row[0] for row in RULES if len(row) == 2] == told
+    """The differences on the other page are among the tested rules, in the same order."""
+    listed = [row[0] for row in DIFFERENCES]
+    assert len(listed) > 10
+    assert [row[0] for row in RULES if len(row) == 2] == listed

@@ -444,7 +444,7 @@ class Pyplot(ModuleType):
         return SimpleNamespace(savefig=lambda path, **_: path.write_text("drawn")), self.axes
 
     def close(self, figure: object) -> None:
-        """Let go of a figure."""
+        """Record that a figure was closed."""
         self.closed.append(figure)
 
 

@@ -126,7 +126,7 @@ def _garbage(transport: asyncio.Transport, _: bytes) -> None:
 
 def _garbage_in_body(transport: asyncio.Transport, body: bytes) -> None:
     transport.write(_head("Transfer-Encoding: chunked") + b"%x\r\n%b\r\n" % (len(body), body))
-    # Later, since a client that reads it together with the headers says something else.
+    # Sent later: a client that reads it together with the headers raises another error.
     asyncio.get_running_loop().call_later(0.02, transport.write, b"this is no chunk\r\n")
 
 

@@ -1,7 +1,7 @@
 """Real faults on real sockets: each kind alone, then all at random while the server is killed and started again.
 
-Every attempt is known from both ends: the server logs each fault to a file before it happens, the client remembers what
-became of each attempt. At the end the two must tell the same story.
+Every attempt is known from both ends: the server logs each fault to a file before it happens, the client records how
+each attempt ended. At the end the two records must agree.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A real server that serves so many requests a second and sends the others away with a Retry-After."""
+"""A real server with a rate limit, which rejects the requests beyond it with a Retry-After."""
 
 import asyncio
 import math

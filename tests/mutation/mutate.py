@@ -92,7 +92,7 @@ def compare() -> int:
     for mutant in survived.elements():
         print(f"\nsurvived, and not listed as equivalent:\n{mutant}")  # noqa: T201 - the report
     for mutant in wrongly_listed.elements():
-        why = "the tests tell it" if mutant in names.values() else "there is no such mutant"
+        why = "the tests find it" if mutant in names.values() else "there is no such mutant"
         print(f"\nlisted as equivalent, but {why}:\n{mutant}")  # noqa: T201 - the report
     counts = Counter(ends.values())
     print(  # noqa: T201 - the report
@@ -103,7 +103,7 @@ def compare() -> int:
 
 
 def main() -> int:
-    """Run, compare, and tell whether all is well."""
+    """Run mutmut, compare with the list, and return whether they agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("names", nargs="*")

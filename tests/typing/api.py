@@ -208,7 +208,7 @@ def reasons(reason: Reason) -> int:
 # What happened
 
 
-def hear(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
+def on_event(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
     match event:
         case (
             AttemptStarted(call=number, name=name, attempt=count) | AttemptFailed(call=number, name=name, attempt=count)
@@ -248,10 +248,10 @@ def hear(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each event
 
 
 def listeners(kept: list[Event]) -> None:
-    listen(hear)
+    listen(on_event)
     with listen(kept.append) as nothing:
         assert_type(nothing, None)
-    run_all(jobs(), listen=hear)
+    run_all(jobs(), listen=on_event)
     map_all(length, ["one"], listen=kept.append)
     listen(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - cannot be called
 
