@@ -1,4 +1,4 @@
-"""A service that does as it is told, and remembers what it saw, for tests of runs in trouble."""
+"""A scripted service that records its attempts, for tests of overload protection."""
 
 import asyncio
 from typing import Any, TypeAlias
@@ -8,7 +8,7 @@ from aiosupervise import Budget, Overload, Policy
 POLICY = Policy(retry_on=ConnectionError, backoff=[0])
 
 Answer: TypeAlias = tuple[float, Exception | None]
-"""After so many seconds, this error, or none."""
+"""Seconds that an attempt takes, and the error that it ends with, or None."""
 
 
 class DownError(ConnectionError):
@@ -24,17 +24,17 @@ class BusyError(ConnectionError):
 
 
 def now() -> float:
-    """The loop's time, which begins at 0 for each test."""
+    """Return the loop's time, which begins at 0 for each test."""
     return asyncio.get_running_loop().time()
 
 
 def down(seconds: float = 0.0) -> Answer:
-    """The service is found to be down after so many seconds."""
+    """Return the answer of a service that is down, after this many seconds."""
     return seconds, DownError()
 
 
 def busy(asked: float, seconds: float = 0.0) -> Answer:
-    """After so many seconds the service asks to wait so many."""
+    """Return the answer of a service that, after `seconds`, asks for a wait of `asked` seconds."""
     return seconds, BusyError(asked)
 
 
@@ -68,31 +68,31 @@ class Service:
         return number
 
     def times(self, number: int) -> list[float]:
-        """When this number was tried."""
+        """Return the times at which this number was tried."""
         return [time for time, other in self.attempts if other == number]
 
     def numbers(self) -> list[int]:
-        """Which numbers were tried, in order."""
+        """Return the numbers that were tried, in order."""
         return [number for _, number in self.attempts]
 
     def between(self, start: float, end: float) -> list[int]:
-        """Which numbers were tried after the one moment and before the other; sums of times are not exact."""
+        """Return the numbers that were tried after `start` and before `end`; sums of times are not exact."""
         return [number for time, number in self.attempts if start + 1e-5 < time < end - 1e-5]
 
 
 def budget_of(tokens: int, **options: int) -> Budget:
-    """A budget with so many tokens in it."""
+    """Return a budget with this many tokens."""
     budget = Budget(**options)
     budget.tokens = tokens
     return budget
 
 
 def empty(tokens: int = 0, **options: Any) -> Overload:
-    """Protection with a budget that is empty, or nearly."""
+    """Return an Overload whose budget has this many tokens, by default none."""
     return Overload(budget=budget_of(tokens), **options)
 
 
 def tokens_of(setting: Overload) -> int:
-    """What is in its budget."""
+    """Return the number of tokens in its budget."""
     assert setting.budget is not None
     return setting.budget.tokens

@@ -72,7 +72,7 @@ def started(service: Service) -> list[int]:
 )
 @pytest.mark.parametrize("streamed", [False, True], ids=["awaited", "streamed"])
 async def test_one_more_for_each_round_of_successes(setting: Adaptive, starts: list[int], *, streamed: bool) -> None:
-    """As many successes as the limit make it one more, up to the maximum, and the new place is filled at once."""
+    """As many successes as the limit make it one more, up to the maximum, and the new slot is filled at once."""
     service = Service(takes=1)
     run = map_all(service, range(sum(starts)), limit=setting)
     assert run.tally.limit == setting.start
@@ -85,7 +85,7 @@ async def test_one_more_for_each_round_of_successes(setting: Adaptive, starts: l
 
 
 async def test_each_success_counts_for_a_round() -> None:
-    """Jobs that end one after the other, all places taken: the limit is one more after each round of them."""
+    """Jobs that end one after the other, all slots taken: the limit is one more after each round of them."""
     limits: list[int | None] = []
 
     async def job(number: int) -> None:
@@ -99,7 +99,7 @@ async def test_each_success_counts_for_a_round() -> None:
 
 @pytest.mark.parametrize(("takes", "grows"), [(0.35, False), (0.75, False), (0.95, True), (1.15, True)])
 async def test_it_grows_only_while_half_of_the_places_are_taken(takes: float, *, grows: bool) -> None:
-    """Jobs that come slowly, so that fewer than five of ten places are taken, prove nothing."""
+    """Jobs that come slowly, so that fewer than five of ten slots are taken, prove nothing."""
 
     async def source() -> AsyncIterator[int]:
         for number in range(60):
@@ -238,7 +238,7 @@ async def test_a_round_begins_anew_after_a_halving() -> None:
 
 @pytest.mark.parametrize("source", ["range", "async"])
 async def test_nothing_starts_beyond_the_limit_in_force(source: str) -> None:
-    """While it grows and shrinks, no job's task is made unless there is a place for it at that moment."""
+    """While it grows and shrinks, no job's task is made unless a slot is free for it at that moment."""
     beyond: list[tuple[float, int, int | None]] = []
     limits: set[int | None] = set()
 

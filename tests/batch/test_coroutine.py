@@ -145,7 +145,7 @@ async def test_two_tasks_cannot_run_one_run() -> None:
 
 
 def test_a_closed_run_is_silent() -> None:
-    """It closes its coroutines, and nobody is told that they were never awaited."""
+    """It closes its coroutines, so that no warning says that they were never awaited."""
     coroutine = job()
     run = run_all([coroutine])
     run.close()

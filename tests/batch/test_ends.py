@@ -208,7 +208,7 @@ async def test_a_source_that_does_not_end_is_named() -> None:
 
 @pytest.mark.looptime
 async def test_cancelled_error_of_a_jobs_own_is_its_failure() -> None:
-    """A job that awaits a future which somebody else cancelled fails, keeps its place, and ends nothing."""
+    """A job that awaits a future which somebody else cancelled fails, keeps its position, and ends nothing."""
     future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(1, future.cancel)
     run = run_all([sleep(2), future, sleep(3)])
@@ -304,7 +304,7 @@ async def test_an_async_source_that_ignores_its_interruption(*, swallows: bool) 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_source_that_fails_raises_once_when_all_have_finished(*, is_async: bool, streamed: bool) -> None:
-    """If the source raises, what runs finishes, its outcomes are kept, then the error is raised, once."""
+    """If the source raises, running jobs finish, their outcomes are kept, then the error is raised, once."""
 
     def source() -> Iterator[Callable[[], Awaitable[float]]]:
         yield lambda: sleep(1)
@@ -438,7 +438,7 @@ def test_a_job_that_exits_ends_the_program_clean(error: type[BaseException]) -> 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_a_source_that_exits_ends_the_program_clean(error: type[BaseException]) -> None:
-    """The same when the source raises it: what runs is cancelled, not waited for."""
+    """The same when the source raises it: running jobs are cancelled, not waited for."""
     cleaned: list[str] = []
 
     async def job() -> None:

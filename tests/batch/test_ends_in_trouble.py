@@ -52,8 +52,8 @@ async def test_a_deadline_ends_the_wait_in_line(limits: dict[str, Any]) -> None:
     assert given_up.startswith("gave up after 1 attempt, 2.00 s after the first failure: deadline")
 
 
-async def test_who_has_left_by_its_deadline_is_not_the_probe() -> None:
-    """The next in line is."""
+async def test_a_call_that_gave_up_at_its_deadline_is_not_the_probe() -> None:
+    """The next queued call is."""
     service = Service(script={0: [down()], 1: [down(0.1)]})
     jobs = [
         partial(supervise(POLICY.replace(deadline=3))(service), 0),
@@ -105,7 +105,7 @@ class Big:
 @pytest.mark.parametrize("policy", [POLICY, POLICY.replace(deadline=900, attempt_timeout=5)], ids=["plain", "guarded"])
 @pytest.mark.parametrize("trouble", ["budget", "retry-after", "backoff"])
 async def test_no_locals_are_kept_while_a_call_is_held(policy: Policy, trouble: str) -> None:
-    """What a failed attempt held in its variables is gone while its call waits in line, or for its own backoff."""
+    """The variables of a failed attempt are released while its call is queued, or waits for its own backoff."""
     held: list[weakref.ref[Big]] = []
     alive: list[int] = []
 
@@ -161,7 +161,7 @@ async def test_the_timeout_of_a_run_ends_it_in_any_state(state: str) -> None:
 
 @pytest.mark.parametrize("state", STUCK)
 async def test_stop_lets_those_that_are_held_finish(state: str) -> None:
-    """A graceful end starts nothing new; who waits for a retry goes on as it would have."""
+    """A graceful end starts nothing new; a call that waits for a retry continues as it would have."""
     service, setting = STUCK[state]()
     run = map_all(supervise(POLICY)(service), list(range(9)), limit=3, overload=setting)
     asyncio.get_running_loop().call_at(3, run.stop)
@@ -201,7 +201,7 @@ async def test_no_timer_is_left_behind(state: str) -> None:
 
 @pytest.mark.parametrize("end", ["stopped", "timed out", "left", "gone on"])
 async def test_a_run_in_trouble_leaves_no_cyclic_garbage(garbage: list[Any], end: str) -> None:
-    """The run, its line and its calls let go of each other, however it ends."""
+    """The run, its queue and its calls release each other, however it ends."""
 
     @supervise(POLICY)
     async def call(_: int) -> None:

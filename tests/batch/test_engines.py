@@ -185,7 +185,7 @@ async def test_the_jobs_are_cancelled_with_the_run() -> None:
 
 
 async def test_a_loop_that_shuts_down_has_cancelled_the_jobs_already() -> None:
-    """The engine is told, so that it does not cut their clean-up with a second cancel."""
+    """The engine is informed, so that it does not cut their clean-up short with a second cancel."""
     begun = asyncio.Event()
 
     async def begin(_: object) -> None:

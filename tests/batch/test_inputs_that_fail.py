@@ -95,12 +95,12 @@ KINDS: dict[str, tuple[Policy, list[Answer]]] = {
 
 async def pauses(kinds: str, **options: Any) -> tuple[int, Report[int, None]]:
     """Run jobs of these kinds with a budget that is always empty; return how often the run paused, and its report."""
-    heard: list[Event] = []
+    events: list[Event] = []
     service = Service(script={number: list(KINDS[kind][1]) for number, kind in enumerate(kinds)})
     jobs = [partial(supervise(KINDS[kind][0])(service), number) for number, kind in enumerate(kinds)]
-    report = await run_all(jobs, limit=1, overload=Overload(Budget(capacity=0), **options), listen=heard.append)
+    report = await run_all(jobs, limit=1, overload=Overload(Budget(capacity=0), **options), listen=events.append)
     assert not report.pending
-    return sum(isinstance(event, RunPaused) for event in heard), report
+    return sum(isinstance(event, RunPaused) for event in events), report
 
 
 @pytest.mark.parametrize(
@@ -161,15 +161,15 @@ async def test_a_job_counts_once(twice: int, good: int, *, opens: bool) -> None:
     """However many of its calls fail, as one that failed; and not as one that succeeded besides."""
     service = Service(script={number: [down()] * 9 for number in (100, 101)} | {0: [down()]})
     call = supervise(POLICY)(service)
-    heard: list[Event] = []
+    events: list[Event] = []
     jobs: list[Callable[[], Awaitable[object]]] = [
         *[partial(fail_twice, service)] * twice,
         *(partial(call, number) for number in range(1, good + 1)),
         partial(call, 0),
         partial(call, 99),
     ]
-    await run_all(jobs, limit=1, overload=empty(), listen=heard.append)
-    assert any(isinstance(event, RunPaused) for event in heard) == opens
+    await run_all(jobs, limit=1, overload=empty(), listen=events.append)
+    assert any(isinstance(event, RunPaused) for event in events) == opens
 
 
 @pytest.mark.parametrize(
@@ -192,14 +192,14 @@ async def test_when_every_job_has_started_it_takes_more_to_open(kinds: str, *, o
 
 
 async def test_attempts_that_succeed_in_the_pause_take_the_place_of_a_probe() -> None:
-    """When most of the last 50 have succeeded at its end, the service is there: everything goes on at once."""
+    """If most of the last 50 have succeeded at its end, the service is up: the run resumes at once."""
     script = {number: [down()] for number in range(24)} | {number: [(0.01, None)] for number in range(24, 49)}
     service = Service(takes=1, script=script | {49: [down(0.02)]} | {number: [(0.1, None)] for number in range(50, 60)})
     jobs = [partial(supervise(ONCE if number < 24 else POLICY)(service), number) for number in range(150)]
-    heard: list[Event] = []
+    events: list[Event] = []
     setting = Overload(Budget(capacity=13), first_pause=1)
-    report = await run_all(jobs, limit=60, overload=setting, listen=heard.append)
-    assert [type(event) for event in heard if isinstance(event, RunPaused | RunResumed)] == [RunPaused, RunResumed]
+    report = await run_all(jobs, limit=60, overload=setting, listen=events.append)
+    assert [type(event) for event in events if isinstance(event, RunPaused | RunResumed)] == [RunPaused, RunResumed]
     resumed = service.times(49)[1]
     assert 0.5 <= resumed <= 1.02
     assert len(service.between(resumed - 0.001, resumed + 0.001)) >= 11

@@ -110,7 +110,7 @@ async def test_no_jobs_make_an_empty_report(strategy: Any, collect: Callable[[li
 
 
 async def test_a_job_has_one_task_with_a_name() -> None:
-    """Each job runs in a task of its own, named after its function and its place; `name` overrules the function."""
+    """Each job runs in a task of its own, named after its function and its index; `name` overrules the function."""
 
     async def me() -> str:
         task = asyncio.current_task()
@@ -232,7 +232,7 @@ def raises_type_error() -> Awaitable[int]:
     ],
 )
 async def test_a_job_that_cannot_be_made_is_its_own_failure(job: Any, kind: type[Exception], words: list[str]) -> None:
-    """A callable that raises, needs arguments or returns no awaitable fails alone, and is told why."""
+    """A callable that raises, needs arguments or returns no awaitable fails alone, with an error that says why."""
     report = await run_all([answer(0), job, answer(2)])
     (failure,) = report.failed
     assert failure.index == 1
@@ -258,7 +258,7 @@ async def test_an_error_of_the_callables_own_keeps_its_text(job: Any, text: str)
 @pytest.mark.parametrize("what", [42, None, "coroutine"])
 @pytest.mark.parametrize("collect", [list, iter, as_async])
 async def test_what_is_no_job_ends_the_run_with_an_error(what: object, collect: Callable[[Any], Any]) -> None:
-    """What is neither awaitable nor callable is an error of the source: what runs finishes, the rest is closed."""
+    """An item that is neither awaitable nor callable is a source's error: running jobs finish, the rest is closed."""
     rest = answer(2)
     run = run_all(collect([answer(0), what, *([rest] if collect is list else [])]))
     with pytest.raises(TypeError, match=r"a job must be a coroutine.*job 1 is"):
@@ -279,7 +279,7 @@ async def test_the_same_coroutine_twice_is_an_error(limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_what_is_refused_has_a_place_all_the_same(limit: int) -> None:
-    """The index of a job is its place in the input, also behind one that was refused."""
+    """The index of a job is its position in the input, also behind one that was refused."""
     job = answer(0)
     run = run_all([job, job, answer(1)], limit=limit)
     with pytest.raises(TypeError, match="given before"):

@@ -50,8 +50,8 @@ async def test_the_limit_is_100_by_default() -> None:
     given.close()
 
 
-async def test_no_failure_leaks_a_place() -> None:
-    """A place is free again after a success, a failure and a cancel alike, and is filled at once."""
+async def test_no_failure_leaks_a_slot() -> None:
+    """A slot is free again after a success, a failure and a cancel alike, and is filled at once."""
     crowd = Crowd()
     report = await map_all(crowd, [1, 0, -1, 1, 0, -1, 1, 1], limit=2)
     assert crowd.most == 2
@@ -59,8 +59,8 @@ async def test_no_failure_leaks_a_place() -> None:
     assert (report.tally.succeeded, report.tally.failed) == (4, 4)
 
 
-async def test_a_job_that_waits_to_retry_keeps_its_place() -> None:
-    """No other job starts in the place of one that waits for its retry."""
+async def test_a_job_that_waits_to_retry_keeps_its_slot() -> None:
+    """No other job starts in the slot of one that waits for its retry."""
     starts: list[tuple[int, float]] = []
 
     @supervise(retry_on=ConnectionError, backoff=Backoff(base=5, jitter="none"), max_retries=1)
@@ -76,7 +76,7 @@ async def test_a_job_that_waits_to_retry_keeps_its_place() -> None:
 
 
 async def test_live_counts_are_right_at_every_moment() -> None:
-    """The tally tells what runs, what has ended and how many there are, while the run goes on."""
+    """While the run goes on, the tally counts the running jobs, those that have ended, and all."""
     seen: list[tuple[int, int, int | None]] = []
 
     async def job(_: int) -> None:

@@ -82,7 +82,7 @@ async def as_a_task(strategy: Any) -> None:
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 @pytest.mark.parametrize("way", [awaited, streamed, left_early, timed_out, as_a_task])
 async def test_a_batch_with_failures_leaves_no_cyclic_garbage(garbage: list[Any], way: Any, strategy: Any) -> None:
-    """A run and its parts let go of each other at the end: nothing is left for the collector."""
+    """A run and its parts release each other at the end: nothing is left for the collector."""
     await asyncio.create_task(way(strategy))
     await asyncio.sleep(0)
     gc.collect()

@@ -1,4 +1,4 @@
-"""What goes wrong in the user's code gets an error or a warning that says what to write."""
+"""Mistakes in the user's code raise an error or a warning that says what to write."""
 
 import asyncio
 import functools
@@ -42,8 +42,8 @@ async def test_a_run_that_is_never_awaited_warns(make: Callable[[], Run[int, Any
     assert "<Run " in str(caught[0].message)
 
 
-async def test_the_warning_for_a_forgotten_run_points_at_the_line_that_let_go_of_it() -> None:
-    """Nobody has to look for it in the library."""
+async def test_the_warning_for_a_forgotten_run_points_at_the_line_that_dropped_it() -> None:
+    """It does not point into the library."""
     with pytest.warns(RuntimeWarning) as caught:
         run_all([job])
     assert caught[0].filename == __file__

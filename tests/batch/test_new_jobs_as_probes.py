@@ -197,7 +197,7 @@ async def test_a_task_that_is_waited_for_meanwhile_is_not_the_probe() -> None:
 
 
 async def test_a_call_that_is_closed_leaves_the_queue() -> None:
-    """It never gets the probe, which goes to the next call."""
+    """It never becomes the probe; the next call does."""
     service = Service(script={0: [down()], 1: [down()]})
 
     async def job(number: int) -> None:

@@ -91,7 +91,7 @@ async def test_a_budget_can_be_shared_by_runs() -> None:
 
 
 async def test_calls_in_child_tasks_are_calls_of_the_run() -> None:
-    """Calls that a job makes in tasks of its own are held in the same line, and are let go in order."""
+    """Calls that a job makes in tasks of its own are held in the same queue, and are released in order."""
     service = Service(script={number: [down(0.01 * number)] for number in range(6)})
     call = supervise(POLICY)(service)
 
@@ -124,7 +124,7 @@ async def test_a_nested_run_is_not_held_by_the_outer_one(inner: Overload | None)
 
 
 async def test_a_nested_run_does_not_pause_the_outer_one() -> None:
-    """Neither its empty budget nor a retry-after that it is told; its retries count in the outer tally."""
+    """Neither its empty budget nor a retry-after in it does; its retries count in the outer tally."""
     service = Service(script={0: [down()], 1: [busy(10)], 2: [down(1)]})
     call = supervise(POLICY)(service)
 
@@ -158,7 +158,7 @@ async def test_the_budget_of_a_policy_takes_the_place_of_that_of_the_run() -> No
 
 
 async def test_a_call_with_a_budget_of_its_own_is_held_too() -> None:
-    """The pause holds whatever wants to try again, whoever has paid for it."""
+    """The pause holds every retry, whichever budget has paid for it."""
     own = Budget()
     service = Service(script={0: [down()], 1: [down(0.01)]})
     jobs = [partial(supervise(POLICY)(service), 0), partial(supervise(POLICY.replace(budget=own))(service), 1)]

@@ -1,4 +1,4 @@
-"""When the retry budget of a run is empty: the run pauses, tries one, and goes on, or stops."""
+"""When the retry budget of a run is empty: the run pauses, probes, and resumes or stops."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ STRATEGIES = ["gather", "as_completed", "wait"]
 
 
 async def test_nothing_starts_what_runs_finishes_and_one_probe_goes() -> None:
-    """In the pause no attempt is made; running attempts finish; then one new job goes, and nothing beside it."""
+    """In the pause no attempt is made; running attempts finish; then one new job starts, and nothing beside it."""
     service = Service(takes=1, script={0: [down(1)], 1: [(1.1, None)], 2: [(1.9, None)]})
     report = await map_all(supervise(POLICY)(service), range(6), limit=3, overload=empty())
     assert service.numbers()[:3] == [0, 1, 2]
@@ -31,7 +31,7 @@ async def test_nothing_starts_what_runs_finishes_and_one_probe_goes() -> None:
 
 
 async def test_a_retry_that_was_paid_before_waits_too() -> None:
-    """A retry whose wait ends in the pause is held, and goes after those that were in line before it."""
+    """A retry whose wait ends in the pause is queued behind the calls that were queued before it."""
     service = Service(script={0: [down()], 1: [down(0.01)], 2: [down(0.02)]})
     setting = empty(tokens=14)
     await map_all(supervise(POLICY.replace(backoff=[0.1]))(service), range(3), overload=setting)
@@ -44,7 +44,7 @@ async def test_a_retry_that_was_paid_before_waits_too() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_a_probe_that_succeeds_lets_everybody_go_in_order_and_unpaid(strategy: Any) -> None:
-    """Those in line go at once, in their order; a quarter of the capacity is put back, and nothing taken from it."""
+    """Queued calls are released at once, in order; a quarter of the capacity is put back, and nothing taken from it."""
     service = Service(back=0.1)
     setting = empty()
     report = await map_all(supervise(POLICY)(service), range(5), strategy=strategy, overload=setting)

@@ -1,4 +1,4 @@
-"""The probe: which one it is, what it costs, and what its end means."""
+"""The probe: which job or call it is, what it costs, and what its end means."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ OWN_REASONS = [LookupError("404"), GiveUp(), PermissionError()]
 STRICT = POLICY.replace(irrecoverable=PermissionError)
 
 
-async def test_a_probe_is_none_of_the_calls_retries() -> None:
+async def test_a_probe_does_not_count_as_a_retry() -> None:
     """A call that may retry once fails as a probe three times, and then succeeds."""
     service = Service(script={0: [down()] * 4})
     report = await map_all(supervise(POLICY.replace(max_retries=1))(service), [0], overload=empty())
@@ -28,8 +28,8 @@ async def test_a_probe_is_none_of_the_calls_retries() -> None:
     assert report.tally.retries == 4
 
 
-async def test_who_goes_on_after_the_pause_uses_a_retry() -> None:
-    """Only the probe is free: whoever was held behind it makes a retry as any other."""
+async def test_a_call_that_resumes_after_the_pause_uses_a_retry() -> None:
+    """Only the probe is free: a call that was queued behind it makes a retry as any other."""
     service = Service(script={0: [down()], 1: [down()] * 2, 2: [down()] * 2})
     report = await map_all(supervise(POLICY.replace(max_retries=1))(service), range(3), overload=empty())
     assert [type(outcome) for outcome in report] == [Success, Failure, Failure]
@@ -38,7 +38,7 @@ async def test_who_goes_on_after_the_pause_uses_a_retry() -> None:
 
 
 async def test_a_retry_after_a_probe_is_counted_from_where_it_was() -> None:
-    """Probes leave the count alone: a call that may retry twice, and failed as a probe, retries twice after it."""
+    """Probes do not change the count: a call that may retry twice, and failed as a probe, retries twice after it."""
     service = Service(script={0: [down()] * 2, 1: [down()] * 9})
     setting = Overload(budget=budget_of(0, capacity=1000))
     report = await map_all(supervise(POLICY.replace(max_retries=2))(service), range(2), overload=setting)
@@ -48,7 +48,7 @@ async def test_a_retry_after_a_probe_is_counted_from_where_it_was() -> None:
 
 @pytest.mark.parametrize("error", OWN_REASONS, ids=repr)
 async def test_a_probe_that_fails_for_its_own_reasons_makes_room_for_the_next(error: Exception) -> None:
-    """It says nothing about the service: the next in line is sent at once, and no token is moved."""
+    """Its error is neutral about the service: the next queued call is released at once, and no token moves."""
     service = Service(takes=1, script={0: [down(), (1, error)], 1: [down(), (1, error)], 2: [down(), (1, None)]})
     setting = empty()
     report = await map_all(supervise(STRICT)(service), range(3), overload=setting)
@@ -61,7 +61,7 @@ async def test_a_probe_that_fails_for_its_own_reasons_makes_room_for_the_next(er
 
 @pytest.mark.parametrize("error", OWN_REASONS, ids=repr)
 async def test_a_job_that_fails_for_its_own_reasons_moves_no_token(error: Exception) -> None:
-    """A thousand of them empty nothing and fill nothing."""
+    """However many there are, the budget stays as it was."""
     service = Service(script={number: [(0, error)] for number in range(200)})
     setting = empty(tokens=100)
     report = await map_all(supervise(STRICT)(service), range(200), overload=setting)
@@ -71,7 +71,7 @@ async def test_a_job_that_fails_for_its_own_reasons_moves_no_token(error: Except
 
 
 async def test_a_new_job_is_the_probe_though_calls_wait() -> None:
-    """It starts alone; when it has succeeded, the waiting call and the others go, and a quarter is put back."""
+    """It starts alone; when it has succeeded, the waiting call and the others start, and a quarter is put back."""
     service = Service(takes=1, script={0: [down(0.1), (0, LookupError())], 1: [(0.2, None)]})
     setting = empty()
     await map_all(supervise(POLICY)(service), range(6), limit=3, overload=setting)
@@ -82,7 +82,7 @@ async def test_a_new_job_is_the_probe_though_calls_wait() -> None:
 
 
 async def test_a_new_job_that_fails_as_the_probe_doubles_the_pause() -> None:
-    """Its attempt was a failed probe; then it waits in line itself, and is the next probe."""
+    """Its attempt was a failed probe; then its call is queued, and is the next probe."""
     service = Service(script={0: [down(), (0, LookupError())], 1: [down()]})
     await map_all(supervise(POLICY)(service), range(3), limit=1, overload=empty(first_pause=1))
     first, second = service.times(1)
@@ -108,7 +108,7 @@ async def test_a_new_job_that_fails_for_its_own_reasons_makes_room_for_the_next(
 
 
 async def test_a_job_without_supervised_calls_can_be_the_probe() -> None:
-    """Its success lets everybody go."""
+    """Its success resumes the run."""
     service = Service(takes=1, script={0: [down(), (0, LookupError())]})
     jobs: list[Callable[[], Awaitable[int]]] = [
         partial(supervise(POLICY)(service), 0),
@@ -120,7 +120,7 @@ async def test_a_job_without_supervised_calls_can_be_the_probe() -> None:
 
 @pytest.mark.parametrize("new", [False, True], ids=["retry", "new job"])
 async def test_a_probe_that_is_cancelled_makes_room_for_the_next(*, new: bool) -> None:
-    """A job that somebody cancels says nothing about the service either."""
+    """A cancelled job is neutral about the service too."""
     first: list[Any] = [down(), (0.0, LookupError())] if new else [down(), (50.0, None)]
     service = Service(script={0: first, 1: [(50.0, None)] if new else [down(0.01)]})
     setting = empty()
@@ -140,7 +140,7 @@ async def test_a_probe_that_is_cancelled_makes_room_for_the_next(*, new: bool) -
 
 
 async def test_a_probe_that_its_job_times_out_makes_room_for_the_next() -> None:
-    """`asyncio.timeout` around the call cancels the attempt, not the job: the next goes while the job lives on."""
+    """`asyncio.timeout` around the call cancels the attempt, not the job: the next probe starts before the job ends."""
     service = Service(script={0: [down(), (50, None)], 1: [down(0.01)]})
     call = supervise(POLICY)(service)
 
@@ -156,8 +156,8 @@ async def test_a_probe_that_its_job_times_out_makes_room_for_the_next() -> None:
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-async def test_who_is_cancelled_in_line_leaves_it(victim: int) -> None:
-    """Whoever is left is the probe at the end of the pause, and nobody waits for who has gone."""
+async def test_a_cancelled_call_leaves_the_queue(victim: int) -> None:
+    """One of the remaining calls is the probe at the end of the pause; the cancelled one is not waited for."""
     service = Service(script={number: [down()] for number in range(3)})
     run = map_all(supervise(POLICY)(service), range(3), overload=empty(first_pause=4))
 
@@ -173,8 +173,10 @@ async def test_who_is_cancelled_in_line_leaves_it(victim: int) -> None:
     assert 2 <= service.attempts[3][0] <= 4
 
 
-async def test_who_is_cancelled_in_the_moment_of_being_sent_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe that was told to go, and cancelled before it went, is not waited for."""
+async def test_a_call_that_is_cancelled_in_the_step_of_its_release_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A probe that was released, and cancelled before it started, is not waited for."""
     monkeypatch.setattr(random, "uniform", max)  # the pause ends after exactly half a second
     service = Service(script={number: [down(0.1)] for number in range(2)} | {2: [(9, None)]})
     run = map_all(supervise(POLICY)(service), range(3), overload=empty())
@@ -194,16 +196,16 @@ async def test_who_is_cancelled_in_the_moment_of_being_sent_makes_room(monkeypat
     assert service.attempts == [(0, 0), (0, 1), (0, 2), (0.6, 1)]
 
 
-async def test_with_nobody_left_to_be_the_probe_the_run_just_ends() -> None:
-    """The only call in line gives up as a probe for its own reasons, and there is no job left."""
+async def test_with_nothing_left_to_probe_with_the_run_just_ends() -> None:
+    """The only queued call gives up as a probe for its own reasons, and there is no job left."""
     service = Service(script={0: [down(), (0, LookupError())], 1: [(3, None)]})
     report = await map_all(supervise(POLICY)(service), range(2), overload=empty())
     assert [type(outcome) for outcome in report] == [Failure, Success]
     assert report.elapsed == 3
 
 
-async def test_who_comes_while_no_probe_is_out_is_the_probe() -> None:
-    """A call that fails while the run waits for somebody to probe with is sent at once."""
+async def test_a_call_that_fails_while_no_probe_is_running_is_the_probe() -> None:
+    """A call that fails while the run has nothing to probe with is released at once."""
     service = Service(script={0: [down(), (0, LookupError())], 1: [down(3)]})
     report = await map_all(supervise(POLICY)(service), range(2), overload=empty())
     assert service.times(1) == [0, 3]
@@ -213,7 +215,7 @@ async def test_who_comes_while_no_probe_is_out_is_the_probe() -> None:
 @pytest.mark.parametrize("error", [LookupError(), ConnectionError()], ids=repr)
 @pytest.mark.parametrize("retries", [0, 3])
 async def test_another_call_of_the_same_job_is_not_the_probe(error: Exception, retries: int) -> None:
-    """Of two calls in one job one is the probe; what becomes of the other says nothing about the probe."""
+    """Of two calls in one job one is the probe; however the other ends, it is neutral about the probe."""
     service = Service(script={0: [down(), (5, None)], 1: [down(0.1)], 2: [(2, error)]})
     call = supervise(POLICY)(service)
 
@@ -243,7 +245,7 @@ async def test_a_new_job_that_survives_its_own_error_makes_room_for_the_next() -
 
 
 async def test_a_new_job_that_survives_what_a_run_inside_of_it_gave_up_on_makes_room_for_the_next() -> None:
-    """The probe is over when it has got no answer, though the job goes on for long."""
+    """The probe ends without an answer, though the job goes on for long."""
     service = Service(script={0: [down()], 2: [down()]})
     inner = supervise(POLICY.replace(max_retries=0))(service)
 
@@ -266,7 +268,7 @@ async def test_a_new_job_that_survives_what_a_run_inside_of_it_gave_up_on_makes_
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_call_inside_of_the_probe_is_part_of_it(error: Exception, retries: int, *, nested: bool) -> None:
-    """What fails deep in the probe is no other call to be waited for: the run goes on, in time."""
+    """A call that fails deep in the probe is not another call to wait for: the run resumes, in time."""
     service = Service(script={0: [(0, error)]})
     inner = supervise(POLICY.replace(irrecoverable=ValueError, max_retries=retries))(service)
     failures = iter([ConnectionError()])

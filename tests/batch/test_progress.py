@@ -220,7 +220,7 @@ def drawn_bar(tally: Tally, status: str = "", **options: Any) -> str:
     ids=["failures and retries", "a retry", "neither", "pending", "paused"],
 )
 def test_in_80_columns_there_is_a_bar_to_see(tally: Tally, status: str, ends: str) -> None:
-    """At least 10 characters of it, with everything that is told behind it."""
+    """At least 10 characters of it, with the whole status behind it."""
     line = drawn_bar(tally, status)
     assert len(line) == 80
     assert line.endswith(ends)

@@ -39,7 +39,7 @@ class Flaky:
 
 
 async def test_a_report_is_a_sequence_of_outcomes() -> None:
-    """A report has a length, indexes, slices and an order, and tells its kinds apart."""
+    """A report has a length, indexes, slices and an order, and gives the outcomes of each kind."""
     report = await map_all(divide, [1, 0, 2, 90, 90], limit=3, timeout=3)
     assert len(report) == 5
     assert report[0] == Success(0, 1.0, 1, 1.0, "divide-0", 1)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Shy:
-    """Asks to wait by another way than an attribute: a RetryAfter, or what the predicate answers."""
+    """Asks to wait in one of three ways: an attribute of the error, a RetryAfter, the answer of the predicate."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -34,8 +34,8 @@ class Shy:
 
 @pytest.mark.parametrize("way", ["attribute", "predicate", "RetryAfter"])
 @pytest.mark.parametrize("retries", [0, 3])
-async def test_nothing_goes_before_the_moment_that_the_server_named(way: str, retries: int) -> None:
-    """No new job starts and no retry goes until then, also when the call that saw it is not retried itself."""
+async def test_nothing_starts_before_the_moment_that_the_server_named(way: str, retries: int) -> None:
+    """Until then no new job starts and no call is retried, even if the call that saw it is not retried itself."""
     service = Service(script={0: [down()], 1: [(2, None)]})
     shy = Shy(way)
     calls = [partial(supervise(POLICY.replace(backoff=[3]))(service), number) for number in range(20)]
@@ -47,8 +47,8 @@ async def test_nothing_goes_before_the_moment_that_the_server_named(way: str, re
 
 
 @pytest.mark.parametrize("limit", [5, 20, None])
-async def test_soon_after_everything_goes_on_in_order_but_not_all_at_once(limit: int | None) -> None:
-    """The retries come back one after the other, in the order in which they had come, then new jobs; all soon."""
+async def test_soon_after_everything_resumes_in_order_but_not_all_at_once(limit: int | None) -> None:
+    """Queued calls are retried one after the other, in the order of the queue, then new jobs start; all soon."""
     random.seed(4)
     first = limit or 30
     service = Service(script={number: [busy(10, 0.01 * number)] for number in range(first)})
@@ -61,7 +61,7 @@ async def test_soon_after_everything_goes_on_in_order_but_not_all_at_once(limit:
 
 
 async def test_the_latest_moment_counts() -> None:
-    """Several servers ask: nothing goes before the last of the moments that they named."""
+    """If several servers ask, nothing starts before the latest of the moments that they named."""
     service = Service(script={0: [busy(10)], 1: [busy(4, 1)], 2: [busy(19, 1)], 3: [down(2)]})
     await map_all(supervise(POLICY)(service), range(10), limit=4)
     assert service.between(0, 20) == []
@@ -69,7 +69,7 @@ async def test_the_latest_moment_counts() -> None:
 
 
 async def test_a_second_one_pauses_again() -> None:
-    """A server that still asks when the line has moved on is heard again, and nobody slips through."""
+    """A server that asks again during the ramp-up pauses the run again, and nothing slips through."""
     service = Service(takes=4, script={0: [busy(1), busy(10, 1)], 1: [(4, None)]})
     await map_all(supervise(POLICY)(service), range(6), limit=2)
     second = service.times(0)[1] + 1
@@ -79,7 +79,7 @@ async def test_a_second_one_pauses_again() -> None:
 
 @pytest.mark.parametrize("retries", [0, 3])
 async def test_one_that_is_too_long_fails_its_own_call_and_pauses_nobody(retries: int) -> None:
-    """Above the policy's max_retry_after the call gives up at once; all others go on as if nothing had been."""
+    """Above the policy's max_retry_after the call gives up at once; all others continue unaffected."""
     service = Service(script={0: [busy(61)], 3: [down()]})
     policy = POLICY.replace(max_retries=3)
     calls = [partial(supervise(policy)(service), number) for number in range(1, 10)]
@@ -91,7 +91,7 @@ async def test_one_that_is_too_long_fails_its_own_call_and_pauses_nobody(retries
 
 
 async def test_max_retry_after_is_the_longest_that_is_waited() -> None:
-    """Exactly as long as allowed is waited, by all."""
+    """The whole run waits for exactly as long as allowed."""
     service = Service(script={0: [busy(60)]})
     await map_all(supervise(POLICY)(service), range(3), limit=1)
     assert service.numbers() == [0, 0, 1, 2]
@@ -115,7 +115,7 @@ async def test_it_pauses_without_a_budget_being_empty() -> None:
 
 
 async def test_when_the_budget_cannot_pay_for_it_the_run_waits_for_both() -> None:
-    """The circuit opens, and its probe goes when the server's moment has come, not before."""
+    """The circuit opens, and its probe starts when the server's moment has come, not before."""
     service = Service(script={0: [busy(10)], 1: [down()]})
     await map_all(supervise(POLICY)(service), range(3), limit=2, overload=empty())
     assert service.between(0, 10) == []
@@ -123,7 +123,7 @@ async def test_when_the_budget_cannot_pay_for_it_the_run_waits_for_both() -> Non
 
 
 async def test_a_probe_that_is_asked_to_wait_has_failed_and_is_waited_for() -> None:
-    """The next probe goes no earlier than the server asked."""
+    """The next probe starts no earlier than the server asked."""
     service = Service(script={0: [down(), busy(30)]})
     setting = empty(probes=2)
     report = await map_all(supervise(POLICY)(service), range(3), limit=1, overload=setting)
@@ -134,7 +134,7 @@ async def test_a_probe_that_is_asked_to_wait_has_failed_and_is_waited_for() -> N
 
 
 async def test_as_the_last_probe_it_stops_the_run() -> None:
-    """So many failed probes are so many, whatever they said."""
+    """The run stops after the allowed number of failed probes, whatever their errors were."""
     service = Service(script={0: [down()], 1: [busy(30)]})
     report = await map_all(supervise(POLICY)(service), [0, 1, 2], limit=1, overload=empty(probes=1))
     assert [failure.reason for failure in report.failed] == [Reason.BUDGET] * 2
@@ -143,7 +143,7 @@ async def test_as_the_last_probe_it_stops_the_run() -> None:
 
 
 async def test_a_new_job_that_is_asked_to_wait_as_the_probe_has_failed() -> None:
-    """Where nobody is in line, what a new job is told counts as the answer to a probe."""
+    """If the queue is empty, a new job that is asked to wait is a failed probe."""
     service = Service(script={0: [down()], 1: [busy(30)]})
     jobs = [
         partial(supervise(POLICY.replace(deadline=0.1))(service), 0),
@@ -157,9 +157,9 @@ async def test_a_new_job_that_is_asked_to_wait_as_the_probe_has_failed() -> None
 ENDS: list[Any] = [None, LookupError()]
 
 
-@pytest.mark.parametrize("end", ENDS, ids=["succeeds", "says nothing"])
-async def test_one_that_comes_while_a_probe_is_out_is_kept(end: Exception | None) -> None:
-    """Whatever becomes of the probe, nobody goes before the moment that another call was told meanwhile."""
+@pytest.mark.parametrize("end", ENDS, ids=["succeeds", "neutral"])
+async def test_one_that_comes_while_a_probe_is_running_is_kept(end: Exception | None) -> None:
+    """However the probe ends, nothing starts before the moment that the server named to another call meanwhile."""
     service = Service(script={0: [down()], 1: [busy(10, 2)], 2: [down()], 3: [(3, end)]})
     await map_all(supervise(POLICY)(service), range(6), limit=3, overload=empty())
     (probe,) = service.times(3)
@@ -167,7 +167,7 @@ async def test_one_that_comes_while_a_probe_is_out_is_kept(end: Exception | None
     assert set(service.numbers()) == set(range(6))
 
 
-async def test_one_that_comes_while_nobody_is_there_to_probe_is_waited_in_full() -> None:
+async def test_one_that_comes_while_there_is_no_probe_is_waited_in_full() -> None:
     """The call that saw it is the next probe, when the server's moment has come."""
     service = Service(script={0: [down(), (0, LookupError())], 1: [busy(10, 5)]})
     await map_all(supervise(POLICY)(service), range(2), overload=empty())
@@ -175,7 +175,7 @@ async def test_one_that_comes_while_nobody_is_there_to_probe_is_waited_in_full()
 
 
 async def test_a_wait_of_nothing_is_hardly_a_pause() -> None:
-    """A retry-after of 0 is one, and over at once."""
+    """A retry-after of 0 starts a pause that is over at once."""
     service = Service(script={0: [busy(0)]})
     report = await map_all(supervise(POLICY)(service), range(10), limit=1)
     assert report.values() == list(range(10))
@@ -184,7 +184,7 @@ async def test_a_wait_of_nothing_is_hardly_a_pause() -> None:
 
 @pytest.mark.parametrize("when_exhausted", ["pause", "fail"])
 async def test_it_pauses_whatever_is_done_when_the_budget_is_empty(when_exhausted: Any) -> None:
-    """It is not about the budget."""
+    """A retry-after pauses the run under both settings of `when_exhausted`."""
     service = Service(script={0: [busy(10)]})
     report = await map_all(
         supervise(POLICY)(service), range(3), limit=1, overload=Overload(when_exhausted=when_exhausted)
@@ -194,7 +194,7 @@ async def test_it_pauses_whatever_is_done_when_the_budget_is_empty(when_exhauste
 
 
 async def test_without_protection_only_its_own_call_waits() -> None:
-    """`overload=None` pauses for nobody."""
+    """With `overload=None` no other call or job is paused."""
     service = Service(script={0: [busy(10)]})
     await map_all(supervise(POLICY)(service), range(10), limit=2, overload=None)
     assert service.times(9) == [0]
@@ -229,7 +229,7 @@ async def test_a_deadline_ends_the_wait() -> None:
 
 
 async def test_one_that_is_just_not_too_long_pauses_everybody() -> None:
-    """A wait of exactly max_retry_after is waited, by the whole run."""
+    """A wait of exactly max_retry_after is waited in full, by the whole run."""
     service = Service(takes=1, script={0: [busy(60)]})
     await map_all(supervise(POLICY)(service), range(4), limit=2)
     assert service.between(0.5, 60) == []

@@ -62,7 +62,7 @@ class Waiting:
 
 
 async def test_a_source_that_raises_cancelled_error_by_itself() -> None:
-    """That is an error of the source as any other: what runs finishes first."""
+    """That is an error of the source as any other: running jobs finish first."""
 
     async def source() -> AsyncIterator[Callable[[], Awaitable[float]]]:
         yield sleep
@@ -116,7 +116,7 @@ async def test_an_item_that_breaks_whoever_looks_at_it() -> None:
 
 
 async def test_jobs_that_change_the_deque_they_come_from() -> None:
-    """A deque or set that changes breaks its iterator: that is the source's error, raised when what runs has ended."""
+    """A deque or set that changes breaks its iterator: a source's error, raised when the running jobs have ended."""
     jobs: deque[Callable[[], Awaitable[object]]] = deque()
     ended: list[bool] = []
     complaints: list[object] = []
@@ -138,7 +138,7 @@ async def test_jobs_that_change_the_deque_they_come_from() -> None:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["awaited", "streamed"])
 async def test_a_deque_that_its_jobs_change_breaks_a_run_that_ends_early_too(*, streamed: bool) -> None:
-    """What the deque still held cannot be told: its error is raised, once, when the run has ended."""
+    """The deque's remaining items cannot be listed: its error is raised, once, when the run has ended."""
     jobs: deque[Callable[[], Awaitable[object]]] = deque()
 
     async def add() -> None:
@@ -155,7 +155,7 @@ async def test_a_deque_that_its_jobs_change_breaks_a_run_that_ends_early_too(*, 
 
 
 async def test_a_deque_that_changes_does_not_hide_what_went_wrong_first() -> None:
-    """The error of an item that is no job is raised, though the rest of the deque cannot be told."""
+    """The error of an item that is not a job is raised, though the rest of the deque cannot be listed."""
 
     class Hostile:
         def __repr__(self) -> str:

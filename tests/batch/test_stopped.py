@@ -87,7 +87,7 @@ async def test_a_cancelled_run_says_so() -> None:
 
 @pytest.mark.parametrize("error", [None, ValueError, asyncio.CancelledError])
 async def test_a_streamed_run_whose_block_was_left(error: type[BaseException] | None) -> None:
-    """By a break or an error; a cancellation is told as such."""
+    """By a break or an error; a cancellation is reported as one."""
     run = map_all(double, endless(), limit=2)
     try:
         async with run:

@@ -95,7 +95,7 @@ async def test_return_when_waits_for_the_clean_up_of_siblings() -> None:
 
 
 async def test_first_completed_looks_at_jobs_and_not_at_an_empty_source() -> None:
-    """With places to spare, the end of the source is no completion."""
+    """If slots are free, the end of the source does not count as a completion."""
     report = await map_all(sleep, [2, 1], strategy="wait", return_when="FIRST_COMPLETED", limit=None)
     assert [type(outcome) for outcome in report] == [Success, Pending]
     assert report.elapsed == 1

@@ -35,7 +35,7 @@ async def test_each_outcome_is_handed_over_once_when_it_is_there() -> None:
 
 
 class Endless:
-    """A source without an end, which tells how much was pulled and whether it was closed."""
+    """An endless source, which records how much was pulled and whether it was closed."""
 
     def __init__(self) -> None:
         self.pulled = 0
@@ -227,7 +227,7 @@ async def test_failures_are_outcomes() -> None:
 
 
 async def test_stop_inside_the_block() -> None:
-    """stop() lets a reader have what runs, then the pending, then the end."""
+    """After stop() a reader gets the outcomes of running jobs, then the pending ones, then the end."""
     async with map_all(sleep, [1, 2, 3, 4], limit=2) as run:
         assert type(await anext(run)) is Success
         run.stop()

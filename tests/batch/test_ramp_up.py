@@ -1,4 +1,4 @@
-"""How a run goes on when a server has asked it to wait: one after the other, at chosen distances."""
+"""The ramp-up after a server's retry-after: calls and jobs start one after the other, at random intervals."""
 
 import asyncio
 import inspect
@@ -17,29 +17,29 @@ pytestmark = pytest.mark.looptime
 
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Luck has it that every distance and every pause is as long as it can be."""
+    """Make every random interval and pause as long as it can be."""
     monkeypatch.setattr("random.uniform", lambda _, longest: longest)
 
 
 @pytest.fixture
 def middling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Luck has it that every distance and every pause is the mean of what it can be."""
+    """Make every random interval and pause the mean of its range."""
     monkeypatch.setattr("random.uniform", lambda shortest, longest: (shortest + longest) / 2)
 
 
 @pytest.mark.usefixtures("middling")
-@pytest.mark.parametrize(("calls", "limit", "places"), [(4, 4, 4), (4, 20, 20), (4, None, 2), (3, None, 1)])
-async def test_the_line_is_spread_over_a_quarter_of_the_wait(calls: int, limit: int | None, places: int) -> None:
-    """The mean distance is a quarter of the wait, shared by all places, or by those in line if there is no limit."""
+@pytest.mark.parametrize(("calls", "limit", "slots"), [(4, 4, 4), (4, 20, 20), (4, None, 2), (3, None, 1)])
+async def test_the_queue_is_spread_over_a_quarter_of_the_wait(calls: int, limit: int | None, slots: int) -> None:
+    """The mean interval is a quarter of the wait, divided by the slots, or by the queue's length without a limit."""
     service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(calls)})
     await map_all(supervise(POLICY.replace(max_retry_after=8))(service), range(calls), limit=limit)
     times = [time for time, _ in service.attempts[calls:]]
-    assert times[:2] == pytest.approx([8, 8 + 8 / 4 / places])
+    assert times[:2] == pytest.approx([8, 8 + 8 / 4 / slots])
 
 
 @pytest.mark.usefixtures("middling")
-async def test_of_two_waits_that_end_together_the_one_asked_for_last_spreads_the_line() -> None:
-    """A server that asks anew, for the same moment, tells best how long it needs."""
+async def test_of_two_waits_that_end_together_the_one_asked_for_last_spreads_the_queue() -> None:
+    """A server's latest request, for the same moment, is the best estimate of how long it needs."""
     service = Service(script={0: [busy(8)], 1: [busy(4, 4)], 2: [busy(1)], 3: [busy(1)]})
     await map_all(supervise(POLICY)(service), range(4), limit=4)
     times = [time for time, _ in service.attempts[4:]]
@@ -47,8 +47,8 @@ async def test_of_two_waits_that_end_together_the_one_asked_for_last_spreads_the
 
 
 @pytest.mark.usefixtures("middling")
-async def test_while_the_line_moves_on_the_run_is_running() -> None:
-    """Its repr tells of no probe, and of no pause that is over."""
+async def test_during_the_ramp_up_the_run_is_running() -> None:
+    """Its repr shows neither a probe nor the pause that is over."""
     service = Service(script={number: [busy(8 if number == 0 else 4)] for number in range(4)})
     run = map_all(supervise(POLICY)(service), range(4), limit=4)
     seen: list[str] = []
@@ -66,8 +66,8 @@ async def test_a_server_that_asks_in_the_pause_of_an_empty_budget_does_not_short
 
 
 @pytest.mark.usefixtures("middling")
-async def test_new_jobs_start_one_by_one_behind_the_line() -> None:
-    """Places that are free are filled at the same distances when nobody is in line, and that is no probe."""
+async def test_new_jobs_start_one_by_one_behind_the_queue() -> None:
+    """When the queue is empty, free slots are filled at the same intervals, and their jobs are not probes."""
     setting = Overload(budget_of(100))
     service = Service(takes=0.1, script={0: [busy(8)]})
     await map_all(supervise(POLICY)(service), range(9), limit=4, overload=setting)
@@ -76,8 +76,8 @@ async def test_new_jobs_start_one_by_one_behind_the_line() -> None:
     assert tokens_of(setting) == 100 + 8
 
 
-async def test_the_line_may_move_on_without_a_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shortest distance is none."""
+async def test_the_ramp_up_may_have_no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shortest interval is 0."""
     monkeypatch.setattr("random.uniform", lambda shortest, _: shortest)
     service = Service(script={number: [busy(8)] for number in range(4)})
     await map_all(supervise(POLICY)(service), range(4), limit=4)
@@ -85,8 +85,8 @@ async def test_the_line_may_move_on_without_a_distance(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("longest")
-async def test_a_server_that_asks_again_while_the_line_moves_on_stops_it() -> None:
-    """Those who are still in line wait for the later moment."""
+async def test_a_server_that_asks_again_during_the_ramp_up_stops_it() -> None:
+    """Calls that are still queued wait for the later moment."""
     service = Service(script={number: [busy(8), busy(8)] for number in range(4)})
     await map_all(supervise(POLICY)(service), range(4), limit=4)
     assert len(service.between(8, 9.1)) == 1
@@ -95,8 +95,8 @@ async def test_a_server_that_asks_again_while_the_line_moves_on_stops_it() -> No
 
 
 @pytest.mark.usefixtures("longest")
-async def test_a_little_longer_is_a_little_longer() -> None:
-    """A server that asks for a later moment, by a little, is waited for as much longer and no more."""
+async def test_a_slightly_later_moment_lengthens_the_wait_slightly() -> None:
+    """If a server asks for a slightly later moment, the wait is longer by exactly that difference."""
     service = Service(script={0: [busy(10)], 1: [busy(0.2, 9.9)]})
     await map_all(supervise(POLICY)(service), range(2))
     assert service.attempts[2][0] == pytest.approx(10.1)
@@ -111,8 +111,8 @@ async def test_pauses_double() -> None:
     assert [later - time for time, later in itertools.pairwise(times)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
 
 
-async def test_when_the_line_is_empty_one_new_job_after_the_other_is_the_probe() -> None:
-    """A probe that fails and does not try again leaves nobody in line: after the pause a new job goes."""
+async def test_when_the_queue_is_empty_one_new_job_after_the_other_is_the_probe() -> None:
+    """A probe that fails without a retry leaves the queue empty: after the pause a new job is the probe."""
     service = Service(script={0: [down()], 1: [down()], 2: [down()]})
     patient = POLICY.replace(deadline=0.1)
     jobs = [supervise(patient if n == 0 else POLICY.replace(max_retries=0))(service) for n in range(5)]
@@ -131,7 +131,7 @@ async def test_tokens_are_whole() -> None:
 
 
 async def test_the_last_second_of_a_pause_is_shown_as_it_is() -> None:
-    """The time that is left of a pause is told in tenths of a second."""
+    """The repr shows the remaining time of a pause in tenths of a second."""
     service = Service(script={0: [busy(10)]})
     run = map_all(supervise(POLICY)(service), [0])
     seen: list[str] = []
@@ -140,8 +140,8 @@ async def test_the_last_second_of_a_pause_is_shown_as_it_is() -> None:
     assert "paused for 0.5 s" in seen[0]
 
 
-async def test_a_run_without_protection_has_no_trouble_to_tell() -> None:
-    """Its repr has the plain state."""
+async def test_the_repr_of_a_run_without_protection_shows_the_plain_state() -> None:
+    """It shows no pause and no probe."""
     run = map_all(Service(takes=5), [0], overload=None)
     seen: list[str] = []
     asyncio.get_running_loop().call_at(1, lambda: seen.append(repr(run)))
@@ -150,7 +150,7 @@ async def test_a_run_without_protection_has_no_trouble_to_tell() -> None:
 
 
 @pytest.mark.usefixtures("longest")
-async def test_a_job_that_waits_for_a_place_is_closed_when_the_loop_shuts_down() -> None:
+async def test_a_job_that_waits_for_a_slot_is_closed_when_the_loop_shuts_down() -> None:
     """An item that an async source gave during a pause is pending when everything is cancelled, and closed."""
     service = Service(script={0: [down(1)]})
     call = supervise(POLICY)(service)
@@ -174,7 +174,7 @@ async def test_a_job_that_waits_for_a_place_is_closed_when_the_loop_shuts_down()
 
 @pytest.mark.parametrize("answer", [down(), busy(3)])
 async def test_a_call_that_outlives_its_run_is_on_its_own(answer: Answer) -> None:
-    """A task that a job leaves behind tries again as its policy says, and pays nothing, when the run is over."""
+    """A task that a job leaves behind retries as its policy says, and pays nothing, when the run is over."""
     service = Service(script={1: [(5, answer[1])]})
     left: list[asyncio.Task[int]] = []
 
@@ -188,8 +188,8 @@ async def test_a_call_that_outlives_its_run_is_on_its_own(answer: Answer) -> Non
     assert tokens_of(setting) == 1
 
 
-async def test_who_is_cancelled_in_the_moment_of_going_on_is_cancelled() -> None:
-    """A call in line that is cancelled in the step in which the probe succeeds does not go."""
+async def test_a_call_that_is_cancelled_at_the_moment_of_its_release_makes_no_attempt() -> None:
+    """A queued call that is cancelled in the step in which the probe succeeds is not tried again."""
     service = Service(script={1: [down()]})
     failures = iter([ConnectionError()])
 
@@ -224,7 +224,7 @@ async def test_what_a_policys_own_budget_paid_goes_back_to_it_alone() -> None:
 
 
 @pytest.mark.usefixtures("middling")
-async def test_a_call_that_fails_while_the_line_moves_on_pays_as_any_other() -> None:
+async def test_a_call_that_fails_during_the_ramp_up_pays_as_any_other() -> None:
     """The circuit is closed then: a retry takes its price from the budget, and nothing pauses."""
     service = Service(script={number: [busy(8), down()] for number in range(4)})
     setting = Overload(budget_of(100))
