@@ -16,7 +16,7 @@ PYTHONS = nox.project.python_versions(PROJECT)  # those that its classifiers nam
 
 
 def _works(python: str) -> bool:
-    """Tell whether this Python runs: a version manager's shim can be on the PATH and still have nothing behind it."""
+    """Return whether this Python runs: a version manager's shim can be on the PATH and still have nothing behind it."""
     command = shutil.which(f"python{python}")
     return command is not None and subprocess.run([command, "-c", ""], check=False, capture_output=True).returncode == 0  # noqa: S603
 
@@ -204,7 +204,7 @@ def properties(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Change the code in every small way that mutmut knows; fail if the tests miss one that can be told."""
+    """Run the tests on every mutant that mutmut makes; fail if one survives that is not listed as equivalent."""
     _install(session, "tests", "mutation")
     session.run("python", "tests/mutation/mutate.py", *session.posargs)
 

@@ -40,7 +40,7 @@ class Feature(Generic[L]):
 
     title: str
     link: str
-    "The page that tells of ours, from docs, with its anchor."
+    "The page that describes ours, from docs, with its anchor."
     probe: Callable[[L], Awaitable[Answer]]
 
 
@@ -85,9 +85,9 @@ def collected(complaints: list[str]) -> Iterator[None]:
 
 
 def reported(context: dict[str, Any]) -> str:
-    """What the loop's exception handler is told."""
+    """Return what the loop's exception handler gets, in words."""
     error = context.get("exception")
-    return f"{type(error).__name__} told to the loop's exception handler" if error else context["message"]
+    return f"{type(error).__name__} reported to the loop's exception handler" if error else context["message"]
 
 
 async def within_limit(probe: Awaitable[Answer]) -> Answer:
@@ -101,11 +101,11 @@ async def within_limit(probe: Awaitable[Answer]) -> Answer:
     try:
         return task.result()
     except BaseException as error:  # the CancelledError of a job as well
-        return Answer("no", f"raises {told(error)}")
+        return Answer("no", f"raises {described(error)}")
 
 
-def told(error: BaseException) -> str:
-    """An error's type, and what it says in its first line."""
+def described(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
     text = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -117,9 +117,9 @@ async def turns(count: int = 20) -> None:
 
 
 async def until(condition: Callable[[], object], *, within: float = 1.0) -> bool:
-    """Wait until something is so; tell whether it was before the time was over."""
+    """Wait until the condition holds; return whether it held in time."""
     end = time.monotonic() + within
-    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - any condition, none of which tells
+    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - any condition, none of which can be awaited
         await asyncio.sleep(0.001)
     return bool(condition())
 

@@ -319,7 +319,7 @@ async def progress(lib: Runner) -> Answer:
     drawn = await lib.shown(_double, range(4))
     how = "that of tqdm, updated for each result" if hasattr(lib.shown, "by_hand") else "shows 4/4 at the end"
     if lib.name == "streamable" and "4/4" in drawn:
-        return Answer("partly", "`observe` tells counts and time to a function or the log; no bar")
+        return Answer("partly", "`observe` passes counts and time to a function or the log; no bar")
     return answer("4/4" in drawn, how, using=lib.shown)
 
 
@@ -386,5 +386,5 @@ BATCHES: tuple[Feature[Runner], ...] = (
     Feature("a slow reader slows the jobs", f"{PAGE}#streaming", slow_reader),
     Feature("a progress bar", f"{PAGE}#progress", progress),
     Feature("pauses while the service is down", "reference/overload.md#what-a-run-does", pause),
-    Feature("a signal lets what runs finish", f"{PAGE}#signals", signals),
+    Feature("a signal lets running jobs finish", f"{PAGE}#signals", signals),
 )

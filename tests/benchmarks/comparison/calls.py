@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
-from .answers import Answer, Feature, answer, swallowed, told
+from .answers import Answer, Feature, answer, described, swallowed
 from .retriers import Func, Retrier
 
 PAGE = "reference/retrying.md"
 
 
 class Flaky:
-    """Fails so many times with an error, then returns; counts its attempts, and keeps the last error."""
+    """Fails `failures` times with an error, then returns; counts its attempts, and keeps the last error."""
 
     def __init__(self, failures: int, error: Callable[[], BaseException] = ConnectionError) -> None:
         self.failures = failures
@@ -66,7 +66,7 @@ async def sync_functions(lib: Retrier) -> Answer:
     try:
         result = lib.retry(plain)()
     except TypeError as error:
-        return answer(good=False, seen=f"at decoration, {told(error)}")
+        return answer(good=False, seen=f"at decoration, {described(error)}")
     return answer(result == "ok" and flaky.attempts == 3, f"{flaky.attempts} attempts")
 
 

@@ -101,7 +101,7 @@ class Keeper(Library):
         raise NotImplementedError
 
     async def failures(self, func: Func) -> tuple[bool, str]:
-        """Run a child that fails; whether its error is told, and how."""
+        """Run a child that fails; return whether its error is reported, and how."""
         raise NotImplementedError
 
 
@@ -142,10 +142,10 @@ class Aiosupervise(Keeper):
             await first.stop()
 
     async def failures(self, func: Func) -> tuple[bool, str]:
-        told: list[aiosupervise.Event] = []
-        with aiosupervise.listen(told.append):
+        events: list[aiosupervise.Event] = []
+        with aiosupervise.listen(events.append):
             await self.keep(func)
-        exits = [event.error for event in told if isinstance(event, aiosupervise.ChildExited)]
+        exits = [event.error for event in events if isinstance(event, aiosupervise.ChildExited)]
         return any(isinstance(error, ValueError) for error in exits), "an event"
 
 
@@ -191,19 +191,21 @@ class Aiotools(Keeper):
             await self.lib.cancel_and_wait(first)
 
     async def failures(self, func: Func) -> tuple[bool, str]:
-        told: list[Any] = []
+        reported: list[Any] = []
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
-        loop.set_exception_handler(lambda _, context: told.append(context.get("exception")))
+        loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
         try:
             await self.keep(func)
-            dropped = not told
+            dropped = not reported
             async with self.lib.TaskScope() as scope:
                 scope.create_task(func())
         finally:
             loop.set_exception_handler(before)
-        seen = f"Supervisor {'drops' if dropped else 'tells'} it; TaskScope tells the loop's exception handler"
-        return any(isinstance(error, ValueError) for error in told), seen
+        seen = (
+            f"Supervisor {'drops' if dropped else 'reports'} it; TaskScope reports it to the loop's exception handler"
+        )
+        return any(isinstance(error, ValueError) for error in reported), seen
 
 
 class Anyio(Keeper):

@@ -15,7 +15,7 @@ from .answers import Library, by_hand
 
 Func = Callable[..., Coroutine[Any, Any, Any]]
 Isolation = tuple[bool, bool, str]
-"Whether decisions are each call's own; whether what is told of calls is too; what was seen."
+"Whether each call's decisions are its own; whether what is reported of it is, too; what was seen."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Retrier(Library):
 
     @by_hand
     def retry_paid(self, func: Func, retries: int) -> Any:
-        """Share a budget of so many retries among all calls: by hand, a predicate that counts."""
+        """Share a budget of this many retries among all calls: by hand, a predicate that counts."""
         left = retries
 
         def paid(error: BaseException) -> bool:
@@ -168,19 +168,19 @@ class Aiosupervise(Retrier):
         return self.retry(func)
 
     async def isolation(self) -> Isolation:
-        told: list[tuple[str, int]] = []
+        reported: list[tuple[str, int]] = []
 
         async def call(name: str, failures: int) -> None:
             await asyncio.sleep(0)
             now = aiosupervise.attempt().number
             if now <= failures:
                 raise ConnectionError
-            told.append((name, now))
+            reported.append((name, now))
 
         func = self.retry(call)
         await asyncio.gather(func("a", 2), func("b", 0))
-        good = sorted(told) == [("a", 3), ("b", 1)]
-        return good, good, "attempt() and the events tell each call its own number"
+        good = sorted(reported) == [("a", 3), ("b", 1)]
+        return good, good, "attempt() and the events give each call its own number"
 
     def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
         prometheus = import_module("aiosupervise.integrations.prometheus")
@@ -241,8 +241,8 @@ class Tenacity(Retrier):
         func = self.retry(call)
         await asyncio.gather(func("a", 2), func("b", 0))
         own = attempts == {"a": 3, "b": 1}
-        told = f"two calls of 3 and 1 attempts: `statistics` told them {seen['a']} and {seen['b']}"
-        return own, seen == attempts, told
+        counted = f"two calls of 3 and 1 attempts: `statistics` counted {seen['a']} and {seen['b']}"
+        return own, seen == attempts, counted
 
     @by_hand
     def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:
@@ -352,7 +352,7 @@ class Backoff(Retrier):
 
     async def isolation(self) -> Isolation:
         attempts = {"a": 0, "b": 0}
-        told: dict[str, int] = {}
+        reported: dict[str, int] = {}
 
         async def call(name: str, failures: int) -> None:
             attempts[name] += 1
@@ -361,12 +361,12 @@ class Backoff(Retrier):
                 raise ConnectionError
 
         def keep(details: Any) -> None:
-            told[details["args"][0]] = details["tries"]
+            reported[details["args"][0]] = details["tries"]
 
         func = self._on(ConnectionError, interval=0, on_success=keep)(call)
         await asyncio.gather(func("a", 2), func("b", 0))
         own = {"a": 3, "b": 1}
-        return attempts == own, told == own, "the handlers' details tell each call its own number"
+        return attempts == own, reported == own, "the handlers' details give each call its own number"
 
     @by_hand
     def count_in_prometheus(self) -> tuple[AbstractContextManager[None], Callable[[Func], Func], str]:

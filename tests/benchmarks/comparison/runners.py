@@ -49,7 +49,7 @@ class Runner(Library):
     @by_hand
     @asynccontextmanager
     async def held_back(self, func: Job, inputs: Sequence[Any], limit: int) -> AsyncIterator[AsyncIterator[Any]]:
-        """Stream with so many results unread: by hand, a semaphore that jobs acquire and the reader releases."""
+        """Stream with this many results unread: by hand, a semaphore that jobs acquire and the reader releases."""
         semaphore = asyncio.Semaphore(limit)
 
         async def job(number: Any) -> Any:
@@ -74,7 +74,7 @@ class Runner(Library):
 
     @by_hand
     async def limited(self, func: Job, inputs: Sequence[Any], limit: int) -> list[Any]:
-        """Run so many at once: by hand, a semaphore in the job."""
+        """Run this many at once: by hand, a semaphore in the job."""
         semaphore = asyncio.Semaphore(limit)
 
         async def job(number: Any) -> Any:
@@ -85,7 +85,7 @@ class Runner(Library):
 
     @by_hand
     async def paced(self, func: Job, inputs: Sequence[Any], seconds: float) -> Any:
-        """Start one job in so many seconds: by hand, aiolimiter's limiter in the job."""
+        """Start one job in this many seconds: by hand, aiolimiter's limiter in the job."""
         limiter = import_module("aiolimiter").AsyncLimiter(1, seconds)
 
         async def job(number: Any) -> Any:
@@ -103,7 +103,7 @@ class Runner(Library):
 
     @by_hand
     async def timed(self, func: Job, inputs: Sequence[Any], seconds: float) -> tuple[list[Any], list[Any]]:
-        """Give the results and the inputs that have none, after so many seconds: by hand, keep what was streamed."""
+        """Give the results and the inputs that have none, after this many seconds: by hand, keep what was streamed."""
         done = []
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self.completed(func, inputs, len(inputs)) as results:
@@ -134,7 +134,7 @@ class Runner(Library):
 
     @by_hand
     async def stopped(self, func: Job, inputs: Sequence[Any]) -> list[Any]:
-        """Run two at once, and let what runs finish when a SIGTERM comes: by hand, a flag that each job looks at."""
+        """Run two at once, and let running jobs finish when a SIGTERM comes: by hand, a flag that each job looks at."""
         stop = asyncio.Event()
 
         async def job(number: Any) -> Any:

@@ -12,7 +12,7 @@ PAGE = "reference/supervisors.md"
 
 
 class Child:
-    """Runs until it is cancelled, or fails so many times first; counts its starts."""
+    """Runs until it is cancelled, or fails `failures` times first; counts its starts."""
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ async def stop_one(lib: Keeper) -> Answer:
     return answer(ended == ["stopped", "done"], "one of two was stopped, the other came to its end")
 
 
-async def told(lib: Keeper) -> Answer:
-    """Who hears of the error of a child."""
+async def reports_errors(lib: Keeper) -> Answer:
+    """Whether the error of a child is reported, and to whom."""
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -189,6 +189,6 @@ SERVICES: tuple[Feature[Keeper], ...] = (
     Feature("too many restarts in a short time stop all, and raise", f"{PAGE}#escalation", too_often),
     Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
     Feature("one child can be stopped", f"{PAGE}#children", stop_one),
-    Feature("the error of a child is told", "reference/seeing.md#events", told),
+    Feature("the error of a child is reported", "reference/seeing.md#events", reports_errors),
     Feature("start waits until the child says that it is ready", "", ready),
 )

@@ -19,7 +19,7 @@ from .fresh import in_fresh_process, resident_mb
 from .table import Table, Target
 
 WORKERS = 2
-THREADS = 2  # of each worker: so many chunks, or tasks of the peer, begin beside one another
+THREADS = 2  # of each worker: the number of chunks, or tasks of the peer, that run at once
 JOBS = 100_000
 FEWER = 2_000  # for one task a job, which takes its time
 MANY = 1_000_000

@@ -45,7 +45,7 @@ async def cycles(call: Func) -> float:
 
 
 async def ended(call: Func) -> None:
-    """Call, and let go of the error as a caller does."""
+    """Call, and drop the error as a caller does."""
     with contextlib.suppress(ConnectionError):
         await call(1, key=2)
 

@@ -1,4 +1,4 @@
-"""What does a call cost that is seen: by a listener, and as spans of OpenTelemetry?"""
+"""What does a call cost with a listener, and with spans of OpenTelemetry?"""
 
 import asyncio
 import contextlib
@@ -27,9 +27,9 @@ SETTINGS = ("no SDK", "SDK without processor", "SDK with SimpleSpanProcessor")
 
 
 def ask() -> Table:
-    """Measure supervised calls that nobody hears, that an empty listener hears, and that are traced."""
+    """Measure supervised calls without a listener, with an empty listener, and with tracing."""
     table = Table(
-        "a call that succeeds at once, heard by nobody, by an empty listener, and by OpenTelemetry",
+        "a call that succeeds at once: without a listener, with an empty listener, and with OpenTelemetry",
         f"CPU of `await call(1, key=2)`: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("ns per call", "x bare await", "x by hand"),
     )
