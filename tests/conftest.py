@@ -163,7 +163,7 @@ def garbage() -> Iterator[list[object]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was counted, for the page that tells how the project is tested."""
+    """Print what was counted, for the page that describes how the project is tested."""
     for what, count in sorted(config.stash[COUNTS].items()):
         terminalreporter.write_line(f"counted: {what}: {count:,}")
 
