@@ -333,7 +333,7 @@ async def test_an_engine_is_cancelled_once() -> None:
 
 
 async def test_an_engine_that_fails_is_stopped() -> None:
-    """A run that its engine fails tells the engine to start no other job, and raises the error."""
+    """A run that its engine fails stops the engine from starting other jobs, and raises the error."""
     engine = InlineEngine(lambda context: context.fail(LookupError("no workers")))
     with pytest.raises(LookupError, match="no workers"):
         await map_all(double, [1], engine=engine)
