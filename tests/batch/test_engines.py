@@ -167,6 +167,32 @@ async def test_the_engine_can_fail_the_run() -> None:
     assert len(run.report.pending) == 9
 
 
+@pytest.mark.parametrize(
+    ("error", "is_cancelled"),
+    [(OSError(), False), (asyncio.CancelledError(), False), (KeyboardInterrupt(), True), (SystemExit(), True)],
+    ids=lambda value: type(value).__name__,
+)
+async def test_an_exit_that_the_engine_reports_cancels_the_running_jobs(
+    error: BaseException, *, is_cancelled: bool
+) -> None:
+    """After any other error they finish."""
+
+    async def job(n: int) -> int:
+        if n == 1:
+            engine.runs[0].context.fail(error)
+        await asyncio.sleep(0.01)
+        return n
+
+    engine = InlineEngine()
+    run = map_all(job, [0, 1, 2], limit=2, engine=engine)
+    with pytest.raises(type(error)):
+        await run
+    done: list[Any] = [0, 1]
+    assert [outcome.index for outcome in run.report.succeeded] == ([] if is_cancelled else done)
+    assert [outcome.started for outcome in run.report.pending] == ([True, True, False] if is_cancelled else [False])
+    assert run.report.stopped is (Stopped.CANCELLED if is_cancelled else None)
+
+
 async def test_an_engine_that_cannot_start_fails_the_run() -> None:
     """Its error is raised when the run is awaited."""
 

@@ -56,6 +56,50 @@ class FickleError(Exception):
         return str, ("no error",)
 
 
+class Exiting:
+    """Raises, whenever it is pickled or unpickled, an exception that is no Exception."""
+
+    def __init__(self, kind: type[BaseException], *, when: str = "unpickled") -> None:
+        self.kind = kind
+        self.when = when
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.when == "pickled":
+            raise self.kind
+        return _exit, (self.kind,)
+
+
+def _exit(kind: type[BaseException]) -> None:
+    raise kind
+
+
+class ExitingError(Exception):
+    """Exits wherever something is read of it."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise SystemExit
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # that is the point
+        raise SystemExit
+
+
+class Interrupted:
+    """Stands for a value whose unpickling a signal interrupts: it raises each of `signals` once, then it arrives."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _arrive, ()
+
+
+def _arrive() -> str:
+    if signals:
+        raise signals.pop()
+    return "arrived"
+
+
 async def double(n: int) -> int:
     """Succeed at once."""
     return 2 * n
@@ -108,6 +152,29 @@ async def hard_to_send(kind: str) -> object:
             return Changeling(None)
         case _:
             return kind
+
+
+async def exiting(given: object) -> object:
+    """Return, for the name of an exception, an object that raises it when it is unpickled; else return the input."""
+    match given:
+        case type():
+            return Exiting(given)
+        case "result":
+            return Exiting(SystemExit, when="pickled")
+        case "error":
+            raise ExitingError
+        case _:
+            return given
+
+
+async def interrupted(n: int) -> object:
+    """Return, for input 0, a value whose unpickling a signal interrupts; never end for the others."""
+    begun.append(n)
+    if n == 0:
+        await events["open"].wait()
+        return Interrupted()
+    await asyncio.Event().wait()
+    return n
 
 
 # Files are events that every process can set and wait for.
@@ -227,6 +294,7 @@ begun: list[object] = []  # the inputs of jobs that have started
 cleaning: list[object] = []  # of those that have been cancelled
 cleaned: list[object] = []  # and of those that have cleaned up after that
 released = threading.Event()
+signals: list[BaseException] = []  # what interrupts the unpickling of values
 
 
 def forget_all() -> None:
@@ -234,6 +302,7 @@ def forget_all() -> None:
     events.clear()
     for noted in begun, cleaning, cleaned:
         noted.clear()
+    signals.clear()
     released.clear()
 
 

@@ -390,6 +390,18 @@ async def test_an_error_of_the_task_is_that_of_each_job(status: str) -> None:
         assert failure.__cause__ is error
 
 
+async def test_a_signal_in_the_task_of_a_chunk_fails_the_run() -> None:
+    """Each of its jobs has it as its error, and the run raises it."""
+
+    class SignalError(BaseException):
+        """What a signal handler raises. Unlike KeyboardInterrupt it may end a task without ending the event loop."""
+
+    jobs_of, signal = await scheduler(total=100), SignalError()
+    await failed_with(jobs_of, signal)
+    assert [outcome.error for outcome in outcomes(jobs_of.context)] == [signal] * 2
+    jobs_of.context.fail.assert_called_once_with(signal)
+
+
 async def test_a_chunk_that_someone_else_cancels_fails_the_run() -> None:
     """Its jobs are pending; not so if the run has cancelled it, or withdrawn the chunk."""
     jobs_of = await scheduler(total=100)

@@ -24,6 +24,7 @@ class Mine(EngineRun):
         self.context.wake()
         self.context.stop(Stopped.STOP)
         self.context.fail(OSError())
+        self.context.fail(KeyboardInterrupt())
         self.context.fail("broken")  # type: ignore[arg-type]
 
 

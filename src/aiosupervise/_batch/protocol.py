@@ -51,7 +51,8 @@ class EngineContext(Generic[T, I]):
         record: takes the outcome of a job, exactly once for each job that was started.
         wake: call it when there are more free slots than before, unless a job was recorded.
         stop: call it to have no further job started, with the reason that `report.stopped` shows.
-        fail: call it with an error if no further job can be done: the run stops, and raises the error.
+        fail: call it with an error if no further job can be done: the run stops, and raises the error. After a
+            KeyboardInterrupt or SystemExit it also cancels the running jobs.
 
     After the run has ended, `record`, `wake`, `stop` and `fail` do nothing.
 
@@ -69,7 +70,7 @@ class EngineContext(Generic[T, I]):
         record: Callable[[Outcome[T, I]], None],
         wake: Callable[[], None],
         stop: Callable[[Stopped], None],
-        fail: Callable[[Exception], None],
+        fail: Callable[[BaseException], None],
         is_loop_shutting_down: Callable[[], bool],
     ) -> None:
         self.config: EngineConfig[T, I] = config
@@ -78,7 +79,7 @@ class EngineContext(Generic[T, I]):
         self.record: Callable[[Outcome[T, I]], None] = record
         self.wake: Callable[[], None] = wake
         self.stop: Callable[[Stopped], None] = stop
-        self.fail: Callable[[Exception], None] = fail
+        self.fail: Callable[[BaseException], None] = fail
         self._jobs = jobs
         self._is_loop_shutting_down = is_loop_shutting_down
 

@@ -18,10 +18,10 @@ Whose cancel is it? When a loop shuts down, asyncio.run cancels every task, the 
 its cancels (`cancelling()`): more of them than the run itself has asked for to end a pull mean that the loop is
 shutting down, and that the jobs have been cancelled already.
 
-Which error does the caller get? Each step of the pump that runs code of the user (the source, the engine) is guarded:
-the first error is kept, and what follows depends on its kind. After an Exception, or a CancelledError that the step
-raised by itself, nothing more is pulled and the running jobs finish, as they are not to blame. After KeyboardInterrupt
-or SystemExit they are cancelled, since the process is about to end.
+Which error does the caller get? Each step of the pump that runs code of the user (the source, the engine) is guarded,
+and the engine reports errors with `fail`: the first error is kept, and what follows depends on its kind. After an
+Exception, or a CancelledError that the step raised by itself, nothing more is pulled and the running jobs finish, as
+they are not to blame. After KeyboardInterrupt or SystemExit they are cancelled, since the process is about to end.
 """
 
 from __future__ import annotations
@@ -147,10 +147,13 @@ class Pump(Generic[T, I]):
                 if task.done():  # its callbacks may not have run yet
                     self._finalize(task)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self.error.keep(error)
-        self._stop_pulling()
-        self._attempt(self._engine.stop)
+        if isinstance(error, (Exception, asyncio.CancelledError)):
+            self._stop_pulling()
+            self._attempt(self._engine.stop)
+        else:
+            self.cancel(Stopped.CANCELLED)
 
     def _is_loop_shutting_down(self) -> bool:
         return self._task is not None and self._task.cancelling() > self._source.interrupts

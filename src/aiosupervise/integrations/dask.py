@@ -17,7 +17,7 @@ from aiosupervise._events.outcomes import I
 from aiosupervise._policy.checks import check_count, name_of
 
 from ._dask.run import DaskRun
-from ._remote.serialization import RemoteError, serialize, unpicklable_input
+from ._remote.serialization import RemoteError, message_of, serialize, unpicklable_input
 
 __all__ = ["DaskEngine", "RemoteError"]
 
@@ -65,8 +65,8 @@ class DaskEngine:
             serialize(func)
         except Exception as error:
             raise TypeError(
-                f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker: {error}; create "
-                "sessions, locks and files inside of it"
+                f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker: "
+                f"{message_of(error)}; create sessions, locks and files inside of it"
             ) from error
         iterator, index = iter(inputs), 0
         while batch := list(islice(iterator, self._chunk)):

@@ -215,8 +215,10 @@ class ChunkScheduler(Generic[T, I]):
             self._outcomes.record_failed(chunk, error, self._loop.time() - chunk.sent)
 
     def _check_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
-        """Fail the run if the connection is lost, or if a chunk was cancelled by someone else."""
-        if self._client is not None and self._client.status != "running":
+        """Fail the run if the connection is lost, a chunk was cancelled by someone else, or a signal came."""
+        if not isinstance(error, Exception):
+            self.context.fail(error)
+        elif self._client is not None and self._client.status != "running":
             self.on_disconnect(error)
         elif isinstance(error, CancelledError) and not chunk.is_withdrawn and self.phase is not Phase.CANCELLED:
             self._fail(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}", error)

@@ -71,12 +71,17 @@ class ChunkSource:
             while not self._waiting:
                 self._arrival.clear()
                 await self._arrival.wait()
-            chunk, position, serialized = self._waiting.popleft()
-            chunk.on_start()
+            chunk, position, serialized = self._waiting[0]
+            failed = None
             try:
                 item = deserialize(serialized)
             except Exception as error:
-                chunk.add(failed_input_payload(position, error))
+                failed = failed_input_payload(position, error)
+            # Only now: a job whose unpickling a signal interrupts becomes pending with those that wait.
+            self._waiting.popleft()
+            chunk.on_start()
+            if failed is not None:
+                chunk.add(failed)
                 continue
             self._unfinished[self._count] = chunk, position
             self._count += 1

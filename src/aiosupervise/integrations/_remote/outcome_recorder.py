@@ -36,9 +36,12 @@ class OutcomeRecorder(Generic[T, I]):
             self._context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))
         chunk.worker = worker
         for payload in payloads:
-            job = chunk.jobs.pop(payload[0], None)
+            job = chunk.jobs.get(payload[0])
             if job is not None:
-                self._record(self._outcome(chunk, *job, payload))
+                outcome = self._load(chunk, *job, payload)
+                # Only now: a job without an outcome gets one when its chunk ends, whatever ends it.
+                del chunk.jobs[payload[0]]
+                self._record(outcome)
 
     def record_pending(self, chunk: Chunk[I]) -> None:
         """Record the unfinished jobs of a chunk as pending."""
@@ -57,6 +60,14 @@ class OutcomeRecorder(Generic[T, I]):
         """
         for index, item in chunk.drain():
             self._record(Failure(index, error, 1, elapsed, None, self._context.job_name(item, index), item))
+
+    def _load(self, chunk: Chunk[I], index: int, item: I, payload: OutcomePayload) -> Outcome[T, I]:
+        try:
+            return self._outcome(chunk, index, item, payload)
+        except BaseException as signal:
+            # The errors of the objects themselves are contained. The outcome is there all the same.
+            self._context.fail(signal)
+            return self._outcome(chunk, index, item, payload)
 
     def _outcome(self, chunk: Chunk[I], index: int, item: I, payload: OutcomePayload) -> Outcome[T, I]:
         _, data, description, attempts, elapsed, reason, started = payload

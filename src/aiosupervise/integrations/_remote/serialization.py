@@ -1,4 +1,9 @@
-"""Serialization of inputs, values and errors: each by itself, so that one that cannot be pickled affects no other."""
+"""Serialization of inputs, values and errors: each by itself, so that one that cannot be pickled affects no other.
+
+An object can raise anything when it is pickled, unpickled or printed, SystemExit included. Its own exceptions are
+errors of one job. The same exceptions also come from signals, at any moment, and these are to end the process or the
+run. `contain` distinguishes the two.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,10 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from types import FunctionType
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import cloudpickle  # type: ignore[import-untyped]  # it has no types
 
@@ -19,6 +26,9 @@ from aiosupervise._events.outcomes import Failure, Outcome, Pending, Success
 from aiosupervise._policy.checks import safe_repr
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, Verdict
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 OutcomePayload: TypeAlias = tuple[int, bytes | None, "ErrorDescription | None", int, float, Reason | None, bool]
 """An outcome on its way: position in the chunk, serialized value or error, description of the error, attempts, seconds,
@@ -63,8 +73,38 @@ class ErrorDescription:
     why: str = ""
 
 
+def contain(func: Callable[[A], R], argument: A) -> R:
+    """Call a function that runs code of an object, and turn an exit of the object into an error.
+
+    An exception that is not an Exception is taken for the object's own if a second call raises it again.
+
+    Raises:
+        RuntimeError: in place of the object's own SystemExit, KeyboardInterrupt, GeneratorExit or the like.
+        BaseException: of a signal that came during the first call; and every Exception of the object.
+
+    """
+    try:
+        return func(argument)
+    except Exception:
+        raise
+    except BaseException as error:
+        _raise_own(func, argument, type(error))
+        raise
+
+
+def _raise_own(func: Callable[[A], object], argument: A, kind: type[BaseException]) -> None:
+    try:
+        func(argument)
+    except kind as error:
+        raise RuntimeError(f"it raised {kind.__name__}") from error
+
+
 def serialize(value: object) -> bytes:
     """Pickle a value; by value where it needs objects of `__main__`, or of a module registered with cloudpickle."""
+    return contain(_serialize, value)
+
+
+def _serialize(value: object) -> bytes:
     if cloudpickle.list_registry_pickle_by_value():
         return serialize_by_value(value)
     try:
@@ -110,8 +150,8 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
 
 
 def deserialize(serialized: bytes) -> Any:
-    """Unpickle a value; raise whatever its class raises, or the import of its class."""
-    return pickle.loads(serialized)  # noqa: S301 - what a worker sends has run the user's code before
+    """Unpickle a value; raise whatever error its class raises, or the import of its class."""
+    return contain(pickle.loads, serialized)  # what a worker sends has run the user's code before
 
 
 def outcome_payload(position: int, outcome: Outcome[object, object]) -> OutcomePayload:
@@ -152,37 +192,37 @@ def _serialize_error(failure: Failure[object]) -> tuple[bytes | None, ErrorDescr
     try:
         return serialize(error), _describe(error, "")
     except Exception as problem:
-        return None, _describe(error, f"it cannot be pickled: {_message_of(problem)}")
+        return None, _describe(error, f"it cannot be pickled: {message_of(problem)}")
 
 
 def _describe(error: BaseException, why: str) -> ErrorDescription:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return ErrorDescription(name, _message_of(error), _traceback_of(error), _notes_of(error), why)
+    return ErrorDescription(name, message_of(error), _traceback_of(error), _notes_of(error), why)
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+        return "".join(contain(traceback.format_exception, error))[-MAX_TRACEBACK:]
     except Exception as problem:
         # For example of a SyntaxError whose arguments have wrong types.
-        return f"its traceback cannot be printed: {_message_of(problem)}"
+        return f"its traceback cannot be printed: {message_of(problem)}"
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
     """Return the notes, all but a verdict as plain str: a subclass might not unpickle, and break its whole chunk."""
     try:
-        notes = getattr(error, "__notes__", None)
+        notes = contain(attrgetter("__notes__"), error)
     except Exception:
         return ()
     texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     return tuple(note if type(note) is Verdict else str.__str__(note) for note in texts)
 
 
-def _message_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return the text of an error as plain str, for the same reason."""
     try:
-        return str.__str__(str(error))
+        return str.__str__(contain(str, error))
     except Exception:
         return "an error that cannot be printed"
 
@@ -205,7 +245,7 @@ def load_error(serialized: bytes | None, description: ErrorDescription, worker: 
                 return _with_notes(error, description, worker)
             why = f"unpickled, it is {type(error).__name__}"
         except Exception as problem:
-            why = f"it cannot be unpickled here: {_message_of(problem)}"
+            why = f"it cannot be unpickled here: {message_of(problem)}"
     return _with_notes(_stand_for(description, why), description, worker)
 
 
@@ -214,7 +254,7 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
     notes = [*description.notes, f"raised on the worker {worker}:\n{description.traceback_text}"]
     try:
         # Not add_note, which a frozen dataclass refuses.
-        BaseException.__setattr__(error, "__notes__", notes)
+        contain(partial(BaseException.__setattr__, error, "__notes__"), notes)
     except Exception:
         error = _stand_for(description, "it takes no notes")
         error.__notes__ = notes
@@ -224,4 +264,4 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
 def unpicklable_input(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
     rule = "cannot be pickled, so it cannot be sent to a worker"
-    return TypeError(f"input {index} {rule}: {error}; got {safe_repr(item)}")
+    return TypeError(f"input {index} {rule}: {message_of(error)}; got {safe_repr(item)}")

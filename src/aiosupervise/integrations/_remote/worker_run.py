@@ -148,6 +148,8 @@ class WorkerRun:
         finally:
             if self._phase is Phase.RUNNING:
                 self.stopped = "" if self.expired else (self._status() or "has ended its share of the run")
-            for outcome in self._run.report:
-                self._source.record(outcome)
-            self._source.record_pending()
+            try:
+                for outcome in self._run.report:
+                    self._source.record(outcome)
+            finally:
+                self._source.record_pending()

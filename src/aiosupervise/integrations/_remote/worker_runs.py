@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .messages import ChunkResult, Phase, PollReply
-from .serialization import deserialize, pending_payload
+from .serialization import deserialize, message_of, pending_payload
 from .worker_run import WorkerRun
 
 # Closed runs that a worker remembers. When this many were closed after a run, no chunk of it is on its way any more.
@@ -83,5 +83,5 @@ def check_config(config: bytes) -> str:
     try:
         deserialize(config)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {message_of(error)}"
     return ""
