@@ -13,6 +13,7 @@ except ImportError as _error:
     raise ImportError('aiosupervise.integrations.dask needs distributed: pip install "aiosupervise[dask]"') from _error
 
 from aiosupervise._batch.protocol import EngineContext, EngineRun
+from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.outcomes import I
 from aiosupervise._policy.checks import check_count, name_of
 
@@ -92,7 +93,8 @@ class DaskEngine:
         """Return a connected client: the given one, or one for this run alone."""
         client = self._cluster
         if isinstance(client, Client):
-            await client
+            # It may be starting still, and a run that is cancelled meanwhile is not to cancel that.
+            await asyncio.shield(client)
             if client.status == "closed":
                 raise RuntimeError(f"the client is closed: {client!r}")
             return client
@@ -100,17 +102,28 @@ class DaskEngine:
         try:
             await client
         except BaseException:
-            await client.close()
+            await _close(client)
             raise
         return client
 
     async def disconnect(self, client: Client) -> None:
         """Close the client, if it was made for one run."""
         if client is not self._cluster:
-            await client.close()
+            await _close(client)
 
     def __repr__(self) -> str:
         return f"DaskEngine({self._cluster!r}, chunk={self._chunk})"
+
+
+async def _close(client: Client) -> None:
+    """Close a client, however often the caller is cancelled meanwhile."""
+    closing = asyncio.ensure_future(client.close())
+    try:
+        await wait_until_done(closing, lambda: None)
+        closing.result()
+    finally:
+        # The task holds its error, whose traceback holds this frame.
+        del closing
 
 
 def _check_inputs(batch: list[object], first: int) -> None:

@@ -36,6 +36,7 @@ from aiosupervise.integrations._remote.messages import ChunkResult, Phase
 from aiosupervise.integrations._remote.outcome_recorder import OutcomeRecorder
 from aiosupervise.integrations._remote.serialization import OutcomePayload, serialize
 
+from .shielded import wait_shielded
 from .worker import run_chunk
 
 T = TypeVar("T")
@@ -262,8 +263,7 @@ class ChunkScheduler(Generic[T, I]):
         with others of the same client, which would be cancelled too.
         """
         self.withdraw(())
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT)
+        await wait_shielded(list(self._tasks), _CLOSE_TIMEOUT)
 
 
 async def _cancel(future: Future[Any]) -> None:

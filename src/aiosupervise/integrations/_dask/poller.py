@@ -25,6 +25,7 @@ from aiosupervise.integrations._remote.messages import Phase, PollReply
 from aiosupervise.integrations._remote.worker_runs import check_config
 
 from .chunk_scheduler import ChunkScheduler
+from .shielded import wait_shielded
 from .worker import close_run, poll_run
 
 # Seconds between two polls of a worker, and what each worker adds to them: every call goes through the scheduler, which
@@ -74,7 +75,14 @@ class Poller:
     async def open(self, client: Client) -> None:
         """Find the workers, check that they can load the function, and begin to poll them."""
         self._set_workers(await client.nthreads())
-        for problem in await self._call_all(client, check_config, self._scheduler.config):
+        calls = self._call_all(client, check_config, self._scheduler.config)
+        try:
+            if calls:
+                await asyncio.wait(calls, timeout=_REPLY_TIMEOUT)
+        finally:
+            await _cancel(calls)
+        # The replies that came in time, or errors in their place.
+        for problem in [call.result() for call in calls if call.done() and not call.cancelled()]:
             # An OSError is that of a worker that was just lost.
             if problem and not isinstance(problem, OSError):
                 raise RuntimeError(
@@ -95,22 +103,17 @@ class Poller:
     async def close(self, client: Client) -> None:
         """Have every worker close the run."""
         await _cancel(self._tasks)
+        await _finish([self._create_task(self._find_last_workers(client), "last look at the workers")])
+        await _finish(self._call_all(client, close_run, self._run_id))
+
+    async def _find_last_workers(self, client: Client) -> None:
         # If the connection is lost, or the scheduler does not reply, the workers known so far have to do.
         with suppress(Exception):
-            async with asyncio.timeout(_REPLY_TIMEOUT):
-                self._set_workers(await client.nthreads())
-        await self._call_all(client, close_run, self._run_id)
+            self._set_workers(await client.nthreads())
 
-    async def _call_all(self, client: Client, *call: Any) -> list[Any]:
-        """Call a function on all workers at once; return the replies that came in time, or errors in their place."""
-        calls = [self._create_task(_call(client, address, *call), f"call of {address}") for address in self._workers]
-        if not calls:
-            return []
-        try:
-            await asyncio.wait(calls, timeout=_REPLY_TIMEOUT)
-        finally:
-            await _cancel(calls)
-        return [task.result() for task in calls if task.done() and not task.cancelled()]
+    def _call_all(self, client: Client, *call: Any) -> list[asyncio.Task[Any]]:
+        """Call a function on all workers at once; return the tasks of the calls."""
+        return [self._create_task(_call(client, address, *call), f"call of {address}") for address in self._workers]
 
     def _create_task(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = self._loop.create_task(coroutine, name=f"{self._name} {name}")
@@ -183,10 +186,15 @@ async def _call(client: Client, address: str, *call: Any) -> Any:
     return replies.get(address)
 
 
+async def _finish(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Give tasks some time, and then cancel those that are not done."""
+    await wait_shielded(tasks, _REPLY_TIMEOUT)
+    await _cancel(tasks)
+
+
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for them, though not for ever: Dask closes a connection in reply to the cancel."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_REPLY_TIMEOUT)
+    await wait_shielded(tasks, _REPLY_TIMEOUT)

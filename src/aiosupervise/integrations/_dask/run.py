@@ -5,7 +5,8 @@ the cluster, and the ways in which a run ends.
 
 Laws, each with a test:
 - A run that ends before it is connected does not wait for the connection.
-- When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies.
+- When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies. That holds
+  also if the task of the run is cancelled on every turn of the loop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from distributed import Client
 
 from aiosupervise._batch.protocol import EngineContext, EngineRun
+from aiosupervise._call.tasks import wait_until_done
 from aiosupervise.integrations._remote.messages import Phase
 
 from .chunk_scheduler import ChunkScheduler
@@ -72,13 +74,14 @@ class DaskRun(EngineRun):
     async def open(self) -> None:
         """Connect, and find the workers."""
         opening = self._opening = asyncio.create_task(self._open(), name=f"{self.context.config.name} opening")
-        await asyncio.wait([opening])
-        self._opening = None
+        opening.add_done_callback(_retrieve_error)
         try:
+            await wait_until_done(opening, self._cancel_opening)
             if not opening.cancelled() and opening.exception() and self._scheduler.phase is Phase.RUNNING:
                 opening.result()
         finally:
-            # The task holds its error, whose traceback holds this frame.
+            # The task holds its error, whose traceback holds this frame, and the run.
+            self._opening = None
             del opening
 
     async def _open(self) -> None:
@@ -100,22 +103,28 @@ class DaskRun(EngineRun):
     def _advance(self, phase: Phase) -> None:
         if phase <= self._scheduler.phase:
             return
+        self._cancel_opening()
+        self._scheduler.stop(phase)
+        self._poller.poll_now()
+
+    def _cancel_opening(self) -> None:
         # No chunk is sent before the run is open. The end of the loop cancels the task too, and once is enough.
         if self._opening is not None and not self._opening.cancelling():
             self._opening.cancel()
-        self._scheduler.stop(phase)
-        self._poller.poll_now()
 
     async def close(self) -> None:
         """Have the workers close the run, and disconnect."""
         self._is_closing = True
+        if self._client is None:
+            return
         try:
-            # The end of the loop cancels the task of the run while it waits in `open`.
-            if self._opening is not None:
-                await asyncio.wait([self._opening])
-            if self._client is not None:
-                await self._scheduler.close()
-                await self._poller.close(self._client)
+            await self._scheduler.close()
+            await self._poller.close(self._client)
         finally:
-            if self._client is not None:
-                await self._connector.disconnect(self._client)
+            await self._connector.disconnect(self._client)
+
+
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Keep the loop from logging the error of a task that was cancelled too late."""
+    if not task.cancelled():
+        task.exception()

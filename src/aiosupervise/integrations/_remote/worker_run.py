@@ -23,6 +23,7 @@ from typing import Any
 from aiosupervise._batch.api import map_all
 from aiosupervise._batch.protocol import EngineConfig
 from aiosupervise._batch.run import Run, status_of
+from aiosupervise._call.tasks import wait_until_done
 
 from .chunk_source import ChunkSource, WorkerChunk
 from .messages import Phase, PollReply
@@ -115,7 +116,7 @@ class WorkerRun:
         """Cancel the running jobs, and wait until they have ended."""
         self._lease.cancel()
         self._advance(Phase.CANCELLED)
-        await asyncio.wait([self._task])
+        await wait_until_done(self._task, lambda: None)
 
     def _expire(self) -> None:
         self.expired = f"has not been polled by the driver for {LEASE:g} s"

@@ -1,0 +1,24 @@
+"""Waits of an ending run: a cancel of the task that ends it does not keep the cluster from being cleaned up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+
+async def wait_shielded(tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:  # noqa: ASYNC109 - see below
+    """Wait until tasks are done or this many seconds have passed, however often the caller is cancelled.
+
+    The cancels are dropped, since the run is ending anyway. A caller that is cancelled on every turn of the loop gets
+    control back on the turn after the last task has ended. `asyncio.timeout` would end the wait by a cancel, too.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while waiting := [task for task in tasks if not task.done()]:
+        left = deadline - loop.time()
+        if left <= 0:
+            return
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(waiting, timeout=left)
