@@ -61,7 +61,7 @@ async def near() -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture(params=["here", "near", "processes"])
+@pytest.fixture(params=["here", "near", pytest.param("processes", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest) -> DaskEngine | None:
     """Every engine that there is."""
     if request.param == "here":

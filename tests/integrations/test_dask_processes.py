@@ -15,6 +15,8 @@ from . import dask_jobs as jobs
 from .dask_runs import acknowledged, sent, started, two_processes
 from .eventually import eventually
 
+pytestmark = pytest.mark.slow  # processes take seconds to start
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
@@ -118,7 +120,6 @@ async def test_a_supervised_function_of_the_main_program_can_be_sent(client: Cli
 # Lost workers. Each test has a cluster of its own: other processes take long to start.
 
 
-@pytest.mark.slow
 async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     """Its jobs run again elsewhere: every input has one outcome, and an event reports the loss."""
     file = tmp_path / "now"
@@ -139,7 +140,6 @@ async def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow
 async def test_only_the_killer_fails(tmp_path: Path) -> None:
     """A job that kills every worker it runs on ends as a failure; all others succeed."""
     file = tmp_path / "now"
