@@ -98,13 +98,13 @@ async def test_a_cancel_scope_of_anyio(cluster: LocalCluster, client: Client) ->
 
     async def caller() -> None:
         with anyio.CancelScope() as scope:
-            asyncio.get_running_loop().call_soon(ready.add_done_callback, lambda _: scope.cancel())
+            begun = asyncio.ensure_future(eventually(lambda: len(jobs.begun) == 5))
+            begun.add_done_callback(lambda _: scope.cancel())
             await map_all(jobs.cleans_up, range(5), engine=DaskEngine(client))
         assert scope.cancelled_caught
         assert len(jobs.cleaned) == 5
         await asyncio.sleep(0)
 
-    ready = asyncio.ensure_future(eventually(lambda: len(jobs.begun) == 5))
     task = asyncio.create_task(caller())
     await asyncio.wait_for(task, 30)
     assert task.cancelling() == 0
