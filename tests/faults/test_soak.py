@@ -88,7 +88,8 @@ def no_collector() -> Iterator[None]:
 @pytest.fixture
 def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """No log, as in a program that configures none: pytest keeps every record, and that would be what grows."""
-    monkeypatch.setattr(logging.getLogger("aiosupervise"), "disabled", True)
+    for level in ("call", "run"):
+        monkeypatch.setattr(logging.getLogger(f"aiosupervise.{level}"), "disabled", True)
 
 
 async def read(run: Run[int, int], jobs: int) -> Ledger:
