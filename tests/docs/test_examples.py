@@ -19,14 +19,26 @@ import aiosupervise
 import aiosupervise.engines
 import aiosupervise.testing
 from aiosupervise._events.listeners import listeners
-from aiosupervise.integrations import aiohttp, dask, opentelemetry, prometheus, rich
+from aiosupervise.integrations import aiohttp, dask, http, opentelemetry, prometheus, rich
 
-PUBLIC = (aiosupervise, aiosupervise.engines, aiosupervise.testing, aiohttp, dask, opentelemetry, prometheus, rich)
+PUBLIC = (
+    aiosupervise,
+    aiosupervise.engines,
+    aiosupervise.testing,
+    aiohttp,
+    dask,
+    http,
+    opentelemetry,
+    prometheus,
+    rich,
+)
 ROOT = Path(__file__).parents[2]
 SLOW = ("docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real seconds
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 # What waits for something outside of the loop, and so for real seconds.
-REAL = re.compile("aiohttp|asyncpg|dask|fastapi|flaky_site|httpx|redis|thread|tqdm|rich", re.IGNORECASE)
+REAL = re.compile(
+    "aiohttp|anthropic|asyncpg|dask|fastapi|flaky_site|httpx|niquests|openai|redis|thread|tqdm|rich", re.IGNORECASE
+)
 
 
 @contextlib.contextmanager

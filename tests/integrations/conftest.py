@@ -1,8 +1,11 @@
-"""Shared by the tests of the bars: what a terminal shows of what was written to it."""
+"""Shared by the tests: what a terminal shows of what was written to it, and a certificate."""
 
 import io
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +48,16 @@ class Terminal(io.StringIO):
 def terminal() -> Terminal:
     """A file that says that it is a terminal."""
     return Terminal()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that nobody trusts, and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+    subprocess.run([openssl, *command.split(), "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path

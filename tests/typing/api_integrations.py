@@ -1,13 +1,17 @@
 """Uses the integrations that have types of their own, and never runs: mypy --strict and pyright read it."""
 
+from email.message import Message
 from typing import assert_type
 
+import httpx
+from aiohttp import ClientResponse
 from distributed import Client
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY, CollectorRegistry
 from rich.progress import Progress
 
-from aiosupervise import Event, Report, listen, map_all, run_all
+from aiosupervise import Event, Policy, Report, listen, map_all, run_all
+from aiosupervise.integrations import aiohttp, http
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 from aiosupervise.integrations.opentelemetry import Spans
 from aiosupervise.integrations.prometheus import Metrics
@@ -56,3 +60,18 @@ async def cluster(client: Client, error: RemoteError) -> None:
     assert_type((error.type_name, error.message, error.traceback_text, error.why), tuple[str, str, str, str])
     map_all(half, [1], engine="dask")  # type: ignore[arg-type]
     DaskEngine(1)  # type: ignore[arg-type]
+
+
+def wait(aiohttps: ClientResponse, httpxs: httpx.Response, urllibs: Message) -> None:
+    assert_type(http.retry_after(aiohttps.headers), float | None)
+    assert_type(http.retry_after(httpxs.headers), float | None)
+    assert_type(http.retry_after({"Retry-After": "1"}), float | None)
+    assert_type(http.retry_after({"Retry-After": b"1"}), float | None)
+    assert_type(http.retry_after({b"Retry-After": b"1"}), float | None)
+    assert_type(http.retry_after(None), float | None)
+    assert_type(http.is_transient(ValueError()), bool | float)
+    Policy(retry_on=http.is_transient)
+    Policy(retry_on=aiohttp.is_transient)
+    http.retry_after("Retry-After: 1")  # type: ignore[arg-type]
+    http.retry_after(urllibs)  # type: ignore[arg-type]
+    http.is_transient(None)  # type: ignore[arg-type]

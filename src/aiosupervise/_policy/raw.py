@@ -23,6 +23,8 @@ message_of: Final[Callable[[BaseException], str]] = vars(BaseExceptionGroup)["me
 set_context: Final[Callable[[BaseException, BaseException | None], None]] = _BASE["__context__"].__set__
 set_traceback: Final[Callable[[BaseException, TracebackType | None], object]] = BaseException.with_traceback
 type_name_of: Final[Callable[[type], str]] = vars(type)["__name__"].__get__
+module_of: Final[Callable[[type], object]] = vars(type)["__module__"].__get__
+mro_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
 
 
 def is_group(error: BaseException) -> TypeGuard[ExceptionGroup[Exception]]:

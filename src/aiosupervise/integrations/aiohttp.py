@@ -3,14 +3,11 @@
 Install with `pip install "aiosupervise[aiohttp]"`.
 """
 
-import math
-import re
 import ssl
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+
+from .http import retry_after
 
 try:
     import aiohttp
@@ -36,7 +33,6 @@ _TRANSIENT_STATUSES: Final = frozenset(
 # aiohttp raises a plain TimeoutError, not its own ServerTimeoutError, when the total timeout ends a request.
 _TRANSIENT_ERRORS: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, ConnectionError)
 _TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)
-_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def is_transient(error: Exception) -> bool | float:
@@ -58,9 +54,8 @@ def is_transient(error: Exception) -> bool | float:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not. If the server sent a Retry-After header with a transient status,
-        the seconds until then as a float, 0.0 if the time has passed. A date is compared with the Date header of the
-        same response, so the clocks of client and server need not agree.
+        True if it is transient, False if it is not. If the server asked to wait with a transient status, the seconds
+        until then as a float, as `aiosupervise.integrations.http.retry_after` returns them.
 
     """
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
@@ -84,27 +79,5 @@ def _is_tls_error(error: Exception) -> bool:
 def _classify_status(error: aiohttp.ClientResponseError) -> bool | float:
     if error.status not in _TRANSIENT_STATUSES:
         return False
-    seconds = _retry_after(error.headers or {})
+    seconds = retry_after(error.headers)
     return True if seconds is None else seconds
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait; None if there is none, or it cannot be parsed."""
-    value = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(value):
-        seconds = float(value)
-        return seconds if math.isfinite(seconds) else None
-    date = _parse_date(value)
-    if date is None:
-        return None
-    now = _parse_date(headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (date - now).total_seconds())
-
-
-def _parse_date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    # Dates in HTTP are in UTC, and the asctime format does not say so (RFC 9110, section 5.6.7).
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

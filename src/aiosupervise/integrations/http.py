@@ -1,0 +1,306 @@
+"""Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
+
+No client is imported: errors are judged by their shape, which is their status, their headers, and the names of their
+classes. Nothing that a server sends, and no error class, makes a function of this module raise.
+"""
+
+import math
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+from aiosupervise._policy.checks import safe_str
+from aiosupervise._policy.raw import attributes_of, cause_of, context_of, module_of, mro_of, type_name_of
+
+__all__ = ["is_transient", "retry_after"]
+
+Headers: TypeAlias = Mapping[str, str | bytes] | Mapping[bytes, str | bytes]
+
+
+def retry_after(headers: Headers | None) -> float | None:
+    """Return the seconds that a server asks to wait before the next request; None if it does not ask.
+
+    Args:
+        headers: those of the response, as aiohttp, httpx, requests and others have them, or a dict. The case of names
+            does not matter.
+
+    Returns:
+        The value of `retry-after-ms` in seconds, else that of Retry-After, which may be a number with a fraction or a
+        date. A date is compared with the Date header of the same response, so the clocks of client and server need not
+        agree; without that header, with the clock of this machine. 0.0 if the time has passed or the number is
+        negative, and infinity for a number that is too large for a float. A value that cannot be parsed is ignored.
+
+    """
+    return _retry_after(_fields(headers))
+
+
+def is_transient(error: Exception) -> bool | float:
+    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before that.
+
+    Use it as the `retry_on` of functions that call httpx, niquests, requests, or the SDKs openai, anthropic and
+    google-genai:
+
+        @supervise(retry_on=is_transient)
+        async def fetch(client: httpx.AsyncClient, url: str) -> str: ...
+
+    Transient are lost and refused connections, timeouts, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529;
+    for openai and anthropic 409 too, as in these SDKs. The header `x-should-retry` overrules the status. Not
+    transient are a used-up quota or spend limit, TLS certificate errors, invalid URLs, too many redirects, all other
+    statuses, and your own errors.
+
+    Whether sending a request twice is safe is for you to know: the server may have processed a POST before the
+    connection broke.
+
+    Args:
+        error: the error that the request raised.
+
+    Returns:
+        True if it is transient, False if it is not. If the server asked to wait, the seconds until then as a float, as
+        `retry_after` returns them.
+
+    """
+    fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
+    if not _is_transient(error, fields.get("x-should-retry", "")):
+        return False
+    seconds = _retry_after(fields)
+    return True if seconds is None else seconds
+
+
+_STATUSES: Final = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        529,  # overloaded
+    }
+)
+
+# They come with the status 429, and the next request would have the same answer.
+_USED_UP: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"})
+
+# The SDKs raise them for an event in a stream that began with the status 200.
+_TRANSIENT_EVENTS: Final = frozenset(
+    {
+        "api_error",
+        "overloaded_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "server_error",
+        "timeout_error",
+    }
+)
+
+_SDKS: Final = frozenset({"anthropic", "openai"})
+
+_HTTPX: Final = {
+    "TransportError": True,
+    "LocalProtocolError": False,
+    "UnsupportedProtocol": False,
+    "RequestError": False,
+    "InvalidURL": False,
+}
+_HTTPCORE: Final = {"NetworkError": True, "ProxyError": True, "RemoteProtocolError": True, "TimeoutException": True}
+_REQUESTS: Final = {"ChunkedEncodingError": True, "ConnectionError": True, "SSLError": False, "Timeout": True}
+_URLLIB3: Final = {
+    "MaxRetryError": True,
+    "ProtocolError": True,
+    "ProxyError": True,
+    "ResponseError": False,
+    "ResponseNotChunked": False,
+    "SSLError": False,
+    "TimeoutError": True,
+}
+_AIOHTTP: Final = {
+    "ClientConnectionError": True,
+    "ClientPayloadError": True,
+    "ClientSSLError": False,
+    "ServerFingerprintMismatch": False,
+}
+
+# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that
+# is listed decides, so that a class overrules its bases.
+_CLASSES: Final[dict[str, dict[str, bool]]] = {
+    "aiohttp": _AIOHTTP,
+    "anthropic": {"APIConnectionError": True},
+    "builtins": {"ConnectionError": True, "TimeoutError": True},
+    "http": {"BadStatusLine": True, "IncompleteRead": True},
+    "httpcore": _HTTPCORE,
+    "httpcore2": _HTTPCORE,
+    "httpx": _HTTPX,
+    "httpx2": _HTTPX,
+    "niquests": _REQUESTS,
+    "openai": {"APIConnectionError": True},
+    "requests": _REQUESTS,
+    "socket": {"gaierror": True},
+    "urllib3": _URLLIB3,
+    "urllib3_future": _URLLIB3,
+}
+
+# Raised from any error at all: if that one is listed too, it decides.
+_WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
+
+# aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
+_PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
+_TOO_LONG: Final = ("aiohttp", "LineTooLong")
+
+# httpcore's connection pool raises them again `from None`, so that only the context has the error of a TLS handshake.
+# The context of other errors can be an error of another call, during whose handling they were raised.
+_CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
+
+# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and one
+# that does not speak TLS seems to speak a wrong version of it.
+_TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")
+
+
+def _is_transient(error: Exception, should_retry: str) -> bool:
+    """Return whether an error is transient, however long the server asks to wait."""
+    packages = {package for package, _ in _classes(error)}
+    codes = set(_codes(error))
+    if should_retry == "false" or not codes.isdisjoint(_USED_UP):
+        return False
+    if should_retry == "true":
+        return True
+    classes = {each for cause in _causes(error) for each in _classes(cause)}
+    if _PARSE_ERROR in classes:
+        return _TOO_LONG not in classes
+    status = _status(error, packages)
+    is_of_sdk = not packages.isdisjoint(_SDKS)
+    if status >= HTTPStatus.BAD_REQUEST:
+        return status in _STATUSES or (is_of_sdk and status == HTTPStatus.CONFLICT)
+    return (is_of_sdk and not codes.isdisjoint(_TRANSIENT_EVENTS)) or _is_lost(error)
+
+
+def _status(error: Exception, packages: set[str]) -> int:
+    """Return the status of the response; 0 if there was none."""
+    response = _read(error, "response")
+    values = [_read(thing, name) for thing in (error, response) for name in ("status_code", "status")]
+    # In other packages `code` can be anything, such as the number of a database's error.
+    if "google" in packages:
+        values.append(attributes_of(error).get("code"))
+    return next((int(value) for value in values if isinstance(value, int)), 0)
+
+
+def _codes(error: Exception) -> Iterator[str]:
+    """Yield the words by which a service names the cause, from the attributes of the error and from its body."""
+    attributes = attributes_of(error)
+    body = attributes.get("body")
+    parts = (body, _item(body, "error"))
+    found = [attributes.get(name) for name in ("code", "type", "error_code")]
+    found += [_item(part, name) for part in parts for name in ("code", "type")]
+    yield from (code for code in found if isinstance(code, str))
+
+
+def _is_lost(error: Exception) -> bool:
+    """Return whether the connection was lost or timed out, by the names of the classes of an error and its causes."""
+    causes = list(_causes(error))
+    if any(_is_tls_refusal(cause) for cause in causes):
+        return False
+    answer = False
+    for cause in causes:
+        listed = _listed(cause)
+        if listed is None:
+            break
+        name, answer = listed
+        if name not in _WRAPPERS:
+            break
+    return answer
+
+
+def _listed(error: BaseException) -> tuple[str, bool] | None:
+    """Return the name of the most derived class of an error that is listed, and whether it is transient."""
+    listed = ((name, _CLASSES.get(package, {}).get(name)) for package, name in _classes(error))
+    return next(((name, answer) for name, answer in listed if answer is not None), None)
+
+
+def _classes(error: BaseException) -> Iterator[tuple[str, str]]:
+    """Yield the package and the name of each class of an error, the most derived one first."""
+    for kind in mro_of(type(error)):
+        package, _, _ = str(module_of(kind)).partition(".")
+        yield package, type_name_of(kind)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that, and so on."""
+    visited = set[int]()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in visited:
+        visited.add(id(cause))
+        yield cause
+        hides_its_cause = not _CONNECT_ERRORS.isdisjoint(_classes(cause))
+        cause = cause_of(cause) or (context_of(cause) if hides_its_cause else None)
+
+
+def _is_tls_refusal(error: BaseException) -> bool:
+    return issubclass(type(error), ssl.SSLError) and any(reason in safe_str(error) for reason in _TLS_REASONS)
+
+
+def _retry_after(fields: Mapping[str, str]) -> float | None:
+    milliseconds = _number(fields.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = fields.get("retry-after", "")
+    seconds = _number(value)
+    return _until(value, fields.get("date", "")) if seconds is None else seconds
+
+
+def _number(value: str) -> float | None:
+    """Return a number, a negative one as 0.0; None if there is none. `float` also takes underscores and NaN."""
+    try:
+        number = float(value) if value.isascii() and "_" not in value else math.nan
+    except ValueError:
+        return None
+    return None if math.isnan(number) else max(0.0, number)
+
+
+def _until(value: str, now: str) -> float | None:
+    """Return the seconds from one date to another, or from the time of this machine if that one cannot be parsed."""
+    then = _date(value)
+    if then is None:
+        return None
+    return max(0.0, (then - (_date(now) or datetime.now(UTC))).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
+    # Which errors it raises depends on the release of Python.
+    try:
+        date = parsedate_to_datetime(value)
+    except Exception:
+        return None
+    # Dates in HTTP are in UTC, and the asctime format does not say so (RFC 9110, section 5.6.7).
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _fields(headers: Any) -> dict[str, str]:
+    """Return the headers by their names in lower case, the first of several values; none if they cannot be read."""
+    fields: dict[str, str] = {}
+    try:
+        for name, value in headers.items():
+            fields.setdefault(_text(name).lower(), _text(value).strip())
+    except Exception:
+        return {}
+    return fields
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else ""
+
+
+def _read(thing: object, name: str) -> object:
+    """Return an attribute, or None if there is none or reading it raises."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
+
+
+def _item(thing: object, name: str) -> object:
+    return thing.get(name) if isinstance(thing, dict) else None
