@@ -57,6 +57,13 @@ def slow(session: nox.Session) -> None:
     _test(session, "-m", "slow")
 
 
+@nox.session(python=FOUND[:1] or None)
+def clients(session: nox.Session) -> None:
+    """Compare what HTTP clients raise with the table of the documentation."""
+    _install(session, "unit", "clients")
+    session.run("pytest", "tests/integrations/test_http_clients.py", *session.posargs)
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Combine what `tests` and `slow` measured on each Python; fail under 100 % of the branches."""
