@@ -22,6 +22,7 @@ from aiosupervise import (
     run_all,
     supervise,
 )
+from aiosupervise._batch.pump import Pump
 
 pytestmark = pytest.mark.looptime
 
@@ -239,3 +240,59 @@ def test_a_total_is_a_count(value: Any) -> None:
     """Anything else is refused at once."""
     with pytest.raises((TypeError, ValueError), match="total must be an integer of at least 0"):
         map_all(double, iter([]), total=value)
+
+
+# Whatever ends the pump
+
+
+async def awaiting(run: Run[Any, Any]) -> None:
+    """Await a run."""
+    await run
+
+
+@pytest.mark.parametrize("turns", [1, 3, 6])
+@pytest.mark.parametrize("is_exhausted", [False, True])
+async def test_a_loop_that_shuts_down_cancels_the_run(turns: int, *, is_exhausted: bool) -> None:
+    """Every task is cancelled at once: while the pump fills slots, and while it waits for the last jobs."""
+    jobs = [asyncio.Event().wait for _ in range(2 if is_exhausted else 4)]
+    run = run_all(jobs, limit=2)
+    caller = asyncio.create_task(awaiting(run))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    pump = next(task for task in asyncio.all_tasks() if task.get_name() == "run_all pump")
+    for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
+        task.cancel()
+    await asyncio.wait([pump])
+    assert run.report.stopped is Stopped.CANCELLED
+    await caller
+
+
+async def test_an_exit_of_the_source_cancels_the_run() -> None:
+    """The process is about to end: the jobs are cancelled, and the exit is raised."""
+
+    def source() -> Iterator[Callable[[], Any]]:
+        yield asyncio.Event().wait
+        raise SystemExit(3)
+
+    run = run_all(source(), limit=2)
+    with pytest.raises(SystemExit):
+        await run
+    assert run.report.stopped is Stopped.CANCELLED
+
+
+async def test_an_error_of_the_pump_itself_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error is lost, not even one that no step of the run has caught."""
+
+    async def fail(*_: object) -> None:
+        raise LookupError("of the pump")
+
+    monkeypatch.setattr(Pump, "_guard", fail)
+    with pytest.raises(LookupError, match="of the pump"):
+        await map_all(double, [1])
+
+
+async def test_a_running_run_has_not_stopped() -> None:
+    """Its report says why it ended when it has."""
+    async with map_all(double, [1]) as run:
+        assert run.report.stopped is None
+        assert [outcome.index async for outcome in run] == [0]

@@ -97,9 +97,11 @@ def message() -> Message:
         CIMultiDict([("retry-AFTER", "7"), ("Retry-After", "8")]),
         {"Retry-After": b"7"},
         {b"retry-after": b"7"},
+        {"Name": b"\xff", "Retry-After": "7"},
+        {"Name": None, "Retry-After": 7},
         message(),
     ],
-    ids=["aiohttp", "bytes", "all bytes", "urllib"],
+    ids=["aiohttp", "bytes", "all bytes", "not ASCII", "not text", "urllib"],
 )
 def test_mappings(headers: Mapping[str, str]) -> None:
     """The mappings of the clients can be given as they are; the first of several values counts."""

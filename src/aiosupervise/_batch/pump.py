@@ -98,6 +98,8 @@ class Pump(Generic[T, I]):
             self._close_scope()
             raise
         self._task.add_done_callback(self._finalize)
+        if self._config.timeout is not None:
+            self._timers.append(self._loop.call_later(self._config.timeout, self.cancel, Stopped.TIMEOUT))
 
     # The ways to end.
 
@@ -190,10 +192,6 @@ class Pump(Generic[T, I]):
     # The task.
 
     async def _pump(self) -> None:
-        if self._config.timeout is not None:
-            self._timers.append(
-                self._loop.call_later(self._config.timeout - self.outlet.elapsed, self.cancel, Stopped.TIMEOUT)
-            )
         await self._guard(self._engine.open)
         await self._guard(self._fill_slots)
         await self._guard(self._source.close)

@@ -6,10 +6,13 @@ classes. Nothing that a server sends, and no error class, makes a function of th
 
 import math
 import ssl
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from aiosupervise._policy.checks import safe_str
@@ -63,7 +66,7 @@ def is_transient(error: Exception) -> bool | float:
 
     """
     fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
-    if not _is_transient(error, fields.get("x-should-retry", "")):
+    if not _is_transient(error, fields["x-should-retry"]):
         return False
     seconds = _retry_after(fields)
     return True if seconds is None else seconds
@@ -172,19 +175,19 @@ def _is_transient(error: Exception, should_retry: str) -> bool:
         return _TOO_LONG not in classes
     status = _status(error, packages)
     is_of_sdk = not packages.isdisjoint(_SDKS)
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status is not None and status >= HTTPStatus.BAD_REQUEST:
         return status in _STATUSES or (is_of_sdk and status == HTTPStatus.CONFLICT)
     return (is_of_sdk and not codes.isdisjoint(_TRANSIENT_EVENTS)) or _is_lost(error)
 
 
-def _status(error: Exception, packages: set[str]) -> int:
-    """Return the status of the response; 0 if there was none."""
+def _status(error: Exception, packages: set[str]) -> int | None:
+    """Return the status of the response; None if there was none."""
     response = _read(error, "response")
     values = [_read(thing, name) for thing in (error, response) for name in ("status_code", "status")]
     # In other packages `code` can be anything, such as the number of a database's error.
     if "google" in packages:
         values.append(attributes_of(error).get("code"))
-    return next((int(value) for value in values if isinstance(value, int)), 0)
+    return next((int(value) for value in values if isinstance(value, int)), None)
 
 
 def _codes(error: Exception) -> Iterator[str]:
@@ -202,15 +205,8 @@ def _is_lost(error: Exception) -> bool:
     causes = list(_causes(error))
     if any(_is_tls_refusal(cause) for cause in causes):
         return False
-    answer = False
-    for cause in causes:
-        listed = _listed(cause)
-        if listed is None:
-            break
-        name, answer = listed
-        if name not in _WRAPPERS:
-            break
-    return answer
+    listed = list(takewhile(bool, map(_listed, causes)))
+    return next((answer for name, answer in filter(None, listed) if name not in _WRAPPERS), bool(listed))
 
 
 def _listed(error: BaseException) -> tuple[str, bool] | None:
@@ -241,13 +237,13 @@ def _is_tls_refusal(error: BaseException) -> bool:
     return issubclass(type(error), ssl.SSLError) and any(reason in safe_str(error) for reason in _TLS_REASONS)
 
 
-def _retry_after(fields: Mapping[str, str]) -> float | None:
-    milliseconds = _number(fields.get("retry-after-ms", ""))
+def _retry_after(fields: defaultdict[str, str]) -> float | None:
+    milliseconds = _number(fields["retry-after-ms"])
     if milliseconds is not None:
         return milliseconds / 1000
-    value = fields.get("retry-after", "")
+    value = fields["retry-after"]
     seconds = _number(value)
-    return _until(value, fields.get("date", "")) if seconds is None else seconds
+    return _until(value, fields["date"]) if seconds is None else seconds
 
 
 def _number(value: str) -> float | None:
@@ -277,27 +273,23 @@ def _date(value: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _fields(headers: Any) -> dict[str, str]:
-    """Return the headers by their names in lower case, the first of several values; none if they cannot be read."""
-    fields: dict[str, str] = {}
-    try:
+def _fields(headers: Any) -> defaultdict[str, str]:
+    """Return the headers that can be read, by their names in lower case; the first of several values."""
+    fields = defaultdict[str, str](str)
+    with suppress(Exception):
         for name, value in headers.items():
             fields.setdefault(_text(name).lower(), _text(value).strip())
-    except Exception:
-        return {}
     return fields
 
 
 def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    return value if isinstance(value, str) else ""
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _read(thing: object, name: str) -> object:
     """Return an attribute, or None if there is none or reading it raises."""
     try:
-        return getattr(thing, name, None)
+        return getattr(thing, name)
     except Exception:
         return None
 
