@@ -314,7 +314,9 @@ class Pump(Generic[T, I]):
         """Hand over the last outcomes and release everything, whatever ended the pump; the second time do nothing."""
         if self.outlet.closed:
             return
-        if not task.cancelled():
+        if task.cancelled():  # before its first step, by a loop that shuts down
+            self._why = self._why or Stopped.CANCELLED
+        else:
             self.error.keep(task.exception())
         self._skip_rest()
         is_complete = self._source.exhausted and not self._tally.pending
