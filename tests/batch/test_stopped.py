@@ -254,8 +254,7 @@ async def awaiting(run: Run[Any, Any]) -> None:
 @pytest.mark.parametrize("is_exhausted", [False, True])
 async def test_a_loop_that_shuts_down_cancels_the_run(turns: int, *, is_exhausted: bool) -> None:
     """Every task is cancelled at once: while the pump fills slots, and while it waits for the last jobs."""
-    jobs = [asyncio.Event().wait for _ in range(2 if is_exhausted else 4)]
-    run = run_all(jobs, limit=2)
+    run = run_all([asyncio.Event().wait for _ in range(4)], limit=5 if is_exhausted else 2)
     caller = asyncio.create_task(awaiting(run))
     for _ in range(turns):
         await asyncio.sleep(0)
