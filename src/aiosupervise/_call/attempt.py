@@ -20,7 +20,7 @@ from .limits import now
 if TYPE_CHECKING:
     from aiosupervise._policy.policy import Policy
 
-    from .retry import Call
+    from .call import Call
 
 
 @final

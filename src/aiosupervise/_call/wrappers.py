@@ -21,7 +21,7 @@ from aiosupervise._policy.verdict import serial_numbers
 
 from .frames import register_wrapper
 from .limits import Limits, now
-from .retry import Call, Coro
+from .retry import AsyncCall, Coro
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,14 +32,14 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
-            return await Call(policy, name, None, (func, args, kwargs)).run(functools.partial(func, *args, **kwargs))
+            return await AsyncCall(policy, name, None, (func, args, kwargs)).run(func, args, kwargs)
         last_serial = serial_numbers.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
-            call = Call(policy, name, None, (func, args, kwargs), 1, last_serial)
-            call.on_failure(error, 1)
-        return await call.run(functools.partial(func, *args, **kwargs))
+            call = AsyncCall(policy, name, None, (func, args, kwargs), 1, last_serial)
+            call.on_failure(error, now(), 1)
+        return await call.run(func, args, kwargs)
 
     register_wrapper(supervised.__code__)
     return supervised
@@ -55,17 +55,17 @@ def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Calla
         limits = Limits(policy, function, gate_for(policy.gate, args, kwargs), started)
         attempt = functools.partial(limits.attempt, functools.partial(func, *args, **kwargs))
         if listeners.count:
-            return await Call(policy, name, started, (func, args, kwargs)).run(attempt)
+            return await AsyncCall(policy, name, started, (func, args, kwargs)).run(attempt, (), {})
         try:
             result = await attempt()
         except Exception as error:
-            call = Call(policy, name, started, (func, args, kwargs), 1, last_serial)
-            call.on_failure(error, 1)
+            call = AsyncCall(policy, name, started, (func, args, kwargs), 1, last_serial)
+            call.on_failure(error, now(), 1)
         else:
             if policy.budget is not None:
                 policy.budget.put(policy.budget.refill)
             return result
-        return await call.run(attempt)
+        return await call.run(attempt, (), {})
 
     register_wrapper(supervised.__code__)
     return supervised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import opcode
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from types import CodeType, CoroutineType, FrameType
 from typing import Any
 
@@ -15,19 +15,28 @@ _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
 _RESUME = opcode.opmap["RESUME"]
 
 
-def used_up(func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> str | None:
-    """Return a sentence about the first argument that another attempt could not read again; None if there is none.
+def read_once(
+    func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> tuple[tuple[str, object], ...]:
+    """Return the arguments of a call that can be read once, each after a name for it.
 
     Files and other iterators are not looked at: a websocket or a cursor is its own iterator too, and may be passed.
     """
     # Of most calls, no argument can be read once, so that they need no names.
-    is_partial = isinstance(func, functools.partial)
-    if not is_partial and not any(map(_can_be_read_once, map(type, (*args, *kwargs.values())))):
-        return None
-    for place, value in _arguments_of(func, args, kwargs):
-        kind = type(value)
-        if _can_be_read_once(kind) and _has_begun(value):
-            what = f"the {_what_is(kind)} {name_of(value)}"
+    if not isinstance(func, functools.partial):
+        for value in (*args, *kwargs.values()):
+            if _can_be_read_once(type(value)):
+                break
+        else:
+            return ()
+    return tuple(pair for pair in _arguments_of(func, args, kwargs) if _can_be_read_once(type(pair[1])))
+
+
+def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
+    """Return a sentence about the first of these arguments that was begun; None if there is none."""
+    for place, value in arguments:
+        if _has_begun(value):
+            what = f"the {_what_is(type(value))} {name_of(value)}"
             return f"{place}, {what}, was begun and cannot be read again: pass a function that creates it"
     return None
 

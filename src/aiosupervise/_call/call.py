@@ -1,0 +1,261 @@
+"""The state of one call, and what follows from each failure: no clock, no waiting, no asyncio.
+
+A driver makes the attempts and waits between them; `retry` has that of coroutines. It tells the call of each failure
+and of the success. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
+`_policy.decide`), pays for a retry, and records the result: either a delay and the error of the attempt, or the error
+to raise.
+
+In a batch, the job around the call is informed of each failure and of each success of a retry, sells the retries, and
+decides when a call that has waited may go on: see `enclosing_job`.
+
+An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is made when
+two further attempts have failed, since most calls have succeeded by then.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from logging import WARNING
+from typing import Any, TypeAlias
+
+from aiosupervise._events.emit import emit
+from aiosupervise._events.listeners import listeners
+from aiosupervise._events.log import CALLS, is_logged
+from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
+from aiosupervise._policy.arguments import read_once, used_up
+from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.classify import classify
+from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
+from aiosupervise._policy.errors import UNWRAPPED, DeadlineExceeded, unwrap
+from aiosupervise._policy.policy import Policy
+from aiosupervise._policy.raw import set_traceback, traceback_of
+from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
+
+from .enclosing_job import EnclosingJob, current_job
+from .frames import given_up_inside, register_module, register_retry_loop, without_internal_frames
+from .no_waiting import no_waits
+
+Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
+"""The function of a call, with its arguments by position and by name."""
+
+_MAX_EARLIER_ERRORS = 10
+"""The earlier errors that a verdict lists."""
+
+_MAX_LINE = 200
+"""Characters of the line about each."""
+
+_numbers = itertools.count(1)
+
+
+class Call:
+    """The state of one call.
+
+    While `final_error` is None, the call goes on: if `last_error` is None, with its first attempt, else with a wait of
+    `delay` seconds and another attempt.
+    """
+
+    __slots__ = (
+        "arguments",
+        "attempts",
+        "delay",
+        "error_before",
+        "final_error",
+        "first_failure",
+        "job",
+        "last_error",
+        "last_serial",
+        "lines",
+        "name",
+        "number",
+        "policy",
+        "price",
+        "probes",
+        "read_once",
+        "started",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        name: str,
+        started: float | None,
+        arguments: Arguments,
+        attempts: int = 0,
+        last_serial: int = 0,
+    ) -> None:
+        """Create the state of a call of which `attempts` were made.
+
+        Args:
+            policy: the policy of the call.
+            name: the name of the call in events.
+            started: the time at the start; None if the policy has no limits.
+            arguments: what each attempt is given.
+            attempts: the number of attempts that were begun.
+            last_serial: the serial number of the newest verdict before the last of them. An attempt ends with a newer
+                one if a call inside of it gave up.
+
+        """
+        no_waiting = no_waits.get()
+        self.waits = no_waiting is None
+        self.policy = policy if no_waiting is None else no_waiting.apply_to(policy)
+        self.name = name
+        self.number = 0  # until its first event
+        self.started = started
+        self.arguments = arguments
+        self.job = current_job.get()
+        self.attempts = attempts
+        self.last_serial = last_serial
+        # How many of the attempts do not count as retries.
+        self.probes = 0
+        # The lines about the errors before `error_before`, which is the one before `last_error`.
+        self.lines: list[str] = []
+        self.error_before: Exception | None = None
+        self.last_error: Exception | None = None
+        self.final_error: Exception | None = None
+
+    def on_failure(self, raised: Exception, time: float, own_wrappers: int = 0) -> None:
+        """Decide what follows from the error that ended an attempt, and record it.
+
+        Args:
+            raised: the error.
+            time: the time now.
+            own_wrappers: how many frames of this call's own wrapper are in its traceback: 1 if the wrapper made the
+                attempt itself.
+
+        """
+        if self.attempts == 1:
+            self.first_failure = time
+            self.read_once = read_once(*self.arguments)
+        error = unwrap(raised) if issubclass(type(raised), UNWRAPPED) else raised
+        decision = self._decide(raised, error, time, own_wrappers)
+        if isinstance(decision, Retry):
+            if listeners.count or is_logged(CALLS, WARNING):
+                self.emit(AttemptFailed, self.attempts, error, decision.delay)
+            if self.last_error is not None:
+                self._keep_last_error()
+            self.last_error = error
+            self.delay = decision.delay if self.waits else 0.0
+            return
+        if listeners.count:
+            self.emit(AttemptFailed, self.attempts, error, None)
+        if isinstance(decision, PassThrough):
+            self._pass_through(error)
+        else:
+            if issubclass(type(error), DeadlineExceeded) and self.last_error is not None:
+                error.__cause__ = self.last_error
+            self._give_up(error, time, decision.reason, decision.detail)
+
+    def _decide(self, raised: Exception, error: Exception, time: float, own_wrappers: int) -> Decision:
+        """Return the policy's decision, or that the call must stop because there can be no other attempt.
+
+        Args:
+            raised: the error that ended the attempt.
+            error: the error that it stands for.
+            time: the time now.
+            own_wrappers: as for `on_failure`.
+
+        """
+        # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
+        if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
+            if self.job is not None:
+                self.job.on_neutral()
+            return PASS_THROUGH
+        policy = self.policy
+        classification = classify(policy, raised)
+        elapsed = 0.0 if self.started is None else time - self.started
+        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
+        if self.job is not None:
+            self.job.on_failure(policy, raised, classification)
+        return self._check_retry(decision) if isinstance(decision, Retry) else decision
+
+    def _check_retry(self, retry: Retry) -> Decision:
+        """Return a retry, for which this pays, or the reason why it cannot be made."""
+        if self.read_once:
+            detail = used_up(self.read_once)
+            if detail is not None:
+                return Stop(Reason.USED_UP, detail)
+        budget = self.policy.budget
+        if budget is not None:
+            self.price = budget.take(throttled=retry.throttled)
+        elif self.job is not None:
+            # The run may make the retry wait longer.
+            self.price, delay = self.job.pay(retry.delay, throttled=retry.throttled)
+            retry = Retry(delay, retry.throttled)
+        else:
+            return retry
+        return Stop(Reason.BUDGET) if self.price is None else retry
+
+    def _keep_last_error(self) -> None:
+        """Keep the last error for its line in the note, and make the line of the one before it."""
+        if self.error_before is not None:
+            self._add_line(self.error_before, self.attempts - 2)
+        self.error_before = self.last_error
+
+    def _add_line(self, error: Exception, attempt: int) -> None:
+        self.lines.append(f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE])
+        if len(self.lines) > _MAX_EARLIER_ERRORS:
+            del self.lines[0]
+
+    def _add_other_lines(self, attempts: int) -> None:
+        """Make the lines that were put off, of a call that ends after so many failed attempts before its error."""
+        if self.error_before is not None:
+            self._add_line(self.error_before, attempts - 1)
+        if self.last_error is not None:
+            self._add_line(self.last_error, attempts)
+
+    def _pass_through(self, error: Exception) -> None:
+        """End with the error, without a verdict; if attempts failed before, a note lists their errors."""
+        if self.last_error is not None:
+            self._add_other_lines(self.attempts - 1)
+            attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
+        self._set_final_error(error)
+
+    def give_up_waiting(self, reason: Reason, time: float) -> None:
+        """Give up on the last error, in place of another attempt."""
+        error, self.last_error, self.error_before = self.last_error, self.error_before, None
+        if error is not None:
+            self._give_up(error, time, reason)
+
+    def _give_up(self, error: Exception, time: float, reason: Reason, detail: str | None = None) -> None:
+        elapsed = time - self.first_failure
+        self._add_other_lines(self.attempts - 1)
+        lines = self.lines if detail is None else [detail, *self.lines]
+        attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)
+        self.emit(GaveUp, self.attempts, elapsed, reason, error)
+        self._set_final_error(error)
+
+    def _set_final_error(self, error: Exception) -> None:
+        set_traceback(error, without_internal_frames(traceback_of(error)))
+        self.final_error = error
+
+    def on_success(self, time: float) -> None:
+        """Add to the budget: its refill if the first attempt succeeded, else the price of the last retry."""
+        budget = self.policy.budget
+        if budget is not None:
+            budget.put(budget.refill if self.attempts == 1 else self.price)
+        if self.attempts > 1:
+            if self.job is not None:
+                self.job.on_success(0 if budget is not None else self.price)
+            if listeners.count:
+                self.emit(Recovered, self.attempts, time - self.first_failure)
+        if listeners.count:
+            self.emit(CallFinished, self.attempts, None)
+
+    def on_abandoned(self, error: BaseException) -> None:
+        """Record that the call ends without an outcome, in an attempt or in a wait: it was cancelled, for instance."""
+        if self.job is not None:
+            self.job.on_neutral()
+        if listeners.count:
+            self.emit(CallFinished, self.attempts, error)
+
+    def emit(self, kind: Callable[..., Event], *values: object) -> None:
+        """Emit an event of this call, given the values of its own fields."""
+        self.number = self.number or next(_numbers)
+        run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
+        emit(kind, (self.number, self.name, run, index, *values), self.job)
+
+
+register_module(__name__)
+register_retry_loop(Call)
