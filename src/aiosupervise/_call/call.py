@@ -129,7 +129,21 @@ class Call:
             self.first_failure = time
             self.read_once = read_once(*self.arguments)
         error = unwrap(raised) if issubclass(type(raised), UNWRAPPED) else raised
-        decision = self._decide(raised, error, time, own_wrappers)
+        # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
+        if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
+            if self.job is not None:
+                self.job.on_neutral()
+            self._end(error, time, PASS_THROUGH)
+            return
+        policy = self.policy
+        classification = classify(policy, raised)
+        elapsed = 0.0 if self.started is None else time - self.started
+        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
+        if self.job is not None:
+            self.job.on_failure(policy, raised, classification)
+        if isinstance(decision, Retry):
+            if self.read_once or policy.budget is not None or self.job is not None:
+                decision = self._check_retry(decision)
         if isinstance(decision, Retry):
             if listeners.count or is_logged(CALLS, WARNING):
                 self.emit(AttemptFailed, self.attempts, error, decision.delay)
@@ -137,7 +151,10 @@ class Call:
                 self._keep_last_error()
             self.last_error = error
             self.delay = decision.delay if self.waits else 0.0
-            return
+        else:
+            self._end(error, time, decision)
+
+    def _end(self, error: Exception, time: float, decision: Stop | PassThrough) -> None:
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
@@ -146,29 +163,6 @@ class Call:
             if issubclass(type(error), DeadlineExceeded) and self.last_error is not None:
                 error.__cause__ = self.last_error
             self._give_up(error, time, decision.reason, decision.detail)
-
-    def _decide(self, raised: Exception, error: Exception, time: float, own_wrappers: int) -> Decision:
-        """Return the policy's decision, or that the call must stop because there can be no other attempt.
-
-        Args:
-            raised: the error that ended the attempt.
-            error: the error that it stands for.
-            time: the time now.
-            own_wrappers: as for `on_failure`.
-
-        """
-        # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
-        if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
-            if self.job is not None:
-                self.job.on_neutral()
-            return PASS_THROUGH
-        policy = self.policy
-        classification = classify(policy, raised)
-        elapsed = 0.0 if self.started is None else time - self.started
-        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
-        if self.job is not None:
-            self.job.on_failure(policy, raised, classification)
-        return self._check_retry(decision) if isinstance(decision, Retry) else decision
 
     def _check_retry(self, retry: Retry) -> Decision:
         """Return a retry, for which this pays, or the reason why it cannot be made."""

@@ -120,7 +120,7 @@ def drop_tracebacks(error: Exception) -> None:
     """
     set_traceback(error, None)
     # Most errors refer to no other.
-    if context_of(error) is None and cause_of(error) is None and not is_group(error):
+    if context_of(error) is None and cause_of(error) is None and not issubclass(type(error), ExceptionGroup):
         return
     # By identity, since an error need not be hashable.
     visited = {id(sys.exception())}

@@ -80,9 +80,23 @@ def classify(policy: Policy, error: Exception) -> Classification:
         TypeError: if a `retry_on` function returns something other than a bool, None, seconds or a timedelta.
 
     """
-    if is_group(error):
-        return _classify_group(policy, error)
-    return _classify_leaf(policy, error, set())
+    if not issubclass(type(error), _SPECIAL):
+        return _classify_by_policy(policy, error)
+    return _classify_group(policy, error) if is_group(error) else _classify_leaf(policy, error, set())
+
+
+def _classify_by_policy(policy: Policy, error: Exception) -> Classification:
+    """Return the class of an error that neither is a group nor overrules the policy."""
+    if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
+        return IRRECOVERABLE
+    condition = policy.retry_on
+    answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
+    if answer is True:
+        return _transient(error)
+    if answer is None or answer is False:
+        return UNLISTED
+    check_retry_after(f"the return value of retry_on ({name_of(policy.retry_on)}), if not a bool or None,", answer)
+    return _after(retry_after_of(answer))
 
 
 def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Classification:
@@ -91,15 +105,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
         classification = _classify_library_error(policy, error, cleared)
         if classification is not None:
             return classification
-    if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
-        return IRRECOVERABLE
-    answer = _matches(policy.retry_on, error)
-    if answer is True:
-        return _transient(error)
-    if answer is None or answer is False:
-        return UNLISTED
-    check_retry_after(f"the return value of retry_on ({name_of(policy.retry_on)}), if not a bool or None,", answer)
-    return _after(retry_after_of(answer))
+    return _classify_by_policy(policy, error)
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
@@ -116,6 +122,7 @@ def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classif
 
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
 _LIBRARY_ERRORS = (*OVERRIDES, *_LIMITS, GateError)
+_SPECIAL = (*_LIBRARY_ERRORS, ExceptionGroup)
 
 
 def _classify_library_error(policy: Policy, error: Exception, cleared: set[int]) -> Classification | None:
