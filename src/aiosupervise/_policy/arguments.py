@@ -12,6 +12,8 @@ from .checks import name_of
 
 # Of coroutines only Python's own: an object with the methods of one, such as a Run, may be awaited many times.
 _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
+# A short cut: most arguments are of these types.
+_READ_OFTEN = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
 _RESUME = opcode.opmap["RESUME"]
 
 
@@ -25,7 +27,8 @@ def read_once(
     # Of most calls, no argument can be read once, so that they need no names.
     if not isinstance(func, functools.partial):
         for value in (*args, *kwargs.values()):
-            if _can_be_read_once(type(value)):
+            kind = type(value)
+            if kind not in _READ_OFTEN and _can_be_read_once(kind):
                 break
         else:
             return ()

@@ -86,8 +86,14 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     retry_after = classification.retry_after
     if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
         return _RETRY_AFTER_TOO_LONG
+    backoff = policy.backoff
+    # Every delay of a tuple was checked when the policy was made.
+    if isinstance(backoff, tuple):
+        delay = backoff[min(attempts, len(backoff)) - 1]
+    else:
+        delay = delay_before(backoff, attempts - 1, error)
     # A user's delay may be an int.
-    delay = 0.0 + delay_before(policy.backoff, attempts - 1, error)
+    delay += 0.0
     if retry_after is not None:
         delay = min(retry_after + delay, sys.float_info.max)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
