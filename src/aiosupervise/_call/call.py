@@ -25,14 +25,14 @@ from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.arguments import read_once, used_up
 from aiosupervise._policy.checks import error_text
-from aiosupervise._policy.classify import classify
+from aiosupervise._policy.classify import SPECIAL, classify, classify_ordinary
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
-from aiosupervise._policy.errors import UNWRAPPED, DeadlineExceeded, unwrap
+from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import set_traceback, traceback_of
 from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
 
-from .enclosing_job import EnclosingJob, current_job
+from .enclosing_job import current_job
 from .frames import given_up_inside, register_module, register_retry_loop, without_internal_frames
 from .no_waiting import no_waits
 
@@ -128,7 +128,8 @@ class Call:
         if self.attempts == 1:
             self.first_failure = time
             self.read_once = read_once(*self.arguments)
-        error = unwrap(raised) if issubclass(type(raised), UNWRAPPED) else raised
+        is_special = issubclass(type(raised), SPECIAL)
+        error = unwrap(raised) if is_special else raised
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
             if self.job is not None:
@@ -136,25 +137,25 @@ class Call:
             self._end(error, time, PASS_THROUGH)
             return
         policy = self.policy
-        classification = classify(policy, raised)
+        classification = classify(policy, raised) if is_special else classify_ordinary(policy, raised)
         elapsed = 0.0 if self.started is None else time - self.started
         decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
         if self.job is not None:
             self.job.on_failure(policy, raised, classification)
-        if isinstance(decision, Retry):
-            if self.read_once or policy.budget is not None or self.job is not None:
-                decision = self._check_retry(decision)
+        if isinstance(decision, Retry) and (self.read_once or policy.budget is not None or self.job is not None):
+            decision = self._check_retry(decision)
         if isinstance(decision, Retry):
             if listeners.count or is_logged(CALLS, WARNING):
                 self.emit(AttemptFailed, self.attempts, error, decision.delay)
-            if self.last_error is not None:
-                self._keep_last_error()
-            self.last_error = error
+            if self.error_before is not None:
+                self._add_line(self.error_before, self.attempts - 2)
+            self.error_before, self.last_error = self.last_error, error
             self.delay = decision.delay if self.waits else 0.0
         else:
             self._end(error, time, decision)
 
     def _end(self, error: Exception, time: float, decision: Stop | PassThrough) -> None:
+        """End with the error, since there is no other attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
@@ -170,22 +171,17 @@ class Call:
             detail = used_up(self.read_once)
             if detail is not None:
                 return Stop(Reason.USED_UP, detail)
-        budget = self.policy.budget
-        if budget is not None:
-            self.price = budget.take(throttled=retry.throttled)
+        price: int | None = 0
+        delay, throttled = retry.delay, retry.throttled
+        if self.policy.budget is not None:
+            price = self.policy.budget.take(throttled=throttled)
         elif self.job is not None:
             # The run may make the retry wait longer.
-            self.price, delay = self.job.pay(retry.delay, throttled=retry.throttled)
-            retry = Retry(delay, retry.throttled)
-        else:
-            return retry
-        return Stop(Reason.BUDGET) if self.price is None else retry
-
-    def _keep_last_error(self) -> None:
-        """Keep the last error for its line in the note, and make the line of the one before it."""
-        if self.error_before is not None:
-            self._add_line(self.error_before, self.attempts - 2)
-        self.error_before = self.last_error
+            price, delay = self.job.pay(delay, throttled=throttled)
+        if price is None:
+            return Stop(Reason.BUDGET)
+        self.price = price
+        return Retry(delay, throttled)
 
     def _add_line(self, error: Exception, attempt: int) -> None:
         self.lines.append(f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE])

@@ -46,10 +46,7 @@ class AsyncCall(Call):
             while self.final_error is None:
                 if self.last_error is not None:
                     drop_tracebacks(self.last_error)
-                    if self.delay > 0:
-                        await asyncio.sleep(self.delay)
-                    else:
-                        await _next_turn()
+                    await (asyncio.sleep(self.delay) if self.delay > 0 else _next_turn())
                     if self.job is not None and not await self._acquire_permit(self.job):
                         continue
                 self.attempts += 1
@@ -59,7 +56,7 @@ class AsyncCall(Call):
                 try:
                     result = await func(*args, **kwargs)
                 except Exception as error:
-                    self.on_failure(error, now())
+                    self.on_failure(error, asyncio.get_running_loop().time())
                 else:
                     if listeners.count or self.job is not None or self.policy.budget is not None:
                         self.on_success(now())

@@ -80,21 +80,27 @@ def classify(policy: Policy, error: Exception) -> Classification:
         TypeError: if a `retry_on` function returns something other than a bool, None, seconds or a timedelta.
 
     """
-    if not issubclass(type(error), _SPECIAL):
-        return _classify_by_policy(policy, error)
+    if not issubclass(type(error), SPECIAL):
+        return classify_ordinary(policy, error)
     return _classify_group(policy, error) if is_group(error) else _classify_leaf(policy, error, set())
 
 
-def _classify_by_policy(policy: Policy, error: Exception) -> Classification:
-    """Return the class of an error that neither is a group nor overrules the policy."""
+def classify_ordinary(policy: Policy, error: Exception) -> Classification:
+    """Return the class of an error whose type is not SPECIAL, as `classify` does."""
     if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
-    if answer is True:
-        return _transient(error)
     if answer is None or answer is False:
         return UNLISTED
+    if answer is True:
+        # Libraries use an attribute of this name for other things too: anything but a number or a timedelta is
+        # ignored. A property that raises must not put its own error in place of the one that is being classified.
+        try:
+            asked = getattr(error, "retry_after", None)
+            return TRANSIENT if asked is None else _after(retry_after_of(asked))
+        except Exception:
+            return TRANSIENT
     check_retry_after(f"the return value of retry_on ({name_of(policy.retry_on)}), if not a bool or None,", answer)
     return _after(retry_after_of(answer))
 
@@ -105,7 +111,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
         classification = _classify_library_error(policy, error, cleared)
         if classification is not None:
             return classification
-    return _classify_by_policy(policy, error)
+    return classify_ordinary(policy, error)
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
@@ -122,7 +128,8 @@ def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classif
 
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
 _LIBRARY_ERRORS = (*OVERRIDES, *_LIMITS, GateError)
-_SPECIAL = (*_LIBRARY_ERRORS, ExceptionGroup)
+SPECIAL = (*_LIBRARY_ERRORS, ExceptionGroup)
+"""The types of errors that can overrule a policy, that a limit raises, or that are classified by their leaves."""
 
 
 def _classify_library_error(policy: Policy, error: Exception, cleared: set[int]) -> Classification | None:
@@ -173,19 +180,6 @@ _CLASSES = (type, tuple)
 
 def _matches(condition: RetryOn, error: Exception) -> bool | float | timedelta | None:
     return issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
-
-
-def _transient(error: Exception) -> Transient:
-    """Return the class of an error that `retry_on` matches, with the wait in its `retry_after` attribute.
-
-    Libraries use an attribute of this name for other things too: anything but a number or a timedelta is ignored. A
-    property that raises must not put its own error in place of the one that is being classified.
-    """
-    try:
-        asked = getattr(error, "retry_after", None)
-        return TRANSIENT if asked is None else _after(retry_after_of(asked))
-    except Exception:
-        return TRANSIENT
 
 
 def _after(seconds: float | None) -> Transient:

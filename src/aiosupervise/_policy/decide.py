@@ -89,7 +89,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     backoff = policy.backoff
     # Every delay of a tuple was checked when the policy was made.
     if isinstance(backoff, tuple):
-        delay = backoff[min(attempts, len(backoff)) - 1]
+        delay = backoff[attempts - 1] if attempts <= len(backoff) else backoff[-1]
     else:
         delay = delay_before(backoff, attempts - 1, error)
     # A user's delay may be an int.

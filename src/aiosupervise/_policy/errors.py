@@ -109,7 +109,7 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
 
 
 OVERRIDES = (GiveUp, RetryAfter)
-UNWRAPPED = (*OVERRIDES, ExceptionGroup)
+_UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 
 @final
@@ -123,7 +123,7 @@ def unwrap(error: Exception) -> Exception:
     In a group, each leaf is replaced by the error that it stands for. Chains of them can be long, and groups deep and
     shared, so each error is visited once.
     """
-    if not issubclass(type(error), UNWRAPPED):
+    if not issubclass(type(error), _UNWRAPPED):
         return error
     # By identity, since an error need not be hashable.
     found: dict[int, Exception] = {}
