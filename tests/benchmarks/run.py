@@ -10,14 +10,30 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from questions import batch, call, cluster, deadline, garbage, imports, million, restarts, retries, scale, seen, waiting
+from questions import (
+    alone,
+    batch,
+    call,
+    cluster,
+    deadline,
+    garbage,
+    imports,
+    million,
+    restarts,
+    retries,
+    scale,
+    seen,
+    waiting,
+)
 from questions.machine import describe
 from questions.page import Page
 from questions.table import Table
 
 QUESTIONS: dict[str, Callable[[], Table]] = {
     "call": call.ask,
+    "call-alone": alone.ask_success,
     "retries": retries.ask,
+    "retries-alone": alone.ask_failures,
     "seen": seen.ask,
     "garbage": garbage.ask,
     "memory": waiting.ask,
