@@ -202,11 +202,11 @@ class Call:
             attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
         self._set_final_error(error)
 
-    def give_up_waiting(self, reason: Reason, time: float) -> None:
-        """Give up on the last error, in place of another attempt."""
-        error, self.last_error, self.error_before = self.last_error, self.error_before, None
-        if error is not None:
-            self._give_up(error, time, reason)
+    def on_refusal(self, last_error: Exception, reason: Reason, time: float) -> None:
+        """Give up on the last error, since the other attempt that was decided on cannot be made."""
+        # It is the final error now, and the one before it the last of the earlier ones.
+        self.last_error, self.error_before = self.error_before, None
+        self._give_up(last_error, time, reason)
 
     def _give_up(self, error: Exception, time: float, reason: Reason, detail: str | None = None) -> None:
         elapsed = time - self.first_failure

@@ -47,7 +47,7 @@ class AsyncCall(Call):
                 if self.last_error is not None:
                     drop_tracebacks(self.last_error)
                     await (asyncio.sleep(self.delay) if self.delay > 0 else _next_turn())
-                    if self.job is not None and not await self._acquire_permit(self.job):
+                    if self.job is not None and not await self._acquire_permit(self.job, self.last_error):
                         continue
                 self.attempts += 1
                 self.last_serial = serial_numbers.issued
@@ -75,7 +75,7 @@ class AsyncCall(Call):
             set_context(final, context)
             del final, context
 
-    async def _acquire_permit(self, job: EnclosingJob) -> bool:
+    async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> bool:
         """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
         try:
             permit = await self._await_within_deadline(functools.partial(job.acquire, self))
@@ -87,7 +87,7 @@ class AsyncCall(Call):
                 job.on_retry()
                 return True
             refusal = Reason.BUDGET
-        self.give_up_waiting(refusal, now())
+        self.on_refusal(last_error, refusal, now())
         return False
 
     async def _await_within_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
