@@ -110,7 +110,7 @@ class Call:
         # How many of the attempts do not count as retries.
         self.probes = 0
         # The lines about the errors before `error_before`, which is the one before `last_error`.
-        self.lines: list[str] = []
+        self.lines: tuple[str, ...] = ()
         self.error_before: Exception | None = None
         self.last_error: Exception | None = None
         self.final_error: Exception | None = None
@@ -127,7 +127,8 @@ class Call:
         """
         if self.attempts == 1:
             self.first_failure = time
-            self.read_once = read_once(*self.arguments)
+            func, args, kwargs = self.arguments
+            self.read_once = read_once(func, args, kwargs)
         is_special = issubclass(type(raised), SPECIAL)
         error = unwrap(raised) if is_special else raised
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
@@ -184,9 +185,8 @@ class Call:
         return Retry(delay, throttled)
 
     def _add_line(self, error: Exception, attempt: int) -> None:
-        self.lines.append(f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE])
-        if len(self.lines) > _MAX_EARLIER_ERRORS:
-            del self.lines[0]
+        line = f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE]
+        self.lines = (*self.lines, line)[-_MAX_EARLIER_ERRORS:]
 
     def _add_other_lines(self, attempts: int) -> None:
         """Make the lines that were put off, of a call that ends after so many failed attempts before its error."""
@@ -211,7 +211,7 @@ class Call:
     def _give_up(self, error: Exception, time: float, reason: Reason, detail: str | None = None) -> None:
         elapsed = time - self.first_failure
         self._add_other_lines(self.attempts - 1)
-        lines = self.lines if detail is None else [detail, *self.lines]
+        lines = self.lines if detail is None else (detail, *self.lines)
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)
         self.emit(GaveUp, self.attempts, elapsed, reason, error)
         self._set_final_error(error)

@@ -26,7 +26,7 @@ def read_once(
     """
     # Of most calls, no argument can be read once, so that they need no names.
     if not isinstance(func, functools.partial):
-        for value in (*args, *kwargs.values()):
+        for value in [*args, *kwargs.values()]:
             kind = type(value)
             if kind not in _READ_OFTEN and _can_be_read_once(kind):
                 break
