@@ -216,3 +216,20 @@ async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
     assert [held() for held in failing.held] == [None] * (1 + tokens // 14)
     assert all(error() is None for error in failing.errors)
     assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("retries", [1, 2, 3])
+async def test_one_error_of_all_attempts_leaves_no_cycle(retries: int) -> None:
+    """Nor does a call whose attempts raise the same object, which is the last error and an earlier one in one."""
+    errors = [LostError()]
+    lost = weakref.ref(errors[0])
+
+    @supervise(BASE.replace(max_retries=retries))
+    async def func() -> None:
+        raise errors[0]
+
+    gc.collect()
+    assert await fail(func()) == "LostError"
+    errors.clear()
+    assert lost() is None
+    assert gc.collect() == 0
