@@ -12,7 +12,7 @@ from unittest.mock import call
 
 from ._call.no_waiting import NoWaiting, no_waits
 from ._call.supervise import copy_metadata
-from ._policy.checks import check_count, is_async_callable, name_of, safe_repr
+from ._policy.checks import check_count, is_async_callable, kind_of, name_of, safe_repr
 
 if TYPE_CHECKING:
     from unittest.mock import _Call  # the type of `call(...)`, which has no public name
@@ -93,7 +93,7 @@ class ScriptEnded(BaseException):
     def __str__(self) -> str:
         has = "1 step, which was" if self.steps == 1 else f"{self.steps} steps, which were"
         repair = "give script(...) one for each call that you expect, retries included"
-        return f"the script has {has} done when {self.last!r} came: {repair}"
+        return f"the script has {has} done when another call came (see its `last`): {repair}"
 
 
 @final
@@ -264,7 +264,7 @@ def _check_function(func: object) -> None:
         func.close()
         name = name_of(func)
         raise TypeError(f"Faults wrap an async function, not its call: faults({name}), without parentheses")
-    title = name_of(func) if callable(func) else repr(func)
+    title = name_of(func) if callable(func) else kind_of(func)
     raise TypeError(f"Faults wrap an async function; {title} is not: write `async def`")
 
 
@@ -288,7 +288,7 @@ def _checked_errors(errors: object) -> tuple[type[Exception], ...]:
 def _checked_class(rule: str, member: object) -> type[Exception]:
     if isinstance(member, Exception):
         name = type(member).__name__
-        raise TypeError(f"{rule}; got {member!r}: give the class {name}, since each fault raises a new instance")
+        raise TypeError(f"{rule}; got an instance: give the class {name}, since each fault raises a new instance")
     if not isinstance(member, type) or not issubclass(member, Exception):
         raise TypeError(f"{rule}; got {safe_repr(member)}")
     try:

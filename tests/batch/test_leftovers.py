@@ -167,7 +167,7 @@ async def test_a_cancelled_caller_hears_of_a_failed_source() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
-    assert caught.value.__notes__ == ["the source of the run had failed too: OSError('out of jobs')"]
+    assert caught.value.__notes__ == ["the source of the run had failed too: OSError: out of jobs"]
 
 
 def test_the_call_instead_of_the_function() -> None:

@@ -336,7 +336,7 @@ async def test_fewer_updates_than_jobs(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("progress", "words"),
     [
-        (print, ["True, False or a dict", "built-in function print", "listen="]),
+        (print, ["True, False or a dict", "got print", "listen="]),
         (1, ["True, False or a dict", "got 1"]),
         ("yes", ["True, False or a dict", "got 'yes'"]),
         (None, ["True, False or a dict", "got None"]),

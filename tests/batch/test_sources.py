@@ -158,12 +158,13 @@ async def test_a_deque_that_changes_does_not_hide_what_went_wrong_first() -> Non
     """The error of an item that is not a job is raised, though the rest of the deque cannot be listed."""
 
     class Hostile:
-        def __repr__(self) -> str:
+        @property  # type: ignore[misc]  # the mistake
+        def __class__(self) -> type:
             jobs.append(sleep)
-            return "hostile"
+            return Hostile
 
     jobs: deque[Any] = deque([sleep, Hostile(), sleep])
-    with pytest.raises(TypeError, match="job 1 is hostile"):
+    with pytest.raises(TypeError, match="job 1 is a value of type Hostile"):
         await run_all(jobs)
 
 

@@ -183,7 +183,7 @@ async def test_a_run_that_stops_by_itself_is_a_warning(caplog: pytest.LogCapture
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
         "run import starts no other job: too many jobs failed; so far 0 succeeded, 2 failed; "
-        "run the inputs that are pending again when the cause is mended"
+        "run the inputs that are pending again when the cause is fixed"
     )
 
 

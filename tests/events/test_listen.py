@@ -209,7 +209,7 @@ async def test_a_listener_that_returns_a_coroutine_is_reported_once() -> None:
         assert (await run_all([call, call], listen=listener)).values() == ["done", "done"]
         assert len(reports) == 2 * time
     for report in reports:
-        assert "a listener failed: <function" in report["message"]
+        assert "a listener failed: <lambda>" in report["message"]
         assert isinstance(report["exception"], TypeError)
         assert "not awaited, and it returned a coroutine, which did nothing: write a plain" in str(report["exception"])
     gc.collect()

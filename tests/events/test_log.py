@@ -73,7 +73,7 @@ async def test_giving_up_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
         await supervise(policy)(Script(ConnectionError(), ConnectionError("down")))()
     *_, record = caplog.records
     assert (record.name, record.levelname) == ("aiosupervise.call", "ERROR")
-    line = "fetch gave up in attempt 2 (retries exhausted): ConnectionError: down"
+    line = "fetch gave up in attempt 2, 1.00 s after the first failure (retries exhausted): ConnectionError: down"
     assert record.getMessage() == line
     assert values(record) == {
         "call": "fetch",
@@ -114,6 +114,7 @@ async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     await run_all(jobs, name="pages")
     retry, summary = caplog.records
     assert values(retry)["job"] == 0
+    assert retry.getMessage() == "Script (job 0) failed in attempt 1 and is retried in 1.00 s: ConnectionError"
     assert values(retry)["run"] == values(summary)["run"]
     assert (summary.name, summary.levelname) == ("aiosupervise.run", "INFO")
     assert summary.getMessage() == "run pages finished in 1.00 s: 2 succeeded, 1 failed, 0 pending, 1 retries"
@@ -130,7 +131,7 @@ async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_pause_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged with its length and its reason."""
+    """It is logged with its length and its reason; that the run resumes is logged at INFO."""
     budget = Budget()
     budget.tokens = 0
     await run_all([supervise(POLICY)(Script(ConnectionError()))], overload=Overload(budget=budget), name="pages")
@@ -140,6 +141,9 @@ async def test_a_pause_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert 0.25 <= seconds <= 0.5
     assert values(pause)["why"] == "the retry budget is empty"
     assert pause.getMessage() == f"run pages pauses for {seconds:.1f} s: the retry budget is empty"
+    [resumed] = [record for record in caplog.records if "resumes" in record.msg]
+    assert (resumed.name, resumed.levelname) == ("aiosupervise.run", "INFO")
+    assert resumed.getMessage() == "run pages resumes"
 
 
 async def test_templates_are_constant_and_no_record_has_arguments(caplog: pytest.LogCaptureFixture) -> None:
@@ -169,11 +173,11 @@ async def test_an_error_is_its_type_and_its_message(caplog: pytest.LogCaptureFix
 
     class ShyError(ConnectionError):
         def __repr__(self) -> str:
-            return "secret"
+            return "hunter2"
 
     assert await supervise(POLICY)(Script(ShyError("line\none\x1b[2J")))() == "done"
     assert values(caplog.records[0])["error"] == r"ShyError: line\none\x1b[2J"
-    assert "secret" not in str(vars(caplog.records[0]))
+    assert "hunter2" not in str(vars(caplog.records[0]))
 
 
 async def test_an_error_whose_message_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:

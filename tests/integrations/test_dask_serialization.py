@@ -178,7 +178,7 @@ def test_a_verdict_arrives_as_a_verdict() -> None:
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (jobs.UnprintableError(), "it cannot be pickled: no pickle"),
+        (jobs.UnprintableError(), "it cannot be pickled: TypeError: no pickle"),
         (jobs.StubbornError(1, 2), "it cannot be unpickled here: "),
         (jobs.FickleError(), "unpickled, it is str"),
     ],

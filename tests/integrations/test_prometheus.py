@@ -302,6 +302,46 @@ def test_the_labels_are_few(registry: CollectorRegistry) -> None:
     assert [len(counters.in_progress) for counters in metrics._runs.values()] == [0]
 
 
+def test_names_after_the_first_hundred_are_counted_together(registry: CollectorRegistry) -> None:
+    """So names that are made from URLs or ids cannot grow without bound; runs among them leave the gauges too."""
+    metrics, tally = Metrics(registry), Tally(1, 1)
+    for number in range(150):
+        metrics(AttemptStarted(number, f"call {number}", None, None, 1))
+        metrics(RunStarted(number, f"run {number}", tally))
+    before = len(generate_latest(registry).splitlines())
+    for number in range(1000):
+        metrics(AttemptStarted(number, f"call {number}", None, None, 2))
+        metrics(RunFinished(number, f"run {number}", tally, 1.0))
+    assert len(generate_latest(registry).splitlines()) == before
+    for label in ("call", "run"):
+        samples = [sample for metric in registry.collect() for sample in metric.samples]
+        found = {sample.labels[label] for sample in samples if label in sample.labels}
+        assert found == {"other", *(f"{label} {number}" for number in range(100))}
+    assert registry.get_sample_value("aiosupervise_attempts_total", {"call": "call 99"}) == 2
+    assert registry.get_sample_value("aiosupervise_attempts_total", {"call": "other"}) == 50 + 900
+    assert registry.get_sample_value("aiosupervise_run_duration_seconds_count", {"run": "other"}) == 900
+    assert registry.get_sample_value("aiosupervise_runs", {"run": "other"}) == 0
+
+
+def test_a_name_that_another_thread_adds_meanwhile_keeps_its_counters(registry: CollectorRegistry) -> None:
+    """Though it is the hundredth, its events are not split between its own counters and those of the other names."""
+    metrics = Metrics(registry)
+    for number in range(99):
+        metrics(AttemptStarted(number, f"call {number}", None, None, 1))
+    lock = metrics._lock
+
+    class Contended:
+        def __enter__(self) -> None:
+            metrics._lock = lock
+            metrics(AttemptStarted(99, "call 99", None, None, 1))
+
+        def __exit__(self, *_: object) -> None: ...
+
+    metrics._lock = Contended()  # type: ignore[assignment]  # it has all that is used of one
+    metrics(AttemptStarted(100, "call 99", None, None, 1))
+    assert registry.get_sample_value("aiosupervise_attempts_total", {"call": "call 99"}) == 2
+
+
 def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> None:
     """One listener counts for them all, while somebody scrapes, and loses none."""
 

@@ -34,12 +34,13 @@ from aiosupervise.integrations.rich import Bars
 
 pytestmark = pytest.mark.looptime
 Screen = Callable[[str], list[str]]
-RETRIED = "job failed in attempt {} and is retried in {}.00 s: ConnectionError".format
-LINES = [
-    RETRIED(1, 2),
-    RETRIED(2, 2),
-    "job gave up in attempt 3 (retries exhausted): ConnectionError",
-]
+
+
+def lines_of(index: int) -> list[str]:
+    """The log lines of the job with this index, which fails after two retries."""
+    retried = f"job (job {index}) failed in attempt {{}} and is retried in {{}}.00 s: ConnectionError".format
+    gave_up = f"job (job {index}) gave up in attempt 3, 6.00 s after the first failure (retries exhausted)"
+    return [retried(1, 2), retried(2, 2), f"{gave_up}: ConnectionError"]
 
 
 @supervise(retry_on=ConnectionError, max_retries=2, backoff=Backoff(base=2, factor=1, jitter="none"))
@@ -535,10 +536,10 @@ async def test_a_log_line_does_not_tear_our_lines_apart(ours: io.StringIO, scree
         assert threading.active_count() == threads  # one that draws by itself could do so beside the line
         assert len(beside_bars) == 1
         line, bar = screen(ours.getvalue())
-        assert (line, bar.split()[0]) == (LINES[0], "job")
+        assert (line, bar.split()[0]) == (lines_of(1)[0], "job")
         await running
     *lines, bar = screen(ours.getvalue())
-    assert lines == LINES
+    assert lines == lines_of(1)
     assert "2/2 1 succeeded, 1 failed" in bar
 
 
@@ -554,7 +555,7 @@ async def test_a_display_that_cannot_be_drawn_loses_no_line(ours: io.StringIO, m
             with beside_bars[0]():
                 lines.write("printed\n")
         await running
-    assert lines.getvalue().splitlines() == ["printed", *LINES]
+    assert lines.getvalue().splitlines() == ["printed", *lines_of(0)]
     assert ours.getvalue().endswith("\x1b[?25h")
 
 
@@ -592,7 +593,7 @@ async def test_where_stderr_is_no_terminal_only_the_end_is_written(monkeypatch: 
         assert beside_bars == []
         await running
     *lines, bar = file.getvalue().strip().splitlines()
-    assert lines == LINES
+    assert lines == lines_of(0)
     assert "1/1 0 succeeded, 1 failed" in bar
     assert "\x1b" not in file.getvalue()
 
@@ -619,7 +620,7 @@ async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, term
 
 async def test_anything_but_a_progress_is_refused() -> None:
     """A console, for example; and the error for an event, as when the class itself listens, shows the parentheses."""
-    with pytest.raises(TypeError, match=r"must be a rich\.progress\.Progress.*got <console"):
+    with pytest.raises(TypeError, match=r"must be a rich\.progress\.Progress.*got a value of type Console"):
         Bars(Console())  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match=r"write Bars\(\)"):
         Bars(RunStarted(1, "fetch", Tally(1, 1)))  # type: ignore[arg-type]  # the mistake

@@ -19,12 +19,13 @@ from aiosupervise.integrations import tqdm as tqdm_integration
 from aiosupervise.integrations.tqdm import ProgressBar
 
 pytestmark = pytest.mark.looptime
-RETRIED = "job failed in attempt {} and is retried in {}.00 s: ConnectionError".format
-LINES = [
-    RETRIED(1, 1),
-    RETRIED(2, 2),
-    "job gave up in attempt 3 (retries exhausted): ConnectionError",
-]
+
+
+def lines_of(index: int) -> list[str]:
+    """The log lines of the job with this index, which fails after two retries."""
+    retried = f"job (job {index}) failed in attempt {{}} and is retried in {{}}.00 s: ConnectionError".format
+    gave_up = f"job (job {index}) gave up in attempt 3, 5.00 s after the first failure (retries exhausted)"
+    return [retried(1, 1), retried(2, 2), f"{gave_up}: ConnectionError"]
 
 
 @supervise(retry_on=ConnectionError, max_retries=2, backoff=Backoff(base=1, jitter="none"))
@@ -67,7 +68,7 @@ async def test_a_log_line_does_not_tear_the_bar_apart(
     with redirect_stderr(terminal):
         await map_all(job, [0, 1, 2], progress=True)
         *lines, bar = screen(terminal.getvalue())
-        assert lines == LINES
+        assert lines == lines_of(1)
         assert bar.startswith("job: 100%")
         assert bar.endswith("job/s, 1 failed, 2 retries]")
 
@@ -102,7 +103,7 @@ async def test_bars_of_the_user_step_aside_too(
             await map_all(job, [1], progress=True)
             theirs.update(5)
         *lines, first, second = screen(terminal.getvalue())
-    assert lines == LINES
+    assert lines == lines_of(0)
     assert first.startswith("job: 100%")
     assert second.startswith("theirs: 100%")
 
@@ -135,7 +136,7 @@ async def test_a_bar_that_the_user_has_turned_off_is_left_alone(
     logger.addHandler(Lines(terminal))
     with redirect_stderr(terminal):
         await map_all(job, [1], progress=True)
-        assert terminal.getvalue().splitlines() == LINES
+        assert terminal.getvalue().splitlines() == lines_of(0)
     assert complaints == []
 
 

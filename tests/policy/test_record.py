@@ -156,13 +156,13 @@ def test_records_compare_and_hash_by_class_and_value() -> None:
 
 
 def test_a_record_prints_as_the_call_that_makes_it() -> None:
-    """Its repr names the class and every field, and ends where a record contains itself."""
+    """Its repr names the class and every field, and ends where a record contains itself; an error is its message."""
     cycle: list[object] = []
     point: Any = Point
     cycle.append(point(cycle))
     assert repr(Named(1, 2, "a")) == "Named(x=1, y=2, name='a')"
     assert repr(cycle[0]) == "Point(x=[...], y=0)"
-    assert repr(ONE).endswith("attempt=1, error=ValueError('broken'), wait=0.5)")
+    assert repr(ONE).endswith("attempt=1, error=<ValueError: broken>, wait=0.5)")
 
 
 def test_a_record_matches_by_position_and_by_name() -> None:

@@ -61,14 +61,14 @@ async def test_calls_are_recorded() -> None:
 
 
 async def test_a_call_too_many_says_so() -> None:
-    """The text has the number of steps and the call that was too many; so has the error itself."""
+    """The text has the number of steps, and the error has the call that was too many, whose arguments may be secret."""
     fetch = script(ConnectionError, "ok")
     assert await supervise(EAGER)(fetch)("a") == "ok"
-    text = r"the script has 2 steps, which were done when call\('b', n=1\) came: give script\(...\) one for each call"
+    text = r"the script has 2 steps, which were done when another call came .*`last`.: give script\(...\) one for each"
     with pytest.raises(ScriptEnded, match=text) as raised:
         await fetch("b", n=1)
     assert (raised.value.steps, raised.value.last) == raised.value.args == (2, call("b", n=1))
-    with pytest.raises(ScriptEnded, match=r"has 2 steps, which were done when call\(\) came"):
+    with pytest.raises(ScriptEnded, match="has 2 steps, which were done when another call came"):
         await fetch()
     with pytest.raises(ScriptEnded, match="has 1 step, which was done when"):
         await supervise(EAGER)(script(ConnectionError))()

@@ -14,6 +14,7 @@ from aiosupervise._policy.checks import (
     check_name,
     check_seconds,
     is_async_callable,
+    kind_of,
     name_of,
     safe_repr,
 )
@@ -147,7 +148,7 @@ def map_all(
 
     """
     if not is_async_callable(func):
-        title = name_of(func) if callable(func) else repr(func)
+        title = name_of(func) if callable(func) else kind_of(func)
         rule = "func must be an async function of one argument, or a functools.partial of one"
         repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
         raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
@@ -179,12 +180,12 @@ if not TYPE_CHECKING:  # pragma: no branch
 def _check_iterable(name: str, items: object) -> None:
     if isinstance(items, (str, bytes)):
         raise TypeError(
-            f"{name} must be an iterable of {name}, not of letters; got {safe_repr(items)}: put it into a list"
+            f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"
         )
     if isinstance(items, asyncio.Queue):
         raise TypeError(f"{name} must be an iterable or an async iterable; a queue is read like this:\n{_READ_QUEUE}")
     if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
-        raise TypeError(f"{name} must be an iterable or an async iterable; got {items!r}: put it into a list")
+        raise TypeError(f"{name} must be an iterable or an async iterable; got {kind_of(items)}: put it into a list")
 
 
 def _check(
@@ -201,7 +202,7 @@ def _check(
     check_seconds("timeout", timeout, zero=True, none="no limit")
     check_progress(progress)
     if overload is not None and not isinstance(overload, Overload):
-        raise TypeError(f"overload must be an Overload(...), or None for no protection; got {overload!r}")
+        raise TypeError(f"overload must be an Overload(...), or None for no protection; got {safe_repr(overload)}")
     check_count("max_failures", max_failures, least=0)
     if listen is not None:
         check_listener("listen", listen)
@@ -223,7 +224,7 @@ def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
         if item not in signal.valid_signals() & set(signal.Signals):
             raise ValueError(f"{rule}; {safe_repr(item)} is not a signal on this platform")
         if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
-            raise ValueError(f"{rule}; no process can handle {safe_repr(item)}: leave it out")
+            raise ValueError(f"{rule}; no process can handle {signal.Signals(item).name}: leave it out")
     signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
     check_signals(signals)
     return signals

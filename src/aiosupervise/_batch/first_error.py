@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiosupervise._call.tasks import without_traceback
-from aiosupervise._policy.checks import safe_repr
+from aiosupervise._policy.checks import error_text
 
 
 class FirstError:
@@ -20,7 +20,7 @@ class FirstError:
     def note_on(self, other: BaseException) -> None:
         """Add the error as a note to another one that the caller gets in its place, and drop it."""
         if self._error is not None and self._error is not other:
-            other.add_note(f"the source of the run had failed too: {safe_repr(self._error)}")
+            other.add_note(f"the source of the run had failed too: {error_text(self._error)}")
         # Its traceback has frames of the pump.
         self._error = None
 

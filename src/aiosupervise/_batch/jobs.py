@@ -14,7 +14,7 @@ from types import CoroutineType, FunctionType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
-from aiosupervise._policy.checks import name_of, safe_repr
+from aiosupervise._policy.checks import kind_of, name_of
 
 T = TypeVar("T")
 Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
@@ -180,7 +180,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
         return _await(job)
     if callable(job):
         return _call(job, index)
-    raise TypeError(f"{RULE}; job {index} is {safe_repr(job)}")
+    raise TypeError(f"{RULE}; job {index} is {kind_of(job)}")
 
 
 def used_twice(job: object, index: int) -> TypeError:
@@ -218,7 +218,7 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
         _explain(error, job, index)
         raise
     if not inspect.isawaitable(made):
-        raise TypeError(f"{RULE}; job {index}, {name_of(job)}, returned {safe_repr(made)}")
+        raise TypeError(f"{RULE}; job {index}, {name_of(job)}, returned {kind_of(made)}")
     return await made
 
 

@@ -66,8 +66,9 @@ class LocalRun(EngineRun):
         self._tally = run.tally
         self._breaker = run.breaker
         self._adaptive = run.adaptive
-        # By coroutine, to find one that is given twice.
-        self._tasks: dict[Coroutine[object, None, Any], asyncio.Task[Any]] = {}
+        # The task and the item of each running job, by coroutine, to find one that is given twice. The callback of a
+        # task does not hold its item: in asyncio's debug mode, the repr of the task would quote it.
+        self._tasks: dict[Coroutine[object, None, Any], tuple[asyncio.Task[Any], Any]] = {}
         # The futures that were given as jobs, by the coroutine that awaits each. They are cancelled themselves: so one
         # that is done keeps its result, though the task that awaits it has not seen that yet.
         self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
@@ -106,7 +107,7 @@ class LocalRun(EngineRun):
         except BaseException:
             self._refuse(job, item)
             raise
-        self._tasks[coroutine] = task
+        self._tasks[coroutine] = task, item
         if coroutine is not item and (future := self._jobs.future(item)) and future.get_loop() is self._loop:
             self._futures[coroutine] = future
         if _add_awaiter is not None:
@@ -115,7 +116,7 @@ class LocalRun(EngineRun):
         self._tally.running += 1
         if self._adaptive is not None:
             self._adaptive.started()
-        task.add_done_callback(partial(self._finish, job, item, coroutine), context=self._contextvars)
+        task.add_done_callback(partial(self._finish, job, coroutine), context=self._contextvars)
 
     def skip(self, item: Any, index: int) -> None:
         """Record an item that was pulled too late; a task runs by itself, and is waited for as any other job."""
@@ -147,7 +148,7 @@ class LocalRun(EngineRun):
 
     def job_names(self) -> list[str]:
         """Return the names of the running jobs."""
-        return [task.get_name() for task in self._tasks.values()]
+        return [task.get_name() for task, _ in self._tasks.values()]
 
     def status(self) -> str:
         """Return in words why the run pauses or has stopped."""
@@ -170,7 +171,7 @@ class LocalRun(EngineRun):
             self._cancel(coroutine, already_cancelled=already_cancelled)
 
     def _cancel(self, coroutine: Coroutine[object, None, Any], *, already_cancelled: bool = False) -> None:
-        task = self._futures.get(coroutine, self._tasks[coroutine])
+        task = self._futures.get(coroutine, self._tasks[coroutine][0])
         self._cancelled[coroutine] = _has_begun(coroutine)
         try:
             if not (already_cancelled or task.cancel()):
@@ -183,10 +184,8 @@ class LocalRun(EngineRun):
         if self._breaker is not None:
             self._breaker.close()
 
-    def _finish(
-        self, job: JobContext, item: Any, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]
-    ) -> None:
-        del self._tasks[coroutine]
+    def _finish(self, job: JobContext, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]) -> None:
+        _, item = self._tasks.pop(coroutine)
         if self._futures:
             self._futures.pop(coroutine, None)
         if _discard_awaiter is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from aiosupervise._policy.budget import Budget
-from aiosupervise._policy.checks import check_count, check_seconds
+from aiosupervise._policy.checks import check_count, check_seconds, safe_repr
 from aiosupervise._policy.record import record
 
 
@@ -45,9 +45,9 @@ class Overload:
 
     def __post_init__(self) -> None:
         if self.budget is not None and not isinstance(self.budget, Budget):
-            raise TypeError(f"budget must be a Budget, or None for a fresh one; got {self.budget!r}")
+            raise TypeError(f"budget must be a Budget, or None for a fresh one; got {safe_repr(self.budget)}")
         if self.when_exhausted not in ("pause", "fail"):
-            raise ValueError(f'when_exhausted must be "pause" or "fail"; got {self.when_exhausted!r}')
+            raise ValueError(f'when_exhausted must be "pause" or "fail"; got {safe_repr(self.when_exhausted)}')
         check_seconds("first_pause", self.first_pause, zero=False)
         check_seconds("longest_pause", self.longest_pause, zero=False)
         if self.longest_pause < self.first_pause:

@@ -15,6 +15,7 @@ from collections import deque
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending
+from aiosupervise._policy.checks import safe_repr
 
 T = TypeVar("T")
 StrategyName: TypeAlias = Literal["gather", "as_completed", "wait"]
@@ -102,11 +103,11 @@ def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         words = "'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'"
-        raise ValueError(f"return_when must be {words}; got {return_when!r}")
+        raise ValueError(f"return_when must be {words}; got {safe_repr(return_when)}")
     if name == "wait":
         return Wait[T, I](return_when)
     if name not in ("gather", "as_completed"):
-        raise ValueError(f"strategy must be 'gather', 'as_completed' or 'wait'; got {name!r}")
+        raise ValueError(f"strategy must be 'gather', 'as_completed' or 'wait'; got {safe_repr(name)}")
     if return_when != ALL_COMPLETED:
         raise ValueError(f"return_when={return_when!r} is for strategy='wait' only; got strategy={name!r}")
     return Gather[T, I]() if name == "gather" else AsCompleted[T, I]()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, overload
 
-from aiosupervise._policy.checks import IF_IT_BLOCKS, inner_function, is_async_callable, name_of
+from aiosupervise._policy.checks import IF_IT_BLOCKS, inner_function, is_async_callable, kind_of, name_of
 from aiosupervise._policy.policy import Options, Policy, RetryOn
 
 from .retry import Coro
@@ -143,7 +143,8 @@ def _make_policy(args: tuple[object, ...], options: dict[str, object]) -> Policy
     if callable(args[0]):
         name = name_of(args[0])
         raise TypeError(f"@supervise needs its policy first: @supervise(retry_on=ConnectionError) above {name}")
-    raise TypeError(f"supervise takes one Policy, or keywords: supervise(retry_on=...); got {args!r}")
+    given = ", ".join(map(kind_of, args))
+    raise TypeError(f"supervise takes one Policy, or keywords: supervise(retry_on=...); got {given}")
 
 
 def _check_keywords(options: dict[str, object]) -> None:
@@ -176,7 +177,7 @@ def _check_function(func: object) -> None:
         raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
     if callable(inner):
         raise TypeError(f"{rule}, and {name} is a plain function: {_wrapper_for(func, name)}; {IF_IT_BLOCKS}")
-    raise TypeError(f"{rule}; got {func!r}")
+    raise TypeError(f"{rule}; got {kind_of(func)}")
 
 
 def _wrapper_for(func: object, name: str) -> str:

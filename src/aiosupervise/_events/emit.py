@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Protocol, final
 
-from aiosupervise._policy.checks import safe_repr
+from aiosupervise._policy.checks import name_of
 
 from .listeners import Listener, listeners
 from .log import line_for
@@ -101,7 +101,7 @@ def call_listener(listener: Callable[[Event], object], event: Event) -> None:
         if answer is not None and isinstance(answer, Coroutine):
             _discard(answer, listener)
     except (Exception, asyncio.CancelledError) as error:
-        _report(f"a listener failed: {safe_repr(listener)}", error)
+        _report(f"a listener failed: {name_of(listener)}", error)
 
 
 # An async function is refused as a listener, but what a lambda returns is known only when it is called.

@@ -30,6 +30,7 @@ from .records import (
     GaveUp,
     RunFinished,
     RunPaused,
+    RunResumed,
     RunStopped,
     WorkerLost,
 )
@@ -51,7 +52,8 @@ class LogLine:
     Args:
         logger: the logger that gets the record.
         level: the level of the record.
-        template: the message, with the names of values; see `_values_of`.
+        template: the message, with the names of values, see `_values_of`, and `in_job`, which says in which job of a
+            run a call is made.
         otherwise: the line for an event whose last field is None, such as a child that ended without an error; None
             if such an event is not logged.
 
@@ -69,6 +71,8 @@ class LogLine:
         """Log an event, above the progress bars."""
         values = _values_of(event)
         extra = {f"aiosupervise_{name}": value for name, value in values.items()}
+        job = values.get("job")
+        values["in_job"] = "" if job is None else f" (job {job})"
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
@@ -78,15 +82,21 @@ class LogLine:
 # An event that is not in this table is not logged.
 LINES: dict[Callable[..., Event], LogLine] = {
     AttemptFailed: LogLine(
-        CALLS, WARNING, "%(call)s failed in attempt %(attempt)d and is retried in %(wait).2f s: %(error)s"
+        CALLS, WARNING, "%(call)s%(in_job)s failed in attempt %(attempt)d and is retried in %(wait).2f s: %(error)s"
     ),
-    GaveUp: LogLine(CALLS, ERROR, "%(call)s gave up in attempt %(attempts)d (%(reason)s): %(error)s"),
+    GaveUp: LogLine(
+        CALLS,
+        ERROR,
+        "%(call)s%(in_job)s gave up in attempt %(attempts)d, %(elapsed).2f s after the first failure (%(reason)s):"
+        " %(error)s",
+    ),
     RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
+    RunResumed: LogLine(RUNS, INFO, "run %(name)s resumes"),
     RunStopped: LogLine(
         RUNS,
         WARNING,
         "run %(name)s starts no other job: %(why)s; so far %(succeeded)d succeeded, %(failed)d failed; run the inputs"
-        " that are pending again when the cause is mended",
+        " that are pending again when the cause is fixed",
     ),
     WorkerLost: LogLine(
         RUNS, WARNING, "run %(name)s lost worker %(worker)s; unfinished jobs that start again elsewhere: %(jobs)d"

@@ -47,6 +47,9 @@ class Success(Generic[T_co, I_co]):
     name: str = ""
     input: I_co = _NO_INPUT
 
+    # Inputs may be secret.
+    __not_in_repr__ = ("input",)
+
 
 @final
 @quick_record
@@ -72,6 +75,8 @@ class Failure(Generic[I_co]):
     name: str = ""
     input: I_co = _NO_INPUT
 
+    __not_in_repr__ = ("input",)
+
 
 @final
 @quick_record
@@ -92,6 +97,9 @@ class Pending(Generic[T_co, I_co]):
     started: bool
     name: str = ""
     input: I_co = _NO_INPUT
+
+    # Under `map_all` the job is a partial, whose repr quotes the input.
+    __not_in_repr__ = ("job", "input")
 
 
 Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], type_params=(T, I))

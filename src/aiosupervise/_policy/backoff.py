@@ -54,7 +54,7 @@ class Backoff:
         if not 1 <= self.factor <= sys.float_info.max:
             raise ValueError(f"factor must be a finite number of at least 1; got {safe_repr(self.factor)}")
         if self.jitter not in ("full", "none"):
-            raise ValueError(f'jitter must be "full" or "none"; got {self.jitter!r}')
+            raise ValueError(f'jitter must be "full" or "none"; got {safe_repr(self.jitter)}')
 
     def __call__(self, n: int, error: Exception | None = None) -> float:  # noqa: ARG002
         """Return the seconds to wait before retry `n`, counted from 0; the error is ignored."""
@@ -77,12 +77,12 @@ def check_backoff(backoff: object) -> None:
     if callable(backoff):
         if is_async_callable(backoff):
             raise TypeError(
-                f"{rule}; {backoff!r} is async, and its return value is needed at once: make it a plain def"
+                f"{rule}; {name_of(backoff)} is async, and its return value is needed at once: make it a plain def"
             )
     elif isinstance(backoff, Iterator):
-        raise TypeError(f"{rule}; the iterator {backoff!r} would be shared by all calls: give a list or a tuple")
+        raise TypeError(f"{rule}; an iterator would be shared by all calls: give a list or a tuple")
     elif isinstance(backoff, (str, bytes)) or not isinstance(backoff, Iterable):
-        raise TypeError(f"{rule}; got {backoff!r}")
+        raise TypeError(f"{rule}; got {safe_repr(backoff)}")
     else:
         _check_schedule(backoff)
 

@@ -66,12 +66,32 @@ def check_name(value: object) -> None:
         raise TypeError(f"name must be a str, or None; got {safe_repr(value)}")
 
 
+# Characters of a text that an error message shows.
+_SHOWN_TEXT = 60
+
+
 def safe_repr(value: object) -> str:
-    """Return the repr of a value for an error message, or a substitute if it raises, as that of a huge int does."""
+    """Return how an error message shows a setting: a text, a number or a class by its repr, a function by its name.
+
+    Anything else is shown by its type, since its repr may quote what is secret: that of an error quotes its arguments.
+    """
+    kind = type(value)
     try:
-        return repr(value)
-    except Exception:
-        return f"a value of type {type(value).__name__} that cannot be printed"
+        if kind is str:
+            return repr(value)[:_SHOWN_TEXT]
+        if value is None or issubclass(kind, (int, float, type)):
+            return repr(value)
+        if inspect.isroutine(inner_function(value)):
+            return name_of(value)
+    except Exception:  # of a huge int, or of a proxy
+        return f"a value of type {kind.__name__} that cannot be printed"
+    return f"a value of type {kind.__name__}"
+
+
+def kind_of(value: object) -> str:
+    """Return how an error message shows an input or a result, which may be secret: a number or None, else its type."""
+    kind = type(value)
+    return safe_repr(value) if kind in (bool, int, float, type(None)) else f"a value of type {kind.__name__}"
 
 
 def safe_str(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
 
 from .backoff import Backoff, BackoffLike, check_backoff
 from .budget import Budget
-from .checks import check_count, check_name, check_seconds, is_async_callable, name_of
+from .checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 from .gate import Gate, GateOf, check_gate
 
 if TYPE_CHECKING:
@@ -133,14 +133,14 @@ def _check_condition(name: str, condition: object) -> None:
         for member in condition if isinstance(condition, tuple) else (condition,):
             _check_class(rule, member)
     elif not callable(condition):
-        raise TypeError(f"{rule}; got {condition!r}")
+        raise TypeError(f"{rule}; got {safe_repr(condition)}")
     elif is_async_callable(condition):
         raise TypeError(f"{rule}; {name_of(condition)} is async: make it a plain def")
 
 
 def _check_class(rule: str, member: object) -> None:
     if not isinstance(member, type):
-        raise TypeError(f"{rule}; the tuple contains {member!r}")
+        raise TypeError(f"{rule}; the tuple contains {safe_repr(member)}")
     if not issubclass(member, Exception):
         is_exit = issubclass(member, BaseException)
         why = "cancellation and exit are never retried" if is_exit else "it is not an exception"
@@ -150,4 +150,4 @@ def _check_class(rule: str, member: object) -> None:
 def _check_budget(budget: object) -> None:
     if budget is not None and not isinstance(budget, Budget):
         repair = ": write Budget()" if budget is Budget else ""
-        raise TypeError(f"budget must be a Budget, or None for no budget; got {budget!r}{repair}")
+        raise TypeError(f"budget must be a Budget, or None for no budget; got {safe_repr(budget)}{repair}")

@@ -16,6 +16,8 @@ from dataclasses import Field, FrozenInstanceError, make_dataclass
 from reprlib import recursive_repr
 from typing import Any, TypeVar, cast, dataclass_transform
 
+from .checks import error_text
+
 C = TypeVar("C")
 
 
@@ -23,7 +25,9 @@ C = TypeVar("C")
 def record(cls: type[C]) -> type[C]:
     """Make a record of a class: its fields are the annotated names, after those of its bases.
 
-    It compares, hashes, prints, copies and pickles by the values of its fields, which cannot be assigned.
+    It compares, hashes, prints, copies and pickles by the values of its fields, which cannot be assigned. Its repr has
+    the message of an error in place of its repr, and leaves out the fields that `__not_in_repr__` names: both may be
+    secret.
     """
     return _remade(cls, {**_METHODS, "__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete})
 
@@ -101,8 +105,15 @@ def _hash(self: object) -> int:
 
 @recursive_repr()
 def _repr(self: Any) -> str:
-    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self).__field_types__)
+    hidden = getattr(type(self), "__not_in_repr__", ())
+    shown = [name for name in type(self).__field_types__ if name not in hidden]
+    fields = ", ".join(f"{name}={_field_text(getattr(self, name))}" for name in shown)
     return f"{type(self).__qualname__}({fields})"
+
+
+def _field_text(value: Any) -> str:
+    # By its type, since `isinstance` would ask an error for its `__class__`.
+    return f"<{error_text(value)}>" if issubclass(type(value), BaseException) else repr(value)
 
 
 def _reduce(self: object) -> tuple[type, tuple[object, ...]]:

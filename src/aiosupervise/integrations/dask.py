@@ -15,10 +15,10 @@ except ImportError as _error:
 from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.outcomes import I
-from aiosupervise._policy.checks import check_count, name_of
+from aiosupervise._policy.checks import check_count, error_text, name_of, safe_repr
 
 from ._dask.run import DaskRun
-from ._remote.serialization import RemoteError, message_of, serialize, unpicklable_input
+from ._remote.serialization import RemoteError, serialize, unpicklable_input
 
 __all__ = ["DaskEngine", "RemoteError"]
 
@@ -50,7 +50,9 @@ class DaskEngine:
 
     def __init__(self, cluster: Client | str, *, chunk: int = 1000) -> None:
         if not isinstance(cluster, (Client, str)):
-            raise TypeError(f"cluster must be a dask.distributed Client or the address of a scheduler; got {cluster!r}")
+            raise TypeError(
+                f"cluster must be a dask.distributed Client or the address of a scheduler; got {safe_repr(cluster)}"
+            )
         check_count("chunk", chunk, least=1, none=None)
         self._cluster = cluster
         self._chunk = chunk
@@ -65,10 +67,9 @@ class DaskEngine:
         try:
             serialize(func)
         except Exception as error:
-            raise TypeError(
-                f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker: "
-                f"{message_of(error)}; create sessions, locks and files inside of it"
-            ) from error
+            rule = f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker"
+            repair = "create sessions, locks and files inside of it"
+            raise TypeError(f"{rule}: {error_text(error)}; {repair}") from error
         iterator, index = iter(inputs), 0
         while batch := list(islice(iterator, self._chunk)):
             _check_inputs(batch, index)

@@ -10,6 +10,7 @@ from contextvars import Token
 from typing import Final, final
 
 from aiosupervise import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp
+from aiosupervise._policy.checks import error_text
 
 try:
     from opentelemetry.context import Context, attach, detach
@@ -134,8 +135,8 @@ class Spans:
         try:
             if event.wait is not None:
                 attempt.set_attribute(_WAIT, event.wait)
-            attempt.record_exception(event.error)
             _set_error_status(attempt, event.error)
+            attempt.record_exception(event.error, {"exception.message": _message_of(event.error)})
         finally:
             attempt.end()
 
@@ -168,4 +169,9 @@ def _set_outcome(span: Span, event: CallFinished) -> None:
 
 
 def _set_error_status(span: Span, error: Exception) -> None:
-    span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    span.set_status(StatusCode.ERROR, error_text(error))
+
+
+def _message_of(error: Exception) -> str:
+    """Return the text of an error as the log shows it, without its type, which is an attribute of its own."""
+    return error_text(error).partition(": ")[2]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeVar, final
 
 from aiosupervise import (
     AttemptStarted,
@@ -36,6 +36,11 @@ except ImportError as _error:
     ) from _error
 
 __all__ = ["Metrics"]
+
+C = TypeVar("C")
+
+_MAX_NAMES: Final = 100
+_OTHER: Final = "other"
 
 _GAUGES: Final = (
     ("aiosupervise_runs", "Runs in progress"),
@@ -121,8 +126,9 @@ class Metrics:
     `aiosupervise_run_duration_seconds`. Gauges, which are read from the runs at each scrape: `aiosupervise_runs`,
     `aiosupervise_runs_paused`, `aiosupervise_jobs_running`, `aiosupervise_jobs_limit`.
 
-    The label `call` or `run` is the name of the call or run. Arguments and errors are never labels. Runs of the same
-    name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
+    The label `call` or `run` is the name of the call or run. Each of the two has at most 100 distinct values, the first
+    ones that occur: calls and runs of all further names are counted as "other". Arguments and errors are never labels.
+    Runs of the same name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
 
     Args:
         registry: the registry for the metrics.
@@ -136,7 +142,7 @@ class Metrics:
         self._families = _Families()
         self._calls: dict[str, _CallCounters] = {}
         self._runs: dict[str, _RunCounters] = {}
-        # Event loops of several threads add runs while another thread serves a scrape.
+        # Event loops of several threads add names and runs while another thread serves a scrape.
         self._lock = threading.Lock()
         try:
             registry.register(self)
@@ -185,18 +191,22 @@ class Metrics:
             counters.in_progress[event.run] = event.tally, is_paused
 
     def _call_counters(self, name: str) -> _CallCounters:
-        counters = self._calls.get(name)
-        if counters is None:
-            counters = self._calls[name] = _CallCounters(self._families, name)
-        return counters
+        return self._counters(self._calls, _CallCounters, name)
 
     def _run_counters(self, name: str) -> _RunCounters:
-        counters = self._runs.get(name)
+        return self._counters(self._runs, _RunCounters, name)
+
+    def _counters(self, known: dict[str, C], make: Callable[[_Families, str], C], name: str) -> C:
+        """Return the counters of a name, or of all further names once there are many: each name is a time series."""
+        counters = known.get(name)
         if counters is None:
-            # `setdefault`, because another thread may have added the name meanwhile, with runs in progress. Calls need
-            # no such care, since prometheus_client returns the same counters for the same labels.
             with self._lock:
-                counters = self._runs.setdefault(name, _RunCounters(self._families, name))
+                if name not in known and len(known) >= _MAX_NAMES:
+                    name = _OTHER
+                # Another thread may have added the name meanwhile, with runs in progress.
+                counters = known.get(name)
+                if counters is None:
+                    counters = known[name] = make(self._families, name)
         return counters
 
     # The protocol of prometheus_client's collectors.

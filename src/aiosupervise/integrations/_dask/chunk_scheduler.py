@@ -30,6 +30,7 @@ from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._events.outcomes import I, Stopped
+from aiosupervise._policy.checks import error_text
 from aiosupervise.integrations._remote.chunk import Chunk
 from aiosupervise.integrations._remote.chunk_builder import ChunkBuilder
 from aiosupervise.integrations._remote.messages import ChunkResult, Phase
@@ -222,11 +223,11 @@ class ChunkScheduler(Generic[T, I]):
         elif self._client is not None and self._client.status != "running":
             self.on_disconnect(error)
         elif isinstance(error, CancelledError) and not chunk.is_withdrawn and self.phase is not Phase.CANCELLED:
-            self._fail(f"{chunk.key} was cancelled on the cluster, and not by its run: {error}", error)
+            self._fail(f"{chunk.key} was cancelled on the cluster, and not by its run: {error_text(error)}", error)
 
     def on_disconnect(self, error: BaseException) -> None:
         """Fail the run: the scheduler cannot be reached."""
-        self._fail(f"the connection to the cluster is lost: {error!r}", error)
+        self._fail(f"the connection to the cluster is lost: {error_text(error)}", error)
 
     def _fail(self, message: str, cause: BaseException) -> None:
         error = RuntimeError(message)

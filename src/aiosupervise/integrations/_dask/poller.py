@@ -21,6 +21,7 @@ from typing import Any
 
 from distributed import Client
 
+from aiosupervise._policy.checks import error_text
 from aiosupervise.integrations._remote.messages import Phase, PollReply
 from aiosupervise.integrations._remote.worker_runs import check_config
 
@@ -85,9 +86,10 @@ class Poller:
         for problem in [call.result() for call in calls if call.done() and not call.cancelled()]:
             # An OSError is that of a worker that was just lost.
             if problem and not isinstance(problem, OSError):
+                why = error_text(problem) if isinstance(problem, BaseException) else problem
                 raise RuntimeError(
                     f"the workers cannot unpickle {self._name}: are its module and aiosupervise installed there, in "
-                    f"the same versions? {problem}"
+                    f"the same versions? {why}"
                 )
         self._create_task(self._poll_all(client), "poller")
 

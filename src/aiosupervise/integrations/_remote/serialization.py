@@ -23,7 +23,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 from aiosupervise._call.frames import WRAPPERS
 from aiosupervise._call.supervise import supervise
 from aiosupervise._events.outcomes import Failure, Outcome, Pending, Success
-from aiosupervise._policy.checks import safe_repr
+from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import Reason, Verdict
 
@@ -192,7 +192,7 @@ def _serialize_error(failure: Failure[object]) -> tuple[bytes | None, ErrorDescr
     try:
         return serialize(error), _describe(error, "")
     except Exception as problem:
-        return None, _describe(error, f"it cannot be pickled: {message_of(problem)}")
+        return None, _describe(error, f"it cannot be pickled: {error_text(problem)}")
 
 
 def _describe(error: BaseException, why: str) -> ErrorDescription:
@@ -206,7 +206,7 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(contain(traceback.format_exception, error))[-MAX_TRACEBACK:]
     except Exception as problem:
         # For example of a SyntaxError whose arguments have wrong types.
-        return f"its traceback cannot be printed: {message_of(problem)}"
+        return f"its traceback cannot be printed: {error_text(problem)}"
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
@@ -245,7 +245,7 @@ def load_error(serialized: bytes | None, description: ErrorDescription, worker: 
                 return _with_notes(error, description, worker)
             why = f"unpickled, it is {type(error).__name__}"
         except Exception as problem:
-            why = f"it cannot be unpickled here: {message_of(problem)}"
+            why = f"it cannot be unpickled here: {error_text(problem)}"
     return _with_notes(_stand_for(description, why), description, worker)
 
 
@@ -264,4 +264,4 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
 def unpicklable_input(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
     rule = "cannot be pickled, so it cannot be sent to a worker"
-    return TypeError(f"input {index} {rule}: {message_of(error)}; got {safe_repr(item)}")
+    return TypeError(f"input {index} {rule}: {error_text(error)}; it is of type {type(item).__name__}")

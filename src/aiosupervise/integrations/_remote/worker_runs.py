@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+from aiosupervise._batch.protocol import EngineConfig
+from aiosupervise._policy.checks import error_text
 
 from .messages import ChunkResult, Phase, PollReply
-from .serialization import deserialize, message_of, pending_payload
+from .serialization import deserialize, pending_payload, remote_error
 from .worker_run import WorkerRun
 
 # Closed runs that a worker remembers. When this many were closed after a run, no chunk of it is on its way any more.
@@ -52,7 +56,7 @@ class WorkerRuns:
             return ChunkResult(self._worker, payloads, "", self._closed[run_id])
         run = self._active.get(run_id)
         if run is None:
-            run = self._active[run_id] = WorkerRun(deserialize(config), partial(self._forget, run_id))
+            run = self._active[run_id] = WorkerRun(_settings(config), partial(self._forget, run_id))
         payloads = await run.run_chunk(key, inputs, on_all_started)
         return ChunkResult(self._worker, payloads, run.stopped, run.expired)
 
@@ -78,10 +82,19 @@ class WorkerRuns:
         return self._active.pop(run_id, None)
 
 
+def _settings(config: bytes) -> EngineConfig[Any, Any]:
+    """Return the settings of a run. Dask logs the repr of an error that is raised here, so it is one of ours."""
+    try:
+        settings: EngineConfig[Any, Any] = deserialize(config)
+    except Exception as error:
+        raise remote_error(error, "the settings of the run cannot be unpickled on the worker") from None
+    return settings
+
+
 def check_config(config: bytes) -> str:
     """Return in words why the settings of a run cannot be unpickled here; an empty text if they can."""
     try:
         deserialize(config)
     except Exception as error:
-        return f"{type(error).__name__}: {message_of(error)}"
+        return error_text(error)
     return ""
