@@ -342,3 +342,15 @@ async def test_no_time_to_pull_starves_the_loop() -> None:
     assert report.values() == list(range(3000))
     assert turns > 3
     assert report.elapsed == 0
+
+
+async def test_a_mapped_function_whose_parameters_do_not_fit_fails_in_its_job() -> None:
+    """An async function that takes no input is called in the job, which fails with an explanation."""
+
+    async def without_parameters() -> int:
+        return 1
+
+    func: Any = without_parameters
+    (failure,) = (await map_all(func, [1])).failed
+    assert isinstance(failure.error, TypeError)
+    assert "map_all with one input" in str(failure.error)

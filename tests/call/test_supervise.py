@@ -780,7 +780,7 @@ class Policied:
 
 
 @pytest.mark.parametrize(
-    "func", [asyncio.sleep, functools.partial(asyncio.sleep, 1), Client("one"), len, Policied()], ids=str
+    "func", [asyncio.sleep, functools.partial(asyncio.sleep, 1), Client("one"), len, Policied()], ids=type
 )
 def test_a_function_that_is_not_supervised_has_no_policy(func: Callable[..., object]) -> None:
     """The error names the function and shows the decorator."""

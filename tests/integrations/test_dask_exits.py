@@ -95,7 +95,7 @@ async def test_a_function_that_exits_on_the_driver_is_refused(client: Client) ->
     type(func).__call__ = jobs.double
     try:
         with pytest.raises(
-            TypeError, match="cannot be pickled, so it cannot be sent to a worker: it raised SystemExit"
+            TypeError, match="cannot be pickled, so it cannot be sent to a worker: RuntimeError: it raised"
         ):
             DaskEngine(client).check(func, [])
     finally:
@@ -126,7 +126,7 @@ def test_an_error_that_exits_is_described() -> None:
     assert data is None
     assert description is not None
     assert (description.message, description.notes) == ("an error that cannot be printed", ())
-    assert description.why == "it cannot be pickled: it raised SystemExit"
+    assert description.why == "it cannot be pickled: RuntimeError: it raised SystemExit"
 
 
 def test_an_error_that_exits_when_it_gets_its_notes_is_stood_for() -> None:

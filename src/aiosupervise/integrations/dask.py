@@ -15,10 +15,10 @@ except ImportError as _error:
 from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.outcomes import I
-from aiosupervise._policy.checks import check_count, error_text, name_of, safe_repr
+from aiosupervise._policy.checks import check_count, name_of, safe_repr
 
 from ._dask.run import DaskRun
-from ._remote.serialization import RemoteError, serialize, unpicklable_input
+from ._remote.serialization import RemoteError, serialize, text_of, unpicklable_input
 
 __all__ = ["DaskEngine", "RemoteError"]
 
@@ -69,7 +69,7 @@ class DaskEngine:
         except Exception as error:
             rule = f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker"
             repair = "create sessions, locks and files inside of it"
-            raise TypeError(f"{rule}: {error_text(error)}; {repair}") from error
+            raise TypeError(f"{rule}: {text_of(error)}; {repair}") from error
         iterator, index = iter(inputs), 0
         while batch := list(islice(iterator, self._chunk)):
             _check_inputs(batch, index)

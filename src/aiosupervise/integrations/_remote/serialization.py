@@ -192,7 +192,7 @@ def _serialize_error(failure: Failure[object]) -> tuple[bytes | None, ErrorDescr
     try:
         return serialize(error), _describe(error, "")
     except Exception as problem:
-        return None, _describe(error, f"it cannot be pickled: {error_text(problem)}")
+        return None, _describe(error, f"it cannot be pickled: {text_of(problem)}")
 
 
 def _describe(error: BaseException, why: str) -> ErrorDescription:
@@ -206,7 +206,7 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(contain(traceback.format_exception, error))[-MAX_TRACEBACK:]
     except Exception as problem:
         # For example of a SyntaxError whose arguments have wrong types.
-        return f"its traceback cannot be printed: {error_text(problem)}"
+        return f"its traceback cannot be printed: {text_of(problem)}"
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
@@ -217,6 +217,14 @@ def _notes_of(error: BaseException) -> tuple[str, ...]:
         return ()
     texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     return tuple(note if type(note) is Verdict else str.__str__(note) for note in texts)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the type and the message of an error, whatever its class raises."""
+    try:
+        return contain(error_text, error)
+    except Exception:  # in place of its own exit
+        return f"{type(error).__name__}: an error that cannot be printed"
 
 
 def message_of(error: BaseException) -> str:
@@ -245,7 +253,7 @@ def load_error(serialized: bytes | None, description: ErrorDescription, worker: 
                 return _with_notes(error, description, worker)
             why = f"unpickled, it is {type(error).__name__}"
         except Exception as problem:
-            why = f"it cannot be unpickled here: {error_text(problem)}"
+            why = f"it cannot be unpickled here: {text_of(problem)}"
     return _with_notes(_stand_for(description, why), description, worker)
 
 
@@ -264,4 +272,4 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
 def unpicklable_input(index: int, item: object, error: Exception) -> TypeError:
     """Make the error for an input that cannot be pickled."""
     rule = "cannot be pickled, so it cannot be sent to a worker"
-    return TypeError(f"input {index} {rule}: {error_text(error)}; it is of type {type(item).__name__}")
+    return TypeError(f"input {index} {rule}: {text_of(error)}; it is of type {type(item).__name__}")

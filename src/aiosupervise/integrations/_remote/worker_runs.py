@@ -13,10 +13,9 @@ from functools import partial
 from typing import Any
 
 from aiosupervise._batch.protocol import EngineConfig
-from aiosupervise._policy.checks import error_text
 
 from .messages import ChunkResult, Phase, PollReply
-from .serialization import deserialize, pending_payload, remote_error
+from .serialization import deserialize, pending_payload, remote_error, text_of
 from .worker_run import WorkerRun
 
 # Closed runs that a worker remembers. When this many were closed after a run, no chunk of it is on its way any more.
@@ -96,5 +95,5 @@ def check_config(config: bytes) -> str:
     try:
         deserialize(config)
     except Exception as error:
-        return error_text(error)
+        return text_of(error)
     return ""
