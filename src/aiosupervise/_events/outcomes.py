@@ -6,7 +6,7 @@ import enum
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, final
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 from aiosupervise._policy.record import quick_record
 from aiosupervise._policy.verdict import Reason
@@ -48,7 +48,7 @@ class Success(Generic[T_co, I_co]):
     input: I_co = _NO_INPUT
 
     # Inputs may be secret.
-    __not_in_repr__ = ("input",)
+    __not_in_repr__: ClassVar[tuple[str, ...]] = ("input",)
 
 
 @final
@@ -75,7 +75,7 @@ class Failure(Generic[I_co]):
     name: str = ""
     input: I_co = _NO_INPUT
 
-    __not_in_repr__ = ("input",)
+    __not_in_repr__: ClassVar[tuple[str, ...]] = ("input",)
 
 
 @final
@@ -99,7 +99,7 @@ class Pending(Generic[T_co, I_co]):
     input: I_co = _NO_INPUT
 
     # Under `map_all` the job is a partial, whose repr quotes the input.
-    __not_in_repr__ = ("job", "input")
+    __not_in_repr__: ClassVar[tuple[str, ...]] = ("job", "input")
 
 
 Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], type_params=(T, I))

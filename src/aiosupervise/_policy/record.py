@@ -43,7 +43,7 @@ def quick_record(cls: type[C]) -> type[C]:
 
 def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     """Make the class anew: slots cannot be added to one that exists."""
-    own = inspect.get_annotations(cls)
+    own = {name: kind for name, kind in inspect.get_annotations(cls).items() if name != "__not_in_repr__"}
     types: dict[str, object] = {}
     defaults: dict[str, object] = {}
     for base in cls.__bases__:
