@@ -1,13 +1,17 @@
-"""Shared by the tests: what a terminal shows of what was written to it, and a certificate."""
+"""Shared by the tests: the lines that a terminal shows, a certificate, and a Dask cluster in this process."""
 
 import io
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
 
 _CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)")
 
@@ -61,3 +65,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([openssl, *command.split(), "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
+
+
+@pytest.fixture
+async def cluster() -> "AsyncIterator[LocalCluster]":
+    """A cluster that is all in this process and loop."""
+    from distributed import LocalCluster  # noqa: PLC0415 - most of these tests need no cluster
+
+    settings: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    async with LocalCluster(processes=False, asynchronous=True, **settings) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def client(cluster: "LocalCluster") -> "AsyncIterator[Client]":
+    """A client of that cluster."""
+    from distributed import Client  # noqa: PLC0415 - as above
+
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+        yield client

@@ -66,3 +66,8 @@ async def _one_poll(run: Any) -> None:
     workers = remote(run)._poller._workers
     before = {address: worker.reply for address, worker in workers.items()}
     await eventually(lambda: all(workers[address].reply is not reply for address, reply in before.items()))
+
+
+def ours() -> list[asyncio.Task[Any]]:
+    """The tasks that the library has made, those of the worker in this process included."""
+    return [task for task in asyncio.all_tasks() if "aiosupervise" in str(getattr(task.get_coro(), "cr_code", ""))]

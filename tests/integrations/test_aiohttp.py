@@ -25,7 +25,7 @@ from yarl import URL
 from aiosupervise.integrations.aiohttp import is_transient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504, 529)
 THEN = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 
 

@@ -23,7 +23,7 @@ from aiosupervise.integrations._remote import chunk_builder, messages, serializa
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
-from .dask_runs import acknowledged, finish, remote, sent, started, two_polls
+from .dask_runs import acknowledged, finish, ours, remote, sent, started, two_polls
 from .eventually import eventually
 
 EMPTY = Budget(capacity=1)
@@ -33,26 +33,6 @@ EMPTY = Budget(capacity=1)
 def _forget_all() -> None:
     """Close the gates of the jobs, and forget what they noted."""
     jobs.forget_all()
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[LocalCluster]:
-    """A cluster that is all in this process and loop."""
-    settings: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
-    async with LocalCluster(processes=False, asynchronous=True, **settings) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
-    """A client of that cluster."""
-    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        yield client
-
-
-def ours() -> list[asyncio.Task[Any]]:
-    """The tasks that the library has made, those of the worker in this process included."""
-    return [task for task in asyncio.all_tasks() if "aiosupervise" in str(getattr(task.get_coro(), "cr_code", ""))]
 
 
 def killed(key: str) -> KilledWorker:

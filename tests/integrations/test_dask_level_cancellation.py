@@ -1,7 +1,6 @@
 """Level cancellation of a run on a cluster: whoever is cancelled on every turn of the loop gets control back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -17,7 +16,7 @@ from aiosupervise.integrations._remote.worker_run import WorkerRun
 from aiosupervise.integrations.dask import DaskEngine
 
 from . import dask_jobs as jobs
-from .dask_runs import finish
+from .dask_runs import finish, ours
 from .eventually import eventually
 
 
@@ -25,26 +24,6 @@ from .eventually import eventually
 def _forget_all() -> None:
     """Close the gates of the jobs, and forget what they noted."""
     jobs.forget_all()
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[LocalCluster]:
-    """A cluster that is all in this process and loop."""
-    settings: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
-    async with LocalCluster(processes=False, asynchronous=True, **settings) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def client(cluster: LocalCluster) -> AsyncIterator[Client]:
-    """A client of that cluster."""
-    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        yield client
-
-
-def ours() -> list[asyncio.Task[Any]]:
-    """The tasks that the library has made, those of the worker in this process included."""
-    return [task for task in asyncio.all_tasks() if "aiosupervise" in str(getattr(task.get_coro(), "cr_code", ""))]
 
 
 def pump_of(run: Any) -> "asyncio.Task[None]":

@@ -1,12 +1,12 @@
 """The state of one call, and what follows from each failure: no clock, no waiting, no asyncio.
 
-A driver makes the attempts and waits between them; `retry` has that of coroutines. It tells the call of each failure
-and of the success. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
+A driver makes the attempts and waits between them; `retry` has that of coroutines. It reports each failure and
+the success to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
 `_policy.decide`), pays for a retry, and records the result: either a delay and the error of the attempt, or the error
 to raise.
 
-In a batch, the job around the call is informed of each failure and of each success of a retry, sells the retries, and
-decides when a call that has waited may go on: see `enclosing_job`.
+In a batch, the job around the call is informed of each failure and of each success of a retry, charges for the retries,
+and decides when a call that has waited may go on: see `enclosing_job`.
 
 An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is made when
 two further attempts have failed, since most calls have succeeded by then.

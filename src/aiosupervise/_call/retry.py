@@ -1,8 +1,8 @@
 """The retry loop of a coroutine: it makes the attempts of a call and waits between them, as the call's state says.
 
 Theory of operation. A wrapper makes the first attempt of a call. If that fails, the wrapper creates an `AsyncCall` and
-tells it of the failure. `AsyncCall.run` obeys the state that this has left behind: it waits and makes another attempt,
-or raises.
+reports the failure to it. `AsyncCall.run` does what the state of the call then says: it waits and makes another
+attempt, or raises.
 
 Laws, each with a test:
 - Only an Exception is caught: cancellation and exit pass through.

@@ -4,10 +4,9 @@ Install with `pip install "aiosupervise[aiohttp]"`.
 """
 
 import ssl
-from http import HTTPStatus
 from typing import Final
 
-from .http import retry_after
+from .http import TRANSIENT_STATUSES, retry_after
 
 try:
     import aiohttp
@@ -19,17 +18,6 @@ except ImportError as _error:
 
 __all__ = ["is_transient"]
 
-_TRANSIENT_STATUSES: Final = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
 # aiohttp raises a plain TimeoutError, not its own ServerTimeoutError, when the total timeout ends a request.
 _TRANSIENT_ERRORS: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, ConnectionError)
 _TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)
@@ -44,8 +32,8 @@ def is_transient(error: Exception) -> bool | float:
         async def fetch(session: ClientSession, url: str) -> str: ...
 
     Transient are lost and refused connections, failed name lookups, timeouts, truncated payloads, answers that are not
-    HTTP, and the statuses 408, 425, 429, 500, 502, 503 and 504. Not transient are TLS errors, invalid URLs, headers
-    too long for aiohttp, all other statuses, and your own errors.
+    HTTP, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529. Not transient are TLS errors, invalid URLs,
+    headers too long for aiohttp, all other statuses, and your own errors.
 
     Whether sending a request twice is safe is for you to know: the server may have processed a POST before the
     connection broke.
@@ -77,7 +65,7 @@ def _is_tls_error(error: Exception) -> bool:
 
 
 def _classify_status(error: aiohttp.ClientResponseError) -> bool | float:
-    if error.status not in _TRANSIENT_STATUSES:
+    if error.status not in TRANSIENT_STATUSES:
         return False
     seconds = retry_after(error.headers)
     return True if seconds is None else seconds

@@ -72,7 +72,7 @@ def is_transient(error: Exception) -> bool | float:
     return True if seconds is None else seconds
 
 
-_STATUSES: Final = frozenset(
+TRANSIENT_STATUSES: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_EARLY,
@@ -176,7 +176,7 @@ def _is_transient(error: Exception, should_retry: str) -> bool:
     status = _status(error, packages)
     is_of_sdk = not packages.isdisjoint(_SDKS)
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
-        return status in _STATUSES or (is_of_sdk and status == HTTPStatus.CONFLICT)
+        return status in TRANSIENT_STATUSES or (is_of_sdk and status == HTTPStatus.CONFLICT)
     return (is_of_sdk and not codes.isdisjoint(_TRANSIENT_EVENTS)) or _is_lost(error)
 
 
