@@ -147,11 +147,7 @@ def map_all(
         ImportError: if `progress` is asked for and tqdm is not installed.
 
     """
-    if not is_async_callable(func):
-        title = name_of(func) if callable(func) else kind_of(func)
-        rule = "func must be an async function of one argument, or a functools.partial of one"
-        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
-        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
+    _check_func(func)
     _check_iterable("inputs", inputs)
     _check(limit, timeout, progress, overload, max_failures, listen, name)
     name = name or name_of(func)
@@ -175,6 +171,14 @@ def map_all(
 # same, but mutation testing skips decorated functions.
 if not TYPE_CHECKING:  # pragma: no branch
     run_all, map_all = guarded(run_all), guarded(map_all)
+
+
+def _check_func(func: object) -> None:
+    if not is_async_callable(func):
+        title = name_of(func) if callable(func) else kind_of(func)
+        rule = "func must be an async function of one argument, or a functools.partial of one"
+        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
+        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
 
 
 def _check_iterable(name: str, items: object) -> None:

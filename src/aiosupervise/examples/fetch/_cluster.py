@@ -4,6 +4,7 @@ import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from signal import Signals
 
@@ -41,37 +42,37 @@ async def fetch_page(page: Page) -> str:
     return text
 
 
+async def fetch_all(
+    engine: DaskEngine, strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
+) -> Signals | None:
+    """Run one strategy on a cluster, show its report, and return the signal that stopped it."""
+    errors = injected_errors(options)
+    pages = [
+        Page(url, f"{options.seed} {n}", errors, session.timeout, options.max_retries) for n, url in enumerate(urls)
+    ]
+    run = map_all(
+        fetch_page,
+        pages,
+        strategy=strategy,
+        limit=options.limit,
+        timeout=options.timeout,
+        progress=not options.quiet,
+        stop_on=SIGNALS,
+        name="fetch",
+        engine=engine,
+    )
+    try:
+        await run
+    finally:
+        show(run.report)
+    return run.stopped_by
+
+
 @asynccontextmanager
 async def start_cluster() -> AsyncIterator[FetchAll]:
     """Start two worker processes, which end with the block; yield the function that runs one strategy on them."""
-
-    async def fetch_all(
-        strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
-    ) -> Signals | None:
-        errors = injected_errors(options)
-        run = map_all(
-            fetch_page,
-            [
-                Page(url, f"{options.seed} {n}", errors, session.timeout, options.max_retries)
-                for n, url in enumerate(urls)
-            ],
-            strategy=strategy,
-            limit=options.limit,
-            timeout=options.timeout,
-            progress=not options.quiet,
-            stop_on=SIGNALS,
-            name="fetch",
-            engine=engine,
-        )
-        try:
-            await run
-        finally:
-            show(run.report)
-        return run.stopped_by
-
     cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, asynchronous=True, dashboard_address=":0", preload=[IGNORE_CTRL_C]
     )
     async with cluster, Client(cluster, asynchronous=True) as client:
-        engine = DaskEngine(client)
-        yield fetch_all
+        yield partial(fetch_all, DaskEngine(client))

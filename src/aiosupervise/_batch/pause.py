@@ -1,0 +1,50 @@
+"""What the two states of a circuit share in which nothing goes on until a moment: `Paused` and `Open`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from aiosupervise._events.records import RunPaused
+
+from .circuit import Circuit, State, Timer
+
+
+class Pause(State, ABC):
+    """Nothing goes on until a moment; retries wait in the queue."""
+
+    why: ClassVar[str]
+
+    def __init__(self, circuit: Circuit, seconds: float) -> None:
+        self._circuit = circuit
+        self._end = circuit.end_of_pause(seconds)
+        self._timer = Timer()
+
+    def enter(self) -> None:
+        """Begin the pause."""
+        self._timer.set(self._end, self._on_end)
+        # The end of a pause that takes no time is in the past by now.
+        seconds = max(self._end - self._circuit.now(), 0.0)
+        self._circuit.context.scope.emit(RunPaused, seconds, self.why)
+
+    def leave(self) -> None:
+        """End the pause."""
+        self._timer.cancel()
+
+    def describe(self) -> str:
+        """Return the time that is left, and why."""
+        return f"paused for {max(self._end - self._circuit.now(), 0.0):.1f} s, {self.why}"
+
+    def _on_end(self) -> None:
+        if self._circuit.retry_after_end > self._end:
+            self._extend()
+        else:
+            self._finish()
+
+    @abstractmethod
+    def _extend(self) -> None:
+        """Wait for the later moment that the server has named meanwhile."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Go to the state that follows."""

@@ -1,0 +1,120 @@
+"""The events of a supervised call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import record
+
+if TYPE_CHECKING:
+    from aiosupervise._policy.verdict import Reason
+
+
+@record
+class _OfCall:
+    """The fields of every event of a supervised call.
+
+    Attributes:
+        call: the number of the call, unique in its process.
+        name: the policy's name, or else the function's.
+        run: the number of the run in which the call was made; None outside of a run.
+        job: the index of its job in that run; None outside of a run.
+
+    """
+
+    call: int
+    name: str
+    run: int | None
+    job: int | None
+
+
+@final
+@record
+class AttemptStarted(_OfCall):
+    """An attempt of a supervised call is about to start.
+
+    Attributes:
+        call: the number of the call, unique in its process.
+        name: the name of its policy, or else of its function.
+        run: the number of the run in which the call was made; None outside of a run.
+        job: the index of its job in that run; None outside of a run.
+        attempt: the number of the attempt, from 1.
+
+    """
+
+    attempt: int
+
+
+@final
+@record
+class AttemptFailed(_OfCall):
+    """An attempt of a supervised call has raised.
+
+    It has `call`, `name`, `run` and `job`, as every event of a call.
+
+    Attributes:
+        attempt: its number, from 1.
+        error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error that this stands for.
+        wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there will be
+            no further attempt.
+
+    """
+
+    attempt: int
+    error: Exception
+    wait: float | None
+
+
+@final
+@record
+class GaveUp(_OfCall):
+    """A supervised call has given up on an error that its policy lists. A `CallFinished` follows.
+
+    It has `call`, `name`, `run` and `job`, as every event of a call.
+
+    Attributes:
+        attempts: the number of attempts that were made.
+        elapsed: seconds since the first attempt failed.
+        reason: why there is no further attempt.
+        error: the error that the caller gets.
+
+    """
+
+    attempts: int
+    elapsed: float
+    reason: Reason
+    error: Exception
+
+
+@final
+@record
+class Recovered(_OfCall):
+    """A supervised call has succeeded after at least one failed attempt. A `CallFinished` follows.
+
+    It has `call`, `name`, `run` and `job`, as every event of a call.
+
+    Attributes:
+        attempts: the number of attempts that were made.
+        elapsed: seconds since the first attempt failed.
+
+    """
+
+    attempts: int
+    elapsed: float
+
+
+@final
+@record
+class CallFinished(_OfCall):
+    """A supervised call has ended: it returned, raised or was cancelled. This is the last event of each call.
+
+    It has `call`, `name`, `run` and `job`, as every event of a call.
+
+    Attributes:
+        attempts: the number of attempts that were made.
+        error: the error that the caller gets, which may be an asyncio.CancelledError; None if the call returned.
+
+    """
+
+    attempts: int
+    error: BaseException | None

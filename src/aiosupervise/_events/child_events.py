@@ -1,0 +1,99 @@
+"""The events of the children of a supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from aiosupervise._policy.record import record
+
+if TYPE_CHECKING:
+    from aiosupervise._policy.errors import RestartsExceeded
+
+
+@record
+class _OfSupervisor:
+    """The fields of every event of a supervisor.
+
+    Attributes:
+        supervisor: the number of the supervisor, unique in its process.
+        name: the name of the supervisor.
+        child: the name of the child.
+
+    """
+
+    supervisor: int
+    name: str
+    child: str
+
+
+@final
+@record
+class ChildStarted(_OfSupervisor):
+    """A supervisor has started a child for the first time, or on request after it was stopped.
+
+    Attributes:
+        supervisor: the number of the supervisor, unique in its process.
+        name: the name of the supervisor.
+        child: the name of the child.
+
+    """
+
+
+@final
+@record
+class ChildExited(_OfSupervisor):
+    """A child has ended by itself: nobody stopped it.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: the error that it raised; None if it returned.
+
+    """
+
+    error: BaseException | None
+
+
+@final
+@record
+class ChildRestarted(_OfSupervisor):
+    """A supervisor has restarted a child, because the child or a sibling had ended.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        restarts: the number of restarts of this child so far.
+
+    """
+
+    restarts: int
+
+
+@final
+@record
+class ChildStopped(_OfSupervisor):
+    """A supervisor has stopped a child: on request, at the supervisor's own end, or because a sibling had ended.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: the error that the child raised in its clean-up; None if it raised none.
+
+    """
+
+    error: BaseException | None
+
+
+@final
+@record
+class Escalated(_OfSupervisor):
+    """A supervisor has given up, because a child would be restarted too often. It stops its children, then raises.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        error: the error that the supervisor raises, in an ExceptionGroup.
+
+    """
+
+    error: RestartsExceeded
