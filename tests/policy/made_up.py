@@ -1,4 +1,4 @@
-"""Made-up policies, errors and numbers, for what must hold of all of them."""
+"""Generated policies, errors and numbers, for properties that hold for all of them."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ Property: TypeAlias = Callable[..., None]
 
 
 def proved(*args: "st.SearchStrategy[Any]") -> Callable[[Property], Property]:
-    """Try a property on made-up cases, and count those of which it held."""
+    """Check a property on generated cases, and count the cases for which it held."""
 
     def decorate(test: Property) -> Property:
         @given(*args)
@@ -37,7 +37,7 @@ def proved(*args: "st.SearchStrategy[Any]") -> Callable[[Property], Property]:
     return decorate
 
 
-# Numbers, and what is none.
+# Numbers, and values that are not numbers.
 
 finite = st.floats(0, LONGEST)
 short = st.floats(0, 5)
@@ -58,11 +58,11 @@ anything = st.one_of(
 )
 retry_numbers = st.one_of(st.integers(0, 50), st.integers(0, 10**6), st.sampled_from([2**63, 10**400, 10**5000]))
 
-# Errors of which it is known beforehand how STRICT judges them.
+# Errors with a known classification under STRICT.
 
 
 class BusyError(OSError):
-    """An error by which a server asks for a wait."""
+    """An error with which a server asks for a wait."""
 
     def __init__(self, retry_after: object) -> None:
         self.retry_after = retry_after
@@ -81,13 +81,13 @@ class UnknownError(ValueError):
 
 
 class PoolError(ExceptionGroup[Exception]):
-    """A user's own kind of group; what is asked for by its leaves counts, not its own attribute."""
+    """A group class of the user's own; the retry-after of its leaves counts, not its own attribute."""
 
     retry_after = 1e9
 
 
 class Leaf(NamedTuple):
-    """An error, and how STRICT judges it: seconds that are asked for, a reason to give up, or None."""
+    """An error and its classification under STRICT: the seconds asked for, a reason to give up, or None."""
 
     error: Exception
     classified: float | Reason | None
@@ -99,12 +99,12 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
 
 
 def pool(*errors: Exception) -> PoolError:
-    """Make a group of the user's own kind."""
+    """Make a group of the user's own class."""
     return PoolError("several", errors)
 
 
 def linked(error: Exception, cause: BaseException | None, context: BaseException | None = None) -> Exception:
-    """Give an error a cause and a context, as `raise ... from` inside of an `except` does."""
+    """Give an error a cause and a context, as `raise ... from` in an `except` block does."""
     error.__context__ = context
     error.__cause__ = cause
     return error
@@ -162,7 +162,7 @@ irrecoverable = st.one_of(
 )
 transient_lists = st.lists(transient, min_size=1, max_size=5)
 any_leaf = st.one_of(transient, transient, transient, unlisted, irrecoverable)
-judged_leaves = st.lists(any_leaf, min_size=1, max_size=5)
+classified_leaves = st.lists(any_leaf, min_size=1, max_size=5)
 
 
 @st.composite
@@ -188,14 +188,14 @@ def shaped(draw: st.DrawFn, errors: list[Exception]) -> Exception:
 
 @st.composite
 def tangles(draw: st.DrawFn) -> list[Exception]:
-    """Errors that are causes and contexts of each other, in circles too."""
+    """Errors that are causes and contexts of each other, cycles included."""
     kinds: list[Callable[[], Exception]] = [GiveUp, lambda: RetryAfter(2), OSError, PermissionError, ValueError]
     errors = [draw(st.sampled_from(kinds))() for _ in range(draw(st.integers(1, 6)))]
     link = st.sampled_from([None, KeyboardInterrupt(), *errors])
     return [linked(error, draw(link), draw(link)) for error in errors]
 
 
-# Policies, and the moments at which they are asked.
+# Policies, and the attempts and times at which they decide.
 
 
 class Endless:
@@ -210,7 +210,7 @@ class Endless:
 
 
 def callable_backoff(answer: object) -> Callable[[int, Exception], object]:
-    """A user's function that always answers the same."""
+    """A user's backoff function that always returns the same value."""
     return lambda _, __: answer
 
 
@@ -249,7 +249,7 @@ strict_policies = st.builds(
 
 
 class Call(NamedTuple):
-    """How a call ended: after so many attempts and seconds, by this decision; None if it went on."""
+    """The end of a call: its attempts, its seconds, and the reason to give up; None if it did not give up."""
 
     attempts: int
     elapsed: float
@@ -258,7 +258,7 @@ class Call(NamedTuple):
 
 
 def call(policy: Policy, failures: list[tuple[float, Exception]], most: int) -> Call:
-    """Obey decisions until one ends the call; each failure takes its seconds, and the last comes first again."""
+    """Obey decisions until one ends the call; each failure takes its seconds, and the failures repeat in a cycle."""
     elapsed = 0.0
     for number, (seconds, raised) in zip(range(1, most + 1), itertools.cycle(failures), strict=False):
         elapsed, error = elapsed + seconds, raised
@@ -273,7 +273,7 @@ def call(policy: Policy, failures: list[tuple[float, Exception]], most: int) -> 
 
 
 durations = st.floats(0, 10) | half
-failing = st.lists(st.tuples(durations, regrouped(judged_leaves).map(lambda case: case[0])), min_size=1, max_size=4)
+failing = st.lists(st.tuples(durations, regrouped(classified_leaves).map(lambda case: case[0])), min_size=1, max_size=4)
 always_transient = st.lists(
     st.tuples(durations, regrouped(transient_lists).map(lambda case: case[0])), min_size=1, max_size=3
 )

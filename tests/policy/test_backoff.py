@@ -1,4 +1,4 @@
-"""The wait before each retry: the ladder, its cap, its jitter, and numbers at the edge of a float."""
+"""The wait before each retry: the ladder, its cap, its jitter, and numbers at the limits of a float."""
 
 import statistics
 from collections import deque
@@ -38,7 +38,7 @@ def test_vectors_of_the_aws_specification(backoff: Backoff, asked: float, delays
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 0.999])
 def test_full_jitter_scales_the_capped_step(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cap comes before the jitter: what is drawn from is the range up to the capped step."""
+    """The cap is applied before the jitter: the wait is drawn from the range up to the capped step."""
     monkeypatch.setattr("random.random", lambda: value)
     assert [Backoff()(n) for n in range(11)] == pytest.approx([value * step for step in LADDER])
 
@@ -51,9 +51,9 @@ def test_full_jitter_is_the_default_and_uniform() -> None:
     assert statistics.mean(draws) == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("n", [10_000, 10**400], ids=["the power is beyond a float", "so is n"])
+@pytest.mark.parametrize("n", [10_000, 10**400], ids=["power beyond a float", "n beyond a float"])
 def test_far_up_the_ladder(n: int) -> None:
-    """After more retries than a float can count with, the wait is still the cap."""
+    """After more retries than a float can represent, the wait is still the cap."""
     assert Backoff(jitter="none")(n) == 20
 
 
@@ -71,16 +71,16 @@ def test_base_or_cap_of_zero(n: int) -> None:
     assert Backoff(cap=0)(n) == 0
 
 
-def test_a_value() -> None:
-    """A Backoff is a value: equal to one of the same numbers, usable as a key, and it cannot be changed."""
+def test_a_backoff_is_a_value() -> None:
+    """It is equal to one with the same numbers, can be a key of a dict, and cannot be changed."""
     assert Backoff() == Backoff(0.05, 2.0, 20.0, "full")
     assert len({Backoff(), Backoff(), Backoff(1)}) == 2
     with pytest.raises(AttributeError):
         Backoff().base = 1  # type: ignore[misc]  # the case in question
 
 
-def test_the_error_plays_no_part() -> None:
-    """A Backoff can be called as any backoff is, with the error."""
+def test_a_backoff_ignores_the_error() -> None:
+    """A Backoff accepts the error as its second argument, as any backoff does."""
     assert Backoff(1, jitter="none")(0, OSError()) == 1
 
 
@@ -105,8 +105,8 @@ def test_iterables(schedule: list[float], delays: list[float]) -> None:
     assert [decide(policy, OSError(), n, 0) for n in (1, 2, 3, 4)] == delays
 
 
-def test_only_the_first_delay_of_a_generated_schedule_is_looked_at() -> None:
-    """An iterable that is no list may be endless: each delay but the first is classified when its turn comes."""
+def test_only_the_first_delay_of_a_generated_schedule_is_checked_at_once() -> None:
+    """An iterable other than a list may be endless: each delay after the first is checked before its retry."""
 
     class Odd:
         def __iter__(self) -> Iterator[float]:
@@ -119,8 +119,8 @@ def test_only_the_first_delay_of_a_generated_schedule_is_looked_at() -> None:
         decide(policy, OSError(), 2, 0)
 
 
-def test_a_schedule_emptied_since() -> None:
-    """An iterable that had a delay when the policy was made, and now has none, means no wait."""
+def test_a_schedule_that_was_emptied_later() -> None:
+    """An iterable that had a delay when the policy was made, and is empty now, means no wait."""
     schedule = {1.0}
     policy = Policy(retry_on=OSError, backoff=schedule)
     schedule.clear()
@@ -138,8 +138,8 @@ def test_a_policy_keeps_a_copy_of_the_callers_delays(kind: Callable[[list[float]
     assert decide(policy, OSError(), 2, 0) == 2.0
 
 
-def test_a_backoff_function_gets_what_the_error_stands_for() -> None:
-    """A function as backoff sees the error behind a RetryAfter."""
+def test_a_backoff_function_gets_the_unwrapped_error() -> None:
+    """A function as backoff gets the error that a RetryAfter stands for."""
     seen: list[Exception] = []
     overruling, cause = RetryAfter(0), OSError()
     overruling.__cause__ = cause

@@ -1,4 +1,4 @@
-"""The token bucket by itself: what it takes, what it puts back, what it refuses."""
+"""The token bucket on its own: payments, refunds and refusals."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ def test_the_defaults_are_those_of_the_aws_specification() -> None:
 
 @pytest.mark.parametrize(("throttled", "price"), [(False, 14), (True, 5)])
 def test_a_retry_takes_its_price(price: int, *, throttled: bool) -> None:
-    """What a retry costs depends on whether the server asked to wait, and is what was taken."""
+    """The price depends on whether the server asked to wait; `take` returns it, and takes exactly that."""
     budget = Budget()
     assert budget.take(throttled=throttled) == price
     assert budget.tokens == 500 - price
@@ -41,7 +41,7 @@ def test_the_last_token_can_be_spent_and_no_more(price: int, *, throttled: bool)
 
 @pytest.mark.parametrize(("tokens", "put", "after"), [(0, 14, 14), (499, 1, 500), (499, 2, 500), (500, 125, 500)])
 def test_it_never_holds_more_than_its_capacity(tokens: int, put: int, after: int) -> None:
-    """What there is no room for is lost."""
+    """Tokens above the capacity are lost."""
     budget = Budget()
     budget.tokens = tokens
     budget.put(put)
@@ -55,8 +55,8 @@ def test_a_price_of_nothing_is_always_paid() -> None:
     assert budget.take(throttled=True) is None
 
 
-def test_the_repr_tells_what_is_in_it() -> None:
-    """One sees at a glance how full it is."""
+def test_the_repr_shows_tokens_and_capacity() -> None:
+    """The number of tokens left is shown beside the capacity."""
     budget = Budget(capacity=30)
     budget.take(throttled=False)
     assert "16 of 30" in repr(budget)
@@ -88,13 +88,13 @@ def test_a_bad_number_is_refused(name: str, value: object, kind: type[Exception]
 
 @pytest.mark.parametrize("value", [Budget, 500, True, "Budget", {"capacity": 500}], ids=repr)
 def test_a_policy_takes_only_a_budget(value: object) -> None:
-    """A policy's budget is a Budget or None, and the class alone gets the repair shown."""
+    """A policy's budget is a Budget or None; the error for the class itself shows the repair."""
     make: Callable[..., Policy] = Policy
     with pytest.raises(TypeError) as caught:
         make(retry_on=OSError, budget=value)
     shown = "a value of type dict" if isinstance(value, dict) else repr(value)
-    words = ["budget", "must be a Budget", shown, *(["write Budget()"] if value is Budget else [])]
-    for word in words:
+    expected = ["budget", "must be a Budget", shown, *(["write Budget()"] if value is Budget else [])]
+    for word in expected:
         assert word in str(caught.value)
 
 
@@ -107,17 +107,17 @@ def test_a_changed_policy_shares_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("value", "ending"),
     [("500", r"got '500'$"), (Budget, r"got <class '.*Budget'>: write Budget\(\)$"), (500, "got 500$")],
 )
-def test_a_policy_takes_a_budget_or_none(what: Any, told: str) -> None:
-    """Anything else is refused at once, and for the class itself the repair is shown."""
-    with pytest.raises(TypeError, match=r"^budget must be a Budget, or None for no budget; " + told):
-        Policy(retry_on=OSError, budget=what)
+def test_a_policy_takes_a_budget_or_none(value: Any, ending: str) -> None:
+    """Anything else is refused at once, and the error for the class itself shows the repair."""
+    with pytest.raises(TypeError, match=r"^budget must be a Budget, or None for no budget; " + ending):
+        Policy(retry_on=OSError, budget=value)
 
 
 def test_threads_that_share_one_lose_no_update() -> None:
-    """What all of them have put in and taken out is what has changed, wherever a thread is interrupted."""
+    """The tokens change by the sum of all refunds and payments, wherever a thread is interrupted."""
     budget = Budget(capacity=10**9, cost=3)
     budget.tokens = 10**6
     taken: list[int | None] = []

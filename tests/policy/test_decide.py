@@ -1,4 +1,4 @@
-"""Decisions, without a loop: this error, after so many attempts and seconds, under this policy."""
+"""Decisions, without a loop: made from a policy, an error, the number of attempts and the elapsed seconds."""
 
 import itertools
 import math
@@ -75,15 +75,15 @@ def test_who_decides(error: Exception, decision: float | Reason | None) -> None:
     assert decide(STRICT, error, 1, 0) == decision
 
 
-def test_circle_of_overruling_errors() -> None:
-    """A RetryAfter and a cause that point at each other stand for the other one, and deciding comes to an end."""
+def test_a_cycle_of_overruling_errors() -> None:
+    """Two RetryAfter that are each other's cause stand for each other, and deciding terminates."""
     one, two = RetryAfter(1), RetryAfter(2)
     one.__cause__, two.__cause__ = two, one
     assert decide(STRICT, one, 1, 0) == 1.0
 
 
 def test_a_group_that_holds_the_retry_after_raised_from_it() -> None:
-    """Each leaf behind a RetryAfter is classified once, and no group, also where the group leads back to it."""
+    """Each leaf behind a RetryAfter is classified once, and no group is, even if the group contains the RetryAfter."""
     seen: list[Exception] = []
     leaf, overruling = OSError(), RetryAfter(3)
     overruling.__cause__ = group(leaf, overruling)
@@ -100,12 +100,12 @@ def test_a_group_that_holds_the_retry_after_raised_from_it() -> None:
     ("answer", "decision"), [(True, RETRY), (False, PASS), (None, PASS), (0, RETRY), (0.0, RETRY), (7, 7.0), (0.5, 0.5)]
 )
 def test_answers_of_a_predicate(answer: bool | float | None, decision: float | None) -> None:  # noqa: FBT001
-    """A predicate answers yes, no, or the seconds to wait, 0 included; None is no."""
+    """A predicate returns yes, no, or the seconds to wait, 0 included; None means no."""
     assert decide(BASE.replace(retry_on=lambda _: answer), ValueError(), 1, 0) == decision
 
 
-def test_predicates_judge_every_leaf() -> None:
-    """Predicates see the leaves of a group, never the group."""
+def test_predicates_get_every_leaf() -> None:
+    """Predicates are called with the leaves of a group, never with the group."""
     seen: list[Exception] = []
     errors = [OSError(n) for n in range(3)]
 
@@ -134,7 +134,7 @@ def test_predicates_judge_every_leaf() -> None:
     ids=repr,
 )
 def test_retry_after_attribute(asked: object, waited: float) -> None:
-    """A number in the error's `retry_after` is waited; whatever else libraries put there is left alone."""
+    """A number in the error's `retry_after` is waited; any other value that libraries put there is ignored."""
     assert decide(BASE, BusyError(asked), 1, 0) == waited
 
 
@@ -228,7 +228,7 @@ def test_decisions(classification: Transient | Irrecoverable | Unlisted, decisio
 
 
 def test_giving_up_keeps_the_reason_of_the_classification() -> None:
-    """What cannot be retried says why, and the decision repeats it."""
+    """An irrecoverable classification has a reason, and the decision has the same one."""
     for reason in Reason:
         decision = decide_on(BASE, OSError(), Irrecoverable(reason), 1, 0)
         assert isinstance(decision, Stop)

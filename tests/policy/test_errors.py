@@ -20,7 +20,7 @@ from aiosupervise._policy.checks import error_text
     ],
 )
 def test_an_error_prints_as_the_call_that_makes_it(kind: Any, args: tuple[Any, ...], shown: str) -> None:
-    """Its arguments are all there, so that it travels between processes, and arrives as it was."""
+    """It has all of its arguments, so that pickling it for another process loses nothing."""
     error = kind(*args)
     assert repr(error) == shown
     twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
@@ -60,6 +60,6 @@ def test_the_text_of_an_error_is_one_bounded_line(error: Exception, text: str) -
 
 
 def test_the_lines_of_an_error_are_joined_for_a_note() -> None:
-    """A message of many lines, as gRPC's, is read in full; what else does not print is escaped."""
+    """A message of many lines, such as gRPC's, is shown in full; other unprintable characters are escaped."""
     error = ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n\x1b>")
     assert error_text(error, join_lines=True) == "ValueError: <RPC that ended with: status = 14 \\x1b>"

@@ -1,4 +1,4 @@
-"""What holds of every decision, whatever the policy, the error and the moment: tried on thousands of made-up cases."""
+"""Properties of every decision, for any policy, error and time: checked on thousands of generated cases."""
 
 import math
 from collections import Counter
@@ -26,13 +26,13 @@ from .made_up import (
     attempts,
     backoffs,
     call,
+    classified_leaves,
     failing,
     failing_shortly,
     finite,
     group,
     half,
     irrecoverable,
-    judged_leaves,
     limits,
     linked,
     moments,
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module", autouse=True)
 def _counted(counts: "Counter[str]", *, thorough: bool) -> Iterator[None]:
-    """Print how many cases held; a thorough run must have tried each property often enough."""
+    """Record how many cases held; a thorough run must have checked each property often enough."""
     yield
     fewest = min(CASES.values(), default=0)
     counts["properties"] = len(CASES)
@@ -62,10 +62,10 @@ def _counted(counts: "Counter[str]", *, thorough: bool) -> Iterator[None]:
     assert fewest >= 10_000 or not thorough, CASES
 
 
-def answer_of(ask: Callable[[], T]) -> T | str:
-    """Ask, and return what is said where the question is refused."""
+def result_of(func: Callable[[], T]) -> T | str:
+    """Return the function's result, or the message of the error with which it refuses its input."""
     try:
-        return ask()
+        return func()
     except (TypeError, ValueError) as error:
         return str(error)
 
@@ -90,8 +90,8 @@ def test_the_ladder_never_goes_down(base: float, factor: float, cap: float, n: i
 
 @proved(finite | anything, st.floats(1, 9) | anything, finite | anything, st.just("full") | anything, retry_numbers)
 def test_a_backoff_of_anything_is_refused_or_finite(base: Any, factor: Any, cap: Any, jitter: Any, n: int) -> None:
-    """Whatever it is made of: a TypeError or ValueError that names the argument, or finite delays for every n."""
-    backoff = answer_of(lambda: Backoff(base, factor, cap, jitter))
+    """Any arguments raise a TypeError or ValueError that names the argument, or give finite delays for every n."""
+    backoff = result_of(lambda: Backoff(base, factor, cap, jitter))
     if isinstance(backoff, str):
         assert backoff.partition(" ")[0] in ("base", "factor", "cap", "jitter")
     else:
@@ -101,8 +101,8 @@ def test_a_backoff_of_anything_is_refused_or_finite(base: Any, factor: Any, cap:
 
 @proved(schedules, st.integers(1, 50))
 def test_a_schedule_of_anything_is_refused_or_finite(schedule: Any, attempt: int) -> None:
-    """Lists, other iterables and functions of anything: a TypeError or ValueError that says so, or finite delays."""
-    decision = answer_of(lambda: decide(STRICT.replace(backoff=schedule), OSError(), attempt, 0))
+    """Iterables and functions raise a TypeError or ValueError that names the backoff, or give finite delays."""
+    decision = result_of(lambda: decide(STRICT.replace(backoff=schedule), OSError(), attempt, 0))
     if isinstance(decision, str):
         assert "backoff" in decision
     else:
@@ -110,12 +110,12 @@ def test_a_schedule_of_anything_is_refused_or_finite(schedule: Any, attempt: int
         assert 0 <= decision < math.inf
 
 
-# What a server asks for
+# Retry-after
 
 
 @proved(anything)
 def test_an_attribute_of_anything_is_a_finite_wait(asked: object) -> None:
-    """Whatever an error has as its `retry_after`, the answer is a wait, and not shorter than a number in it."""
+    """Any value of `retry_after` leads to a finite wait, which is at least as long as the number in it."""
     decision = decide(STRICT, BusyError(asked), 1, 0)
     assert isinstance(decision, float)
     assert 0 <= decision < math.inf
@@ -124,9 +124,9 @@ def test_an_attribute_of_anything_is_a_finite_wait(asked: object) -> None:
 
 
 @proved(anything)
-def test_a_predicate_that_answers_anything_is_refused_or_obeyed(answer: Any) -> None:
-    """A predicate's answer is a yes, a no, or seconds that are waited in full; all else is an error that says so."""
-    decision = answer_of(lambda: decide(STRICT.replace(retry_on=lambda _: answer), OSError(), 1, 0))
+def test_a_predicate_that_returns_anything_is_refused_or_obeyed(answer: Any) -> None:
+    """A predicate returns a bool, None, or seconds that are waited in full; any other value raises an error."""
+    decision = result_of(lambda: decide(STRICT.replace(retry_on=lambda _: answer), OSError(), 1, 0))
     if isinstance(decision, str):
         assert "the return value of retry_on" in decision
         assert not isinstance(answer, (int, float))
@@ -140,7 +140,7 @@ def test_a_predicate_that_answers_anything_is_refused_or_obeyed(answer: Any) -> 
 def test_a_servers_delay_is_never_shortened(
     policy: Policy, case: tuple[Exception, list[Leaf]], attempts: int, elapsed: float
 ) -> None:
-    """The call waits at least as long as the longest wait that is asked for, anywhere in a group, or it gives up."""
+    """The call waits at least as long as the longest retry-after anywhere in a group, or it gives up."""
     error, found = case
     listed = policy.replace(retry_on=OSError)
     decision = decide(listed, error, attempts, elapsed)
@@ -154,7 +154,7 @@ def test_a_servers_delay_is_never_shortened(
 def test_a_predicates_delay_is_never_shortened(
     asked: float, backoff: list[float], case: tuple[Exception, list[Leaf]]
 ) -> None:
-    """A number that the predicate answers for one leaf is waited in full, whatever the others ask for."""
+    """A number that the predicate returns for one leaf is waited in full, whatever the other leaves ask for."""
     policy = STRICT.replace(retry_on=lambda error: asked if type(error) is KeyError else True, backoff=backoff)
     decision = decide(policy, group(case[0], group(KeyError())), 1, 0)
     assert isinstance(decision, float)
@@ -164,11 +164,11 @@ def test_a_predicates_delay_is_never_shortened(
 # The limits, of one decision and of a whole call
 
 
-@proved(policies, regrouped(judged_leaves), attempts, moments)
+@proved(policies, regrouped(classified_leaves), attempts, moments)
 def test_every_decision_can_be_obeyed(
     policy: Policy, case: tuple[Exception, list[Leaf]], attempts: int, elapsed: float
 ) -> None:
-    """Whatever the policy and the error, the answer is a finite wait within the limits, a reason, or None."""
+    """For any policy and error, the decision is a finite wait within the limits, a reason, or None."""
     decision = decide(policy, case[0], attempts, elapsed)
     if isinstance(decision, float):
         assert 0 <= decision < math.inf
@@ -182,7 +182,7 @@ def test_every_decision_can_be_obeyed(
 def test_a_call_makes_as_many_attempts_as_its_retries_and_one(
     retries: int, policy: Policy, failures: list[tuple[float, Exception]]
 ) -> None:
-    """Of errors that are all transient, `max_retries` alone ends the call, after exactly one attempt more."""
+    """If all errors are transient, only `max_retries` ends the call, after exactly one attempt more."""
     free = policy.replace(retry_on=OSError, max_retries=retries, deadline=None, max_retry_after=None, backoff=[0.5])
     assert call(free, failures, most=30)[::2] == (retries + 1, Reason.EXHAUSTED)
 
@@ -201,7 +201,7 @@ def test_no_call_makes_more_attempts_than_its_retries_and_one(
 def test_no_wait_begins_that_would_end_after_the_deadline(
     deadline: float | None, longest: float | None, elapsed: float, wait: float, kind: str
 ) -> None:
-    """A wait ends at the deadline at the latest, also one that a server asks for; else the call gives up."""
+    """A wait, a retry-after included, ends at the deadline at the latest; else the call gives up."""
     policy = STRICT.replace(deadline=deadline, max_retry_after=longest, backoff=[wait if kind == "wait" else 0])
     decision = decide(policy, BusyError(wait if kind == "asked" else 0), 1, elapsed)
     if isinstance(decision, float):
@@ -220,7 +220,7 @@ def test_no_wait_begins_that_would_end_after_the_deadline(
 def test_no_call_sleeps_past_its_deadline(
     deadline: float, backoff: BackoffLike, failures: list[tuple[float, Exception]]
 ) -> None:
-    """Of a whole call, no wait ends after the deadline, and at the deadline the call is over."""
+    """In a whole call, no wait ends after the deadline, and at the deadline the call is over."""
     ended = call(STRICT.replace(deadline=deadline, backoff=backoff), failures, most=40)
     assert ended.elapsed <= deadline
     assert ended.ended is Reason.DEADLINE or ended.attempts == 40
@@ -230,15 +230,15 @@ def test_no_call_sleeps_past_its_deadline(
 
 
 def worst_of(found: list[Leaf]) -> float | Reason | None:
-    """Return what follows from these leaves: the rule in its shortest form."""
+    """Return the decision for these leaves: the rule in its shortest form."""
     classified = [leaf.classified for leaf in found]
     if Reason.IRRECOVERABLE in classified:
         return Reason.IRRECOVERABLE
     return None if None in classified else max(classified)  # type: ignore[type-var]  # floats are left
 
 
-@proved(strict_policies, regrouped(judged_leaves))
-def test_a_group_is_judged_by_its_leaves(policy: Policy, case: tuple[Exception, list[Leaf]]) -> None:
+@proved(strict_policies, regrouped(classified_leaves))
+def test_a_group_is_classified_by_its_leaves(policy: Policy, case: tuple[Exception, list[Leaf]]) -> None:
     """One irrecoverable leaf decides, at any depth; else one that is not listed; else the longest wait."""
     error, found = case
     assert decide(policy, error, 1, 0) == worst_of(found)
@@ -247,23 +247,23 @@ def test_a_group_is_judged_by_its_leaves(policy: Policy, case: tuple[Exception, 
 @st.composite
 def two_shapes(draw: st.DrawFn) -> tuple[Exception, Exception]:
     """The same leaves in two groups of different shapes and orders."""
-    found = draw(judged_leaves)
+    found = draw(classified_leaves)
     return draw(regrouped(st.just(found)))[0], draw(regrouped(st.permutations(found)))[0]
 
 
 @proved(policies, st.lists(half, min_size=1, max_size=4), two_shapes(), attempts, moments)
-def test_the_shape_of_a_group_plays_no_part(
+def test_the_shape_of_a_group_makes_no_difference(
     policy: Policy, backoff: list[float], errors: tuple[Exception, Exception], attempts: int, elapsed: float
 ) -> None:
-    """The same leaves in other groups, in another order, give the same decision; so does a lone leaf in none."""
+    """The same leaves in other groups and another order give the same decision; so does a lone leaf in no group."""
     fixed = policy.replace(backoff=backoff)
     one, other = errors
     assert decide(fixed, one, attempts, elapsed) == decide(fixed, other, attempts, elapsed)
 
 
-@proved(regrouped(judged_leaves))
+@proved(regrouped(classified_leaves))
 def test_leaves_are_all_the_errors_in_order_and_no_groups(case: tuple[Exception, list[Leaf]]) -> None:
-    """The leaves of a group are all the errors in it, in order; an error that is no group is its own leaf."""
+    """The leaves of a group are all the errors in it, in order; an error that is not a group is its own leaf."""
     error, found = case
     assert [id(one) for one in leaves(error)] == [id(leaf.error) for leaf in found]
 
@@ -277,12 +277,12 @@ def one_irrecoverable(draw: st.DrawFn) -> Exception:
 
 @proved(policies, one_irrecoverable(), attempts, moments)
 def test_irrecoverable_always_wins(policy: Policy, error: Exception, attempts: int, elapsed: float) -> None:
-    """One irrecoverable leaf, or one GiveUp, at any depth: whatever is listed, asked for, and left of the limits."""
+    """One irrecoverable leaf or GiveUp at any depth decides, whatever is listed, asked for or within the limits."""
     assert decide(policy, error, attempts, elapsed) is Reason.IRRECOVERABLE
 
 
 def stood_for(error: Exception) -> Exception:
-    """Follow causes, else contexts, to the first error that overrules nothing; in a circle, to its last new one."""
+    """Follow causes, else contexts, to the first error that overrules nothing; in a cycle, to its last new one."""
     passed: list[Exception] = []
     found = error
     while isinstance(found, (GiveUp, RetryAfter)):
@@ -295,8 +295,8 @@ def stood_for(error: Exception) -> Exception:
 
 
 @proved(tangles())
-def test_a_tangle_of_causes_and_contexts_is_judged(errors: list[Exception]) -> None:
-    """Errors that stand for each other, in circles too: deciding ends, and judges what each stands for."""
+def test_tangled_causes_and_contexts_are_classified(errors: list[Exception]) -> None:
+    """If errors stand for each other, cycles included, deciding terminates, and classifies the error behind each."""
     for error in errors:
         assert unwrap(error) is stood_for(error)
         bad = isinstance(stood_for(error), PermissionError) or isinstance(error, GiveUp)
@@ -304,7 +304,7 @@ def test_a_tangle_of_causes_and_contexts_is_judged(errors: list[Exception]) -> N
         assert decide(STRICT, error, 1, 0) == (Reason.IRRECOVERABLE if bad else expected)
 
 
-# Known not to hold
+# Cases that did not hold once
 
 
 def test_irrecoverable_wins_over_a_deadline_in_the_same_group() -> None:
@@ -313,8 +313,8 @@ def test_irrecoverable_wins_over_a_deadline_in_the_same_group() -> None:
     assert {decide(STRICT, group(*order), 1, 0) for order in (errors, errors[::-1])} == {Reason.IRRECOVERABLE}
 
 
-def test_irrecoverable_wins_behind_a_retry_after_in_the_group_that_one_stands_for() -> None:
-    """A RetryAfter for a group, in which a RetryAfter stands for an irrecoverable error, is irrecoverable."""
+def test_irrecoverable_wins_behind_a_retry_after_in_a_group_behind_another() -> None:
+    """A RetryAfter is irrecoverable if its cause is a group with a RetryAfter from an irrecoverable error."""
     behind = linked(RetryAfter(5), PermissionError())
     assert decide(STRICT, linked(RetryAfter(3), group(OSError(), behind)), 1, 0) is Reason.IRRECOVERABLE
 
@@ -326,7 +326,7 @@ def test_the_longest_retry_after_and_the_longest_backoff_are_a_finite_wait() -> 
     assert math.isfinite(decision)
 
 
-def test_an_endless_int_is_refused_by_name() -> None:
-    """The error for an int too long to be printed names the argument as any other does."""
+def test_an_int_that_is_too_long_to_print_is_refused_by_name() -> None:
+    """Its error names the argument, as any other error does."""
     with pytest.raises(ValueError, match="base must be"):
         Backoff(10**5000)
