@@ -8,7 +8,7 @@ from aiosupervise import Verdict, verdict
 
 
 async def error_of(call: Coroutine[object, None, object]) -> Exception:
-    """The error that a call ends with."""
+    """Return the error with which a call ends."""
     try:
         await call
     except Exception as error:
@@ -17,7 +17,7 @@ async def error_of(call: Coroutine[object, None, object]) -> Exception:
 
 
 def verdict_of(error: Exception) -> Verdict:
-    """The verdict, which is there."""
+    """Return the verdict on an error, which must have one."""
     given_up = verdict(error)
     assert given_up is not None
     return given_up

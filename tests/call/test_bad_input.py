@@ -15,7 +15,7 @@ from aiosupervise import Backoff, Policy, RetryAfter, supervise
 
 
 def words(*expected: str) -> re.Pattern[str]:
-    """A pattern for a message that begins with the first of these words, and has the others in this order."""
+    """A pattern for a message that begins with the first text and contains the others in this order."""
     return re.compile("^" + ".*".join(map(re.escape, expected)), re.DOTALL)
 
 
@@ -35,7 +35,7 @@ async def once() -> AsyncIterator[None]:
 
 class OnlyEntered:
     async def __aenter__(self) -> None:
-        """Enter; there is no way out."""
+        """Enter; there is no `__aexit__`."""
 
 
 NO_SUBCLASS = "must be a subclass of Exception, a tuple of them, or a plain function"
@@ -47,7 +47,7 @@ Case: TypeAlias = tuple[dict[str, object], type[Exception], tuple[str, ...]]
 
 
 def case(option: str, value: object, kind: type[Exception], *expected: str) -> Case:
-    """One option with a value that is refused."""
+    """One option with an invalid value."""
     return {option: value}, kind, expected
 
 
@@ -141,7 +141,7 @@ def ids(values: list[str]) -> list[str]:
 def test_bad_options(
     make: Callable[..., object], options: dict[str, object], kind: type[Exception], expected: tuple[str, ...]
 ) -> None:
-    """Each option that makes no sense is refused at once, by `supervise` as by `Policy`, in a sentence that helps."""
+    """`supervise` and `Policy` refuse each invalid option at once, with a message that names the repair."""
     with pytest.raises(kind, match=words(*expected)):
         make(**{"retry_on": ConnectionError, **options})
 
@@ -178,7 +178,7 @@ def test_bad_change() -> None:
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
 )
 def test_bad_backoff(options: dict[str, object], kind: type[Exception], expected: tuple[str, ...]) -> None:
-    """A Backoff that makes no sense is refused when it is made."""
+    """Invalid arguments of a Backoff are refused when it is made."""
     make: Callable[..., Backoff] = Backoff
     with pytest.raises(kind, match=words(*expected)):
         make(**options)
@@ -193,7 +193,7 @@ def shown(value: object) -> str:
 
 @pytest.mark.parametrize("seconds", ["5", None, True, 1j], ids=repr)
 def test_bad_retry_after(seconds: float) -> None:
-    """A RetryAfter of something that is no number is refused where it is raised."""
+    """A RetryAfter whose argument is not a number is refused where it is made."""
     with pytest.raises(TypeError, match=words("the argument of RetryAfter must be a number", f"got {shown(seconds)}")):
         RetryAfter(seconds)
 
@@ -202,7 +202,7 @@ def test_bad_retry_after(seconds: float) -> None:
 
 
 def test_no_retry_on() -> None:
-    """Without retry_on the error says what it is for, and shows the right code."""
+    """Without retry_on the error states its purpose and shows the correct code."""
     make: Callable[..., object] = supervise
     with pytest.raises(
         TypeError,
@@ -213,8 +213,8 @@ def test_no_retry_on() -> None:
         make()
 
 
-def test_a_keyword_that_there_is_not() -> None:
-    """The error has the word, and those that there are."""
+def test_an_unknown_keyword() -> None:
+    """The error names the keyword, and the keywords that exist."""
     make: Callable[..., object] = supervise
     with pytest.raises(
         TypeError,
@@ -225,7 +225,7 @@ def test_a_keyword_that_there_is_not() -> None:
 
 @pytest.mark.parametrize("policy", [ConnectionError, (ConnectionError,), 3, None], ids=repr)
 def test_something_else_than_a_policy(policy: object) -> None:
-    """What is given without a keyword must be a Policy; the error shows how keywords are given."""
+    """A positional argument must be a Policy; the error shows how to pass keywords."""
     make: Callable[..., object] = supervise
     with pytest.raises(TypeError, match=words("", "supervise", "retry_on=")):
         make(policy)
@@ -248,7 +248,7 @@ async def fetch() -> None:
 
 
 def test_without_parentheses() -> None:
-    """`@supervise` without its parentheses: the error shows the right line."""
+    """`@supervise` without its parentheses: the error shows the correct line."""
     make: Callable[..., object] = supervise
     with pytest.raises(
         TypeError, match=words("@supervise needs its policy first", "@supervise(retry_on=", "above fetch")
@@ -256,7 +256,7 @@ def test_without_parentheses() -> None:
         make(fetch)
 
 
-# What is decorated
+# Objects to decorate
 
 
 def plain() -> None:
@@ -281,7 +281,7 @@ class Thing:
 
 
 class Client:
-    """As many clients are: its method is a plain function that returns an awaitable."""
+    """A client, like many others, with a plain method that returns an awaitable."""
 
     def create(self) -> object:
         """Return an awaitable."""
@@ -322,15 +322,15 @@ class Plain:
     ],
     ids=lambda value: None if isinstance(value, tuple) else type(value).__name__,
 )
-def test_what_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
-    """Each kind of thing that is no async function is refused at decoration, by an error that shows the right code."""
+def test_objects_that_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
+    """Any object that is not an async function is refused at decoration; the error shows the correct code."""
     decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
     with pytest.raises(TypeError, match=words("supervise takes an async function", *expected)):
         decorate(func)
 
 
 def test_coroutine_object() -> None:
-    """A call in place of the function is refused, and closed: no warning that it was never awaited follows."""
+    """A coroutine passed instead of the function is refused and closed: no warning says that it was never awaited."""
     decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
     call = fetch()
     with pytest.raises(
@@ -342,12 +342,12 @@ def test_coroutine_object() -> None:
     assert call.cr_frame is None
 
 
-# Answers of the user's functions
+# Return values of the user's functions
 
 
 @pytest.mark.parametrize("answer", ["5", b"5", 1j, []], ids=repr)
-async def test_bad_answer_of_a_predicate(answer: float) -> None:
-    """A predicate that answers with no number is named in the error, which comes from the function's own."""
+async def test_bad_return_value_of_a_predicate(answer: float) -> None:
+    """A predicate whose return value is not a number is named in the error, whose context is the function's own."""
 
     def decide_badly(_: Exception) -> float:
         return answer
@@ -365,8 +365,8 @@ async def test_bad_answer_of_a_predicate(answer: float) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"), [(-1, ValueError), (math.nan, ValueError), (None, TypeError), (True, TypeError)], ids=repr
 )
-async def test_bad_answer_of_a_backoff(answer: float, kind: type[Exception]) -> None:
-    """A backoff that answers with no possible wait is named in the error."""
+async def test_bad_return_value_of_a_backoff(answer: float, kind: type[Exception]) -> None:
+    """A backoff whose return value is not a valid delay is named in the error."""
 
     def wait_badly(_: int, __: Exception) -> float:
         return answer

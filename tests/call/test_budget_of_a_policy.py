@@ -1,4 +1,4 @@
-"""A call whose retries are paid from a budget: the vectors of the AWS retry specification, and what is around them."""
+"""A call whose retries are paid from a budget: the vectors of the AWS retry specification, and further cases."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.looptime
 
 
 class AnswerError(ConnectionError):
-    """An answer of a server that is none of 200."""
+    """A response of a server with a status other than 200."""
 
     def __init__(self, status: int, retry_after: float | None = None) -> None:
         super().__init__(status)
@@ -25,17 +25,17 @@ class AnswerError(ConnectionError):
 
 
 class Server:
-    """Gives its answers one after the other, and remembers when it was asked, and how full the budget was then."""
+    """Returns its responses one after another, and records the time of each request and the tokens left then."""
 
     def __init__(self, answers: list[int], budget: Budget | None = None, retry_after: float | None = None) -> None:
-        self.asked: list[float] = []
+        self.requested: list[float] = []
         self.tokens: list[int] = []
         self._answers = answers
         self._budget = budget
         self._retry_after = retry_after
 
     async def __call__(self) -> int:
-        self.asked.append(asyncio.get_running_loop().time())
+        self.requested.append(asyncio.get_running_loop().time())
         self.tokens.append(-1 if self._budget is None else self._budget.tokens)
         status = self._answers.pop(0)
         if status != 200:
@@ -43,18 +43,18 @@ class Server:
         return status
 
     def delays(self) -> list[float]:
-        """The waits between its attempts."""
-        return [round(later - sooner, 9) for sooner, later in zip(self.asked, self.asked[1:], strict=False)]
+        """The delays between the requests."""
+        return [round(later - sooner, 9) for sooner, later in zip(self.requested, self.requested[1:], strict=False)]
 
 
 def policy(budget: Budget, attempts: int, **options: Any) -> Policy:
-    """The policy of a vector: at most so many attempts, no jitter."""
+    """The policy of a vector: a number of attempts, no jitter."""
     options = {"backoff": Backoff(jitter="none"), **options}
     return Policy(retry_on=ConnectionError, max_retries=attempts - 1, budget=budget, **options)
 
 
 def budget_of(tokens: int) -> Budget:
-    """A default budget with so many tokens left."""
+    """A default budget with this number of tokens left."""
     budget = Budget()
     budget.tokens = tokens
     return budget
@@ -76,7 +76,7 @@ async def test_vectors_that_succeed(
     budget = make(tokens)
     server = Server(list(answers))
     assert await supervise(policy(budget, attempts))(server)() == 200
-    assert len(server.asked) == len(answers)
+    assert len(server.requested) == len(answers)
     assert budget.tokens == after
     assert server.delays() == delays
 
@@ -102,7 +102,7 @@ async def test_vectors_that_fail(
     after: int,
     delays: list[float],
 ) -> None:
-    """The last error comes out, with the reason in its verdict; the tokens and the delays are those of the vector."""
+    """The caller gets the last error with the reason in its verdict; tokens and delays are those of the vector."""
     budget = make(tokens)
     server = Server(list(answers))
     error = await error_of(supervise(policy(budget, attempts))(server)())
@@ -115,7 +115,7 @@ async def test_vectors_that_fail(
 
 
 async def test_vector_with_a_cap() -> None:
-    """The cap of the backoff holds: 0.05, 0.1, 0.2, 0.2, and 444 tokens are left."""
+    """The cap limits the delays to 0.05, 0.1, 0.2 and 0.2 s, and 444 tokens are left."""
     budget = Budget()
     server = Server([500] * 5)
     error = await error_of(supervise(policy(budget, 5, backoff=Backoff(cap=0.2, jitter="none")))(server)())
@@ -125,7 +125,7 @@ async def test_vector_with_a_cap() -> None:
 
 
 async def test_vector_of_a_throttled_call() -> None:
-    """An error with a retry-after costs 5, is waited from a base of 1 s, and its success refunds the 5."""
+    """A retry of an error with a retry-after costs 5 and waits for the base of 1 s; its success refunds the 5."""
     budget = Budget()
     server = Server([429, 200], budget, retry_after=0)
     assert await supervise(policy(budget, 3, backoff=Backoff(base=1, jitter="none")))(server)() == 200
@@ -157,7 +157,7 @@ async def test_vector_of_two_calls_at_once() -> None:
 
 
 async def test_only_the_budget_is_shared() -> None:
-    """Concurrent calls of one function under a nearly empty budget: one can pay, each other gives up by itself."""
+    """Concurrent calls of one function under a nearly empty budget: one can pay, and the others give up."""
     budget = budget_of(14)
     calls = [supervise(policy(budget, 3))(Server([500, 200]))() for _ in range(3)]
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -166,8 +166,8 @@ async def test_only_the_budget_is_shared() -> None:
     assert budget.tokens == 14
 
 
-async def test_budgets_that_are_not_shared_know_nothing_of_each_other() -> None:
-    """A policy with a budget of its own is not touched by what empties another."""
+async def test_separate_budgets_are_independent() -> None:
+    """A policy with a budget of its own is not affected when another budget is empty."""
     one, other = budget_of(0), Budget()
     await error_of(supervise(policy(one, 3))(Server([500, 200]))())
     assert await supervise(policy(other, 3))(Server([500, 200]))() == 200
@@ -178,26 +178,26 @@ async def test_budgets_that_are_not_shared_know_nothing_of_each_other() -> None:
     ("tokens", "after"), [(480, 481), (499, 500), (500, 500)], ids=["some room", "room for one", "full"]
 )
 @pytest.mark.parametrize("around", [nullcontext, partial(listen, lambda _: None)], ids=["alone", "listened to"])
-async def test_a_call_that_succeeds_at_once_puts_one_back(
+async def test_a_call_that_succeeds_at_once_adds_one_token(
     tokens: int, after: int, around: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """One token, and never above the capacity."""
+    """It adds one token, but never exceeds the capacity."""
     budget = budget_of(tokens)
     with around():
         await supervise(policy(budget, 3))(Server([200]))()
     assert budget.tokens == after
 
 
-async def test_a_call_that_succeeds_after_a_retry_puts_back_its_last_cost_only() -> None:
-    """A throttled retry after a plain one refunds 5, not 14, nor 19, nor one more for the success."""
+async def test_a_call_that_succeeds_after_a_retry_refunds_only_its_last_cost() -> None:
+    """A throttled retry after a plain one refunds 5, not 14 or 19, and the success adds no further token."""
     budget = Budget()
     await supervise(policy(budget, 5))(Server([500, 429, 200], retry_after=0))()
     assert budget.tokens == 500 - 14
 
 
 @pytest.mark.parametrize("answer", [LookupError("unlisted"), GiveUp(), PermissionError()], ids=repr)
-async def test_a_call_that_fails_for_its_own_reasons_moves_no_token(answer: Exception) -> None:
-    """An unlisted error, a GiveUp and an irrecoverable error cost nothing and give nothing."""
+async def test_an_error_that_is_not_transient_changes_no_tokens(answer: Exception) -> None:
+    """An unlisted error, a GiveUp and an irrecoverable error neither cost nor refund tokens."""
     budget = budget_of(100)
 
     @supervise(policy(budget, 3, irrecoverable=PermissionError))
@@ -209,8 +209,8 @@ async def test_a_call_that_fails_for_its_own_reasons_moves_no_token(answer: Exce
 
 
 @pytest.mark.parametrize("raised", [RetryAfter(0), AttemptTimeout(1)], ids=repr)
-async def test_what_a_retry_costs_by_its_error(raised: Exception) -> None:
-    """A RetryAfter is a throttled retry; an attempt that took too long is a plain one."""
+async def test_the_cost_of_a_retry_depends_on_its_error(raised: Exception) -> None:
+    """A RetryAfter causes a throttled retry, an AttemptTimeout a plain one."""
     budget = Budget()
     seen: list[int] = []
 
@@ -225,8 +225,8 @@ async def test_what_a_retry_costs_by_its_error(raised: Exception) -> None:
     assert budget.tokens == 500
 
 
-async def test_with_a_timeout_a_deadline_and_a_gate_the_same() -> None:
-    """The other limits of a policy change nothing about what is paid."""
+async def test_other_limits_do_not_change_the_cost() -> None:
+    """With a timeout, a deadline and a gate, a retry costs the same."""
     budget = Budget()
     limits = {"attempt_timeout": 5, "deadline": 50, "gate": asyncio.Semaphore(1)}
     assert await supervise(policy(budget, 3, **limits))(Server([500, 500, 200]))() == 200
@@ -234,8 +234,8 @@ async def test_with_a_timeout_a_deadline_and_a_gate_the_same() -> None:
 
 
 @pytest.mark.parametrize("overload", [None, "default"])
-async def test_a_failure_of_a_batch_tells_that_the_budget_was_empty(overload: str | None) -> None:
-    """`Failure.reason` is what the verdict says."""
+async def test_a_failure_of_a_batch_has_the_reason_budget(overload: str | None) -> None:
+    """`Failure.reason` is the reason of the verdict."""
     call: Callable[[], Coroutine[object, None, int]] = supervise(policy(budget_of(0), 3))(Server([500]))
     report = await (run_all([call]) if overload else run_all([call], overload=None))
     assert [failure.reason for failure in report.failed] == [Reason.BUDGET]

@@ -1,4 +1,4 @@
-"""Errors of all kinds: those that overrule a policy inside of groups, those that resist being read, and huge ones."""
+"""Errors of all kinds: overruling ones in groups, classes whose attributes raise, and huge errors."""
 
 import asyncio
 import pickle
@@ -16,7 +16,7 @@ BASE = Policy(retry_on=ConnectionError, backoff=[0], max_retries=1)
 
 
 def raising(*errors: Exception) -> Callable[[], Coroutine[object, None, None]]:
-    """A function that raises these errors, one in each attempt; the last one again and again."""
+    """A function that raises these errors, one in each attempt; the last one repeats."""
     left = list(errors)
 
     async def func() -> None:
@@ -48,8 +48,8 @@ async def test_an_unlisted_error_lists_the_failures_before_it() -> None:
     ]
 
 
-async def test_the_note_about_earlier_failures_travels_as_text() -> None:
-    """In another process it is a note like any other."""
+async def test_the_note_about_earlier_failures_is_pickled_as_text() -> None:
+    """In another process it is an ordinary note."""
     error = ValueError()
     await error_of(supervise(BASE)(raising(ConnectionError(), error))())
     there = pickle.loads(pickle.dumps(error.__notes__))  # noqa: S301
@@ -67,7 +67,7 @@ async def test_the_note_of_a_former_call_is_replaced() -> None:
 
 
 async def test_each_layer_lists_its_own_failures() -> None:
-    """An error that passes through two layers tells of the failures in both, and of nothing twice."""
+    """An error that passes through two layers lists the failures of both, each of them once."""
     error = ValueError()
     inner = supervise(BASE)(raising(ConnectionError("inner"), error))
     outer_fails = [ConnectionError("outer")]
@@ -86,7 +86,7 @@ async def test_each_layer_lists_its_own_failures() -> None:
 
 
 async def test_a_layer_that_does_not_retry_lists_its_failures() -> None:
-    """So does an error on which an inner call has given up."""
+    """If an inner call has given up on the error, the outer layer adds its own earlier failures."""
     inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError("inner")))
     outer_fails = [ConnectionError("outer")]
 
@@ -102,7 +102,7 @@ async def test_a_layer_that_does_not_retry_lists_its_failures() -> None:
 
 
 async def test_a_line_names_the_leaves_of_a_group() -> None:
-    """The note tells which errors a task group had, not only their number; lines are joined."""
+    """The note names the errors of a task group, not only their number; lines are joined."""
     first = group(ConnectionError("a"), group(ConnectionError("b\n  c")))
     error = await error_of(supervise(BASE)(raising(first, ConnectionError()))())
     assert verdict_of(error).splitlines()[1:] == [
@@ -114,12 +114,12 @@ async def test_a_line_names_the_leaves_of_a_group() -> None:
 
 
 async def test_a_give_up_in_a_task_group_is_replaced_by_its_error() -> None:
-    """The caller gets the group with the error that was meant, and its verdict."""
-    meant = ConnectionError("no such page")
+    """The caller gets the group with the error that the GiveUp stands for, and a verdict on it."""
+    original = ConnectionError("no such page")
 
     async def child() -> None:
         try:
-            raise meant
+            raise original
         except ConnectionError as error:
             raise GiveUp from error
 
@@ -130,13 +130,13 @@ async def test_a_give_up_in_a_task_group_is_replaced_by_its_error() -> None:
 
     error = await error_of(both())
     assert isinstance(error, ExceptionGroup)
-    assert error.exceptions == (meant,)
+    assert error.exceptions == (original,)
     assert error.message == "unhandled errors in a TaskGroup"
     assert verdict_of(error).reason is Reason.IRRECOVERABLE
 
 
 async def test_groups_are_unwrapped_leaf_by_leaf() -> None:
-    """At any depth, also behind an overruling error; a group in which none is stays the same object."""
+    """Leaves are unwrapped at any depth, also behind an overruling error; a group without one stays the same object."""
     one, two, three = (ConnectionError(n) for n in range(3))
     untouched = group(one)
     mixed = group(untouched, caused(RetryAfter(0), two), caused(GiveUp(), group(caused(GiveUp(), three), GiveUp())))
@@ -154,7 +154,7 @@ async def test_groups_are_unwrapped_leaf_by_leaf() -> None:
 
 
 class OwnGroup(ExceptionGroup[Exception]):
-    """A group of the user's own."""
+    """A group class of the user's own."""
 
     def derive(self, excs: Any) -> "OwnGroup":  # type: ignore[override]
         """Return a group of the same class."""
@@ -162,7 +162,7 @@ class OwnGroup(ExceptionGroup[Exception]):
 
 
 class BrokenGroup(ExceptionGroup[Exception]):
-    """One that cannot be copied."""
+    """A group that cannot be copied."""
 
     def derive(self, _: Any) -> Self:  # type: ignore[override]
         """Fail."""
@@ -170,18 +170,18 @@ class BrokenGroup(ExceptionGroup[Exception]):
 
 
 class SameGroup(ExceptionGroup[Exception]):
-    """One that returns itself as its copy."""
+    """A group that returns itself as its copy."""
 
     def derive(self, _: Any) -> Self:  # type: ignore[override]
-        """Return the same."""
+        """Return the same group."""
         return self
 
 
 class NoGroup(ExceptionGroup[Exception]):
-    """One that returns something else as its copy."""
+    """A group that returns an error other than a group as its copy."""
 
     def derive(self, _: Any) -> Any:
-        """Return what is no group."""
+        """Return an error that is not a group."""
         return KeyError()
 
 
@@ -189,35 +189,35 @@ class NoGroup(ExceptionGroup[Exception]):
     ("kind", "copied"),
     [(OwnGroup, OwnGroup), (BrokenGroup, ExceptionGroup), (SameGroup, ExceptionGroup), (NoGroup, ExceptionGroup)],
 )
-async def test_a_group_keeps_its_class_where_it_can(kind: type[ExceptionGroup[Exception]], copied: type) -> None:
+async def test_a_group_keeps_its_class_if_possible(kind: type[ExceptionGroup[Exception]], copied: type) -> None:
     """A group that cannot be copied becomes a plain one, with the same message."""
     error: Any = await error_of(supervise(BASE)(raising(kind("own", [caused(GiveUp(), KeyError(1))])))())
     assert (type(error), error.message, error.exceptions[0].args) == (copied, "own", (1,))
 
 
-async def test_a_retry_after_in_a_group_is_seen_unwrapped_by_everybody() -> None:
-    """The next attempt and the listeners see the errors that were meant."""
+async def test_a_retry_after_in_a_group_is_unwrapped_for_attempts_and_listeners() -> None:
+    """The next attempt and the listeners get the errors that the leaves stand for."""
     previous: list[Any] = []
-    heard: list[Any] = []
-    meant = ConnectionError()
+    received: list[Any] = []
+    original = ConnectionError()
 
     @supervise(BASE)
     async def func() -> None:
         previous.append(attempt().previous_error)
         if len(previous) == 1:
-            raise group(caused(RetryAfter(0), meant))
+            raise group(caused(RetryAfter(0), original))
 
-    with listen(lambda event: heard.append(getattr(event, "error", None))):
+    with listen(lambda event: received.append(getattr(event, "error", None))):
         await func()
-    assert previous[1].exceptions == (meant,)
-    assert previous[1] in heard
+    assert previous[1].exceptions == (original,)
+    assert previous[1] in received
 
 
-# Errors that resist being read
+# Errors whose attributes raise
 
 
 def refuse(*_: object) -> Any:
-    """Raise as a lazy proxy without its backend does."""
+    """Raise, like a lazy proxy without its backend."""
     raise RuntimeError("not here")
 
 
@@ -243,7 +243,7 @@ class TextError(ConnectionError):
 
 class WithTracebackError(ConnectionError):
     def with_traceback(self, _: object) -> Any:
-        """Return nothing, as a method that was written by hand may."""
+        """Return nothing, like a method with a forgotten return statement."""
 
 
 class UnequalError(ConnectionError):
@@ -254,7 +254,7 @@ class UnequalError(ConnectionError):
 
 
 class Meta(type):
-    """A class of classes that cannot be asked for anything."""
+    """A metaclass whose attributes and operators raise."""
 
     __name__ = property(refuse)
     __eq__ = refuse
@@ -286,10 +286,10 @@ class OddGroup(ExceptionGroup[Exception]):
         raise RuntimeError(name)
 
 
-@pytest.fixture(params=["alone", "heard", "limited"])
+@pytest.fixture(params=["alone", "listened to", "limited"])
 def policy(request: pytest.FixtureRequest) -> Iterator[Policy]:
-    """A policy that is used alone, while somebody listens, and with limits."""
-    if request.param == "heard":
+    """A policy: used alone, with a listener, and with limits."""
+    if request.param == "listened to":
         with listen(lambda _: None):
             yield BASE
     else:
@@ -299,7 +299,7 @@ def policy(request: pytest.FixtureRequest) -> Iterator[Policy]:
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 @pytest.mark.parametrize("before", [0, 1])
 async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, policy: Policy) -> None:
-    """The last error is the caller's own, with a verdict, whatever its class does when it is asked for something."""
+    """The last error is the caller's own, with a verdict, whatever its class does on access to an attribute."""
     errors = [kind() for _ in range(2 - before)]
     error = await error_of(supervise(policy)(raising(*[ConnectionError()] * before, *errors))())
     assert error is errors[-1]
@@ -308,7 +308,7 @@ async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, po
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
-    """Nor is one that passes through, alone or in a group, with a note about the attempt before."""
+    """An error that passes through, alone or in a group, stays the same and gets a note about the attempt before."""
     for error in (kind(), group(kind(), group(kind())), OddGroup("", [kind(), caused(RetryAfter(0), kind())])):
         unlisting = policy.replace(retry_on=TimeoutError)
         caught: Any = await error_of(supervise(unlisting)(raising(TimeoutError(), error))())
@@ -319,10 +319,10 @@ async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_error_behind_another_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
-    """Nor one for which a GiveUp or RetryAfter stands, nor a cause whose traceback is dropped, nor one of a layer."""
+    """An error behind a GiveUp or RetryAfter, from an inner layer, or with an odd error as its cause, stays the same."""
     for overruling in (GiveUp(), RetryAfter(0)):
-        meant = kind()
-        assert await error_of(supervise(policy)(raising(caused(overruling, meant)))()) is meant
+        original = kind()
+        assert await error_of(supervise(policy)(raising(caused(overruling, original)))()) is original
     inner = supervise(policy.replace(gate=None))(raising(kind()))
     assert type(await error_of(supervise(policy)(inner)())) is kind
     outer = caused(ConnectionError(), kind())
@@ -342,7 +342,7 @@ async def test_no_error_is_replaced_in_a_batch(kind: type[ConnectionError]) -> N
     assert report.failed[0].error is error
 
 
-# Huge errors: they are made so that any recursion, and any walk along every path, fails or takes for ever.
+# Huge errors: with these, recursion fails, and a walk along every path takes forever.
 
 
 def deep(leaf: Exception, depth: int = 5_000) -> Exception:
@@ -366,7 +366,7 @@ def chained(leaf: Exception) -> Exception:
 
 
 def chained_in_a_group(leaf: Exception) -> Exception:
-    """The same chain, each of whose members is a leaf as well."""
+    """The same chain, with each of its members as a leaf of a group."""
     links = [caused(RetryAfter(0), leaf)]
     while len(links) < 5_000:
         links.append(caused(RetryAfter(0), links[-1]))
@@ -374,7 +374,7 @@ def chained_in_a_group(leaf: Exception) -> Exception:
 
 
 def standing_for_the_same(leaf: Exception) -> Exception:
-    """Many RetryAfter that all stand for one big group."""
+    """Many RetryAfter errors that all stand for one big group."""
     big = group(*[leaf] * 5_000)
     return group(*[caused(RetryAfter(0), big) for _ in range(5_000)])
 
@@ -394,7 +394,7 @@ async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Ex
 
 
 async def test_a_huge_error_after_an_inner_call_gave_up() -> None:
-    """The layers' rule looks at each part once, too."""
+    """The check whether an inner call gave up visits each part once, too."""
     error = shared(ConnectionError())
     inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError()))
 
@@ -407,18 +407,18 @@ async def test_a_huge_error_after_an_inner_call_gave_up() -> None:
     assert verdict_of(error).attempts == 2
 
 
-async def test_the_part_of_a_shared_group_is_copied_once() -> None:
-    """Where a group is unwrapped, what was shared is still shared."""
+async def test_a_shared_part_of_a_group_is_copied_once() -> None:
+    """Unwrapping a group keeps its shared parts shared."""
     error: Any = await error_of(supervise(BASE)(raising(shared(caused(GiveUp(), KeyError()))))())
     assert error.exceptions[0] is error.exceptions[1]
 
 
-# What servers say
+# Retry-after
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(
-    ("said", "waited"),
+    ("value", "waited"),
     [
         (-0.003, 0.0),
         (-(10**400), 0.0),
@@ -434,16 +434,16 @@ async def test_the_part_of_a_shared_group_is_copied_once() -> None:
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("way", ["answer", "raised", "attribute"])
-async def test_a_server_cannot_raise_an_error_in_the_client(said: Any, waited: float | None, way: str) -> None:
-    """Whatever a header says: a wait, none, or a call that gives up on its own error; None stands for the last."""
+@pytest.mark.parametrize("way", ["return value", "raised", "attribute"])
+async def test_no_retry_after_causes_another_error(value: Any, waited: float | None, way: str) -> None:
+    """Any value leads to a wait, to no wait, or to giving up with the call's own error (`waited` is None)."""
 
     class ThrottledError(ConnectionError):
-        retry_after = said if way == "attribute" else None
+        retry_after = value if way == "attribute" else None
 
     errors = [ThrottledError()]
 
-    @supervise(BASE.replace(retry_on=lambda _: said if way == "answer" else True))
+    @supervise(BASE.replace(retry_on=lambda _: value if way == "return value" else True))
     async def fetch() -> None:
         if errors:
             raise errors[0] if waited is None else errors.pop() from None
@@ -451,7 +451,7 @@ async def test_a_server_cannot_raise_an_error_in_the_client(said: Any, waited: f
     @supervise(BASE)
     async def overruled() -> None:
         if errors:
-            raise RetryAfter(said) from (errors[0] if waited is None else errors.pop())
+            raise RetryAfter(value) from (errors[0] if waited is None else errors.pop())
 
     call, error = (overruled if way == "raised" else fetch), errors[0]
     started = asyncio.get_running_loop().time()

@@ -42,14 +42,14 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_module_registers_the_functions_that_it_defines(module: Any) -> None:
-    """Its functions and methods, the async ones too; not those that were defined elsewhere."""
+    """Its functions and methods are registered, async ones included, but not imported ones."""
     frames.register_module("made_up")
     assert by_id(module.function, module.Loop.method, module.Loop.run) == frames.INTERNALS
     assert frames.WRAPPERS == frames.RETRY_LOOP == {}
 
 
 def test_a_retry_loop_registers_its_methods(module: Any) -> None:
-    """The methods of the class; `attempt()` takes their `self` for a call."""
+    """The methods of the class are registered; `attempt()` uses their `self` as the call."""
     frames.register_retry_loop(module.Loop)
     assert by_id(module.Loop.method, module.Loop.run) == frames.RETRY_LOOP
 
@@ -68,7 +68,7 @@ def test_a_wrapper_registers_its_code(deadline: float | None) -> None:
 
 
 def test_the_library_registers_itself() -> None:
-    """The methods of the real loop are internal, and its wrappers are no part of the loop."""
+    """The methods of the real loop are internal, and wrappers are not part of the loop."""
     assert frames.RETRY_LOOP
     assert not frames.RETRY_LOOP.keys() - frames.INTERNALS.keys()
     assert not frames.RETRY_LOOP.keys() & frames.WRAPPERS.keys()

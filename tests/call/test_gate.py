@@ -43,7 +43,7 @@ class Reentrant:
 @of_any_kind
 @pytest.mark.parametrize("retry_on", [ConnectionError, Exception, RuntimeError, lambda _: True])
 async def test_a_call_that_would_wait_for_itself_is_refused(make_gate: Callable[[], Any], retry_on: Any) -> None:
-    """It is refused also while there is a slot left, names both functions and the repair, and is never retried."""
+    """The error is raised even if a slot is free, names both functions and the repair, and is never retried."""
     policy = Policy(retry_on=retry_on, gate=make_gate(), name="api")
     calls = Counter[str]()
 
@@ -65,7 +65,7 @@ async def test_a_call_that_would_wait_for_itself_is_refused(make_gate: Callable[
 
 
 async def test_layers_of_a_batch_that_share_a_gate_end_at_once() -> None:
-    """Twenty jobs in two layers behind three slots would wait for each other; each is told why it must not."""
+    """Twenty jobs in two layers with three slots would wait for each other; each gets an error instead."""
     policy = Policy(retry_on=ConnectionError, gate=asyncio.Semaphore(3))
 
     @supervise(policy)
@@ -82,8 +82,8 @@ async def test_layers_of_a_batch_that_share_a_gate_end_at_once() -> None:
 
 
 @of_any_kind
-async def test_layers_between_do_not_hide_it(make_gate: Callable[[], Any]) -> None:
-    """A call of another policy between the two changes nothing, nor does a time limit."""
+async def test_layers_in_between_do_not_prevent_the_check(make_gate: Callable[[], Any]) -> None:
+    """Neither a call of another policy between the two nor a time limit makes a difference."""
     gate = make_gate()
 
     @supervise(retry_on=Exception, gate=gate, deadline=5)
@@ -102,7 +102,7 @@ async def test_layers_between_do_not_hide_it(make_gate: Callable[[], Any]) -> No
 
 
 async def test_a_refused_call_among_the_tasks_of_a_group_is_not_retried() -> None:
-    """Nor is a group with such an error among its leaves."""
+    """A group with such an error among its leaves is not retried either."""
     gate = asyncio.Semaphore(3)
     attempts: list[int] = []
 
@@ -160,8 +160,8 @@ async def test_a_limiter_that_holds_nothing_may_be_entered_twice() -> None:
     assert gate.entered == 2
 
 
-async def test_a_cancelled_call_gives_its_gate_back() -> None:
-    """After a cancel, a failure and a thrown-away call, the task may enter again."""
+async def test_a_cancelled_call_releases_its_gate() -> None:
+    """After a cancel, a failure and a closed coroutine, the task may enter the gate again."""
     gate = asyncio.Lock()
 
     @supervise(retry_on=ConnectionError, gate=gate, max_retries=0)
@@ -186,7 +186,7 @@ async def test_a_cancelled_call_gives_its_gate_back() -> None:
 class SuppressingLock(asyncio.Lock):
     async def __aexit__(self, *error: object) -> None:
         self.release()
-        return True  # type: ignore[return-value]  # that is the point
+        return True  # type: ignore[return-value]  # the case in question
 
 
 @pytest.mark.parametrize("retry_on", [ConnectionError, Exception])
@@ -210,7 +210,7 @@ async def test_a_gate_that_suppresses_errors_is_refused(make_gate: Callable[[], 
 
 
 async def test_a_suppressed_error_leaves_no_cycle() -> None:
-    """Nor does an error that a gate lets through."""
+    """An error that a gate does not suppress leaves none either."""
     gates: list[Any] = [Reentrant(suppresses=True), Reentrant(), asyncio.Lock()]
 
     async def fetch() -> None:
@@ -257,8 +257,8 @@ async def test_a_method_finds_its_gate_on_the_instance() -> None:
     assert client.gate.entered == 1
 
 
-async def test_a_function_that_returns_no_gate_is_named() -> None:
-    """It is an error of the call, raised before any attempt, and not retried."""
+async def test_a_function_whose_return_value_is_not_a_gate_is_named() -> None:
+    """The error is raised by the call, before any attempt, and is not retried."""
 
     def gate_of(_: int) -> Any:
         return asyncio.Semaphore
@@ -270,7 +270,7 @@ async def test_a_function_that_returns_no_gate_is_named() -> None:
         await fetch(1)
 
 
-async def test_gates_that_a_function_returns_are_told_apart() -> None:
+async def test_gates_that_a_function_returns_are_distinguished() -> None:
     """Layers may share the function, as long as it returns different gates."""
     per_host = {"a": asyncio.Lock(), "b": asyncio.Lock()}
     policy = Policy(retry_on=ConnectionError, gate=lambda host: per_host[host])

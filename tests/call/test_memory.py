@@ -1,4 +1,4 @@
-"""What a failing call leaves behind: no cycles, and during a wait none of the failed attempt's variables."""
+"""A failing call leaves no reference cycles, and during a wait no variables of the failed attempt are alive."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ POLICIES = {
 
 
 class Big:
-    """Something that an attempt holds in a local variable."""
+    """An object in a local variable of an attempt."""
 
 
 class LostError(ConnectionError):
@@ -32,18 +32,18 @@ class LostError(ConnectionError):
 
 
 class Failing:
-    """A function that holds a Big thing in each attempt and fails in one of many ways."""
+    """A function that holds a Big in a local variable of each attempt and fails in one of many ways."""
 
-    def __init__(self, way: str, *, asks: bool = False) -> None:
+    def __init__(self, way: str, *, uses_attempt: bool = False) -> None:
         self.way = way
-        self.asks = asks
+        self.uses_attempt = uses_attempt
         self.held: list[weakref.ref[Big]] = []
         self.errors: list[weakref.ref[Exception]] = []
 
     async def __call__(self) -> None:
         big = Big()
         self.held.append(weakref.ref(big))
-        if self.asks:
+        if self.uses_attempt:
             attempt()
         try:
             await self.fail()
@@ -75,16 +75,16 @@ CASES = [pytest.param(POLICIES[name], way, id=f"{name}, {way}") for name in POLI
 CASES += [pytest.param(POLICIES[name], "hangs", id=f"{name}, hangs") for name in ("attempt_timeout", "all of it")]
 
 
-@pytest.fixture(params=["alone", "listened to", "asking"])
-def asks(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Whether the function asks for its attempt; in some tests nobody does anything, in some somebody listens."""
+@pytest.fixture(params=["alone", "listened to", "uses attempt()"])
+def uses_attempt(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether the function calls `attempt()`; some of the tests without it have a listener."""
     with listen(lambda _: None) if request.param == "listened to" else nullcontext():
-        yield request.param == "asking"
+        yield request.param == "uses attempt()"
 
 
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
-    """Without the cyclic collector, only what nobody refers to goes."""
+    """Disable the cyclic collector: only objects without references are freed."""
     gc.collect()
     gc.disable()
     yield
@@ -92,7 +92,7 @@ def no_collection() -> Iterator[None]:
 
 
 async def fail(call: Coroutine[object, None, object]) -> str:
-    """Make a call that fails, let go of its error, and return its name."""
+    """Make a call that fails, drop its error, and return the name of its class."""
     name = "nothing"
     try:
         await call
@@ -103,24 +103,24 @@ async def fail(call: Coroutine[object, None, object]) -> str:
 
 
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str, *, asks: bool) -> None:
-    """While a call waits for its retry, the failed attempt's local variables are gone, as is all that they hold."""
-    failing = Failing(way, asks=asks)
+async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str, *, uses_attempt: bool) -> None:
+    """While a call waits for its retry, the failed attempt's local variables are gone, with all that they refer to."""
+    failing = Failing(way, uses_attempt=uses_attempt)
     alive: list[int] = []
     loop = asyncio.get_running_loop()
 
-    def look() -> None:
+    def count_alive() -> None:
         alive.append(sum(held() is not None for held in failing.held))
 
     for seconds in (9, 19.5) if way != "hangs" else (14, 29):
-        loop.call_later(seconds, look)
+        loop.call_later(seconds, count_alive)
     await fail(supervise(policy)(failing)())
     assert len(failing.held) == 3
     assert alive == [0, 0]
 
 
 async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
-    """The same for a group whose leaves come from tasks of their own."""
+    """The same holds for a group whose leaves come from tasks of their own."""
     held: list[weakref.ref[Big]] = []
     alive: list[int] = []
 
@@ -141,9 +141,9 @@ async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
 
 
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, asks: bool) -> None:
-    """When the caller lets go of the error, it is gone, and there is nothing for the cyclic collector."""
-    failing = Failing(way, asks=asks)
+async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, uses_attempt: bool) -> None:
+    """When the caller drops the error, it is freed, and the cyclic collector finds nothing."""
+    failing = Failing(way, uses_attempt=uses_attempt)
     supervised = supervise(policy)(failing)
     gc.collect()
     await fail(supervised())
@@ -155,7 +155,7 @@ async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, asks:
 @pytest.mark.parametrize("kind", ["unlisted", "gives up", "interrupted", "too late"])
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
-    """Nor does a call that ends with an unlisted error, a GiveUp, or its deadline."""
+    """A call that ends with an unlisted error, a GiveUp, or its deadline leaves none."""
     held: list[weakref.ref[Big]] = []
 
     @supervise(BASE.replace(deadline=15, backoff=[10 if kind != "too late" else 20]))
@@ -178,7 +178,7 @@ async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
 
 
 async def test_layers_leave_no_cycle() -> None:
-    """Nor do calls within calls."""
+    """Nested calls leave none."""
     failing = Failing("cause")
     inner = supervise(BASE)(failing)
 
@@ -193,7 +193,7 @@ async def test_layers_leave_no_cycle() -> None:
 
 
 async def test_a_cancelled_call_leaves_no_cycle() -> None:
-    """Nor does one that is cancelled in its wait."""
+    """A call that is cancelled during a wait leaves none."""
     failing = Failing("cause")
     task = asyncio.create_task(supervise(POLICIES["all of it"])(failing)())
     await asyncio.sleep(5)
@@ -208,7 +208,7 @@ async def test_a_cancelled_call_leaves_no_cycle() -> None:
 
 @pytest.mark.parametrize("tokens", [0, 14])
 async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
-    """Nor does one that gives up as its budget is empty."""
+    """A call that gives up because its budget is empty leaves none."""
     failing = Failing("cause")
     supervised = supervise(BASE.replace(budget=Budget(capacity=tokens)))(failing)
     gc.collect()
@@ -220,7 +220,7 @@ async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
 
 @pytest.mark.parametrize("retries", [1, 2, 3])
 async def test_one_error_of_all_attempts_leaves_no_cycle(retries: int) -> None:
-    """Nor does a call whose attempts raise the same object, which is the last error and an earlier one in one."""
+    """A call whose attempts all raise the same object, which is the last error and an earlier one, leaves none."""
     errors = [LostError()]
     lost = weakref.ref(errors[0])
 

@@ -1,4 +1,4 @@
-"""One supervised call: who decides, what is out of reach, what the caller gets, and what calls share."""
+"""One supervised call: who decides, cancellation and exit, the caller's error, and the state of calls."""
 
 import asyncio
 import functools
@@ -39,7 +39,7 @@ class Script:
 
 
 def library_frames(trace: TracebackType | None) -> int:
-    """How many frames of a traceback are in this library."""
+    """Return the number of frames of a traceback that are in this library."""
     frames = [frame for frame, _ in traceback.walk_tb(trace)]
     return sum(frame.f_code.co_filename.startswith(HOME) for frame in frames)
 
@@ -56,7 +56,7 @@ async def test_success_at_once() -> None:
 
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
 async def test_arguments_reach_every_attempt(limit: float | None) -> None:
-    """Each attempt gets the same arguments, by place and by name."""
+    """Each attempt gets the same arguments, by position and by name."""
     seen: list[tuple[int, int]] = []
 
     @supervise(retry_on=ConnectionError, backoff=NO_WAIT, attempt_timeout=limit)
@@ -76,7 +76,7 @@ async def test_arguments_reach_every_attempt(limit: float | None) -> None:
     ids=["class", "base class", "tuple", "predicate"],
 )
 async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
-    """What retry_on matches, in each of its forms, is retried until the call succeeds."""
+    """Errors that retry_on matches, in each of its forms, are retried until the call succeeds."""
     script = Script(ConnectionResetError, ConnectionResetError, "done")
     assert await supervise(retry_on=retry_on, backoff=NO_WAIT)(script)() == "done"
     assert len(script.times) == 3
@@ -84,7 +84,7 @@ async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 async def test_unlisted_errors_pass_through(before: int) -> None:
-    """What the policy does not list passes through without a verdict; a note lists the attempts that failed before."""
+    """An error that the policy does not list passes through without a verdict; a note lists earlier failures."""
     error = ValueError("a bug")
     script = Script(*[ConnectionError] * before, error)
     assert await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)()) is error
@@ -142,13 +142,13 @@ async def test_give_up_with_a_context() -> None:
 
 @pytest.mark.parametrize("overruling", [GiveUp("enough"), RetryAfter(0)], ids=repr)
 async def test_overruling_errors_alone(overruling: Exception) -> None:
-    """GiveUp and RetryAfter that stand for nothing else are what the caller gets."""
+    """The caller gets a GiveUp or RetryAfter that stands for no other error."""
     func = supervise(retry_on=ConnectionError, max_retries=0)(Script(overruling))
     assert await error_of(func()) is overruling
     assert verdict(overruling) is not None
 
 
-async def test_retry_after_retries_what_is_not_listed() -> None:
+async def test_retry_after_retries_an_unlisted_error() -> None:
     """RetryAfter retries even an error that retry_on does not list, and uses up a retry each time."""
     cause = ValueError("busy")
     attempts = 0
@@ -191,7 +191,7 @@ async def test_group_of_transient_errors_is_retried() -> None:
 
 
 async def test_group_with_an_unlisted_leaf_passes_untouched() -> None:
-    """A group with one leaf that the policy does not list is none of its business."""
+    """A group with one unlisted leaf passes through, like an unlisted error."""
     group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [KeyError()])])
     script = Script(group)
     assert await error_of(supervise(retry_on=ConnectionError)(script)()) is group
@@ -221,7 +221,7 @@ POLICIES = [PLAIN, PLAIN.replace(attempt_timeout=9, deadline=99), PLAIN.replace(
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("kind", EXITS)
 async def test_cancellation_and_exit_pass_through(kind: type[BaseException], before: int, policy: Policy) -> None:
-    """Cancellation and exit are never caught, on no attempt and by no predicate: same object, no note."""
+    """Cancellation and exit are never caught, in any attempt or by any predicate: same object, no note."""
     left = kind()
     script = Script(*[ConnectionError] * before, left)
     with pytest.raises(kind) as caught:
@@ -232,7 +232,7 @@ async def test_cancellation_and_exit_pass_through(kind: type[BaseException], bef
 
 
 async def test_group_with_an_exit_passes_through() -> None:
-    """A group that holds an exit beside errors is an exit."""
+    """A group that contains an exit beside errors is treated as an exit."""
     group = BaseExceptionGroup("", [ConnectionError(), SystemExit()])
     with pytest.raises(BaseExceptionGroup) as caught:
         await supervise(PLAIN)(Script(group))()
@@ -242,7 +242,7 @@ async def test_group_with_an_exit_passes_through() -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("policy", POLICIES[:2], ids=["plain", "timed"])
 async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy) -> None:
-    """A cancel during the backoff ends the call there and then, with no further attempt."""
+    """A cancel during the backoff ends the call immediately, without a further attempt."""
     script = Script(ConnectionError)
     task = asyncio.create_task(supervise(policy.replace(backoff=[30]))(script)())
     loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy) -> N
     assert len(script.times) == 1
 
 
-async def test_call_thrown_away_during_the_wait() -> None:
+async def test_call_closed_during_the_wait() -> None:
     """A call whose coroutine is closed during the wait makes no further attempt."""
     script = Script(ConnectionError)
     call = supervise(PLAIN)(script)()
@@ -281,7 +281,7 @@ async def test_timeout_around_a_call_that_keeps_failing(policy: Policy) -> None:
 
 
 async def test_call_without_waits_can_be_cancelled() -> None:
-    """Also a call that retries without any wait gives the loop a turn at each retry, so that a cancel arrives."""
+    """A call that retries without any wait yields to the event loop at each retry, so that a cancel arrives."""
     script = Script(ConnectionError)
     task = asyncio.create_task(supervise(PLAIN.replace(max_retries=None))(script)())
     for _ in range(10):  # turns of the loop
@@ -307,7 +307,7 @@ async def test_max_retries_counts_retries(retries: int) -> None:
 
 
 async def test_three_retries_by_default() -> None:
-    """Without a word about it, three retries are made."""
+    """Without the argument, three retries are made."""
     script = Script(ConnectionError)
     await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)())
     assert len(script.times) == 4
@@ -379,7 +379,7 @@ async def test_last_error_same_object_cause_untouched() -> None:
 
 
 async def test_attempts_do_not_become_each_others_context() -> None:
-    """Each attempt runs outside of any except block: its error does not drag the earlier ones along."""
+    """Each attempt runs outside of any except block: earlier errors do not become the context of its error."""
     error = await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError))())
     assert error.__context__ is None
 
@@ -404,8 +404,8 @@ async def test_context_of_the_error_where_the_caller_handles_another() -> None:
     assert error.__context__ is not theirs
 
 
-async def test_what_the_caller_handles_keeps_its_traceback() -> None:
-    """A call that waits lets go of the frames of its own errors, not of those that the caller may still print."""
+async def test_an_error_that_the_caller_handles_keeps_its_traceback() -> None:
+    """A call that waits drops the frames of its own errors, but not of errors that the caller may still print."""
 
     @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
     async def func() -> None:
@@ -426,7 +426,7 @@ async def test_what_the_caller_handles_keeps_its_traceback() -> None:
 def layered(
     leaf: Callable[[], Coroutine[object, None, str]], layers: int, limit: float | None
 ) -> Callable[[], Coroutine[object, None, str]]:
-    """The function under several policies, one around the other, with functions of the user's between them."""
+    """The function under several nested policies, with functions of the user between them."""
     policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, attempt_timeout=limit)
     func = leaf
     for _ in range(layers):
@@ -453,7 +453,7 @@ async def test_layers_do_not_multiply(layers: int, limit: float | None) -> None:
 
 
 async def test_layers_do_not_multiply_through_a_task_group() -> None:
-    """What an inner call gave up on is not retried by the outer one either when a group brings it from a child task."""
+    """An error on which an inner call gave up is not retried by the outer one, even in a group from a child task."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)(script)
 
@@ -466,8 +466,8 @@ async def test_layers_do_not_multiply_through_a_task_group() -> None:
     assert len(script.times) == 3
 
 
-async def test_error_of_the_users_own_is_retried_by_the_outer_layer() -> None:
-    """An error that the function made anew out of what an inner call gave up on is the outer policy's to classify."""
+async def test_a_new_error_is_retried_by_the_outer_layer() -> None:
+    """The outer policy classifies an error that the function raises from one on which an inner call gave up."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
 
@@ -482,8 +482,8 @@ async def test_error_of_the_users_own_is_retried_by_the_outer_layer() -> None:
     assert len(script.times) == 6
 
 
-async def test_error_object_raised_again_later_is_judged_afresh() -> None:
-    """A cached error that an earlier call gave up on gets all its retries in a later one, and a verdict in place."""
+async def test_error_object_raised_again_later_is_classified_afresh() -> None:
+    """A cached error that an earlier call gave up on gets all retries in a later call, and the verdict is replaced."""
     cached = ConnectionError("cached")
     policy = Policy(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
     assert await error_of(supervise(policy)(Script(cached))()) is cached
@@ -496,8 +496,8 @@ async def test_error_object_raised_again_later_is_judged_afresh() -> None:
     assert len(cached.__notes__) == 1
 
 
-async def test_error_of_an_earlier_attempts_inner_call_is_judged_afresh() -> None:
-    """What an inner call gave up on during an earlier attempt may be retried in a later one."""
+async def test_error_of_an_earlier_attempts_inner_call_is_classified_afresh() -> None:
+    """An error on which an inner call gave up during an earlier attempt may be retried in a later one."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=0)(script)
     kept: list[Exception] = []
@@ -516,8 +516,8 @@ async def test_error_of_an_earlier_attempts_inner_call_is_judged_afresh() -> Non
 
 
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
-async def test_error_given_up_on_just_before_an_attempt_is_judged_afresh(limit: float | None) -> None:
-    """An error that comes out of another call is that call's verdict only if it gave up on it during this attempt."""
+async def test_error_given_up_on_just_before_an_attempt_is_classified_afresh(limit: float | None) -> None:
+    """An error of another call passes through only if that call gave up on it during this attempt."""
     cached = ConnectionError("cached")
     give_up = Policy(retry_on=OSError, max_retries=0)
     passes_by = supervise(retry_on=KeyError)(Script(cached))
@@ -538,7 +538,7 @@ async def test_error_given_up_on_just_before_an_attempt_is_judged_afresh(limit: 
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
 async def test_error_object_that_two_concurrent_calls_share(before: int, limit: float | None) -> None:
-    """A failed future that two calls await: one that gives up at once does not take the other's retries away."""
+    """Of two calls that await one failed future, one gives up at once, and the other still makes its retries."""
     shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     attempts = 0
 
@@ -578,10 +578,10 @@ def test_success_needs_no_loop() -> None:
 
 
 def test_success_allocates_no_library_object() -> None:
-    """While a plain policy's call succeeds, no object of a class of this library has come to be."""
+    """While a plain policy's call succeeds, no object of a class of this library is created."""
 
     def library_objects() -> int:
-        return sum(str(type(thing).__module__).startswith("aiosupervise") for thing in gc.get_objects())
+        return sum(str(type(item).__module__).startswith("aiosupervise") for item in gc.get_objects())
 
     counts: list[int] = []
 
@@ -598,7 +598,7 @@ def test_success_allocates_no_library_object() -> None:
 
 
 def test_success_enters_one_function_of_the_library() -> None:
-    """The wrapper itself is all that runs of this library when a plain policy's call succeeds."""
+    """When a plain policy's call succeeds, the wrapper is the only function of this library that runs."""
 
     @supervise(retry_on=ConnectionError)
     async def func() -> None:
@@ -625,7 +625,7 @@ def test_success_enters_one_function_of_the_library() -> None:
 
 @pytest.mark.looptime
 async def test_concurrent_calls_share_nothing() -> None:
-    """Each of many calls at once has its own count of attempts, its own waits, and its own verdict."""
+    """Each of many concurrent calls has its own count of attempts, its own waits, and its own verdict."""
     counts: dict[int, int] = {}
 
     @supervise(retry_on=ConnectionError, max_retries=4, backoff=[1, 2])
@@ -658,7 +658,7 @@ async def test_a_call_does_not_remember_the_last_one() -> None:
         assert len(script.times) == 2 * calls
 
 
-# What can be supervised, and what it looks like
+# Objects that can be supervised, and their attributes
 
 
 async def plain(number: int, *, extra: str = "x") -> str:
@@ -701,7 +701,7 @@ class Client:
 
 
 def test_name_docstring_signature_and_types_are_kept() -> None:
-    """A supervised function looks like the function: also to inspect and to typing."""
+    """For `inspect` and `typing` too, a supervised function has the metadata of the function."""
     func = supervise(retry_on=ConnectionError)(plain)
     assert func.__name__ == "plain"
     assert func.__doc__ == "Say it."
@@ -731,7 +731,7 @@ def test_name_docstring_signature_and_types_are_kept() -> None:
         "partial of it",
     ],
 )
-async def test_what_can_be_supervised(
+async def test_objects_that_can_be_supervised(
     func: Callable[[int], Coroutine[object, None, str]], name: str, doc: str | None
 ) -> None:
     """Functions, bound methods, partials and objects with an async __call__ are supervised, under their own names."""
@@ -747,7 +747,7 @@ async def test_what_can_be_supervised(
 
 
 def test_the_attributes_of_a_function_are_kept_and_the_state_of_an_object_is_not_copied() -> None:
-    """Decorators mark functions by attributes; those of an object with an async `__call__` can change."""
+    """Decorators mark functions with attributes; the attributes of an object with an async `__call__` can change."""
 
     async def marked() -> None:
         pass
@@ -789,7 +789,7 @@ def test_a_function_that_is_not_supervised_has_no_policy(func: Callable[..., obj
 
 
 async def test_below_classmethod_and_staticmethod() -> None:
-    """Below @classmethod and @staticmethod is the place for @supervise."""
+    """@supervise is written below @classmethod and @staticmethod."""
     make: Callable[[str], Coroutine[object, None, Client]] = Client.make
     assert (await make("made")).name == "made"
     assert await Client.double(2) == 4

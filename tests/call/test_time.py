@@ -30,7 +30,7 @@ def now() -> float:
 
 
 class Attempts:
-    """A function whose attempts take so many seconds each and end with an error; the last of them repeats."""
+    """A function whose attempts take these seconds each and end with an error; the last one repeats."""
 
     def __init__(self, *seconds: float, error: type[Exception] = ConnectionError) -> None:
         self.seconds = seconds
@@ -50,7 +50,7 @@ class Attempts:
 
 
 async def test_backoff_is_waited() -> None:
-    """Before retry n the call waits what the backoff says for n, from 0."""
+    """Before retry n, counted from 0, the call waits for the delay of the backoff for n."""
     attempts = Attempts(0)
     backoff = Backoff(base=1, factor=3, cap=5, jitter="none")
     await error_of(supervise(BASE.replace(backoff=backoff, max_retries=4))(attempts)())
@@ -59,7 +59,7 @@ async def test_backoff_is_waited() -> None:
 
 @pytest.mark.parametrize("backoff", [[1, 2], (1, 2), range(1, 3), {1: "", 2: ""}.keys()], ids=repr)
 async def test_schedule_of_seconds(backoff: list[float]) -> None:
-    """An iterable of seconds is waited one after another, the last one again and again; each call starts anew."""
+    """The seconds of an iterable are waited one after another, and the last one repeats; each call starts anew."""
     func = supervise(BASE.replace(backoff=backoff))(attempts := Attempts(0))
     await error_of(func())
     await error_of(func())
@@ -67,17 +67,17 @@ async def test_schedule_of_seconds(backoff: list[float]) -> None:
 
 
 async def test_function_as_backoff() -> None:
-    """Any function (n, error) -> seconds serves; it gets the error that the attempt ended with."""
-    asked: list[tuple[int, Exception]] = []
+    """Any function (n, error) -> seconds can be the backoff; it gets the error that ended the attempt."""
+    calls: list[tuple[int, Exception]] = []
 
     def backoff(n: int, error: Exception) -> float:
-        asked.append((n, error))
+        calls.append((n, error))
         return 10 * (n + 1)
 
     attempts = Attempts(0)
     await error_of(supervise(BASE.replace(backoff=backoff, max_retries=2))(attempts)())
     assert attempts.times == pytest.approx([0, 10, 30])
-    assert asked == [(0, attempts.errors[0]), (1, attempts.errors[1])]
+    assert calls == [(0, attempts.errors[0]), (1, attempts.errors[1])]
 
 
 async def test_full_jitter_stays_within_the_ladder() -> None:
@@ -134,7 +134,7 @@ async def test_retry_after_above_the_limit_gives_up(longest: float | None, waits
 
 
 async def test_a_minute_by_default() -> None:
-    """Sixty seconds are the longest retry-after that is waited, if the policy says nothing about it."""
+    """Sixty seconds are the longest retry-after that is waited, unless the policy sets another limit."""
     assert BASE.max_retry_after == 60
 
 
@@ -202,7 +202,7 @@ async def test_timeout_error_of_the_functions_own(limits: dict[str, float], list
 
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0), (5.0, 5.0)], ids=str)
 async def test_timeout_error_of_the_functions_own_at_expiry(limits: tuple[float | None, float | None]) -> None:
-    """What the function makes of the interruption is its own too: only a CancelledError that comes through is ours."""
+    """An error that the function raises when interrupted is its own: only its CancelledError means a timeout."""
     own = TimeoutError("mine")
 
     @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
@@ -218,7 +218,7 @@ async def test_timeout_error_of_the_functions_own_at_expiry(limits: tuple[float 
 
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
 async def test_value_returned_at_expiry_is_a_success(limits: tuple[float | None, float | None]) -> None:
-    """A function that answers its interruption with a value has succeeded."""
+    """A function that returns a value when it is interrupted has succeeded."""
 
     @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
     async def func() -> str:
@@ -233,7 +233,7 @@ async def test_value_returned_at_expiry_is_a_success(limits: tuple[float | None,
 
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
 async def test_cancelled_error_of_the_functions_own(limits: tuple[float | None, float | None]) -> None:
-    """A CancelledError that the function raised by itself, before its time was up, is no timeout."""
+    """A CancelledError that the function raised by itself, before its time was up, is not a timeout."""
 
     @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
     async def func() -> None:
@@ -259,7 +259,7 @@ async def test_cancel_from_outside_in_the_tick_of_the_expiry(limits: tuple[float
 
 
 async def test_deadline_interrupts_an_attempt() -> None:
-    """A deadline that interrupts an attempt raises DeadlineExceeded from the last error."""
+    """If a deadline interrupts an attempt, DeadlineExceeded is raised from the last error."""
     attempts = Attempts(1, 9)
     error = await error_of(supervise(BASE.replace(deadline=5))(attempts)())
     assert now() - attempts.made == pytest.approx(5)
@@ -274,7 +274,7 @@ async def test_deadline_interrupts_an_attempt() -> None:
 
 
 async def test_deadline_interrupts_the_first_attempt() -> None:
-    """A deadline that comes before any error has no last error: its cause shows where the attempt stood."""
+    """If no attempt has failed before the deadline, the cause shows where the attempt was interrupted."""
     error = await error_of(supervise(BASE.replace(deadline=5))(Attempts(9))())
     assert type(error) is DeadlineExceeded
     assert isinstance(error.__cause__, asyncio.CancelledError)
@@ -340,9 +340,7 @@ async def test_deadline_that_passed_during_a_blocking_attempt() -> None:
 
 
 @pytest.mark.parametrize("late", [0, 1])
-async def test_deadline_that_passes_while_the_call_waits_for_its_turn(
-    late: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_deadline_that_passes_before_the_call_is_resumed(late: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a busy loop wakes the call at its deadline or after, no attempt begins: DeadlineExceeded at once."""
     loop = asyncio.get_running_loop()
     attempts = Attempts(0)
@@ -363,7 +361,7 @@ async def as_coroutine(task: asyncio.Task[None]) -> None:
 
 @pytest.mark.parametrize(("attempt_timeout", "kind"), [(5.0, DeadlineExceeded), (4.9, AttemptTimeout)])
 async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Exception]) -> None:
-    """Where both limits end an attempt in the same tick, the deadline is the one that counts."""
+    """If both limits end an attempt in the same tick, the deadline takes precedence."""
     error = await error_of(
         supervise(BASE.replace(deadline=5, attempt_timeout=attempt_timeout, backoff=[1]))(Attempts(9))()
     )
@@ -371,7 +369,7 @@ async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Except
     assert verdict_of(error).reason is Reason.DEADLINE
 
 
-async def test_inner_calls_timeout_is_judged_as_any_error() -> None:
+async def test_inner_calls_timeout_is_classified_as_any_error() -> None:
     """A timeout that an inner call raised, kept and raised later, is transient for the outer one only if listed."""
     kept = await error_of(supervise(BASE.replace(attempt_timeout=1, max_retries=0))(Attempts(9))())
     assert type(kept) is AttemptTimeout
@@ -404,7 +402,7 @@ async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:
 
 
 async def test_errors_in_a_circle_under_a_deadline() -> None:
-    """Errors that are each other's cause are kept like any other, and keeping them comes to an end."""
+    """Errors that are each other's cause are kept like any other, and keeping them terminates."""
     one, two = ConnectionError("one"), ConnectionError("two")
     one.__cause__, two.__cause__ = two, one
 
@@ -420,7 +418,7 @@ async def test_errors_in_a_circle_under_a_deadline() -> None:
 
 
 class Gate(AbstractAsyncContextManager[None, None]):
-    """Notes when it is entered and left; entering takes its time."""
+    """Records when it is entered and left; entering takes some time."""
 
     def __init__(self, seconds: float = 0) -> None:
         self.seconds = seconds
@@ -447,7 +445,7 @@ async def test_every_attempt_runs_inside_the_gate_and_no_wait_does() -> None:
 
 @pytest.mark.parametrize("gate", [asyncio.Lock, asyncio.Semaphore], ids=["Lock", "Semaphore"])
 async def test_a_semaphore_as_gate(gate: Callable[[], asyncio.Semaphore]) -> None:
-    """Two calls through one gate of one place: their attempts take turns, while the other waits for its retry."""
+    """Two calls behind a gate with one slot alternate: one attempts while the other waits for its retry."""
     running = 0
     spans: list[tuple[float, float]] = []
 
@@ -484,7 +482,7 @@ async def test_waiting_for_the_gate_does_not_count_for_the_attempt() -> None:
 
 
 async def test_cancel_while_waiting_for_the_gate() -> None:
-    """A cancel that comes while a call waits for its gate ends it, and the gate has its place back."""
+    """A cancel that comes while a call waits for its gate ends it, and the slot of the gate is free again."""
     gate = asyncio.Semaphore(1)
     func = supervise(BASE.replace(gate=gate, max_retries=0))(Attempts(10))
     first, second = asyncio.create_task(func()), asyncio.create_task(func())

@@ -21,18 +21,18 @@ def chunks(text: str = "body") -> Iterator[str]:
 
 
 async def stream(text: str = "body") -> AsyncIterator[str]:
-    """The same, from elsewhere."""
+    """The body of an upload, as an async generator."""
     for one in text:
         yield one
 
 
 async def answer() -> str:
-    """Something to await."""
+    """The body of an upload, as a coroutine."""
     return "body"
 
 
 class Chunks(Generator[str, None, None]):
-    """A generator that is not Python's own, as Cython makes them."""
+    """A generator of another type than Python's own, as Cython creates them."""
 
     def __init__(self) -> None:
         self.rest = list("body")
@@ -47,7 +47,7 @@ class Chunks(Generator[str, None, None]):
 
 
 async def read(body: Any) -> str:
-    """Read all of it, whatever it is."""
+    """Read a whole body of any kind."""
     if isinstance(body, Coroutine):
         return str(await body)
     if hasattr(body, "__aiter__"):
@@ -56,7 +56,7 @@ async def read(body: Any) -> str:
 
 
 class Upload:
-    """An upload that fails in its first attempts, before or after it has read so much of the body."""
+    """An upload whose first attempts fail, after or without reading the body."""
 
     def __init__(self, failures: int = 1, *, reads: bool = True, error: Exception | None = None) -> None:
         self.failures = failures
@@ -79,13 +79,13 @@ kinds = pytest.mark.parametrize("make", ONCE, ids=["generator", "async generator
 
 
 @kinds
-@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize("has_listener", [False, True])
 async def test_a_call_gives_up_on_an_argument_that_an_attempt_has_begun(
-    make: Callable[[], Any], *, heard: bool
+    make: Callable[[], Any], *, has_listener: bool
 ) -> None:
-    """The retry would send nothing: the caller gets the error of the attempt, and a note that names the argument."""
+    """A retry would send nothing: the caller gets the error of the attempt, with a note that names the argument."""
     upload = Upload()
-    with listen(lambda _: None) if heard else nullcontext():
+    with listen(lambda _: None) if has_listener else nullcontext():
         error = await error_of(supervise(POLICY)(upload)(make()))
     assert error is upload.error
     assert verdict_of(error).reason is Reason.USED_UP
@@ -106,7 +106,7 @@ async def test_an_argument_that_no_attempt_has_begun_is_sent(make: Callable[[], 
 
 @kinds
 async def test_arguments_by_name_and_inside_of_partials(make: Callable[[], Any]) -> None:
-    """All of a call's arguments count, wherever they are given."""
+    """All arguments of a call count, by position, by name and in partials."""
     error = await error_of(supervise(POLICY)(Upload())("body", other=make()))
     assert verdict_of(error).splitlines()[1].startswith("  argument other, ")
     for partial in (functools.partial(Upload(), make()), functools.partial(Upload(), other=make())):
@@ -114,8 +114,8 @@ async def test_arguments_by_name_and_inside_of_partials(make: Callable[[], Any])
         assert verdict_of(error).reason is Reason.USED_UP
 
 
-async def test_a_generator_half_read_running_or_closed_was_begun() -> None:
-    """Only one that was never started can be sent again."""
+async def test_a_half_read_or_closed_generator_was_begun() -> None:
+    """Only a generator that was never started can be sent again."""
     half, closed = chunks(), chunks()
     next(half)
     closed.close()  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ async def test_a_generator_half_read_running_or_closed_was_begun() -> None:
 
 
 class Websocket:
-    """Its own iterator, as a cursor or a file is; it may be passed to each attempt."""
+    """An object that is its own iterator, like a cursor or a file; it may be passed to each attempt."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -144,7 +144,7 @@ class Websocket:
     [Websocket, lambda: iter("body"), lambda: map(str, "body"), lambda: ["body"]],
     ids=["websocket", "iterator", "map", "list"],
 )
-async def test_other_iterators_are_the_users(make: Callable[[], Any]) -> None:
+async def test_other_iterators_are_passed_on(make: Callable[[], Any]) -> None:
     """Files, cursors and websockets are iterators too: they are passed to each attempt as they are."""
     upload = Upload()
     await supervise(POLICY)(upload)(make())
@@ -152,7 +152,7 @@ async def test_other_iterators_are_the_users(make: Callable[[], Any]) -> None:
 
 
 async def test_other_reasons_and_unlisted_errors_come_first() -> None:
-    """Only a retry needs the argument: what gives up or passes through does so as ever."""
+    """Only a retry needs the argument: a call that gives up for another reason, or passes an error on, does so."""
     error = await error_of(supervise(POLICY.replace(max_retries=0))(Upload())(chunks()))
     assert verdict_of(error).reason is Reason.EXHAUSTED
     error = await error_of(supervise(POLICY)(Upload(error=ValueError()))(chunks()))

@@ -1,4 +1,4 @@
-"""The verdict: a note on the error that says, to people and to programs, why a call gave up."""
+"""The verdict: a note on the error that states, for people and programs, why a call gave up."""
 
 import asyncio
 import copy
@@ -37,7 +37,7 @@ def failing(*errors: Exception, policy: Policy = BASE) -> Coroutine[object, None
 
 @pytest.mark.looptime
 async def test_the_note() -> None:
-    """The note says how many attempts, for how long, and why; then it has a line for each earlier error."""
+    """The note states the attempts, the time and the reason; then it has a line for each earlier error."""
 
     @supervise(BASE.replace(backoff=[1, 2], max_retries=2))
     async def func() -> None:
@@ -59,7 +59,7 @@ async def test_the_note() -> None:
 
 
 async def test_one_attempt_in_the_singular() -> None:
-    """One attempt is one attempt, not one attempts."""
+    """The note says "1 attempt"."""
     error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
     assert str(verdict(error)) == "gave up after 1 attempt, 0.00 s after the first failure: retries exhausted"
 
@@ -72,7 +72,7 @@ async def test_the_last_ten_errors_have_a_line() -> None:
 
 
 async def test_a_line_is_short() -> None:
-    """A long text is cut, and its lines are joined: a note is no place for a whole page."""
+    """A long text is cut off and its lines are joined, so that a note never has a whole page."""
     error = await error_of(
         failing(
             ConnectionError("x" * 5000),
@@ -101,12 +101,12 @@ class SilentError(ConnectionError):
 
 
 async def test_an_error_whose_text_cannot_be_read() -> None:
-    """An earlier error that cannot be printed is named all the same, and harms nothing."""
+    """An earlier error whose text raises is listed with its type, and the call gives up as usual."""
     error = await error_of(failing(SilentError(), ConnectionError("last"), policy=BASE.replace(max_retries=1)))
     assert str(verdict(error)).splitlines()[1] == "  attempt 1: SilentError, whose message cannot be read"
 
 
-async def test_an_earlier_error_is_listed_as_what_it_stands_for() -> None:
+async def test_an_earlier_error_is_listed_unwrapped() -> None:
     """A RetryAfter from an error is listed as that error."""
     overruling = RetryAfter(0)
     overruling.__cause__ = KeyError("busy")
@@ -126,7 +126,7 @@ async def test_an_earlier_error_is_listed_as_what_it_stands_for() -> None:
     ids=["exhausted", "irrecoverable", "deadline", "retry-after too long"],
 )
 async def test_every_reason(policy: Policy, reason: Reason, text: str) -> None:
-    """Each reason to give up is said in words and as a member of Reason."""
+    """Each reason to give up is stated in words and as a member of Reason."""
     errors = [ConnectionError() for _ in range(4)]
     given_up = verdict_of(await error_of(failing(*errors, policy=policy)))
     assert given_up.reason is reason
@@ -156,9 +156,9 @@ async def test_no_verdict() -> None:
 
 @pytest.mark.parametrize("notes", [None, 7, ("a", "tuple")], ids=repr)
 async def test_notes_of_another_kind(notes: object) -> None:
-    """Whatever somebody has put in place of an error's notes, the call gives up in good order."""
+    """If the notes of an error have been replaced by another object, the call gives up as usual."""
     error = ConnectionError()
-    error.__notes__ = notes  # type: ignore[assignment]  # anybody can
+    error.__notes__ = notes  # type: ignore[assignment]  # the case in question
     assert verdict(error) is None
     assert await error_of(failing(error, policy=BASE.replace(max_retries=0))) is error
     assert verdict_of(error).attempts == 1
@@ -180,7 +180,7 @@ class FrozenError(ConnectionError):
 
 
 async def test_verdict_on_a_frozen_error() -> None:
-    """An error that refuses new attributes, a frozen dataclass, gets its verdict all the same."""
+    """An error that refuses new attributes, such as a frozen dataclass, gets a verdict too."""
     error = FrozenError(503)
     assert await error_of(failing(error, policy=BASE.replace(max_retries=0))) is error
     assert verdict_of(error).attempts == 1
@@ -188,26 +188,26 @@ async def test_verdict_on_a_frozen_error() -> None:
 
 @pytest.mark.looptime
 async def test_elapsed_counts_from_the_first_failure() -> None:
-    """What fails for the first time and is not retried took no time at all."""
+    """The elapsed time of a call that gives up after its first attempt is 0."""
     assert verdict_of(
         await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
     ).elapsed == pytest.approx(0)
 
 
-@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])  # noqa: S301
-async def test_a_verdict_travels(travel: Callable[[Verdict], object]) -> None:
-    """A verdict can be copied and pickled: its text and its fields arrive."""
+@pytest.mark.parametrize("transfer", [copy.copy, copy.deepcopy, lambda given_up: pickle.loads(pickle.dumps(given_up))])  # noqa: S301
+async def test_a_verdict_is_copied_and_pickled(transfer: Callable[[Verdict], object]) -> None:
+    """The copy has the same text and the same fields."""
     given_up = verdict_of(
         await error_of(failing(ConnectionError(1), ConnectionError(2), policy=BASE.replace(max_retries=1)))
     )
-    there = travel(given_up)
+    there = transfer(given_up)
     assert there == given_up
     assert isinstance(there, Verdict)
     assert (there.attempts, there.elapsed, there.reason) == (2, given_up.elapsed, Reason.EXHAUSTED)
 
 
-async def test_a_verdict_leaves_its_serial_number_behind() -> None:
-    """A pickled verdict is one of another process, whose numbers mean nothing here: its error is classified afresh."""
+async def test_a_verdict_is_pickled_without_its_serial_number() -> None:
+    """A serial number has no meaning in another process, so an error with a pickled verdict is classified afresh."""
     received: list[Exception] = []
 
     @supervise(BASE.replace(retry_on=KeyError))
@@ -223,17 +223,17 @@ async def test_a_verdict_leaves_its_serial_number_behind() -> None:
 
 
 def test_text_of_retry_after() -> None:
-    """A RetryAfter says in its text what it asks for."""
+    """The text of a RetryAfter states its seconds."""
     assert str(RetryAfter(2)) == "retry after 2 s"
 
 
 def test_numbers_begin_with_one() -> None:
-    """The first verdict of a process is number 1: 0 is for one that came from elsewhere."""
+    """The first verdict of a process has number 1: 0 is for verdicts of other processes."""
     serial_numbers = _SerialNumbers()
     assert (serial_numbers.issued, serial_numbers.next(), serial_numbers.next()) == (0, 1, 2)
 
 
 async def test_the_policys_name_comes_first() -> None:
-    """A policy that has a name says it in the note."""
+    """If the policy has a name, the note begins with it."""
     error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0, name="login")))
     assert str(verdict(error)).startswith("login: gave up after 1 attempt, ")
