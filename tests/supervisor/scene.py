@@ -22,7 +22,7 @@ class Run(NamedTuple):
 
 
 def fails(seconds: float = 0, error: BaseException | None = None) -> Run:
-    """A run that ends by an error."""
+    """A run that ends with an error."""
     return Run(seconds, ValueError("broken") if error is None else error)
 
 
@@ -32,19 +32,19 @@ def returns(seconds: float = 0) -> Run:
 
 
 def cancels(seconds: float = 0) -> Run:
-    """A run that ends by a CancelledError that the child raises by itself."""
+    """A run that ends with a CancelledError that the child raises by itself."""
     return Run(seconds, asyncio.CancelledError("from inside"))
 
 
 class Scene:
-    """Children that play their runs, one after the other; after the last one they run until they are cancelled."""
+    """Children with scripted runs, one after another; after the last one they run until they are cancelled."""
 
     def __init__(self) -> None:
         self.diary: list[tuple[float, str]] = []
         self.alive: list[str] = []
 
     def write(self, what: str) -> None:
-        """Add an entry to the diary, at the present time."""
+        """Add an entry to the diary, at the current time."""
         self.diary.append((now(), what))
 
     def words(self) -> list[str]:
@@ -54,7 +54,7 @@ class Scene:
         return words
 
     def times(self, what: str) -> list[float]:
-        """The times of an entry."""
+        """Return the times of an entry."""
         return [when for when, what_else in self.diary if what_else == what]
 
     def child(self, name: str, *runs: Run, clean_up: float = 0) -> Callable[[], Coroutine[object, None, str]]:
@@ -102,25 +102,25 @@ async def stubborn() -> None:
 
 
 def now() -> float:
-    """The loop's time, without the rounding errors of added floats."""
+    """Return the loop's time, without the rounding errors of added floats."""
     return round(asyncio.get_running_loop().time(), 6)
 
 
 def me() -> "asyncio.Task[Any]":
-    """The task of the test."""
+    """Return the task of the test."""
     task = asyncio.current_task()
     assert task is not None
     return task
 
 
 async def turns(count: int = 20) -> None:
-    """Let other tasks run for this many turns of the loop."""
+    """Let other tasks run for this many iterations of the event loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def times_out(waiting: Awaitable[object]) -> bool:
-    """Whether an awaitable is not done after a long time; then it is cancelled."""
+    """Return whether an awaitable is not done after a long time; if so, cancel it."""
     try:
         async with asyncio.timeout(1000):
             await waiting
@@ -130,7 +130,7 @@ async def times_out(waiting: Awaitable[object]) -> bool:
 
 
 def reason(group: BaseExceptionGroup[BaseException]) -> RestartsExceeded:
-    """The RestartsExceeded in a group that has no other errors."""
+    """Return the RestartsExceeded of a group that has no other errors."""
     [error] = group.exceptions
     assert isinstance(error, RestartsExceeded)
     return error
@@ -138,7 +138,7 @@ def reason(group: BaseExceptionGroup[BaseException]) -> RestartsExceeded:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Check that no task is left behind, and that the task of the test is not cancelled."""
+    """Check that no task is left running, and that the task of the test is not cancelled."""
     before = asyncio.all_tasks()
     yield
     assert asyncio.all_tasks() == before

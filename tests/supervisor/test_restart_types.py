@@ -79,7 +79,7 @@ async def test_the_state_of_a_child_that_is_not_restarted(restart: Any, run: Run
         assert type(child.last_error) is type(run.error)
 
 
-async def test_a_cancel_from_inside_is_an_error_and_harms_nobody_else() -> None:
+async def test_a_cancelled_error_of_a_child_affects_no_other_task() -> None:
     """A child that raises CancelledError by itself is restarted; neither siblings nor the supervisor are cancelled."""
     scene = Scene()
     async with Supervisor(backoff=[0]) as sup:
@@ -92,7 +92,7 @@ async def test_a_cancel_from_inside_is_an_error_and_harms_nobody_else() -> None:
 
 
 async def test_a_temporary_child_that_has_ended_is_forgotten() -> None:
-    """It is not among the children any more, and its name is free again."""
+    """It is no longer listed among the children, and its name can be reused."""
     async with Supervisor() as sup:
         for _ in range(3):
             Scene().start(sup, "it", returns(1), restart="temporary")
@@ -137,7 +137,7 @@ async def test_a_policy_retries_the_call_and_the_supervisor_restarts_the_child()
 
 
 async def test_a_child_that_fails_in_its_first_step_does_not_starve_the_loop() -> None:
-    """Without a backoff it is restarted in every turn of the loop, and other tasks get their turns."""
+    """Without a backoff it is restarted in every iteration of the event loop, and other tasks run in between."""
     starts = 0
 
     async def broken() -> None:
