@@ -211,10 +211,10 @@ async def groups(lib: Retrier) -> Answer:
     await error_of(lib.retry(plain.as_async())())
     if plain.attempts == 3:
         return answer(good=True, seen="retried, since each leaf is")
-    judged = Flaky(9, _group)
-    await error_of(lib.retry_groups(judged.as_async())())
-    seen = f"listed types: {plain.attempts} attempt; a predicate of one's own: {judged.attempts}"
-    return answer(judged.attempts == 3, seen, using=lib.retry_groups)
+    by_leaves = Flaky(9, _group)
+    await error_of(lib.retry_groups(by_leaves.as_async())())
+    seen = f"listed types: {plain.attempts} attempt; a predicate of one's own: {by_leaves.attempts}"
+    return answer(by_leaves.attempts == 3, seen, using=lib.retry_groups)
 
 
 async def isolation(lib: Retrier) -> Answer:
@@ -303,7 +303,7 @@ CALLS: tuple[Feature[Retrier], ...] = (
     Feature("a retry budget that calls share", "reference/overload.md#the-retry-budget", budget),
     Feature("the caller gets its own last error by default", f"{PAGE}#what-the-caller-gets", own_error),
     Feature("layers do not multiply attempts", f"{PAGE}#layers", layers),
-    Feature("an ExceptionGroup is judged by its leaves", f"{PAGE}#groups", groups),
+    Feature("an ExceptionGroup is classified by its leaves", f"{PAGE}#groups", groups),
     Feature("concurrent calls share no state", f"{PAGE}#the-policy", isolation),
     Feature("no cyclic garbage after a failed call", "explanation/how-fast-it-is.md#a-call", garbage),
     Feature("a failed attempt's variables are freed before the wait", "explanation/how-fast-it-is.md#a-call", memory),

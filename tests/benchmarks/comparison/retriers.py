@@ -61,12 +61,12 @@ class Retrier(Library):
     def retry_result(self, func: Func, bad: Any) -> Any:
         """Retry while the result is bad: by hand, raise an error of one's own."""
 
-        async def judged() -> Any:
+        async def raising_if_bad() -> Any:
             if (result := await func()) == bad:
                 raise BadResultError
             return result
 
-        return self.retry(judged, on=BadResultError)
+        return self.retry(raising_if_bad, on=BadResultError)
 
     @by_hand
     async def call_within(self, func: Func, seconds: float) -> Any:
@@ -135,7 +135,7 @@ class Retrier(Library):
 
 
 def all_leaves_transient(error: BaseException) -> bool:
-    """What a user writes to judge a group by its leaves."""
+    """A predicate that a user writes to classify a group by its leaves."""
     if isinstance(error, BaseExceptionGroup):
         return all(all_leaves_transient(leaf) for leaf in error.exceptions)
     return isinstance(error, ConnectionError)
