@@ -281,7 +281,7 @@ class Thing:
 
 
 class Client:
-    """A client, like many others, with a plain method that returns an awaitable."""
+    """As many clients are: its method is a plain function that returns an awaitable."""
 
     def create(self) -> object:
         """Return an awaitable."""
@@ -322,8 +322,8 @@ class Plain:
     ],
     ids=lambda value: None if isinstance(value, tuple) else type(value).__name__,
 )
-def test_objects_that_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
-    """Any object that is not an async function is refused at decoration; the error shows the correct code."""
+def test_what_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
+    """Each kind of thing that is no async function is refused at decoration, by an error that shows the right code."""
     decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
     with pytest.raises(TypeError, match=words("supervise takes an async function", *expected)):
         decorate(func)

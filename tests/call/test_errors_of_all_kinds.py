@@ -319,7 +319,7 @@ async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_error_behind_another_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
-    """An error behind a GiveUp or RetryAfter, from an inner layer, or with an odd error as its cause, stays the same."""
+    """An error behind a GiveUp or RetryAfter, of an inner layer, or with an odd error as its cause, stays the same."""
     for overruling in (GiveUp(), RetryAfter(0)):
         original = kind()
         assert await error_of(supervise(policy)(raising(caused(overruling, original)))()) is original

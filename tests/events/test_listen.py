@@ -95,7 +95,7 @@ def test_of_a_listener_that_was_added_twice_the_later_one_is_removed() -> None:
 
 
 def test_of_two_equal_listeners_the_one_that_was_added_is_removed() -> None:
-    """Listeners are told apart by identity: lists with the same events are equal."""
+    """Listeners are distinguished by identity: lists with the same events are equal."""
     first, second = Kept(), Kept()
     assert first == second
     with listen(second):

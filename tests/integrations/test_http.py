@@ -1,4 +1,4 @@
-"""What `retry_after` reads, and how `is_transient` judges errors by their shape: no client is needed here."""
+"""What `retry_after` reads, and how `is_transient` classifies errors by their shape: no client is needed here."""
 
 import math
 import ssl
@@ -150,9 +150,9 @@ async def test_an_infinite_wait_makes_the_call_give_up() -> None:
     with no_waiting(), pytest.raises(StatusError) as caught:
         await supervise(retry_on=is_transient)(script(error))()
     assert caught.value is error
-    told = verdict(error)
-    assert told is not None
-    assert told.reason is Reason.RETRY_AFTER_TOO_LONG
+    given_up = verdict(error)
+    assert given_up is not None
+    assert given_up.reason is Reason.RETRY_AFTER_TOO_LONG
 
 
 # Statuses
@@ -399,7 +399,7 @@ def test_causes_in_a_circle() -> None:
 
 
 def resisting() -> Exception:
-    """Make an error that fails at every attribute; its class, at those that tell what it is.
+    """Make an error that fails at every attribute; its class, at those that identify it.
 
     The class is not kept, since other libraries look through all subclasses of Exception.
     """
@@ -437,7 +437,7 @@ class HalfError(Exception):
 
 
 def test_errors_whose_attributes_raise() -> None:
-    """They are judged by what can be read."""
+    """They are classified by the attributes that can be read."""
     assert is_transient(resisting()) is True
     assert is_transient(HalfError()) is True
     assert is_transient(BareError(status=503, headers=Broken())) is True

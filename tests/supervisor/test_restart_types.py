@@ -79,7 +79,7 @@ async def test_the_state_of_a_child_that_is_not_restarted(restart: Any, run: Run
         assert type(child.last_error) is type(run.error)
 
 
-async def test_a_cancelled_error_of_a_child_affects_no_other_task() -> None:
+async def test_a_cancel_from_inside_is_an_error_and_harms_nobody_else() -> None:
     """A child that raises CancelledError by itself is restarted; neither siblings nor the supervisor are cancelled."""
     scene = Scene()
     async with Supervisor(backoff=[0]) as sup:

@@ -65,8 +65,8 @@ class Circuit:
     def shows_outage(self) -> bool:
         """Return whether the service seems to fail, and not only some of the inputs.
 
-        When every job has started, no new one could tell as the probe: only calls that have failed before. So it takes
-        more for an outage then.
+        When every job has started, no new job can be the probe, only a call that has failed before. So an outage needs
+        more evidence then.
         """
         tally = self.context.tally
         started = tally.running + tally.succeeded + tally.failed + tally.pending
@@ -90,7 +90,8 @@ class Timer:
         """Do not act."""
         if self._handle is not None:
             self._handle.cancel()
-            self._handle = None  # a cancelled timer, too, holds its context, and that one of our jobs
+            # Even a cancelled timer refers to its context, which may be that of a job.
+            self._handle = None
 
 
 class State:

@@ -27,11 +27,11 @@ class Outage:
         return min(setting.first_pause * 2.0 ** min(self.failed_probes, _DOUBLINGS), setting.longest_pause)
 
     def admits_job(self, taken: int) -> bool:
-        """Return whether a new job may start as the probe, where so many slots are taken.
+        """Return whether a new job may start as the probe, given the number of taken slots.
 
-        The jobs in the queue make no attempt, so another job may, and an overdue probe is taken for lost. But no more
-        than `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the number of jobs that
-        ran when the circuit opened.
+        Jobs whose calls wait in the queue make no attempt, and an overdue probe is considered lost, so another job may
+        make one. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the
+        number of jobs that ran when the circuit opened.
         """
         limit = self._circuit.context.tally.limit
         if limit is None:

@@ -61,7 +61,7 @@ class SyncSource(Generic[J]):
 
     def held(self) -> Collection[J]:
         """Return the items that a list or the like holds; of any other iterable none."""
-        return self._items if self._is_held else ()  # type: ignore[return-value] # which has told that it is one
+        return self._items if self._is_held else ()  # type: ignore[return-value] # its type was checked
 
     def pull(self) -> J | End:
         """Return the next item, or END."""

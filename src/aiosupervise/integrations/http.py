@@ -1,6 +1,6 @@
 """Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
 
-No client is imported: errors are judged by their shape, which is their status, their headers, and the names of their
+No client is imported: errors are classified by their shape: their status, their headers, and the names of their
 classes. Nothing that a server sends, and no error class, makes a function of this module raise.
 """
 
