@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import math
 import random
 import runpy
@@ -21,6 +22,12 @@ from storm import __main__ as command
 from storm import plots, tables, virtual_time
 from storm.scenarios import Batch, Clients, Result, Scenario, recovery_time
 from storm.service import InternalServerError, Service, ServiceModel, Span, TooManyRequests
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the handler that the command adds to the library's logger, as the end of its process would."""
+    monkeypatch.setattr(logging.getLogger("aiosupervise"), "handlers", [])
 
 
 def attempt(model: ServiceModel, program: Callable[[Service], Coroutine[object, None, Any]]) -> Service:
