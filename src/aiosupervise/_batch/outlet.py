@@ -20,9 +20,9 @@ class Outlet(Generic[T, I]):
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
         self.closed = False  # no other outcome will come
         self.read = 0  # outcomes that a reader has taken
-        self.tally = tally
-        self.streamed = streamed
         self._strategy = strategy
+        self._tally = tally
+        self._streamed = streamed
         self._arrival = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
@@ -36,8 +36,8 @@ class Outlet(Generic[T, I]):
 
     def add(self, outcome: Outcome[T, I]) -> bool:
         """Record an outcome; return whether it ends the run."""
-        self.tally.count(outcome)
-        if self.streamed:
+        self._tally.count(outcome)
+        if self._streamed:
             self._arrival.set()
         return self._strategy.add(outcome)
 
@@ -68,4 +68,4 @@ class Outlet(Generic[T, I]):
     def report(self) -> Report[T, I]:
         """Make a report of the outcomes that are known and have not been read."""
         outcomes = [*self._strategy.ready, *self._strategy.held()]
-        return Report(outcomes, self.tally.copy(), self.elapsed, self._stopped)
+        return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped)
