@@ -11,6 +11,7 @@ from aiosupervise import (
     AttemptTimeout,
     Backoff,
     DeadlineExceeded,
+    GiveUp,
     Policy,
     Reason,
     RetryAfter,
@@ -384,6 +385,65 @@ async def test_inner_calls_timeout_is_classified_as_any_error() -> None:
     assert attempts == 1
     assert await error_of(supervise(BASE.replace(retry_on=TimeoutError))(func)()) is kept
     assert attempts == 5
+
+
+@pytest.mark.parametrize("limit", ["attempt_timeout", "deadline"])
+@pytest.mark.parametrize(
+    "overruling",
+    [None, GiveUp, lambda: RetryAfter(0), lambda: RetryAfter(99)],
+    ids=["alone", "give up", "retry", "retry after too long"],
+)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        BASE.replace(retry_on=OSError, max_retries=2),
+        BASE.replace(retry_on=OSError, deadline=3, backoff=[2]),
+        BASE.replace(irrecoverable=TimeoutError),
+        BASE,
+    ],
+    ids=["exhausted", "no time left", "irrecoverable", "not listed"],
+)
+async def test_the_timeout_of_another_call_keeps_its_cause(
+    limit: str, overruling: Callable[[], Exception] | None, policy: Policy
+) -> None:
+    """The last error of this call is the cause of its own DeadlineExceeded only, not of one that it has been given."""
+    with_limit = BASE.replace(max_retries=0, **{limit: 1})  # type: ignore[arg-type]  # a limit in seconds
+    kept = await error_of(supervise(with_limit)(Attempts(9))())
+    cause, context = kept.__cause__, kept.__context__
+    attempts = 0
+
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise ConnectionError
+        if overruling is None:
+            raise kept
+        raise overruling() from kept
+
+    assert await error_of(supervise(policy)(func)()) is kept
+    assert kept.__cause__ is cause
+    assert kept.__context__ is context
+    assert isinstance(cause, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize(("deadline", "cause"), [(None, None), (None, KeyError()), (5, KeyError())], ids=repr)
+@pytest.mark.parametrize("in_group", [False, True])
+async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
+    deadline: float | None, cause: Exception | None, *, in_group: bool
+) -> None:
+    """It does, alone and in a group, under a policy with a deadline and under one without."""
+    made = DeadlineExceeded(5)
+    made.__cause__ = cause
+    error = ExceptionGroup("", [made]) if in_group else made
+    errors = [ConnectionError(), error]
+
+    async def func() -> None:
+        raise errors.pop(0)
+
+    assert await error_of(supervise(BASE.replace(deadline=deadline))(func)()) is error
+    assert made.__cause__ is cause
+    assert error.__cause__ is (None if in_group else cause)
 
 
 async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:

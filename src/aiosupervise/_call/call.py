@@ -25,11 +25,11 @@ from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.arguments import read_once, used_up
 from aiosupervise._policy.checks import error_text
-from aiosupervise._policy.classify import SPECIAL, classify, classify_ordinary
+from aiosupervise._policy.classify import PAST_DEADLINE, SPECIAL, classify, classify_ordinary
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
 from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.raw import set_traceback, traceback_of
+from aiosupervise._policy.raw import cause_of, set_traceback, traceback_of
 from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
 
 from .enclosing_job import current_job
@@ -153,6 +153,8 @@ class Call:
             self.error_before, self.last_error = self.last_error, error
             self.delay = decision.delay if self.waits else 0.0
         else:
+            if classification is PAST_DEADLINE:
+                self._add_cause(error)
             self._end(error, time, decision)
 
     def _end(self, error: Exception, time: float, decision: Stop | PassThrough) -> None:
@@ -162,9 +164,16 @@ class Call:
         if isinstance(decision, PassThrough):
             self._pass_through(error)
         else:
-            if issubclass(type(error), DeadlineExceeded) and self.last_error is not None:
-                error.__cause__ = self.last_error
             self._give_up(error, time, decision.reason, decision.detail)
+
+    def _add_cause(self, error: Exception) -> None:
+        """Make the last error the cause of the error by which the deadline of this call ended an attempt.
+
+        Its cause was the interruption, if any. The user's own code can raise one too, and that keeps its cause.
+        """
+        is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
+        if type(error) is DeadlineExceeded and self.last_error is not None and not is_users_own:
+            error.__cause__ = self.last_error
 
     def _check_retry(self, retry: Retry) -> Decision:
         """Return a retry, for which this pays, or the reason why it cannot be made."""
