@@ -413,6 +413,18 @@ async def test_logging_costs_no_retry_its_budget_or_its_order(caplog: pytest.Log
     assert [values(record)["attempt"] for record in caplog.records] == [1, 2, 3]
 
 
+async def test_logging_can_be_configured_while_a_call_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next retry is logged, so that somebody who looks for the reason of a long wait sees it."""
+    unconfigure(monkeypatch)
+    call = asyncio.create_task(supervise(POLICY)(Script(ConnectionError("a"), ConnectionError("b")))())
+    await asyncio.sleep(0.5)
+    monkeypatch.setattr(logging.root, "handlers", [caplog.handler])
+    assert await call == "done"
+    assert [values(record)["error"] for record in caplog.records] == ["ConnectionError: b"]
+
+
 def test_without_any_set_up_the_log_of_calls_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """No log record is made of a retry, even where Python would print the warnings of other loggers."""
     monkeypatch.setattr(logging.root, "handlers", [])

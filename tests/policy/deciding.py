@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from aiosupervise import Policy, Reason
 from aiosupervise._policy.classify import classify
-from aiosupervise._policy.decide import Retry, Stop
+from aiosupervise._policy.decide import Stop
 from aiosupervise._policy.decide import decide as decide_on
 
 Outcome: TypeAlias = float | Reason | None
@@ -15,8 +15,8 @@ def decide(policy: Policy, error: Exception, attempts: int, elapsed: float) -> O
     """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call."""
     decision = decide_on(policy, error, classify(policy, error), attempts, elapsed)
     match decision:
-        case Retry():
-            return decision.delay
+        case float():
+            return decision
         case Stop():
             return decision.reason
         case _:

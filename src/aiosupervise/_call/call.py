@@ -1,7 +1,7 @@
-"""The state of one call, and what follows from each failure: no clock, no waiting, no asyncio.
+"""The state of one call, and what follows from each failure: no waiting, no asyncio.
 
-A driver makes the attempts and waits between them; `retry` has that of coroutines. It reports each failure and
-the success to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
+A driver makes the attempts and waits between them, and has the clock; `retry` has that of coroutines. It reports each
+failure and the success to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
 `_policy.decide`), pays for a retry, and records the result: either a delay and the error of the attempt, or the error
 to raise.
 
@@ -14,6 +14,7 @@ two further attempts have failed, since most calls have succeeded by then.
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Callable, Mapping
 from logging import WARNING
@@ -25,8 +26,8 @@ from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.arguments import read_once, used_up
 from aiosupervise._policy.checks import error_text
-from aiosupervise._policy.classify import PAST_DEADLINE, SPECIAL, classify, classify_ordinary
-from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Retry, Stop, decide
+from aiosupervise._policy.classify import PAST_DEADLINE, SPECIAL, Classification, Transient, classify, classify_ordinary
+from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Stop, decide
 from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import cause_of, set_traceback, traceback_of
@@ -62,6 +63,7 @@ class Call:
         "error_before",
         "final_error",
         "first_failure",
+        "is_logged",
         "job",
         "last_error",
         "last_serial",
@@ -115,74 +117,79 @@ class Call:
         self.last_error: Exception | None = None
         self.final_error: Exception | None = None
 
-    def on_failure(self, raised: Exception, time: float, own_wrappers: int = 0) -> None:
+    @abc.abstractmethod
+    def now(self) -> float:
+        """Return the time by the clock of the driver."""
+
+    def on_failure(self, raised: Exception, own_wrappers: int = 0) -> None:
         """Decide what follows from the error that ended an attempt, and record it.
 
         Args:
             raised: the error.
-            time: the time now.
             own_wrappers: how many frames of this call's own wrapper are in its traceback: 1 if the wrapper made the
                 attempt itself.
 
         """
         if self.attempts == 1:
-            self.first_failure = time
-            func, args, kwargs = self.arguments
-            self.read_once = read_once(func, args, kwargs)
+            self.first_failure = self.now()
+            self.read_once = read_once(self.arguments)
         is_special = issubclass(type(raised), SPECIAL)
         error = unwrap(raised) if is_special else raised
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
             if self.job is not None:
                 self.job.on_neutral()
-            self._end(error, time, PASS_THROUGH)
+            self._end(error, PASS_THROUGH)
             return
         policy = self.policy
         classification = classify(policy, raised) if is_special else classify_ordinary(policy, raised)
-        elapsed = 0.0 if self.started is None else time - self.started
+        elapsed = 0.0 if self.started is None else self.now() - self.started
         decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
         if self.job is not None:
             self.job.on_failure(policy, raised, classification)
-        if isinstance(decision, Retry) and (self.read_once or policy.budget is not None or self.job is not None):
-            decision = self._check_retry(decision)
-        if isinstance(decision, Retry):
-            if listeners.count or is_logged(CALLS, WARNING):
-                self.emit(AttemptFailed, self.attempts, error, decision.delay)
-            if self.error_before is not None:
-                self._add_line(self.error_before, self.attempts - 2)
-            self.error_before, self.last_error = self.last_error, error
-            self.delay = decision.delay if self.waits else 0.0
-        else:
-            if classification is PAST_DEADLINE:
-                self._add_cause(error)
-            self._end(error, time, decision)
+        if isinstance(decision, float) and (self.read_once or policy.budget is not None or self.job is not None):
+            decision = self._check_retry(decision, classification)
+        if not isinstance(decision, float):
+            self._set_cause(error, classification)
+            self._end(error, decision)
+            return
+        # Retries without a wait follow each other so quickly that one look at the loggers does for all of them.
+        if self.attempts == 1 or decision > 0:
+            self.is_logged = is_logged(CALLS, WARNING)
+        if listeners.count or self.is_logged:
+            self.emit(AttemptFailed, self.attempts, error, decision)
+        if self.error_before is not None:
+            self._add_line(self.error_before, self.attempts - 2)
+        self.error_before, self.last_error = self.last_error, error
+        self.delay = decision if self.waits else 0.0
 
-    def _end(self, error: Exception, time: float, decision: Stop | PassThrough) -> None:
+    def _end(self, error: Exception, decision: Stop | PassThrough) -> None:
         """End with the error, since there is no other attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
             self._pass_through(error)
         else:
-            self._give_up(error, time, decision.reason, decision.detail)
+            self._give_up(error, decision.reason, decision.detail)
 
-    def _add_cause(self, error: Exception) -> None:
+    def _set_cause(self, error: Exception, classification: Classification) -> None:
         """Make the last error the cause of the error by which the deadline of this call ended an attempt.
 
         Its cause was the interruption, if any. The user's own code can raise one too, and that keeps its cause.
         """
+        is_of_deadline = classification is PAST_DEADLINE and type(error) is DeadlineExceeded
         is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
-        if type(error) is DeadlineExceeded and self.last_error is not None and not is_users_own:
+        if is_of_deadline and not is_users_own and self.last_error is not None:
             error.__cause__ = self.last_error
 
-    def _check_retry(self, retry: Retry) -> Decision:
-        """Return a retry, for which this pays, or the reason why it cannot be made."""
+    def _check_retry(self, delay: float, classification: Classification) -> Decision:
+        """Return the delay of a retry, for which this pays, or the reason why it cannot be made."""
         if self.read_once:
             detail = used_up(self.read_once)
             if detail is not None:
                 return Stop(Reason.USED_UP, detail)
         price: int | None = 0
-        delay, throttled = retry.delay, retry.throttled
+        throttled = isinstance(classification, Transient) and classification.retry_after is not None
         if self.policy.budget is not None:
             price = self.policy.budget.take(throttled=throttled)
         elif self.job is not None:
@@ -191,7 +198,7 @@ class Call:
         if price is None:
             return Stop(Reason.BUDGET)
         self.price = price
-        return Retry(delay, throttled)
+        return float(delay)
 
     def _add_line(self, error: Exception, attempt: int) -> None:
         line = f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE]
@@ -211,14 +218,14 @@ class Call:
             attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
         self._set_final_error(error)
 
-    def on_refusal(self, last_error: Exception, reason: Reason, time: float) -> None:
+    def on_refusal(self, last_error: Exception, reason: Reason) -> None:
         """Give up on the last error, since the other attempt that was decided on cannot be made."""
         # It is the final error now, and the one before it the last of the earlier ones.
         self.last_error, self.error_before = self.error_before, None
-        self._give_up(last_error, time, reason)
+        self._give_up(last_error, reason)
 
-    def _give_up(self, error: Exception, time: float, reason: Reason, detail: str | None = None) -> None:
-        elapsed = time - self.first_failure
+    def _give_up(self, error: Exception, reason: Reason, detail: str | None = None) -> None:
+        elapsed = self.now() - self.first_failure
         self._add_other_lines(self.attempts - 1)
         lines = self.lines if detail is None else (detail, *self.lines)
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)
@@ -229,7 +236,7 @@ class Call:
         set_traceback(error, without_internal_frames(traceback_of(error)))
         self.final_error = error
 
-    def on_success(self, time: float) -> None:
+    def on_success(self) -> None:
         """Add to the budget: its refill if the first attempt succeeded, else the price of the last retry."""
         budget = self.policy.budget
         if budget is not None:
@@ -238,7 +245,7 @@ class Call:
             if self.job is not None:
                 self.job.on_success(0 if budget is not None else self.price)
             if listeners.count:
-                self.emit(Recovered, self.attempts, time - self.first_failure)
+                self.emit(Recovered, self.attempts, self.now() - self.first_failure)
         if listeners.count:
             self.emit(CallFinished, self.attempts, None)
 

@@ -29,7 +29,7 @@ from aiosupervise._policy.verdict import Reason, serial_numbers
 from .call import Call
 from .enclosing_job import EnclosingJob, Permit
 from .frames import drop_tracebacks, register_module, register_retry_loop
-from .limits import await_until, now
+from .limits import await_until
 
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
@@ -39,6 +39,10 @@ class AsyncCall(Call):
     """A call of a coroutine function, and its retry loop."""
 
     __slots__ = ()
+
+    def now(self) -> float:
+        """Return the time of the running loop."""
+        return asyncio.get_running_loop().time()
 
     async def run(self, func: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         """Make attempts, each by awaiting `func(*args, **kwargs)`, until one succeeds or there is an error to raise."""
@@ -56,10 +60,10 @@ class AsyncCall(Call):
                 try:
                     result = await func(*args, **kwargs)
                 except Exception as error:
-                    self.on_failure(error, asyncio.get_running_loop().time())
+                    self.on_failure(error)
                 else:
                     if listeners.count or self.job is not None or self.policy.budget is not None:
-                        self.on_success(now())
+                        self.on_success()
                     return result
         except BaseException as error:
             self.on_abandoned(error)
@@ -87,7 +91,7 @@ class AsyncCall(Call):
                 job.on_retry()
                 return True
             refusal = Reason.BUDGET
-        self.on_refusal(last_error, refusal, now())
+        self.on_refusal(last_error, refusal)
         return False
 
     async def _await_within_deadline(self, func: Callable[[], Awaitable[R]]) -> R:

@@ -38,7 +38,7 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
             return await func(*args, **kwargs)
         except Exception as error:
             call = AsyncCall(policy, name, None, (func, args, kwargs), 1, last_serial)
-            call.on_failure(error, now(), 1)
+            call.on_failure(error, 1)
         return await call.run(func, args, kwargs)
 
     register_wrapper(supervised.__code__)
@@ -60,7 +60,7 @@ def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Calla
             result = await attempt()
         except Exception as error:
             call = AsyncCall(policy, name, started, (func, args, kwargs), 1, last_serial)
-            call.on_failure(error, now(), 1)
+            call.on_failure(error, 1)
         else:
             if policy.budget is not None:
                 policy.budget.put(policy.budget.refill)

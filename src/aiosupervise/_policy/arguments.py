@@ -18,12 +18,13 @@ _RESUME = opcode.opmap["RESUME"]
 
 
 def read_once(
-    func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    call: tuple[Callable[..., object], tuple[object, ...], Mapping[str, object]],
 ) -> tuple[tuple[str, object], ...]:
     """Return the arguments of a call that can be read once, each after a name for it.
 
     Files and other iterators are not looked at: a websocket or a cursor is its own iterator too, and may be passed.
     """
+    func, args, kwargs = call
     # Of most calls, no argument can be read once, so that they need no names.
     if not isinstance(func, functools.partial):
         for value in [*args, *kwargs.values()]:

@@ -12,26 +12,6 @@ from .verdict import Reason
 
 
 @final
-class Retry:
-    """Make another attempt.
-
-    Attributes:
-        delay: seconds to wait before it.
-        throttled: whether the server asked for a wait.
-
-    """
-
-    __slots__ = ("delay", "throttled")
-
-    def __init__(self, delay: float, throttled: bool) -> None:  # noqa: FBT001
-        self.delay: Final = delay
-        self.throttled: Final = throttled
-
-    def __repr__(self) -> str:
-        return f"Retry({self.delay}, throttled={self.throttled})"
-
-
-@final
 class Stop:
     """Give up on the error.
 
@@ -61,7 +41,9 @@ class PassThrough:
         return "PassThrough()"
 
 
-Decision: TypeAlias = Retry | Stop | PassThrough
+# A retry is no class of its own, since creating the object takes longer than deciding on it.
+Decision: TypeAlias = float | Stop | PassThrough
+"""The seconds to wait before another attempt, or why there is none."""
 
 # Shared, since they have no values of their own.
 PASS_THROUGH: Final = PassThrough()
@@ -89,7 +71,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     backoff = policy.backoff
     # Every delay of a tuple was checked when the policy was made.
     if isinstance(backoff, tuple):
-        delay = backoff[attempts - 1] if attempts <= len(backoff) else backoff[-1]
+        delay: float = backoff[attempts - 1] if attempts <= len(backoff) else backoff[-1]
     else:
         delay = delay_before(backoff, attempts - 1, error)
     # A user's delay may be an int.
@@ -98,4 +80,4 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
         delay = min(retry_after + delay, sys.float_info.max)
     if policy.deadline is not None and elapsed + delay >= policy.deadline:
         return _PAST_DEADLINE
-    return Retry(delay, retry_after is not None)
+    return delay
