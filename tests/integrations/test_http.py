@@ -210,6 +210,28 @@ def test_a_status_can_be_an_enum() -> None:
     assert is_transient(BareError(status="UNAVAILABLE", response=Response(503))) is True
 
 
+@pytest.mark.parametrize(
+    ("delay", "answer"),
+    [("34s", 34.0), ("0.503s", 0.503), ("0s", 0.0), ("-3s", 0.0), ("1e999s", math.inf), ("soon", True), (34, True)],
+)
+def test_the_retry_info_of_google(delay: object, answer: float) -> None:
+    """Gemini asks for a wait in the body of the response; the headers come first."""
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    other = {"@type": "type.googleapis.com/google.rpc.Help", "retryDelay": "1s"}
+    body = {"error": {"code": 429, "details": ["odd", other, info]}}
+    kind = of("google.genai.errors", "ClientError")
+    answered = is_transient(kind(code=429, details=body))
+    assert (answered, type(answered)) == (answer, type(answer))
+    assert is_transient(kind(code=429, details=body, response=Response(429, {"Retry-After": "7"}))) == 7.0
+    assert is_transient(kind(code=400, details=body)) is False
+
+
+@pytest.mark.parametrize("details", [None, "text", {}, {"error": None}, {"error": {"details": {"retryDelay": "3s"}}}])
+def test_a_body_without_a_retry_info(details: object) -> None:
+    """Other bodies ask for nothing."""
+    assert is_transient(of("google.genai.errors", "ClientError")(code=429, details=details)) is True
+
+
 def test_a_conflict_is_transient_for_the_sdks_that_say_so() -> None:
     """openai and anthropic retry 409, which is a lock that was not free in time; for others it is a conflict."""
     assert is_transient(of("openai", "ConflictError")(status_code=409)) is True

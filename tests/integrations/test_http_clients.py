@@ -44,6 +44,13 @@ def says(status: int, code: str | None = None, headers: Mapping[str, str] | None
     return handler
 
 
+async def asks_in_the_body(_: web.Request) -> web.Response:
+    """Answer as Gemini does when a quota per minute is used up."""
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    error = {"code": 429, "message": "a message", "status": "RESOURCE_EXHAUSTED", "details": [{"@type": "-"}, info]}
+    return web.json_response({"error": error}, status=429)
+
+
 def streams(code: str) -> Handler:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(text=f"event: error\ndata: {json.dumps(body(code))}\n\n", content_type="text/event-stream")
@@ -99,6 +106,7 @@ SITUATIONS: dict[str, Handler] = {
     "429, Retry-After 90 s after Date": says(429, headers=THEN),
     "429, `retry-after-ms: 20`": says(429, headers={"retry-after-ms": "20"}),
     "429, `x-should-retry: false`": says(429, headers={"x-should-retry": "false"}),
+    "429, `retryDelay: 34.5s` in the body": asks_in_the_body,
     "429, `insufficient_quota`": says(429, "insufficient_quota"),
     "429, `enforced_spend_limit_reached`": says(429, "enforced_spend_limit_reached"),
     "500": says(500),

@@ -62,13 +62,15 @@ def is_transient(error: Exception) -> bool | float:
 
     Returns:
         True if it is transient, False if it is not. If the server asked to wait, the seconds until then as a float, as
-        `retry_after` returns them.
+        `retry_after` returns them, or else as Google's `RetryInfo` in the body of the response has them.
 
     """
     fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
     if not _is_transient(error, fields["x-should-retry"]):
         return False
     seconds = _retry_after(fields)
+    if seconds is None:
+        seconds = _retry_info(error)
     return True if seconds is None else seconds
 
 
@@ -244,6 +246,16 @@ def _retry_after(fields: defaultdict[str, str]) -> float | None:
     value = fields["retry-after"]
     seconds = _number(value)
     return _until(value, fields["date"]) if seconds is None else seconds
+
+
+def _retry_info(error: Exception) -> float | None:
+    """Return the seconds that Google asks to wait in the body of the response, which google-genai has in `details`."""
+    details = _item(_item(attributes_of(error).get("details"), "error"), "details")
+    for detail in details if isinstance(details, list) else ():
+        delay = _item(detail, "retryDelay")
+        if _item(detail, "@type") == "type.googleapis.com/google.rpc.RetryInfo" and isinstance(delay, str):
+            return _number(delay.removesuffix("s"))
+    return None
 
 
 def _number(value: str) -> float | None:
