@@ -26,7 +26,15 @@ from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.arguments import read_once, used_up
 from aiosupervise._policy.checks import error_text
-from aiosupervise._policy.classify import PAST_DEADLINE, SPECIAL, Classification, Transient, classify, classify_ordinary
+from aiosupervise._policy.classify import (
+    PAST_DEADLINE,
+    SPECIAL,
+    UNLISTED,
+    Classification,
+    Transient,
+    classify,
+    classify_ordinary,
+)
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Stop, decide
 from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
@@ -137,21 +145,17 @@ class Call:
         error = unwrap(raised) if is_special else raised
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
-            if self.job is not None:
-                self.job.on_neutral()
-            self._end(error, PASS_THROUGH)
+            self._end_like_inner_call(error)
             return
-        policy = self.policy
-        classification = classify(policy, raised) if is_special else classify_ordinary(policy, raised)
+        classification = classify(self.policy, raised) if is_special else classify_ordinary(self.policy, raised)
         elapsed = 0.0 if self.started is None else self.now() - self.started
-        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
+        decision = decide(self.policy, error, classification, self.attempts - self.probes, elapsed)
         if self.job is not None:
-            self.job.on_failure(policy, raised, classification)
-        if isinstance(decision, float) and (self.read_once or policy.budget is not None or self.job is not None):
+            self.job.on_failure(self.policy, raised, classification)
+        if isinstance(decision, float) and (self.read_once or self.policy.budget is not None or self.job is not None):
             decision = self._check_retry(decision, classification)
         if not isinstance(decision, float):
-            self._set_cause(error, classification)
-            self._end(error, decision)
+            self._end(error, decision, classification)
             return
         # Retries without a wait follow each other so quickly that one look at the loggers does for all of them.
         if self.attempts == 1 or decision > 0:
@@ -163,13 +167,20 @@ class Call:
         self.error_before, self.last_error = self.last_error, error
         self.delay = decision if self.waits else 0.0
 
-    def _end(self, error: Exception, decision: Stop | PassThrough) -> None:
+    def _end_like_inner_call(self, error: Exception) -> None:
+        """End with the error on which a call inside of the attempt gave up."""
+        if self.job is not None:
+            self.job.on_neutral()
+        self._end(error, PASS_THROUGH, UNLISTED)
+
+    def _end(self, error: Exception, decision: Stop | PassThrough, classification: Classification) -> None:
         """End with the error, since there is no other attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
             self._pass_through(error)
         else:
+            self._set_cause(error, classification)
             self._give_up(error, decision.reason, decision.detail)
 
     def _set_cause(self, error: Exception, classification: Classification) -> None:
