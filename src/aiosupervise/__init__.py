@@ -18,7 +18,9 @@ from ._events.records import (
     AttemptStarted,
     CallFinished,
     ChildExited,
+    ChildReady,
     ChildRestarted,
+    ChildStalled,
     ChildStarted,
     ChildStopped,
     Escalated,
@@ -40,6 +42,7 @@ from ._policy.policy import Policy
 from ._policy.verdict import Reason, Verdict, verdict
 from ._supervisor.child import Child
 from ._supervisor.supervisor import Supervisor
+from ._supervisor.this_run import alive, ready
 
 __all__ = [
     "Adaptive",
@@ -52,7 +55,9 @@ __all__ = [
     "CallFinished",
     "Child",
     "ChildExited",
+    "ChildReady",
     "ChildRestarted",
+    "ChildStalled",
     "ChildStarted",
     "ChildStopped",
     "DeadlineExceeded",
@@ -83,10 +88,12 @@ __all__ = [
     "Tally",
     "Verdict",
     "WorkerLost",
+    "alive",
     "attempt",
     "listen",
     "map_all",
     "policy_of",
+    "ready",
     "run_all",
     "supervise",
     "verdict",

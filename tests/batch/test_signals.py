@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from aiosupervise import Pending, Report, Run, Success, map_all, run_all
-from aiosupervise._batch.signals import SignalWatcher
 from aiosupervise._batch.strategies import StrategyName
+from aiosupervise._call.signals import SignalWatcher
 
 BOTH = (SIGINT, SIGTERM)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
@@ -479,7 +479,7 @@ def test_a_signal_wakes_a_loop_that_has_nothing_to_do(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On asyncio's loop as on uvloop, at once and not at the timer: the first one stops and the second one cancels."""
-    monkeypatch.setattr("aiosupervise._batch.signals._WAKE_INTERVAL", 1000)
+    monkeypatch.setattr("aiosupervise._call.signals._WAKE_INTERVAL", 1000)
 
     def kill(number: signal.Signals) -> None:
         threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number)).start()
@@ -826,7 +826,7 @@ def test_a_run_whose_loop_is_woken_leaves_no_timer_behind() -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("aiosupervise._batch.signals._WAKE_INTERVAL", 0.001)
+            patch.setattr("aiosupervise._call.signals._WAKE_INTERVAL", 0.001)
             async with run_all([job], stop_on=BOTH):
                 await asyncio.sleep(0.01)
                 assert [timer for timer in loop._scheduled if not timer.cancelled()]

@@ -1,16 +1,25 @@
 """An independent model of the rules of a supervisor, which checks every event that the supervisor emits."""
 
 import math
-from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from aiosupervise import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
+from aiosupervise import (
+    ChildExited,
+    ChildReady,
+    ChildRestarted,
+    ChildStalled,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
+)
 from aiosupervise._supervisor.child_state import RestartType
 from aiosupervise._supervisor.registry import RestartStrategy
 
 Request: TypeAlias = Literal["stop", "restart"]
-SupervisorEvent: TypeAlias = ChildStarted | ChildExited | ChildRestarted | ChildStopped | Escalated
+SupervisorEvent: TypeAlias = (
+    ChildStarted | ChildExited | ChildReady | ChildStalled | ChildRestarted | ChildStopped | Escalated
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,7 @@ class Settings:
     strategy: RestartStrategy
     max_restarts: int | None
     within: float
+    reset_after: float
     delays: list[float]
 
 
@@ -34,7 +44,9 @@ class ModelChild:
     backoff_count: int = 0
     # Begin and end of each restart delay; the end of the present one is infinity.
     delays: list[list[float]] = field(default_factory=list)
-    requests: Counter[Request] = field(default_factory=Counter)
+    # The last command, until it is carried out.
+    command: Request | None = None
+    restarts: list[float] = field(default_factory=list)
 
     @property
     def is_waiting(self) -> bool:
@@ -47,14 +59,6 @@ class ModelChild:
         return now - since - waited
 
 
-@dataclass
-class Group:
-    """Children that wait to be restarted together."""
-
-    children: deque[ModelChild]
-    not_before: float
-
-
 class Model:
     """Follows one supervisor, and raises an AssertionError as soon as it breaks a rule."""
 
@@ -63,50 +67,31 @@ class Model:
         # In start order.
         self.children: dict[str, ModelChild] = {}
         self.types: dict[str, RestartType] = {}
-        self.requests = Counter[str]()
         self.stop_called = self.escalated = self.ending = False
-        self._restarts: list[tuple[ModelChild, float]] = []
         self._must_escalate = ""
-        self._groups: list[Group] = []
-        self._restarting = deque[ModelChild]()
-        # The group whose members are being stopped before they are restarted.
-        self._group: list[ModelChild] = []
-        self._to_stop = deque[ModelChild]()
-        self._delay = 0.0
-        self._forgotten_unless_started = ""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether no stop, restart or escalation is under way."""
-        return not (
-            self.ending or self._to_stop or self._restarting or self._forgotten_unless_started or self._must_escalate
-        )
+        # When a child that is restarted by itself may be.
+        self._not_before: dict[ModelChild, float] = {}
 
     @property
     def is_over(self) -> bool:
         """Whether the supervisor must not start a child any more."""
-        return self.ending or self.escalated
+        return self.ending or self.escalated or self.stop_called
 
     @property
-    def _is_stopping(self) -> bool:
-        return bool(self._to_stop) or self.ending
+    def _is_ordered(self) -> bool:
+        return self.settings.strategy in ("one_for_all", "rest_for_one")
 
     # Events.
 
-    def on_event(self, event: SupervisorEvent, now: float) -> None:
+    def on_event(self, event: SupervisorEvent, now: float, *, is_stopping: bool) -> None:
         """Check an event against the rules, and update the model."""
+        self.ending = self.ending or is_stopping
         name, child = event.child, self.children.get(event.child)
         if self._must_escalate:
             assert isinstance(event, Escalated), f"{self._must_escalate} exceeded the limit: {event}"
-        if not isinstance(event, ChildRestarted):
-            self._skip_stopped(None)
-            assert not self._restarting, f"not the whole group was restarted: {event}"
-        if self._forgotten_unless_started not in ("", name):
-            del self.children[self._forgotten_unless_started]
-        self._forgotten_unless_started = ""
         match event:
             case Escalated():
-                assert name == self._must_escalate, "it escalated too early"
+                assert self._is_ordered or name == self._must_escalate, "it escalated too early"
                 self._must_escalate, self.escalated = "", True
             case ChildStarted():
                 self._started(name, child, now)
@@ -115,136 +100,103 @@ class Model:
             case ChildExited(error=error):
                 self._exited(child, error, now)
             case ChildStopped():
-                self._stopped(child, now)
+                self._stopped(child)
+            case ChildReady():
+                assert child is not None
+                assert child.running
+            case ChildStalled():
+                assert child is not None
+                assert child.running
 
     def _started(self, name: str, child: ModelChild | None, now: float) -> None:
         assert not self.is_over, f"{name} was started in a supervisor that is stopping"
         if child is None:  # a new child can be started at any time
             child = self.children[name] = ModelChild(name, self.types[name])
         else:
-            assert not self._to_stop, f"{name} was started while a group is stopped"
-            assert child.requests["restart"], f"{name} was started without a request"
-            self._end_delay(child, now)
+            assert self._is_ordered or child.command == "restart", f"{name} was started without a request"
         self._run(child, now)
 
     def _restarted(self, name: str, child: ModelChild | None, now: float) -> None:
         assert not self.is_over, f"{name} was restarted in a supervisor that is stopping"
-        assert not self._to_stop, f"{name} was restarted while a group is stopped"
         assert child is not None, f"{name} was forgotten"
         assert child.type != "temporary", f"{name} is temporary, and was restarted"
-        if not self._restarting:
-            group = next(group for group in self._groups if child in group.children)
-            assert now >= group.not_before, f"{name} was restarted before its delay was over"
-            self._groups.remove(group)
-            self._restarting = group.children
-        self._skip_stopped(child)
-        assert self._restarting.popleft() is child, f"{name} was not restarted in start order"
-        assert child.is_waiting
-        child.delays[-1][1] = now
+        # A group begins anew, grows and shrinks while it is restarted: tests/supervisor has each case by itself.
+        if not self._is_ordered:
+            assert now >= self._not_before.pop(child, 0.0), f"{name} was restarted before its delay was over"
         self._run(child, now)
 
-    def _skip_stopped(self, child: ModelChild | None) -> None:
-        """Skip children that left the group at this moment because they were stopped or restarted on request."""
-        while self._restarting and self._restarting[0] is not child and self._restarting[0].requests.total():
-            self._restarting.popleft()
-
-    @staticmethod
-    def _run(child: ModelChild, now: float) -> None:
+    def _run(self, child: ModelChild, now: float) -> None:
         assert not child.running, f"{child.name} runs twice"
+        self._end_delay(child, now)
         child.running = True
         child.started_at = now
 
     def _exited(self, child: ModelChild | None, error: BaseException | None, now: float) -> None:
         assert child is not None
         assert child.running, f"{child.name} ended twice"
-        assert not self._is_stopping, f"{child.name} ended while children are stopped"
         child.running = False
-        if child.type == "temporary":
+        if child.type == "temporary" or (
+            self.settings.strategy == "simple_one_for_one" and self._is_over(child, error)
+        ):
             del self.children[child.name]
-        elif child.type == "permanent" or error is not None:
-            self._add_restart(child, now)
+        elif not self._is_over(child, error):
+            if not self._is_ordered:
+                self._add_restart(child, now)
+            if child.command is not None:
+                self.leave(child, now)
 
-    def _stopped(self, child: ModelChild | None, now: float) -> None:
+    def _is_over(self, child: ModelChild, error: BaseException | None) -> bool:
+        return self.is_over or (child.type == "transient" and error is None)
+
+    def _stopped(self, child: ModelChild | None) -> None:
         assert child is not None
         assert child.running, f"{child.name} ended twice"
         child.running = False
-        if self._to_stop:
-            assert child is self._to_stop[0], f"{child.name} was not stopped in reverse start order"
-        elif self.ending or not child.requests.total():
+        if child.command is None and not self._is_ordered:
             self.ending = True
-            later = [*self.children][[*self.children].index(child.name) :]
-            assert not any(self.children[name].running for name in later), f"{child.name} was stopped before {later}"
-        if child.type == "temporary" and (self._to_stop or not child.requests["restart"]):
+        if child.command == "restart" and not self.is_over:
+            return
+        if child.type == "temporary" or self.settings.strategy == "simple_one_for_one":
             del self.children[child.name]
-        elif child.type == "temporary":
-            self._forgotten_unless_started = child.name
-        self._go_on_stopping(now)
 
     # Restarts.
 
     def _add_restart(self, child: ModelChild, now: float) -> None:
         most, within = self.settings.max_restarts, self.settings.within
-        self._restarts.append((child, now))
-        self._restarts = [(one, since) for one, since in self._restarts if one.age(since, now) <= within]
-        if most is not None and len(self._restarts) > most:
+        child.delays.append([now, math.inf])
+        child.restarts = [since for since in [*child.restarts, now] if child.age(since, now) <= within]
+        if most is not None and len(child.restarts) > most:
             self._must_escalate = child.name
             return
-        if now - child.started_at >= within:
+        if now - child.started_at >= self.settings.reset_after:
             child.backoff_count = 0
-        self._delay = self.settings.delays[min(child.backoff_count, len(self.settings.delays) - 1)]
+        delay = self.settings.delays[min(child.backoff_count, len(self.settings.delays) - 1)]
         child.backoff_count += 1
-        self._group = self._together_with(child)
-        self._to_stop = deque(reversed(self._group))
-        self._go_on_stopping(now)
-
-    def _together_with(self, child: ModelChild) -> list[ModelChild]:
-        children = [*self.children.values()]
-        match self.settings.strategy:
-            case "one_for_one":
-                return [child]
-            case "one_for_all":
-                return children
-            case "rest_for_one":
-                return children[children.index(child) :]
-
-    def _go_on_stopping(self, now: float) -> None:
-        if not self._group:
-            return
-        while self._to_stop and not self._to_stop[0].running:
-            self._end_delay(self._to_stop.popleft(), now)
-        if not self._to_stop:
-            children = [child for child in self._group if self.children.get(child.name) is child]
-            self._groups.append(Group(deque(children), now + self._delay))
-            self._group = []
-            for child in children:
-                child.delays.append([now, math.inf])
+        self._not_before[child] = now + delay
 
     def _end_delay(self, child: ModelChild, now: float) -> None:
-        """End the restart delay of a child."""
         if child.is_waiting:
             child.delays[-1][1] = now
-        if child in self._restarting:
-            self._restarting.remove(child)
-        for group in self._groups:
-            if child in group.children:
-                group.children.remove(child)
-        self._groups = [group for group in self._groups if group.children]
 
-    # Requests and the end, for which there are no events.
+    # Commands, for which there are no events.
 
-    def on_request(self, name: str, child: ModelChild | None, command: Request) -> None:
-        """Note a request; the child is None if it was forgotten."""
-        self.requests[name] += 1
+    def on_request(self, child: ModelChild | None, command: Request, now: float) -> None:
+        """Note a command that is about to be given; the child is None if it was forgotten."""
         if child is not None:
-            child.requests[command] += 1
+            child.command = command
+            self.leave(child, now)
+            if command == "stop" and not child.running and self.settings.strategy == "simple_one_for_one":
+                self.children.pop(child.name, None)
 
-    def on_completion(self, name: str, child: ModelChild | None, command: Request, state: str, now: float) -> None:
-        """Note that a request was completed or rejected; the child is in this state."""
-        self.requests[name] -= 1
+    def on_completion(self, child: ModelChild | None) -> None:
+        """Note that a command was completed or rejected."""
         if child is not None:
-            child.requests[command] -= 1
-            if child.is_waiting and state != "waiting":
-                self._end_delay(child, now)
+            child.command = None
+
+    def leave(self, child: ModelChild, now: float) -> None:
+        """Take a child out of the restart that it waits for."""
+        self._not_before.pop(child, None)
+        self._end_delay(child, now)
 
     def finish(self, *, raised: bool, left_early: bool) -> None:
         """Check the end of the supervisor: no child runs, and there was a reason to end."""

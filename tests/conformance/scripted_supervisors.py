@@ -21,7 +21,7 @@ def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
     runs = iter(ticks)
 
     async def crash() -> None:
-        await pause(next(runs, 100))
+        await pause(next(runs, 1000))
         raise error()
 
     return crash
@@ -29,7 +29,7 @@ def crashing(*ticks: int, error: Callable[[], BaseException] = OSError) -> Make:
 
 async def forever() -> None:
     """A child that runs until it is cancelled."""
-    await pause(100)
+    await pause(1000)
 
 
 async def crashes(watch: Watch, strategy: RestartStrategy) -> None:
@@ -76,7 +76,7 @@ async def swallowed_cancels(watch: Watch, strategy: RestartStrategy) -> None:
 
     async def fail_in_clean_up() -> None:
         try:
-            await pause(100)
+            await pause(1000)
         finally:
             raise LookupError
 
@@ -96,7 +96,7 @@ async def nested(watch: Watch, strategy: RestartStrategy) -> None:
         async with watch.supervisor(strategy, max_restarts=9) as sup:
             watch.start(sup, "inner first", watch.clean_up_slowly())
             watch.start(sup, "inner crashing", crashing(1))
-            await pause(100)
+            await pause(1000)
 
     async with watch.supervisor(strategy, max_restarts=9) as sup:
         watch.start(sup, "first", watch.clean_up_slowly())
@@ -112,7 +112,7 @@ async def escalation(watch: Watch, strategy: RestartStrategy) -> None:
         async with watch.supervisor(strategy, max_restarts=1) as sup:
             watch.start(sup, "slow", watch.clean_up_slowly())
             watch.start(sup, "crashing", sleeper(1, error=OSError))
-            await pause(100)
+            await pause(1000)
 
 
 async def escalation_after_the_body(watch: Watch, strategy: RestartStrategy) -> None:
@@ -130,7 +130,7 @@ async def nested_escalation(watch: Watch, strategy: RestartStrategy) -> None:
         async with watch.supervisor(strategy, max_restarts=0) as sup:
             watch.start(sup, "inner slow", watch.clean_up_slowly())
             watch.start(sup, "inner crashing", sleeper(1, error=OSError))
-            await pause(100)
+            await pause(1000)
 
     with watch.escalation():
         async with watch.supervisor(strategy, max_restarts=1) as sup:

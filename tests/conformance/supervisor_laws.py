@@ -1,7 +1,7 @@
 """The rules that hold after any end of a supervisor, all of which `play_supervisor` checks."""
 
 import asyncio
-import warnings
+import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
@@ -23,7 +23,7 @@ from aiosupervise._supervisor.child_state import RestartType
 from .laws import Make, _no_traces
 from .loops import Steps, has_virtual_time, pause, perform, seconds
 
-GRACE = 8  # ticks
+GRACE = 100  # ticks: a second, the shortest time between two cancellations
 Scene: TypeAlias = Callable[["Watch"], Awaitable[object]]
 
 
@@ -92,7 +92,7 @@ class Watch:
 
         async def work() -> None:
             try:
-                await pause(100)
+                await pause(1000)
             except asyncio.CancelledError:
                 await self._clean_up()
                 raise
@@ -111,11 +111,11 @@ class Watch:
         """A child that ends at its second cancellation only, which must not come before its grace is over."""
         loop = asyncio.get_running_loop()
         try:
-            await pause(100)
+            await pause(1000)
         except asyncio.CancelledError:
             first = loop.time()
             try:
-                await pause(100)
+                await pause(1000)
             except asyncio.CancelledError:
                 self._refusals += 1
                 self._expect(loop.time() - first >= self.grace() - 1e-9, "cancelled again before the grace was over")
@@ -123,11 +123,17 @@ class Watch:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Check that each refusal is named in a warning."""
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
+        """Check that each refusal is named in the log."""
+        records: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.emit = records.append  # type: ignore[method-assign,assignment]
+        logger = logging.getLogger("aiosupervise.supervisor")
+        logger.addHandler(handler)
+        try:
             yield
-        assert ["still running" in str(warning.message) for warning in warned] == [True] * self._refusals
+        finally:
+            logger.removeHandler(handler)
+        assert len([record for record in records if "is cancelled again" in record.msg]) == self._refusals
 
     def escalation(self) -> "_Escalation":
         """Let a supervisor escalate. A cancellation at the same time is raised by the next await."""

@@ -303,7 +303,7 @@ def test_what_goes_well_is_no_warning(kind: Callable[..., Event]) -> None:
     """An attempt without a retry is not logged by itself, and the end of a child without an error is at INFO."""
     failed, ended = line_for(kind, (ValueError(),)), line_for(kind, (None,))
     assert failed is not None
-    assert failed.level == logging.WARNING
+    assert failed.level == (logging.ERROR if kind is ChildExited else logging.WARNING)
     assert ended is None if kind is AttemptFailed else ended is not None and ended.level == logging.INFO
 
 
@@ -400,10 +400,10 @@ async def main():
         sup.start(poll, restart="transient", name="poll")
 asyncio.run(main())
 """
-    assert stderr_of(program) == [
-        "child poll of web failed: LookupError: no such queue",
-        "child poll of web restarted; its restarts so far: 1",
-    ]
+    first, *traceback, restarted = stderr_of(program)
+    assert first == "child poll of web has failed: LookupError: no such queue"
+    assert (traceback[0], traceback[-1]) == ("Traceback (most recent call last):", "LookupError: no such queue")
+    assert restarted == "child poll of web restarted; its restarts so far: 1"
 
 
 async def test_logging_costs_no_retry_its_budget_or_its_order(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,9 +46,9 @@ async def test_restarts_are_delayed_by_default() -> None:
 
 @pytest.mark.parametrize(("run", "third"), [(2.0, 1), (1.999, 5)])
 async def test_the_backoff_is_reset_after_a_long_run(run: float, third: float) -> None:
-    """A child that has run for exactly `within` seconds gets the first delay; after a shorter run it does not."""
+    """A child that has run for exactly `reset_after` seconds gets the first delay; after a shorter run it does not."""
     scene = Scene()
-    async with Supervisor(within=2, max_restarts=None, backoff=[1, 5]) as sup:
+    async with Supervisor(reset_after=2, max_restarts=None, backoff=[1, 5]) as sup:
         scene.start(sup, "it", fails(0.5), fails(run))
         await asyncio.sleep(20)
         _, second, last = scene.times("it starts")
@@ -60,7 +60,7 @@ async def test_the_backoff_is_reset_after_a_long_run(run: float, third: float) -
 async def test_the_delay_itself_does_not_reset_the_backoff() -> None:
     """However long the delay, only the time for which the child has run resets its backoff."""
     scene = Scene()
-    async with Supervisor(within=2, max_restarts=None, backoff=[10, 50]) as sup:
+    async with Supervisor(reset_after=2, max_restarts=None, backoff=[10, 50]) as sup:
         scene.start(sup, "it", fails(), fails())
         await asyncio.sleep(100)
         assert scene.times("it starts") == [0, 10, 60]

@@ -21,13 +21,20 @@ async def poll() -> None:
 @pytest.mark.parametrize(
     ("settings", "kind", "words"),
     [
-        ({"strategy": "all"}, ValueError, "strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got 'all'"),
+        (
+            {"strategy": "all"},
+            ValueError,
+            "strategy must be 'one_for_one', 'one_for_all', 'rest_for_one' or 'simple_one_for_one'; got 'all'",
+        ),
         ({"max_restarts": -1}, ValueError, "max_restarts must be an integer of at least 0, or None"),
         ({"max_restarts": 1.5}, TypeError, "max_restarts must be an int"),
         ({"within": 0}, ValueError, "within must be a finite number of seconds, above 0"),
         ({"within": -1}, ValueError, "within must be"),
         ({"within": math.nan}, ValueError, "within must be"),
         ({"within": None}, TypeError, "within must be"),
+        ({"reset_after": 0}, ValueError, "reset_after must be a finite number of seconds, above 0"),
+        ({"reset_after": None}, TypeError, "reset_after must be"),
+        ({"stop_on": "SIGINT"}, TypeError, "stop_on must be a collection of signals"),
         ({"backoff": 3}, TypeError, "backoff must be"),
         ({"backoff": []}, ValueError, "backoff must have at least one delay"),
         ({"grace": -1}, ValueError, "grace must be a finite number of seconds, 0 or more"),
@@ -73,6 +80,15 @@ async def test_start_rejects_a_coroutine_and_closes_it() -> None:
         ({"name": 3}, TypeError, "name must be a str"),
         ({"grace": -1}, ValueError, "grace must be"),
         ({"grace": math.nan}, ValueError, "grace must be"),
+        (
+            {"ready": 0},
+            ValueError,
+            "ready must be a finite number of seconds, above 0, or None for a child that need not",
+        ),
+        ({"ready": math.inf}, ValueError, "ready must be"),
+        ({"ready": True}, TypeError, "ready must be"),
+        ({"heartbeat": 0}, ValueError, r"heartbeat must be .*, or None for a child that need not call alive\(\)"),
+        ({"heartbeat": "1"}, TypeError, "heartbeat must be"),
         (
             {"name": "taken"},
             ValueError,

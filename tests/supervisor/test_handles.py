@@ -10,6 +10,7 @@ import pytest
 
 from aiosupervise import Child, Supervisor, run_all
 from aiosupervise._supervisor.child_state import ChildState
+from aiosupervise._supervisor.intensity import RestartIntensity
 
 from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, reason, returns, times_out, turns
 
@@ -33,7 +34,7 @@ async def test_the_attributes_of_a_child() -> None:
         assert (child.state, child.since, child.restarts) == ("waiting", 1, 0)
         await asyncio.sleep(2)
         assert (child.state, child.since, child.restarts) == ("running", 3, 1)
-        assert repr(child) == "<Child it: running, 1 restarts, last error ValueError('broken')>"
+        assert repr(child) == "<Child it: running, 1 restarts, last error ValueError: broken>"
         await asyncio.sleep(3)
         assert (child.state, child.since) == ("ended", 6)
         assert repr(child.last_error) == "ValueError('broken')"
@@ -47,7 +48,7 @@ async def test_the_attributes_of_a_child() -> None:
 
 def test_a_child_is_stopped_before_its_first_start() -> None:
     """A task factory can run the first step of a child before its start is complete."""
-    child = ChildState(forever, "it", "permanent", 5.0, copy_context())
+    child = ChildState(forever, "it", "permanent", 5.0, copy_context(), RestartIntensity(None, 60.0))
     assert (child.state, child.is_alive, child.since, child.restarts) == ("stopped", False, 0.0, 0)
     assert child.task is None
     assert child.last_error is None
@@ -261,25 +262,6 @@ async def test_stopping_a_forgotten_child_does_nothing(is_reused: bool) -> None:
         sup.stop()
 
 
-async def test_a_queued_restart_does_not_replace_another_child() -> None:
-    """The name stays with the child that was given it meanwhile, which is stopped with the others."""
-    scene = Scene()
-    with nothing_left():
-        async with Supervisor() as sup:
-            slow = scene.start(sup, "slow", clean_up=1)
-            old = scene.start(sup, "it", returns(1), restart="temporary")
-            await asyncio.sleep(2)
-            slow.stop()
-            await turns()
-            restarted = old.restart()
-            scene.start(sup, "it")
-            try:
-                await restarted
-            except RuntimeError:
-                scene.write("rejected")
-            sup.stop()
-
-
 async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
     """Awaiting it raises an error, since the child was not started."""
     async with Supervisor() as sup:
@@ -292,36 +274,37 @@ async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
             await restarted
 
 
-async def test_messages_left_in_the_mailbox_are_completed_at_the_end() -> None:
-    """Nobody waits forever: a restart is rejected, and a stop is done."""
-    scene = Scene()
+async def test_commands_under_way_are_completed_at_the_end() -> None:
+    """Nobody waits forever: a restart that was not made is rejected, and a stop is done."""
     async with Supervisor() as sup:
-        slow = scene.start(sup, "slow", clean_up=1)
-        other = scene.start(sup, "other")
+        slow = Scene().start(sup, "slow", clean_up=1)
+        other = Scene().start(sup, "other", clean_up=1)
         await asyncio.sleep(1)
-        slow.stop()
-        await turns()
-        restarted, stopped = other.restart(), other.stop()
+        restarted, stopped = other.restart(), slow.stop()
         await sup.stop()
-        with pytest.raises(RuntimeError, match="other cannot be restarted"):
+        with pytest.raises(RuntimeError, match="other cannot be restarted: its supervisor has stopped"):
             await restarted
         await stopped
     await other.stop()
 
 
 @pytest.mark.parametrize(("first", "state"), [("restart", "stopped"), ("stop", "running")])
-async def test_requests_are_handled_in_their_order(first: str, state: str) -> None:
-    """Of two requests made while the control loop is busy, the later one decides."""
+async def test_of_a_stop_and_a_restart_the_last_word_wins(first: str, state: str) -> None:
+    """The later one of two commands decides what becomes of a child that cleans up, and it is cancelled once."""
+    scene = Scene()
     async with Supervisor() as sup:
-        slow, it = Scene().start(sup, "slow", clean_up=1), Scene().start(sup, "it")
+        it = scene.start(sup, "it", clean_up=1)
         await asyncio.sleep(1)
-        slow.stop()
-        await turns()
-        requests = (it.restart, it.stop) if first == "restart" else (it.stop, it.restart)
-        for request in requests:
-            request()
+        stopped, restarted = (it.stop(), it.restart()) if first == "stop" else (it.restart(), it.stop())[::-1]
+        if first == "restart":
+            with pytest.raises(RuntimeError, match="child it cannot be restarted: it was stopped"):
+                await restarted
+        else:
+            await restarted
+        await stopped
         await asyncio.sleep(2)
         assert it.state == state
+        assert scene.words()[:3] == ["it starts", "it is cancelled", "it has cleaned up"]
         sup.stop()
 
 

@@ -113,14 +113,14 @@ async def test_siblings_that_fail_together_are_one_restart() -> None:
         sup.stop()
 
 
-async def test_a_child_that_has_ended_is_stopped_while_its_siblings_are_being_stopped() -> None:
+async def test_a_child_that_has_ended_waits_while_its_siblings_are_being_stopped() -> None:
     """Its state is not "running" while the clean-up of a sibling delays the restart."""
     scene = Scene()
     async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
         it = scene.start(sup, "it", fails(1))
         slow = scene.start(sup, "slow", clean_up=2)
         await asyncio.sleep(2)
-        assert [(child.state, child.since) for child in (it, slow)] == [("stopped", 1), ("stopping", 1)]
+        assert [(child.state, child.since) for child in (it, slow)] == [("waiting", 1), ("stopping", 1)]
         sup.stop()
 
 
@@ -212,8 +212,8 @@ async def test_no_child_waits_for_a_restart_in_a_supervisor_that_is_stopping() -
         assert [child.state for child in (it, slow, new)] == ["stopped", "stopped", "stopping"]
 
 
-async def test_a_restart_that_is_due_while_the_control_loop_is_busy_can_be_cancelled() -> None:
-    """A child is stopped although its timer has fired, and the others continue."""
+async def test_a_restart_can_be_cancelled_while_another_child_stops() -> None:
+    """A child is stopped while it waits, and the others continue."""
     scene = Scene()
     async with Supervisor(backoff=[1.0]) as sup:
         slow = scene.start(sup, "slow", clean_up=2)

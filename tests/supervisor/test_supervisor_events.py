@@ -159,19 +159,23 @@ async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> 
             Scene().start(sup, "it", fails(2), fails(1))
             await sup.wait()
     error = "ValueError: broken"
+    again = (
+        "child it of web, or others of its siblings, failed in the same way again; times: 1;"
+        f" the first of these errors: {error}"
+    )
     gave_up = (
-        "RestartsExceeded: max_restarts=1 within 5 s was exceeded when child it ended; its last errors: "
+        "RestartsExceeded: max_restarts=1 within 60 s was exceeded when child it ended; its last errors: "
         "ValueError: broken, ValueError: broken"
     )
     assert [line(record) for record in caplog.records] == [
         *[("INFO", f"child {name} of web started", name) for name in ("polite", "clumsy", "short", "it")],
         ("INFO", "child short of web returned", "short", None),
-        ("WARNING", f"child it of web failed: {error}", "it", error),
+        ("ERROR", f"child it of web has failed: {error}", "it", error),
         ("WARNING", "child it of web restarted; its restarts so far: 1", "it", 1),
-        ("WARNING", f"child it of web failed: {error}", "it", error),
         ("ERROR", f"web gives up and stops its children: {gave_up}", "it", gave_up),
         ("WARNING", "child clumsy of web stopped, and its clean-up failed: LookupError", "clumsy", "LookupError"),
         ("INFO", "child polite of web stopped", "polite", None),
+        ("ERROR", again, "it", error),
     ]
     assert {record.name for record in caplog.records} == {"aiosupervise.supervisor"}
     assert {vars(record)["aiosupervise_supervisor"] for record in caplog.records} == {"web"}

@@ -18,7 +18,9 @@ from aiosupervise import (
     CallFinished,
     Child,
     ChildExited,
+    ChildReady,
     ChildRestarted,
+    ChildStalled,
     ChildStarted,
     ChildStopped,
     DeadlineExceeded,
@@ -49,10 +51,12 @@ from aiosupervise import (
     Tally,
     Verdict,
     WorkerLost,
+    alive,
     attempt,
     listen,
     map_all,
     policy_of,
+    ready,
     run_all,
     supervise,
     verdict,
@@ -236,6 +240,8 @@ def on_event(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each e
             assert_type((number, name, child), tuple[int, str, str])
         case ChildExited(error=end) | ChildStopped(error=end):
             assert_type(end, BaseException | None)
+        case ChildReady(child=child) | ChildStalled(child=child, seconds=float()):
+            assert_type(child, str)
         case ChildRestarted(restarts=count):
             assert_type(count, int)
         case Escalated(error=exceeded):
@@ -423,8 +429,16 @@ async def services() -> None:
         print(text)  # noqa: T201
         assert_type(child.last_error, BaseException | None)
         assert_type(sup.children(), tuple[Child, ...])
+        sup.start(length, "url", ready=10.0, heartbeat=30)
+        assert_type(await child.wait_ready(), None)
+        assert_type(await child.wait(), object)
+        assert_type(sup.is_healthy, bool)
+        assert_type(sup.stopped_by, signal.Signals | None)
+        assert_type(ready(), None)
+        assert_type(alive(), None)
         await child.stop()
         await child.restart()
         await sup.wait()
         sup.stop()
+    Supervisor(strategy="simple_one_for_one", reset_after=10, stop_on=(signal.SIGINT, signal.SIGTERM))
     Supervisor(strategy="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no such strategy

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aiosupervise._call.signals import checked_signals
 from aiosupervise._events.listeners import Listener, check_listener
 from aiosupervise._policy.checks import (
     IF_IT_BLOCKS,
@@ -27,7 +28,6 @@ from .overload import Adaptive, Overload
 from .progress import BarOptions, Progress, check_progress
 from .protocol import Engine, EngineConfig
 from .run import Run
-from .signals import check_signals
 from .source import AsyncSource, Source, SyncSource
 from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
@@ -100,7 +100,7 @@ def run_all(
     return Run(
         RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine),
         _progress_bar(progress, name),
-        _signals(stop_on),
+        checked_signals(stop_on),
     )
 
 
@@ -163,7 +163,7 @@ def map_all(
             source, mapped, order, timeout, max_failures, listen, engine, EngineConfig(func, name, limit, overload)
         ),
         _progress_bar(progress, name),
-        _signals(stop_on),
+        checked_signals(stop_on),
     )
 
 
@@ -216,22 +216,6 @@ def _check(
 def _check_engine(engine: object) -> None:
     if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
         raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
-
-
-def _signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
-    rule = "stop_on must be a collection of signals, as in stop_on=(signal.SIGINT, signal.SIGTERM) or (signal.SIGINT,)"
-    if isinstance(stop_on, str) or not isinstance(stop_on, Collection):
-        raise TypeError(f"{rule}; got {safe_repr(stop_on)}")
-    for item in stop_on:
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise TypeError(f"{rule}; {safe_repr(item)} is not a signal")
-        if item not in signal.valid_signals() & set(signal.Signals):
-            raise ValueError(f"{rule}; {safe_repr(item)} is not a signal on this platform")
-        if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
-            raise ValueError(f"{rule}; no process can handle {signal.Signals(item).name}: leave it out")
-    signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
-    check_signals(signals)
-    return signals
 
 
 def _source(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:

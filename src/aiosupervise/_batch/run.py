@@ -11,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
+from aiosupervise._call.signals import SignalWatcher
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
 from .config import RunConfig
@@ -18,7 +19,6 @@ from .overload import Adaptive
 from .progress import Progress, ProgressUpdater
 from .pump import Pump
 from .report import Report
-from .signals import SignalWatcher
 from .source import END
 
 T = TypeVar("T")

@@ -42,7 +42,7 @@ class ChildStarted(_OfSupervisor):
 @final
 @record
 class ChildExited(_OfSupervisor):
-    """A child has ended by itself: nobody stopped it.
+    """A child has ended by itself, or has failed because it was not ready in time or has stalled: nobody stopped it.
 
     It has `supervisor`, `name` and `child`, as every event of a supervisor.
 
@@ -52,6 +52,34 @@ class ChildExited(_OfSupervisor):
     """
 
     error: BaseException | None
+
+
+@final
+@record
+class ChildReady(_OfSupervisor):
+    """A child that was started with `ready=` has called `ready()`.
+
+    Attributes:
+        supervisor: the number of the supervisor, unique in its process.
+        name: the name of the supervisor.
+        child: the name of the child.
+
+    """
+
+
+@final
+@record
+class ChildStalled(_OfSupervisor):
+    """A child has not called `alive()` within its heartbeat. It is cancelled, then `ChildExited` follows.
+
+    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+
+    Attributes:
+        seconds: the `heartbeat` of the child.
+
+    """
+
+    seconds: float
 
 
 @final

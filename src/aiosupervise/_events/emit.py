@@ -21,13 +21,15 @@ class Enclosing(Protocol):
         """Pass an event on to the listeners of this scope and of those around it."""
 
 
-def emit(kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None) -> None:
+def emit(
+    kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None, *, is_logged: bool = True
+) -> None:
     """Emit an event of this kind, unless nobody would receive it: then it is not made.
 
     It goes to the log, to the listeners of the process in the order in which they were added, and to the listeners
     of the scopes around it from the inside out.
     """
-    line = line_for(kind, values)
+    line = line_for(kind, values) if is_logged else None
     if listeners.count:
         listeners.drop_closed()
     if line is None and not listeners.count:
@@ -63,9 +65,9 @@ class Scope:
         self._around = around
         self._loop: asyncio.AbstractEventLoop | None = None  # while its own listener is counted
 
-    def emit(self, kind: Callable[..., Event], *values: object) -> None:
-        """Emit an event of this scope, given the values of its own fields."""
-        emit(kind, (*self._fields, *values), self)
+    def emit(self, kind: Callable[..., Event], *values: object, is_logged: bool = True) -> None:
+        """Emit an event of this scope, given the values of its own fields; to listeners only if it is not logged."""
+        emit(kind, (*self._fields, *values), self, is_logged=is_logged)
 
     def notify(self, event: Event) -> None:
         """Pass an event on to the scope's own listener, and to those of the scopes around it."""

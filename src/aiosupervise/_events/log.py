@@ -22,7 +22,9 @@ from .outcomes import Stopped, Tally
 from .records import (
     AttemptFailed,
     ChildExited,
+    ChildReady,
     ChildRestarted,
+    ChildStalled,
     ChildStarted,
     ChildStopped,
     Escalated,
@@ -56,27 +58,44 @@ class LogLine:
             run a call is made.
         otherwise: the line for an event whose last field is None, such as a child that ended without an error; None
             if such an event is not logged.
+        traceback: whether the record has the traceback of the event's error.
 
     """
 
-    __slots__ = ("level", "logger", "otherwise", "template")
+    __slots__ = ("level", "logger", "otherwise", "template", "traceback")
 
-    def __init__(self, logger: logging.Logger, level: int, template: str, otherwise: LogLine | None = None) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        level: int,
+        template: str,
+        otherwise: LogLine | None = None,
+        *,
+        traceback: bool = False,
+    ) -> None:
         self.logger = logger
         self.level = level
         self.template = template
         self.otherwise = otherwise
+        self.traceback = traceback
+
+    def is_read(self) -> bool:
+        """Return whether anybody would read a record of this line."""
+        return is_logged(self.logger, self.level)
 
     def write(self, event: Event) -> None:
         """Log an event, above the progress bars."""
-        values = _values_of(event)
+        self.log(_values_of(event), getattr(event, "error", None) if self.traceback else None)
+
+    def log(self, values: dict[str, object], error: BaseException | None = None) -> None:
+        """Log these values, and the traceback of an error, above the progress bars."""
         extra = {f"aiosupervise_{name}": value for name, value in values.items()}
         job = values.get("job")
         values["in_job"] = "" if job is None else f" (job {job})"
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
-            self.logger.log(self.level, self.template, values, extra=extra)
+            self.logger.log(self.level, self.template, values, exc_info=error, extra=extra)
 
 
 # An event that is not in this table is not logged.
@@ -110,9 +129,17 @@ LINES: dict[Callable[..., Event], LogLine] = {
     ChildStarted: LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s started"),
     ChildExited: LogLine(
         SUPERVISORS,
-        WARNING,
-        "child %(child)s of %(supervisor)s failed: %(error)s",
+        ERROR,
+        "child %(child)s of %(supervisor)s has failed: %(error)s",
         otherwise=LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s returned"),
+        traceback=True,
+    ),
+    ChildReady: LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s is ready"),
+    ChildStalled: LogLine(
+        SUPERVISORS,
+        WARNING,
+        "child %(child)s of %(supervisor)s has stalled: it has not called alive() for %(seconds).1f s,"
+        " and is cancelled",
     ),
     ChildRestarted: LogLine(
         SUPERVISORS, WARNING, "child %(child)s of %(supervisor)s restarted; its restarts so far: %(restarts)d"
@@ -122,9 +149,25 @@ LINES: dict[Callable[..., Event], LogLine] = {
         WARNING,
         "child %(child)s of %(supervisor)s stopped, and its clean-up failed: %(error)s",
         otherwise=LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s stopped"),
+        traceback=True,
     ),
     Escalated: LogLine(SUPERVISORS, ERROR, "%(supervisor)s gives up and stops its children: %(error)s"),
 }
+
+
+# Lines without an event.
+FAILED_AGAIN = LogLine(
+    SUPERVISORS,
+    ERROR,
+    "child %(child)s of %(supervisor)s, or others of its siblings, failed in the same way again; times: %(count)d;"
+    " the first of these errors: %(error)s",
+)
+CANCELLED_AGAIN = LogLine(
+    SUPERVISORS,
+    WARNING,
+    "child %(child)s of %(supervisor)s is still running %(seconds).1f s after it was cancelled, and is cancelled again;"
+    " it waits at\n%(stack)s",
+)
 
 
 def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:

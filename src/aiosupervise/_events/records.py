@@ -10,7 +10,15 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from .call_events import AttemptFailed, AttemptStarted, CallFinished, GaveUp, Recovered
-from .child_events import ChildExited, ChildRestarted, ChildStarted, ChildStopped, Escalated
+from .child_events import (
+    ChildExited,
+    ChildReady,
+    ChildRestarted,
+    ChildStalled,
+    ChildStarted,
+    ChildStopped,
+    Escalated,
+)
 from .run_events import JobFinished, RunFinished, RunPaused, RunResumed, RunStarted, RunStopped, WorkerLost
 
 __all__ = [
@@ -18,7 +26,9 @@ __all__ = [
     "AttemptStarted",
     "CallFinished",
     "ChildExited",
+    "ChildReady",
     "ChildRestarted",
+    "ChildStalled",
     "ChildStarted",
     "ChildStopped",
     "Escalated",
@@ -48,6 +58,8 @@ Event: TypeAlias = (
     | RunStopped
     | RunFinished
     | ChildStarted
+    | ChildReady
+    | ChildStalled
     | ChildExited
     | ChildRestarted
     | ChildStopped

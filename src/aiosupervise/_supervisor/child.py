@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol, final
 
+from aiosupervise._policy.checks import error_text
+
 from .child_state import ChildState, StateName
+from .child_waits import wait_for_end, wait_ready
 
 
 class ChildControl(Protocol):
-    """What a handle needs of the control loop, which imports more than a handle may."""
+    """What a handle needs of the state machine, which imports more than a handle may."""
+
+    def is_stopping(self) -> bool:
+        """Return whether the supervisor starts no more children."""
+        ...
 
     def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
@@ -27,11 +34,11 @@ class Child:
     The attributes show the present state of the child, not that of the call that returned this object.
     """
 
-    __slots__ = ("_child", "_control_loop")
+    __slots__ = ("_child", "_control")
 
-    def __init__(self, control_loop: ChildControl, child: ChildState) -> None:
+    def __init__(self, control: ChildControl, child: ChildState) -> None:
         """Called by the supervisor only."""
-        self._control_loop = control_loop
+        self._control = control
         self._child = child
 
     @property
@@ -43,8 +50,9 @@ class Child:
     def state(self) -> StateName:
         """The state of the child.
 
-        - "running": its task runs.
-        - "waiting": it will be restarted when the backoff is over.
+        - "waiting": it will be started: when its backoff is over, or in its turn, after those that it depends on.
+        - "starting": its task runs, and has not called `ready()` yet; only of a child that was started with `ready=`.
+        - "running": its task runs, and is ready.
         - "stopping": it has been cancelled, and its task has not ended yet.
         - "stopped": it was stopped, or its supervisor was before it was restarted.
         - "ended": it has returned and is not restarted.
@@ -70,11 +78,12 @@ class Child:
     def stop(self) -> Awaitable[None]:
         """Stop the child: cancel its task, or its restart if it waits for one.
 
-        Stopping begins without an `await`. Await the returned object to wait until the task has ended. Stopping a
-        child that does not run does nothing. As in OTP, a stopped child is started again by the restart of a sibling
+        Stopping begins without an `await`. Await the returned object to wait until the task has ended. A task that does
+        not end is cancelled again each time its grace, 1 s at least, is over. Stopping a child that does not run does
+        nothing. As in OTP, a stopped child is started again by the restart of a sibling
         under `one_for_all` or `rest_for_one`, unless it is temporary.
         """
-        return self._control_loop.stop_child(self._child)
+        return self._control.stop_child(self._child)
 
     def restart(self) -> Awaitable[None]:
         """Stop the child, if it runs, and start it again, without a delay and whatever its state.
@@ -83,13 +92,38 @@ class Child:
         restart does not count towards `max_restarts`.
 
         Raises:
-            RuntimeError: if the supervisor has stopped, or stops before the child is started, which is raised when the
-                returned object is awaited; and for a temporary child that has ended, if another child has been started
-                under its name.
+            RuntimeError: if the supervisor has stopped; and for a child that was forgotten, if another child has been
+                started under its name. When the returned object is awaited, if the supervisor stops, or `stop()` is
+                called, before the child is started.
 
         """
-        return self._control_loop.restart_child(self._child)
+        return self._control.restart_child(self._child)
+
+    async def wait_ready(self) -> None:
+        """Wait until the child is ready: until it has called `ready()`, or has started if it has no `ready=`.
+
+        Raises:
+            Exception: the child's own error, if it fails before it was ever ready. Later failures are waited through:
+                the child is restarted.
+            TimeoutError: if it has not called `ready()` in time.
+            RuntimeError: if it has returned without having been ready, was stopped, or its supervisor is stopping; or
+                in place of a CancelledError that it raised by itself.
+
+        """
+        await wait_ready(self._child, is_stopping=self._control.is_stopping())
+
+    async def wait(self) -> object:
+        """Wait until the child has ended and is not restarted any more, and return what its last run returned.
+
+        It is None if the child was stopped.
+
+        Raises:
+            Exception: the error with which its last run has ended.
+            RuntimeError: in place of a CancelledError that the child raised by itself.
+
+        """
+        return await wait_for_end(self._child)
 
     def __repr__(self) -> str:
-        last = "" if self.last_error is None else f", last error {self.last_error!r}"
+        last = "" if self.last_error is None else f", last error {error_text(self.last_error)}"
         return f"<Child {self.name}: {self.state}, {self.restarts} restarts{last}>"

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from .intensity import Clock
+from .completion import Completion
+from .intensity import RestartIntensity
+from .this_run import ThisRun
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-StateName: TypeAlias = Literal["running", "waiting", "stopping", "stopped", "ended", "failed"]
+StateName: TypeAlias = Literal["waiting", "starting", "running", "stopping", "stopped", "ended", "failed"]
+
+ALIVE = frozenset({"waiting", "starting", "running", "stopping"})
+"""The states of a child that runs, or will be started without a request."""
+
+
+class Purpose(enum.Enum):
+    """Why a child is being stopped: this decides its next state when its task has ended."""
+
+    STOP = "it is not started again"
+    RESTART = "it is started at once"
+    GROUP = "it waits until its group is started"
+    FAILURE = "it has failed, and its restart type decides"
+
+
+class Ending(NamedTuple):
+    """The end of a run of a child: why it was being stopped, None if it was not, and the error that it raised."""
+
+    purpose: Purpose | None
+    error: BaseException | None
 
 
 class ChildState:
@@ -20,24 +42,46 @@ class ChildState:
         func: called for each start, without arguments.
         name: unique among the children that the supervisor knows.
         restart_type: after which ends the child is restarted.
-        grace: seconds between the first and the second cancellation when the child is stopped.
+        grace: seconds between two cancellations when the child is stopped.
         context: copied for each start.
+        intensity: the restarts of this child that count.
+        ready: seconds in which it must call `ready()`; None if it is ready when it has been started.
+        heartbeat: seconds in which it must call `alive()`, again and again; None if it need not.
 
     """
 
     __slots__ = (
         "backoff_count",
-        "clock",
+        "became_ready",
         "context",
+        "coroutine",
+        "ending",
+        "error",
+        "failure",
+        "finished",
         "func",
         "grace",
+        "has_run",
+        "heartbeat",
+        "intensity",
+        "is_restart_logged",
         "last_error",
         "name",
+        "position",
+        "purpose",
+        "ready",
         "restart_type",
+        "restarted",
         "restarts",
         "since",
+        "started_at",
         "state",
+        "stopped",
         "task",
+        "this_run",
+        "timer",
+        "value",
+        "was_ready",
     )
 
     def __init__(
@@ -47,39 +91,79 @@ class ChildState:
         restart_type: RestartType,
         grace: float,
         context: Context,
+        intensity: RestartIntensity,
+        *,
+        ready: float | None = None,
+        heartbeat: float | None = None,
     ) -> None:
         self.func: Callable[[], Coroutine[object, None, object]] = func
         self.name: str = name
         self.restart_type: RestartType = restart_type
         self.grace: float = grace
         self.context: Context = context
-        self.clock: Clock = Clock()
+        self.intensity: RestartIntensity = intensity
+        self.ready: float | None = ready
+        self.heartbeat: float | None = heartbeat
+        # Its place in the start order.
+        self.position: int = 0
         self.state: StateName = "stopped"
-        # The loop's time at which the child entered its state.
+        # The loop's time at which the child entered its state, and at which its present or last run started.
         self.since: float = 0.0
+        self.started_at: float = 0.0
+        # The coroutine of the first run, until it starts.
+        self.coroutine: Coroutine[object, None, object] | None = None
+        self.has_run: bool = False
+        self.was_ready: bool = False
         # All restarts, after an end of this child or of a sibling.
         self.restarts: int = 0
-        # Restarts since the child last ran for the whole period of the restart intensity: the argument of the backoff.
+        # Restarts since the child last ran for `reset_after` seconds: the argument of the backoff.
         self.backoff_count: int = 0
         self.last_error: BaseException | None = None
+        # How the last run ended: the value that it returned, or its error.
+        self.value: object = None
+        self.error: BaseException | None = None
+        # The present run. Its timer belongs to the state, and is cancelled when the child leaves it.
         self.task: asyncio.Task[object] | None = None
+        self.this_run: ThisRun | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        # While it is being stopped: why, and how it has failed if that is the reason.
+        self.purpose: Purpose | None = None
+        self.failure: Exception | None = None
+        # An end whose consequences have not been drawn yet.
+        self.ending: Ending | None = None
+        # Restarts are logged unless they follow a failure that is only counted.
+        self.is_restart_logged: bool = True
+        # Commands and waiting tasks.
+        self.stopped: Completion | None = None
+        self.restarted: Completion | None = None
+        self.became_ready: Completion | None = None
+        self.finished: Completion | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child runs, or will be restarted without a request."""
-        return self.state in ("running", "waiting", "stopping")
+        """Whether the child runs, or will be started without a request."""
+        return self.state in ALIVE
 
     def enter(self, state: StateName, now: float) -> None:
-        """Enter a state at `now`, the loop's time. The child's clock is paused while the child waits."""
+        """Enter a state at `now`, the loop's time. The clock of its restarts is paused while the child waits."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         self.state = state
         self.since = now
         if state == "waiting":
-            self.clock.pause(now)
+            self.intensity.pause(now)
         else:
-            self.clock.resume(now)
+            self.intensity.resume(now)
 
-    def task_ended(self, error: BaseException | None) -> None:
-        """Drop the task, which has ended, and remember its error, if it raised one."""
-        self.task = None
-        if error is not None:
-            self.last_error = error
+    def will_restart(self, error: BaseException | None) -> bool:
+        """Return whether the restart type has the child restarted after a run that ended like this."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            return False
+        return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)
+
+    def close_coroutine(self) -> None:
+        """Close the coroutine of a first run that will not start."""
+        if self.coroutine is not None:
+            self.coroutine.close()
+            self.coroutine = None

@@ -1,4 +1,4 @@
-"""The restart intensity: OTP's limit on restarts in a period, on clocks that leave out restart delays. Pure."""
+"""The restart intensity: OTP's limit on restarts in a period, for each child, without its restart delays. Pure."""
 
 from __future__ import annotations
 
@@ -6,64 +6,56 @@ from collections import deque
 from typing import NamedTuple
 
 
-class Clock:
-    """The clock of one child: the loop's time without the time during which it was paused."""
-
-    __slots__ = ("_paused_at", "_paused_for")
-
-    def __init__(self) -> None:
-        self._paused_for = 0.0
-        self._paused_at: float | None = None
-
-    def time(self, now: float) -> float:
-        """Return the time of this clock at `now`, a time of the loop."""
-        return (now if self._paused_at is None else self._paused_at) - self._paused_for
-
-    def pause(self, now: float) -> None:
-        """Pause at `now`. A clock that is paused stays so."""
-        if self._paused_at is None:
-            self._paused_at = now
-
-    def resume(self, now: float) -> None:
-        """Resume at `now`. A clock that is not paused goes on."""
-        if self._paused_at is not None:
-            self._paused_for += now - self._paused_at
-            self._paused_at = None
-
-
 class _Restart(NamedTuple):
-    at: float  # by the child's clock
+    at: float  # by the clock of the child
     error: BaseException | None
 
 
 class RestartIntensity:
-    """Counts the restarts of all children and allows at most `max_restarts` in a period of `within` seconds.
+    """Counts the restarts that a child causes, and allows at most `max_restarts` in a period of `within` seconds.
 
     As in OTP (`add_restart` in supervisor.erl) the restart that is about to be made counts, and so does one that is
-    exactly `within` seconds old. Beyond OTP, a restart does not age during the restart delays of its child; otherwise
+    exactly `within` seconds old. Beyond OTP, each child has a limit of its own: five children of one dead dependency
+    would exceed a common one in a moment. And a restart does not age during the restart delays of its child: otherwise
     a child that fails each time would never exceed the limit under a backoff longer than `within`.
     """
+
+    __slots__ = ("_max_restarts", "_paused_at", "_paused_for", "_restarts", "_within")
 
     def __init__(self, max_restarts: int | None, within: float) -> None:
         self._max_restarts = max_restarts
         self._within = within
-        self._restarts: dict[Clock, deque[_Restart]] = {}
+        self._restarts: deque[_Restart] | None = None
+        self._paused_for = 0.0
+        self._paused_at: float | None = None
 
-    def add_restart(self, clock: Clock, now: float, error: BaseException | None) -> bool:
-        """Count a restart of the child that has this clock, and return whether it is within the limit."""
+    def time(self, now: float) -> float:
+        """Return the time of the clock of the child at `now`, a time of the loop."""
+        return (now if self._paused_at is None else self._paused_at) - self._paused_for
+
+    def pause(self, now: float) -> None:
+        """Pause the clock at `now`. A clock that is paused stays so."""
+        if self._paused_at is None:
+            self._paused_at = now
+
+    def resume(self, now: float) -> None:
+        """Resume the clock at `now`. A clock that is not paused goes on."""
+        if self._paused_at is not None:
+            self._paused_for += now - self._paused_at
+            self._paused_at = None
+
+    def add_restart(self, now: float, error: BaseException | None) -> bool:
+        """Count a restart, and return whether it is within the limit."""
         if self._max_restarts is None:
             return True
-        self._restarts.setdefault(clock, deque()).append(_Restart(clock.time(now), error))
-        self._drop_expired(now)
-        return sum(map(len, self._restarts.values())) <= self._max_restarts
+        if self._restarts is None:
+            self._restarts = deque()
+        time = self.time(now)
+        self._restarts.append(_Restart(time, error))
+        while time - self._restarts[0].at > self._within:
+            self._restarts.popleft()
+        return len(self._restarts) <= self._max_restarts
 
-    def errors(self, clock: Clock) -> list[BaseException]:
-        """Return the errors of one child that led to the restarts that still count, the latest last."""
-        return [restart.error for restart in self._restarts.get(clock, ()) if restart.error is not None]
-
-    def _drop_expired(self, now: float) -> None:
-        for clock, restarts in tuple(self._restarts.items()):
-            while restarts and clock.time(now) - restarts[0].at > self._within:
-                restarts.popleft()
-            if not restarts:
-                del self._restarts[clock]
+    def errors(self) -> list[BaseException]:
+        """Return the errors that led to the restarts that still count, the latest last."""
+        return [restart.error for restart in self._restarts or () if restart.error is not None]

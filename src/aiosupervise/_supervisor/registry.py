@@ -1,26 +1,40 @@
-"""The child registry: the children of a supervisor, and which of them a strategy restarts together."""
+"""The child registry: the children of a supervisor in start order, and how many of them are alive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
-from .child_state import ChildState
+from .child_state import ALIVE, ChildState, StateName
 
-RestartStrategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+RestartStrategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 
 
 class ChildRegistry:
-    """The children of a supervisor, in start order. A name belongs to one of them at a time."""
+    """The children of a supervisor, in start order. A name belongs to one of them at a time.
 
-    def __init__(self) -> None:
+    Attributes:
+        alive: the number of children that run, or will be started without a request.
+        running: the number of children in the state "running".
+
+    """
+
+    def __init__(self, *, remembers: bool) -> None:
+        self.alive = 0
+        self.running = 0
+        # Whether children that have ended are remembered, except for temporary ones.
+        self._remembers = remembers
         self._children: dict[str, ChildState] = {}
+        self._added = 0
 
     def __len__(self) -> int:
         return len(self._children)
 
     def __iter__(self) -> Iterator[ChildState]:
         return iter(self._children.values())
+
+    def __reversed__(self) -> Iterator[ChildState]:
+        return reversed(self._children.values())
 
     def __contains__(self, child: ChildState) -> bool:
         return self._children.get(child.name) is child
@@ -35,17 +49,35 @@ class ChildRegistry:
 
     def add(self, child: ChildState) -> None:
         """Add a child at the end; one that is registered keeps its position."""
-        self._children[child.name] = child
+        if child not in self:
+            self._added += 1
+            child.position = self._added
+            self._children[child.name] = child
+
+    def enter(self, child: ChildState, state: StateName, now: float) -> None:
+        """Let a child enter a state at `now`, the loop's time, and count it."""
+        before = child.state
+        self.alive += (state in ALIVE) - (before in ALIVE)
+        if before == "running":
+            self.running -= 1
+        if state == "running":
+            self.running += 1
+        child.enter(state, now)
 
     def forget(self, child: ChildState) -> None:
-        """Remove a child that has ended if it is temporary, as OTP does: there may be any number of them."""
-        if child.restart_type == "temporary" and child in self:
+        """Remove a child that is not alive if it is temporary or dynamic, as OTP does: there may be any number."""
+        if (child.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
             del self._children[child.name]
 
-    def restart_group(self, child: ChildState, strategy: RestartStrategy) -> list[ChildState]:
-        """Return the children that are restarted when this one is, including itself, in start order."""
-        children = [*self]
-        if strategy == "one_for_all":
-            return children
-        first = children.index(child)
-        return children[first:] if strategy == "rest_for_one" else [child]
+    def all_of(self, _: ChildState) -> list[ChildState]:
+        """Return all children, in start order."""
+        return [*self]
+
+    def started_since(self, first: ChildState) -> list[ChildState]:
+        """Return this child and those that were started after it, in start order."""
+        children = []
+        for child in reversed(self):
+            if child.position < first.position:
+                break
+            children.append(child)
+        return children[::-1]

@@ -1,24 +1,35 @@
-"""`Supervisor`: checks its arguments, and connects the body of its `async with` block with the control loop."""
+"""`Supervisor`: checks its arguments, and connects the body of its `async with` block with the state machine."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+import signal
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
+from aiosupervise._call.signals import SignalWatcher, checked_signals
 from aiosupervise._events.emit import Scope
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
-from aiosupervise._policy.checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
+from aiosupervise._policy.checks import (
+    check_count,
+    check_name,
+    check_seconds,
+    error_text,
+    is_async_callable,
+    name_of,
+    safe_repr,
+)
 
 from .child import Child
 from .child_state import ChildState, RestartType
-from .control_loop import ControlLoop, SupervisorConfig
+from .intensity import RestartIntensity
 from .registry import RestartStrategy
+from .state_machine import StateMachine, SupervisorConfig
 
 Ts = TypeVarTuple("Ts")
 _numbers = itertools.count(1)
@@ -32,7 +43,7 @@ class Supervisor:
     the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops them in reverse
     start order. Leaving the block by an error or a cancellation stops them too, and raises that error unchanged.
 
-    When the children have to be restarted too often, the supervisor escalates: it stops all children and raises a
+    When a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
     RestartsExceeded from its block. In a child of another supervisor this is an ordinary failure of that child, so
     errors escalate up a tree of supervisors.
 
@@ -40,20 +51,26 @@ class Supervisor:
         strategy: which children are restarted when one of them is: "one_for_one", this child only; "one_for_all", all
             children; "rest_for_one", this child and those started after it. Siblings that run are stopped first, in
             reverse start order. The group is restarted in start order, without temporary children.
-        max_restarts: the restart intensity: the supervisor escalates at one more restart than this in `within` seconds.
-            0 allows no restarts; None means no limit.
+            "simple_one_for_one" is for children that come and go: this child only, children that have ended are
+            forgotten, and all are stopped at once at the end.
+        max_restarts: the restart intensity: the supervisor escalates if one child causes one more restart than this in
+            `within` seconds. 0 allows no restarts; None means no limit.
         within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago
             still counts. Restart delays are left out.
-        backoff: the delay before a restart, as for `Policy`; `[0]` for no delay. It starts again from its first delay
-            after a child has run for `within` seconds.
-        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. After that it is cancelled once
-            more, a RuntimeWarning names it, and the supervisor continues to wait for it.
+        backoff: the delay before a restart, as for `Policy`; `[0]` for no delay.
+        reset_after: the backoff starts again from its first delay after a child has run for this many seconds, more
+            than 0.
+        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. Each time they are over, and at
+            most once a second, it is cancelled again and named in the log, and the supervisor continues to wait for it.
+        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the supervisor as `stop()`
+            does; the second one cancels all children at once, and again each second.
         name: the name of the supervisor in events, log messages, errors and the name of its task; None for
             "supervisor".
 
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range, or `strategy` is unknown.
+        RuntimeError: if `stop_on` names signals that cannot be handled here.
         ExceptionGroup: from the `async with` block, if the supervisor escalates: of a `RestartsExceeded`, or of the
             error that the backoff raised; and of the body's own error, if it raised one. A KeyboardInterrupt or
             SystemExit of a child is raised as it is. A CancelledError takes precedence if the caller is cancelled
@@ -65,24 +82,28 @@ class Supervisor:
         self,
         *,
         strategy: RestartStrategy = "one_for_one",
-        max_restarts: int | None = 3,
-        within: float = 5.0,
-        backoff: BackoffLike = Backoff(),  # noqa: B008 - frozen
+        max_restarts: int | None = 20,
+        within: float = 60.0,
+        backoff: BackoffLike = Backoff(base=0.1, cap=30.0),  # noqa: B008 - frozen
+        reset_after: float = 30.0,
         grace: float = 5.0,
+        stop_on: Collection[int] = (),
         name: str | None = None,
     ) -> None:
         if strategy not in get_args(RestartStrategy):
-            raise ValueError(
-                f"strategy must be 'one_for_one', 'one_for_all' or 'rest_for_one'; got {safe_repr(strategy)}"
-            )
+            rule = "strategy must be 'one_for_one', 'one_for_all', 'rest_for_one' or 'simple_one_for_one'"
+            raise ValueError(f"{rule}; got {safe_repr(strategy)}")
         check_count("max_restarts", max_restarts, least=0)
         check_seconds("within", within, zero=False)
         check_backoff(backoff)
+        check_seconds("reset_after", reset_after, zero=False)
         check_seconds("grace", grace, zero=True)
         check_name(name)
-        self._config = SupervisorConfig(strategy, max_restarts, within, backoff, name or "supervisor")
+        self._stop_on = checked_signals(stop_on)
+        self._config = SupervisorConfig(strategy, max_restarts, within, backoff, reset_after, name or "supervisor")
         self._grace = grace
-        self._control_loop: ControlLoop | None = None
+        self._machine: StateMachine | None = None
+        self._watcher: SignalWatcher | None = None
         self._parent_task: asyncio.Task[object] | None = None
         self._parent_cancel_requested = False
         self._cancelling_at_entry = 0
@@ -96,10 +117,13 @@ class Supervisor:
         restart: RestartType = "permanent",
         name: str | None = None,
         grace: float | None = None,
+        ready: float | None = None,
+        heartbeat: float | None = None,
     ) -> Child:
         """Start a child: a task that runs `func(*args)` and is restarted when it ends.
 
-        It does not wait for the first step of the child. Each run has a copy of the caller's context.
+        It does not wait for the first step of the child. Each run has a copy of the caller's context. Under one_for_all
+        and rest_for_one, the child waits for its start until all children started before it with `ready=` are ready.
 
         Args:
             func: an async function, supervised or not. Bind keyword arguments with functools.partial.
@@ -109,10 +133,14 @@ class Supervisor:
             name: the name of the child, unique among the children of the supervisor; None for the name of the function
                 and a number, such as "poll-0".
             grace: seconds that the child has for its clean-up, 0 or more; None for the grace of the supervisor.
+            ready: seconds, above 0, in which each run of the child must call `ready()`: the child is "starting" until
+                then, and has failed if it is too late. None if it counts as ready when it has been started.
+            heartbeat: seconds, above 0: a child that is running and has not called `alive()` for so long has failed,
+                and is cancelled. None if it need not call it.
 
         Raises:
             TypeError: if `func` is not an async function, or another argument has the wrong type.
-            ValueError: if `restart` is unknown, `grace` is out of range, or a child of this name exists.
+            ValueError: if `restart` is unknown, a number is out of range, or a child of this name exists.
             RuntimeError: before the `async with` block, and when the supervisor is stopping or has stopped.
 
         """
@@ -122,18 +150,48 @@ class Supervisor:
             raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {safe_repr(restart)}")
         if grace is not None:
             check_seconds("grace", grace, zero=True)
-        control_loop = self._entered()
-        if control_loop.is_stopping:
+        check_seconds("ready", ready, zero=False, none="a child that need not call ready()")
+        check_seconds("heartbeat", heartbeat, zero=False, none="a child that need not call alive()")
+        machine = self._entered()
+        if machine.is_stopping():
             raise RuntimeError(f"{self!r} cannot start a child: it is stopping or has stopped")
-        name = name or f"{name_of(func)}-{self._start_count}"
-        if control_loop.children.has_name(name):
+        name = name or self._free_name(name_of(func), machine)
+        if machine.children.has_name(name):
             raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
         # Arguments that do not fit the function's signature raise here, in the caller, not in the child.
         coroutine = func(*args)
-        child = ChildState(partial(func, *args), name, restart, self._grace if grace is None else grace, copy_context())
+        child = ChildState(
+            partial(func, *args),
+            name,
+            restart,
+            self._grace if grace is None else grace,
+            copy_context(),
+            RestartIntensity(self._config.max_restarts, self._config.within),
+            ready=ready,
+            heartbeat=heartbeat,
+        )
         self._start_count += 1
-        control_loop.add(child, coroutine)
-        return Child(control_loop, child)
+        machine.add(child, coroutine)
+        return Child(machine, child)
+
+    def _free_name(self, func: str, machine: StateMachine) -> str:
+        while machine.children.has_name(f"{func}-{self._start_count}"):
+            self._start_count += 1
+        return f"{func}-{self._start_count}"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all children that are to run do, and are ready: what a health endpoint returns.
+
+        It is False while any child waits, is starting or is being stopped, outside of the block, and from the moment in
+        which the supervisor stops or gives up.
+        """
+        return self._machine is not None and self._machine.is_healthy
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The first of the signals in `stop_on` that arrived; None if none did."""
+        return None if self._watcher is None else self._watcher.stopped_by
 
     def stop(self) -> Awaitable[None]:
         """Stop all children, in reverse start order, and start no more.
@@ -145,15 +203,18 @@ class Supervisor:
             RuntimeError: before the `async with` block.
 
         """
-        control_loop = self._entered()
-        control_loop.stop()
-        return control_loop.termination
+        machine = self._entered()
+        machine.stop()
+        return machine.termination
 
     def children(self) -> tuple[Child, ...]:
-        """Return the children in start order, without the temporary ones that have ended."""
-        if self._control_loop is None:
+        """Return the children in start order, without those that were forgotten.
+
+        Children that have ended are forgotten if they are temporary, and under simple_one_for_one.
+        """
+        if self._machine is None:
             return ()
-        return tuple(Child(self._control_loop, child) for child in self._control_loop.children)
+        return tuple(Child(self._machine, child) for child in self._machine.children)
 
     async def wait(self) -> None:
         """Wait until no child runs or waits for its restart. The supervisor stays open, and can start children after.
@@ -165,32 +226,41 @@ class Supervisor:
         await self._entered().wait_until_idle()
 
     async def __aenter__(self) -> Self:
-        if self._control_loop is not None:
+        if self._machine is not None:
             raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
         self._parent_task = asyncio.current_task()
         self._cancelling_at_entry = self._parent_task.cancelling() if self._parent_task is not None else 0
+        machine = self._make_machine()
+        if self._stop_on:
+            self._watcher = SignalWatcher(self._stop_on, machine.stop, machine.cancel)
+        self._machine = machine
         self._is_in_body = True
-        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
-        self._control_loop = ControlLoop(self._config, scope, self._cancel_body)
-        self._control_loop.start()
+        machine.start()
         return self
+
+    def _make_machine(self) -> StateMachine:
+        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
+        return StateMachine(self._config, scope, self._cancel_body)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        control_loop = self._entered()
+        machine = self._entered()
         self._is_in_body = False
         if error is None:
-            control_loop.end_when_idle()
+            machine.end_when_idle()
         else:
-            control_loop.stop()
+            machine.stop()
         cancellation = error if isinstance(error, asyncio.CancelledError) else None
         try:
-            await control_loop.join()
+            await machine.join()
         except asyncio.CancelledError as late_cancellation:
             cancellation = late_cancellation
+        finally:
+            if self._watcher is not None:
+                self._watcher.close()
         try:
-            self._raise_errors(control_loop, error, cancellation)
+            self._raise_errors(machine, error, cancellation)
         finally:
             # The parent may be the task of a child, whose frames hold this supervisor; and an error's traceback holds
             # this frame: reference cycles.
@@ -210,17 +280,17 @@ class Supervisor:
     #    raise anything in its clean-up.
     # 4. The body's error: it propagates by itself, since `__aexit__` returns None.
     def _raise_errors(
-        self, control_loop: ControlLoop, error: BaseException | None, cancellation: asyncio.CancelledError | None
+        self, machine: StateMachine, error: BaseException | None, cancellation: asyncio.CancelledError | None
     ) -> None:
         """Raise the error that the block ends with, unless it is the one that the body raised."""
-        failure, control_loop.error = control_loop.error, None
+        failure, machine.error = machine.error, None
         # Not behind the `and` below: `_cancel_body` has to be undone whatever the body made of its CancelledError
         # (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel_body()
         try:
             if cancellation is not None and is_cancelled_from_outside:
                 if failure is not None:
-                    cancellation.add_note(f"{self._config.name} had escalated: {failure!r}")
+                    cancellation.add_note(f"{self._config.name} had escalated: {error_text(failure)}")
                 if cancellation is not error:
                     raise cancellation
             elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
@@ -249,17 +319,16 @@ class Supervisor:
             return True
         return self._parent_task.uncancel() > self._cancelling_at_entry
 
-    def _entered(self) -> ControlLoop:
-        if self._control_loop is None:
+    def _entered(self) -> StateMachine:
+        if self._machine is None:
             raise RuntimeError(f"{self!r} has not been entered: use it in `async with Supervisor(...) as sup:`")
-        return self._control_loop
+        return self._machine
 
     def __repr__(self) -> str:
         state = "not entered"
-        if self._control_loop is not None:
-            alive = sum(child.is_alive for child in self._control_loop.children)
-            state = f"{alive} of {len(self._control_loop.children)} children alive"
-            if self._control_loop.is_stopping:
+        if self._machine is not None:
+            state = f"{self._machine.children.alive} of {len(self._machine.children)} children alive"
+            if self._machine.is_stopping():
                 state += ", stopped"
         return f"<Supervisor {self._config.name}: {state}>"
 

@@ -1,6 +1,7 @@
-"""Signals that end a run: the first one stops it, the second one cancels it.
+"""Signals that end a run or a supervisor: the first one stops it, the second one cancels it.
 
-Theory of operation. One handler, `_handle`, serves every run of the process. The first run that watches a signal
+Theory of operation. One handler, `_handle`, serves every run and every supervisor of the
+process; below, a run stands for both. The first run that watches a signal
 installs it and remembers the handler that it replaces; when the last of these runs ends, the previous handler is
 restored. The handler runs in the main thread, between any two instructions of it, so it only records the signal and
 leaves the rest to the event loop of each run.
@@ -35,10 +36,12 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import copy_context
 from types import FrameType
 from typing import Any
+
+from aiosupervise._policy.checks import safe_repr
 
 _WAKE_INTERVAL = 0.2  # seconds
 
@@ -105,12 +108,29 @@ class SignalWatcher:
             _restore_unless_watched(number)
 
 
+def checked_signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
+    """Return the signals of a `stop_on` argument, each once; raise if it is not one."""
+    rule = "stop_on must be a collection of signals, as in stop_on=(signal.SIGINT, signal.SIGTERM) or (signal.SIGINT,)"
+    if isinstance(stop_on, str) or not isinstance(stop_on, Collection):
+        raise TypeError(f"{rule}; got {safe_repr(stop_on)}")
+    for item in stop_on:
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise TypeError(f"{rule}; {safe_repr(item)} is not a signal")
+        if item not in signal.valid_signals() & set(signal.Signals):
+            raise ValueError(f"{rule}; {safe_repr(item)} is not a signal on this platform")
+        if signal.Signals(item).name in ("SIGKILL", "SIGSTOP"):
+            raise ValueError(f"{rule}; no process can handle {signal.Signals(item).name}: leave it out")
+    signals = tuple(signal.Signals(item) for item in dict.fromkeys(stop_on))
+    check_signals(signals)
+    return signals
+
+
 def check_signals(signals: tuple[signal.Signals, ...]) -> None:
     """Refuse signals that cannot be handled here, or whose previous handler could not be restored."""
     if signals and threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "stop_on works in the main thread only, where Python handles signals: handle them there, "
-            "and call loop.call_soon_threadsafe(run.stop) with the loop of the run"
+            "and call loop.call_soon_threadsafe(run.stop) with the loop of the run, or sup.stop of the supervisor"
         )
     for number in signals:
         if signal.getsignal(number) is None:

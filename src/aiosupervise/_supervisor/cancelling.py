@@ -1,0 +1,30 @@
+"""Stopping a task that may be anything: it is cancelled, and again each time its grace is over."""
+
+from __future__ import annotations
+
+from aiosupervise._events.log import CANCELLED_AGAIN
+
+from .child_state import ChildState
+from .stack import stack_of
+
+LEAST_GRACE = 1.0  # seconds
+
+
+def interval_of(child: ChildState) -> float:
+    """Return the seconds between two cancellations of a child; a shorter grace would only interrupt its clean-up."""
+    return max(child.grace, LEAST_GRACE)
+
+
+def cancel_again(child: ChildState, supervisor: str, seconds: float) -> None:
+    """Cancel a child that has not ended, and log its name and where it stands, which shows what it waits for.
+
+    One cancellation may not be enough: asyncio's own server with an open connection needs three
+    (https://github.com/python/cpython/issues/123720).
+    """
+    if child.task is None or child.task.done():
+        return
+    if CANCELLED_AGAIN.is_read():
+        stack = stack_of(child.task)
+        values = {"child": child.name, "supervisor": supervisor, "seconds": seconds, "stack": stack}
+        CANCELLED_AGAIN.log(values)
+    child.task.cancel()

@@ -1,0 +1,54 @@
+"""What the tasks that wait for a child get."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .child_state import ChildState, Purpose
+from .completion import Completion
+
+
+async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
+    """Wait until a child is ready, or raise the reason why it will not be."""
+    if child.state == "running":
+        await asyncio.sleep(0)
+        return
+    if is_stopping or not child.is_alive or child.purpose is Purpose.STOP:
+        raise not_ready(child)
+    completion = child.became_ready = child.became_ready or Completion()
+    await completion
+
+
+async def wait_for_end(child: ChildState) -> object:
+    """Wait until a child has ended for good; return what its last run returned, or raise its error."""
+    await asyncio.sleep(0)
+    while child.is_alive:
+        completion = child.finished = child.finished or Completion()
+        await completion
+    error = child.error
+    try:
+        if error is not None:
+            raise wrapped(child, error)
+    finally:
+        # The traceback of the error holds this frame.
+        del error
+    return child.value
+
+
+def not_ready(child: ChildState) -> BaseException:
+    """Return the reason why a child will not become ready: the error of its last run, if that has failed."""
+    if child.error is not None:
+        return wrapped(child, child.error)
+    if child.state == "starting":
+        return RuntimeError(f"child {child.name} is not ready, and its supervisor is stopping")
+    how = "returned without having been ready" if child.state in ("ended", "waiting") else f"is {child.state}"
+    return RuntimeError(f"child {child.name} {how}")
+
+
+def wrapped(child: ChildState, error: BaseException) -> BaseException:
+    """Return the error of a child for those who wait for it: a CancelledError would look like their own."""
+    if not isinstance(error, asyncio.CancelledError):
+        return error
+    failure = RuntimeError(f"child {child.name} raised CancelledError by itself")
+    failure.__cause__ = error
+    return failure

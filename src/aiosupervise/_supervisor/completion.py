@@ -1,0 +1,58 @@
+"""`Completion`: what a command returns, to be awaited until the command has been carried out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+
+
+class Completion:
+    """Await it to wait until something has been done.
+
+    It is neither a coroutine nor a future: nothing warns if nobody awaits it, several tasks may await it, and
+    cancelling one of them does not call off what they wait for. Awaiting one that is done already yields a turn of the
+    event loop, so that a loop around it cannot starve the program.
+    """
+
+    __slots__ = ("_done", "_error")
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._done = asyncio.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been resolved or rejected."""
+        return self._done.is_set()
+
+    def resolve(self) -> None:
+        """Wake the waiting tasks: it has been done, unless it was rejected before."""
+        self._done.set()
+
+    def reject(self, error: BaseException) -> None:
+        """Wake the waiting tasks, which get this error: it will never be done."""
+        if not self._done.is_set():
+            self._error = error
+            self._done.set()
+
+    def __await__(self) -> Generator[object, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self._done.is_set():
+            await asyncio.sleep(0)
+        await self._done.wait()
+        error = self._error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # The traceback of the error holds this frame: a reference cycle.
+            del error, self
+
+
+def done() -> Completion:
+    """Return a completion of something that has been done already."""
+    completion = Completion()
+    completion.resolve()
+    return completion

@@ -1,0 +1,182 @@
+"""Group restarts, under one_for_all and rest_for_one: one sequence of stopping, waiting and starting.
+
+Theory of operation. There is at most one sequence at a time, and every failure merges into it:
+
+- while members are being stopped, in reverse start order and one after the other, a failure of a member is absorbed;
+- a failure of another child extends the group, and so does one while the group waits;
+- a failure while members are started makes the group begin anew.
+
+A member that does not stop holds up its group, but nobody else: members before it run on until it is their turn.
+A member that was stopped or restarted by a command has left the group; if it is being stopped when its turn comes, the
+group waits for its end.
+
+When members are started, one with `ready=` must be ready before the next one is started. New children of a group that
+waits for such a member join it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from .child_state import ChildState, Purpose
+from .lifecycle import Lifecycle
+from .registry import ChildRegistry
+from .steps import Steps
+
+
+class GroupRestarts:
+    """The sequence of one supervisor.
+
+    Args:
+        lifecycle: starts and stops children.
+        registry: the children.
+        steps: runs each change.
+        group_of: returns the group of a child, in start order.
+
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        registry: ChildRegistry,
+        steps: Steps,
+        group_of: Callable[[ChildState], list[ChildState]],
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._registry = registry
+        self._steps = steps
+        self._group_of = group_of
+        # The members that will be started, in start order; a dict, because it is an ordered set.
+        self._members: dict[ChildState, None] = {}
+        self._to_stop: list[ChildState] = []
+        self._to_start: deque[ChildState] = deque()
+        # The member that must be ready before the next one is started.
+        self._awaited: ChildState | None = None
+        # Whether new children wait for members of the group.
+        self._has_ready = False
+        self._is_stopping_next = False
+        self._delay = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Of the protocol `Restarts`.
+
+    def add(self, child: ChildState) -> None:
+        """Start a new child, after the members that it depends on if any of them must become ready."""
+        if self._awaited is not None or (self._members and self._has_ready):
+            self._members[child] = None
+            if not self._to_stop and self._timer is None:
+                self._to_start.append(child)
+        else:
+            self._start(child)
+
+    def absorbs(self, child: ChildState) -> bool:
+        """Return whether a child that has failed belongs to a group whose members are being stopped."""
+        return bool(self._to_stop) and child in self._members
+
+    def restart(self, child: ChildState, delay: float) -> None:
+        """Let the group of a child that has failed begin its restart, or extend the one that is under way."""
+        is_starting = not self._to_stop and self._timer is None
+        self._delay = delay if is_starting else max(delay, self._delay)
+        first = min([child, *self._members][:2], key=lambda member: member.position)
+        self._reset()
+        group = self._group_of(first)
+        self._members = dict.fromkeys(member for member in group if not _is_commanded(member))
+        self._has_ready = any(member.ready is not None for member in group)
+        self._to_stop = group
+        self._stop_next()
+
+    def leave(self, child: ChildState) -> None:
+        """Take a child out of the group."""
+        self._members.pop(child, None)
+        if not self._members and not self._to_stop:
+            self._cancel_timer()
+
+    def go_on(self, child: ChildState) -> None:
+        """Go on if the group has waited for the end of this child, or for it to become ready."""
+        if self._to_stop:
+            if self._to_stop[-1] is child:
+                self._stop_next()
+        elif self._awaited is child and child.state != "starting":
+            # A child that becomes ready and fails in the same turn is not one to start the next on: its task is done.
+            self._lifecycle.loop.call_soon(
+                self._steps.run, partial(self._go_on_starting, child), context=self._lifecycle.context
+            )
+
+    def close(self) -> None:
+        """Restart nothing any more."""
+        self._reset()
+        self._members = {}
+
+    # The sequence.
+
+    def _reset(self) -> None:
+        self._to_stop = []
+        self._to_start.clear()
+        self._awaited = None
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop_next(self) -> None:
+        if self._is_stopping_next:  # the loop below looks itself at the ends that it draws consequences from
+            return
+        self._is_stopping_next = True
+        try:
+            while self._to_stop and self._is_down(self._to_stop[-1]):
+                member = self._to_stop.pop()
+                if member in self._members and member in self._registry and not member.is_alive:
+                    self._lifecycle.enter(member, "waiting")
+        finally:
+            self._is_stopping_next = False
+        if not self._to_stop:
+            self._wait()
+
+    def _is_down(self, member: ChildState) -> bool:
+        """Return whether a member has ended or has left the group; if it runs, begin to stop it."""
+        self._lifecycle.catch_up(member)
+        if member in self._members and member.task is not None and member.state != "stopping":
+            self._lifecycle.stop(member, Purpose.GROUP)
+        return member.state != "stopping"
+
+    def _wait(self) -> None:
+        self._members = {member: None for member in self._members if member.state == "waiting"}
+        if self._members:
+            call = partial(self._steps.run, self._start_all)
+            self._timer = self._lifecycle.loop.call_later(self._delay, call, context=self._lifecycle.context)
+
+    def _start_all(self) -> None:
+        self._timer = None
+        self._to_start.extend(self._members)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        while self._to_start and self._awaited is None:
+            member = self._to_start.popleft()
+            if member in self._members:
+                del self._members[member]
+                self._start(member)
+
+    def _start(self, member: ChildState) -> None:
+        if member.ready is not None:
+            self._awaited = member
+        self._lifecycle.start(member, again=member.has_run)
+
+    def _go_on_starting(self, child: ChildState) -> None:
+        if self._awaited is not child or child.state in ("starting", "waiting", "stopping"):
+            return
+        if child.state == "running" and child.task is not None and child.task.done():
+            return
+        self._awaited = None
+        self._start_next()
+
+
+def _is_commanded(child: ChildState) -> bool:
+    """Return whether a command decides what becomes of a child that is being stopped, or has just been."""
+    purpose = child.purpose if child.ending is None else child.ending.purpose
+    return purpose in (Purpose.STOP, Purpose.RESTART)

@@ -1,0 +1,275 @@
+r"""The life of a child: it starts its task, takes in its end, and stops it.
+
+    waiting -> starting -> running -> (ends by itself) -> waiting, ended, failed
+                  \-> stopping <-/
+    stopping -> stopped, or waiting (for its group), or started (on request), or as after a failure
+
+The end of a task changes the state of its child at once. Its consequences follow in slices, so that thousands of
+children which end in the same turn do not hold up the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Protocol
+
+from aiosupervise._call.tasks import cancellation, task_factory
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.records import ChildReady, ChildRestarted, ChildStalled, ChildStarted, Event
+
+from .cancelling import LEAST_GRACE, cancel_again, interval_of
+from .child_state import ChildState, Ending, Purpose, StateName
+from .heartbeats import Heartbeats
+from .registry import ChildRegistry
+from .steps import Steps
+from .this_run import ThisRun, this_run
+
+_SLICE = 64  # ends
+
+
+class Consequences(Protocol):
+    """What the state machine does about changes that it has not asked for."""
+
+    def is_stopping(self) -> bool:
+        """Return whether children that end are not restarted any more."""
+        ...
+
+    def are_tasks_cancelled(self) -> bool:
+        """Return whether the event loop shuts down, and so has cancelled every task."""
+        ...
+
+    def on_end(self, child: ChildState, ending: Ending) -> None:
+        """Draw the consequences of the end of a run."""
+        ...
+
+    def on_ready(self, child: ChildState) -> None:
+        """Go on where something has waited for this child."""
+        ...
+
+
+class Lifecycle:
+    """Starts, follows and stops the runs of the children of one supervisor."""
+
+    def __init__(self, name: str, scope: Scope, registry: ChildRegistry, steps: Steps) -> None:
+        self.loop = asyncio.get_running_loop()
+        # Callbacks run in the context of the supervisor, not in that of the child or the caller.
+        self.context: Context = copy_context()
+        self.consequences: Consequences | None = None
+        self._name = name
+        self._scope = scope
+        self._registry = registry
+        self._steps = steps
+        self._ends: deque[ChildState] = deque()
+        self._slice: asyncio.Handle | None = None
+        self._heartbeats = Heartbeats(self.loop, self.context)
+        # Under asyncio.eager_task_factory, too, a child runs its first step only after its start is complete.
+        self._new_task = task_factory(self.loop)
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether the consequences of an end are still to be drawn."""
+        return bool(self._ends)
+
+    @property
+    def _then(self) -> Consequences:
+        assert self.consequences is not None  # noqa: S101 - for the type checkers
+        return self.consequences
+
+    def emit(self, kind: Callable[..., Event], child: ChildState, *values: object, is_logged: bool = True) -> None:
+        """Emit an event of a child after the present step."""
+        self._steps.put_off(partial(self._scope.emit, kind, child.name, *values, is_logged=is_logged))
+
+    def enter(self, child: ChildState, state: StateName) -> None:
+        """Let a child enter a state now."""
+        self._registry.enter(child, state, self.loop.time())
+
+    def after(self, seconds: float, child: ChildState, step: Callable[[ChildState], None]) -> None:
+        """Run a step for a child after some seconds, unless it leaves its state before."""
+        call = partial(self._steps.run, partial(step, child))
+        child.timer = self.loop.call_later(seconds, call, context=self.context)
+
+    # Starting.
+
+    def start(self, child: ChildState, *, again: bool = False) -> None:
+        """Start a run of a child; `again` if that is because it or a sibling had ended."""
+        child.purpose = child.failure = child.error = child.value = None
+        child.started_at = self.loop.time()
+        run = child.this_run = self._this_run(child)
+        context = child.context.copy()
+        context.run(this_run.set, run)
+        coroutine, child.coroutine = child.coroutine or _call(child), None
+        child.has_run = True
+        self.enter(child, "running" if child.ready is None else "starting")
+        if again:
+            child.restarts += 1
+            self.emit(ChildRestarted, child, child.restarts, is_logged=child.is_restart_logged)
+        else:
+            self.emit(ChildStarted, child)
+        if child.ready is None:
+            self._on_running(child)
+        else:
+            self.after(child.ready, child, self._on_too_late)
+        # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
+        child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
+        # Taking in an end is no step: thousands may come in one turn, and nothing but the child changes.
+        child.task.add_done_callback(partial(self._take_in, child), context=self.context)
+        if child.restarted is not None:
+            child.restarted.resolve()
+            child.restarted = None
+
+    def _this_run(self, child: ChildState) -> ThisRun:
+        on_ready = None if child.ready is None else partial(self._steps.run, partial(self._on_ready, child))
+        on_alive = None if child.heartbeat is None else partial(self._heartbeats.beat, child)
+        return ThisRun(self.loop, on_ready, on_alive)
+
+    def _on_running(self, child: ChildState) -> None:
+        child.was_ready = True
+        if child.became_ready is not None:
+            child.became_ready.resolve()
+            child.became_ready = None
+        if child.heartbeat is not None:
+            stall = partial(self._steps.run, partial(self._on_stalled, child))
+            self._heartbeats.watch(child, child.heartbeat, stall)
+
+    def _on_ready(self, child: ChildState) -> None:
+        if child.state == "starting":
+            self.enter(child, "running")
+            self._on_running(child)
+            self.emit(ChildReady, child)
+            self._then.on_ready(child)
+
+    # Failures of a child that does not end.
+
+    def _on_too_late(self, child: ChildState) -> None:
+        rule = f"child {child.name} has not called ready() within {child.ready:g} s of its start"
+        self._fail(child, TimeoutError(rule))
+
+    def _on_stalled(self, child: ChildState) -> None:
+        if child.state == "running" and child.heartbeat is not None:
+            self.emit(ChildStalled, child, child.heartbeat)
+            self._fail(child, TimeoutError(f"child {child.name} has not called alive() for {child.heartbeat:g} s"))
+
+    def _fail(self, child: ChildState, failure: Exception) -> None:
+        if child.task is not None and child.task.done():
+            return  # its end comes in this very turn
+        child.failure = failure
+        self.stop(child, Purpose.FAILURE)
+
+    # Stopping.
+
+    def stop(self, child: ChildState, purpose: Purpose) -> None:
+        """Stop the run of a child; if it is being stopped already, change what happens then."""
+        child.purpose = purpose
+        if child.state == "stopping":
+            return
+        self._heartbeats.release(child)
+        self.enter(child, "stopping")
+        if child.task is not None and not self._then.are_tasks_cancelled():
+            child.task.cancel()
+        self.after(interval_of(child), child, partial(self._cancel_again, interval_of(child)))
+
+    def cancel(self, child: ChildState) -> None:
+        """Cancel a child that may be being stopped already, without waiting for its grace, and then each second."""
+        if child.state != "stopping":
+            self.stop(child, Purpose.STOP)
+        elif child.task is not None:
+            child.task.cancel()
+        if child.timer is not None:
+            child.timer.cancel()
+            self.after(LEAST_GRACE, child, partial(self._cancel_again, LEAST_GRACE))
+
+    def _cancel_again(self, interval: float, child: ChildState) -> None:
+        self.after(interval, child, partial(self._cancel_again, interval))
+        seconds = self.loop.time() - child.since
+        self._steps.put_off(partial(cancel_again, child, self._name, seconds))
+
+    # Ends.
+
+    def _take_in(self, child: ChildState, task: asyncio.Task[object]) -> None:
+        """Let a child whose task has ended enter its next state."""
+        if child.task is not task:  # a command came before this callback
+            return
+        purpose, error = child.purpose, _error_of(task)
+        if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
+            purpose = Purpose.STOP
+        if purpose is Purpose.FAILURE:
+            error = _failure_of(child, error)
+        elif purpose is not None and task.cancelled():
+            error = None
+        child.error = error
+        child.value = None if task.cancelled() or error is not None else task.result()
+        if error is not None:
+            child.last_error = error
+        self._close_run(child)
+        child.ending = Ending(purpose, error)
+        self.enter(child, self._next_state(child, child.ending))
+        self._ends.append(child)
+        self._schedule_slice()
+
+    def _close_run(self, child: ChildState) -> None:
+        if child.heartbeat is not None:
+            self._heartbeats.release(child)
+        if child.this_run is not None:
+            child.this_run.close()
+        child.task = child.this_run = child.purpose = child.failure = None
+
+    def _next_state(self, child: ChildState, ending: Ending) -> StateName:
+        purpose, error = ending
+        if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.restart_type == "temporary"):
+            return "stopped"
+        if purpose in (Purpose.RESTART, Purpose.GROUP):
+            return "stopped" if self._then.is_stopping() else "waiting"
+        if child.will_restart(error) and not self._then.is_stopping():
+            return "waiting"
+        return "ended" if error is None else "failed"
+
+    def _take_slice(self) -> None:
+        self._slice = None
+        try:
+            for _ in range(min(_SLICE, len(self._ends))):
+                self._steps.run(partial(self.take_end, self._ends.popleft()))
+        finally:  # a KeyboardInterrupt may come from a listener
+            self._schedule_slice()
+
+    def _schedule_slice(self) -> None:
+        if self._ends and self._slice is None:
+            self._slice = self.loop.call_soon(self._take_slice, context=self.context)
+
+    def catch_up(self, child: ChildState) -> None:
+        """Draw the consequences of an end that has happened, before anything else is done with the child."""
+        if child.task is not None and child.task.done():
+            self._take_in(child, child.task)
+        self.take_end(child)
+
+    def take_end(self, child: ChildState) -> None:
+        """Draw the consequences of the end of a child, unless they have been drawn."""
+        ending, child.ending = child.ending, None
+        if ending is not None:
+            self._then.on_end(child, ending)
+
+
+def _error_of(task: asyncio.Task[object]) -> BaseException | None:
+    return cancellation(task) if task.cancelled() else task.exception()
+
+
+def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
+    """Return the failure of a child that was stopped for it; its cause shows where the child stood."""
+    failure: BaseException | None = child.failure
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return error
+    if failure is not None and error is not None:
+        failure.__cause__ = error
+    return failure
+
+
+def _call(child: ChildState) -> Coroutine[object, None, object]:
+    """Call the function of a child in its task, so that a call that raises is a failure of the child."""
+    return _called(child.func)
+
+
+async def _called(func: Callable[[], Coroutine[object, None, object]]) -> object:
+    return await func()

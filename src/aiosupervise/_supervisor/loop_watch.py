@@ -1,0 +1,80 @@
+"""The task of a supervisor: it only notices that the event loop shuts down, and ends with the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiosupervise._call.tasks import wait_until_done
+
+
+class LoopWatch:
+    """Waits until the supervisor has ended.
+
+    No user has its task. So a cancellation of it comes from asyncio.run, or from other code that cancels all tasks of
+    the event loop, those of the children included.
+
+    Args:
+        name: of the task.
+        on_shutdown: called when the event loop shuts down.
+
+    """
+
+    def __init__(self, name: str, on_shutdown: Callable[[], None]) -> None:
+        self._name = name
+        self._on_shutdown: Callable[[], None] | None = on_shutdown
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._has_shut_down = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the event loop shuts down."""
+        return self._has_shut_down or (self._task is not None and self._task.cancelling() > 0)
+
+    def start(self) -> None:
+        """Start the task."""
+        # An eager task factory (Python 3.12 and later) runs the first step of the task before `_task` is set.
+        self._task = self._loop.create_task(self._watch(), name=self._name)
+        self._task.add_done_callback(self._on_task_done)
+
+    def end(self) -> None:
+        """End the task: the supervisor has ended."""
+        self._on_shutdown = None
+        self._over.set()
+
+    def note_shutdown(self) -> None:
+        """Note that the event loop shuts down."""
+        self._has_shut_down = True
+
+    async def join(self, stop: Callable[[], None]) -> None:
+        """Wait until the supervisor has ended; a caller that is cancelled calls `stop`, and continues to wait."""
+        task = self._task
+        assert task is not None  # noqa: S101 - for the type checkers
+        try:
+            await wait_until_done(task, stop)
+        finally:
+            if task.done():  # its callbacks may not have run yet
+                self._on_task_done(task)
+            if self._task is not None and self._task is not task:
+                await wait_until_done(self._task, stop)
+
+    async def _watch(self) -> None:
+        while not self._over.is_set():
+            try:
+                await self._over.wait()
+            except asyncio.CancelledError:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._has_shut_down = True
+        if self._on_shutdown is not None:
+            self._on_shutdown()
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. A second
+        # one then waits for the children.
+        if task is self._task and not self._over.is_set():
+            self._task = self._loop.create_task(self._watch(), name=self._name)
+            self._shut_down()

@@ -1,0 +1,70 @@
+"""Restarts of children that do not depend on each other: under one_for_one and simple_one_for_one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .child_state import ChildState
+from .lifecycle import Lifecycle
+
+
+class Restarts(Protocol):
+    """How the children of a supervisor are started, and restarted when one of them has failed."""
+
+    def add(self, child: ChildState) -> None:
+        """Start a new child, which is waiting, now or in its turn."""
+        ...
+
+    def absorbs(self, child: ChildState) -> bool:
+        """Return whether the failure of a child is part of a restart that is under way."""
+        ...
+
+    def restart(self, child: ChildState, delay: float) -> None:
+        """Restart a child that has failed, and the siblings of its group, after a delay."""
+        ...
+
+    def leave(self, child: ChildState) -> None:
+        """Take a child out of the restart that it waits for, because a command decides about it."""
+        ...
+
+    def go_on(self, child: ChildState) -> None:
+        """Go on if this child, which has ended or is ready, is the one that a restart waits for."""
+        ...
+
+    def close(self) -> None:
+        """Restart nothing any more."""
+        ...
+
+
+class SingleRestarts:
+    """Each child is restarted by itself."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    def add(self, child: ChildState) -> None:
+        """Start a new child."""
+        self._lifecycle.start(child)
+
+    def absorbs(self, child: ChildState) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False: each failure is a restart."""
+        return False
+
+    def restart(self, child: ChildState, delay: float) -> None:
+        """Start a child that waits again, after the delay."""
+        if delay:
+            self._lifecycle.after(delay, child, self._start_again)
+        else:
+            self._start_again(child)
+
+    def _start_again(self, child: ChildState) -> None:
+        self._lifecycle.start(child, again=True)
+
+    def leave(self, child: ChildState) -> None:
+        """Do nothing: the timer of a child ends with its state."""
+
+    def go_on(self, child: ChildState) -> None:
+        """Do nothing: no child waits for another."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,56 @@
+"""The shutdown of a supervisor: in reverse start order, one after the other, or all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .child_state import ChildState, Purpose
+from .lifecycle import Lifecycle
+
+
+class Shutdown:
+    """Stops all children, once it has begun."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._to_stop: list[ChildState] = []
+        self._is_at_once = False
+        self._is_going_on = False
+        self.has_begun = False
+
+    def begin(self, children: Iterable[ChildState], *, at_once: bool) -> None:
+        """Stop these children, given in start order; those that wait are stopped already."""
+        self.has_begun = True
+        self._to_stop = [*children]
+        for child in self._to_stop:
+            if child.state == "waiting":
+                self._lifecycle.enter(child, "stopped")
+                child.close_coroutine()
+        self.go_on(at_once=at_once)
+
+    def go_on(self, *, at_once: bool = False) -> None:
+        """Stop the next child if the one before it has ended, or all of them at once."""
+        self._is_at_once = self._is_at_once or at_once
+        if self._is_going_on:  # the loop below looks itself at the ends that it draws consequences from
+            return
+        self._is_going_on = True
+        try:
+            while self._to_stop and (self._is_down(self._to_stop[-1]) or self._is_at_once):
+                self._to_stop.pop()
+        finally:
+            self._is_going_on = False
+
+    def _is_down(self, child: ChildState) -> bool:
+        """Return whether a child has ended; if it runs, stop it."""
+        self._lifecycle.catch_up(child)
+        if child.task is not None:
+            self._lifecycle.stop(child, Purpose.STOP)
+        return child.task is None
+
+    def hurry(self, children: Iterable[ChildState]) -> None:
+        """Cancel all children at once, also those that are being stopped, whatever their grace."""
+        self._to_stop = []
+        for child in reversed([*children]):
+            self._lifecycle.catch_up(child)
+            if child.task is not None:
+                self._lifecycle.cancel(child)

@@ -1,0 +1,34 @@
+"""Where a task stands: the frames from its function down to the place where it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from types import CoroutineType, FrameType, GeneratorType
+from typing import Any
+
+_MOST_FRAMES = 20
+
+
+def stack_of(task: asyncio.Task[Any]) -> str:
+    """Return the stack of a suspended task as text, the innermost frame last.
+
+    `asyncio.Task.get_stack` returns only the outermost frame of a task that is suspended.
+    """
+    frames: list[FrameType] = []
+    awaited: object = task.get_coro()
+    while awaited is not None and len(frames) < _MOST_FRAMES:
+        frame, awaited = _frame_and_awaited(awaited)
+        if frame is None:
+            break
+        frames.append(frame)
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    return "".join(summary.format()).rstrip() or "  (its coroutine has no frames)"
+
+
+def _frame_and_awaited(awaited: object) -> tuple[FrameType | None, object]:
+    if isinstance(awaited, CoroutineType):
+        return awaited.cr_frame, awaited.cr_await
+    if isinstance(awaited, GeneratorType):
+        return awaited.gi_frame, awaited.gi_yieldfrom
+    return None, None

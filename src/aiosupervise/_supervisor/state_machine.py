@@ -1,0 +1,327 @@
+"""The state machine: what becomes of the children of a supervisor when they end, and when a command is given.
+
+Theory of operation. There is no task that waits for a child. Callbacks of tasks, timers and commands each run one step
+to its end before the next one (see `steps`). A step never waits: a child that does not stop holds up only what depends
+on it. The task of the supervisor only notices that the event loop shuts down (see `loop_watch`).
+
+Laws, each with a test:
+- A child that is stopped is cancelled once, and again each time its grace, 1 s at least, is over. When the event loop
+  shuts down, asyncio.run cancels every task: the first cancellation is that one then.
+- Giving up is announced at once; the supervisor ends when no child runs.
+- Each command is completed: carried out, or rejected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.records import ChildExited, ChildStopped, Escalated
+from aiosupervise._policy.backoff import BackoffLike, delay_before
+from aiosupervise._policy.errors import RestartsExceeded
+from aiosupervise._policy.record import record
+
+from .child_state import ChildState, Ending, Purpose
+from .child_waits import not_ready
+from .completion import Completion, done
+from .crash_reports import CrashReports
+from .group_restarts import GroupRestarts
+from .lifecycle import Lifecycle
+from .loop_watch import LoopWatch
+from .registry import ChildRegistry, RestartStrategy
+from .restarts import Restarts, SingleRestarts
+from .shutdown import Shutdown
+from .steps import Steps
+
+
+@record
+class SupervisorConfig:
+    """The settings of a supervisor that its state machine needs: OTP's supervisor flags, a backoff and a name."""
+
+    strategy: RestartStrategy
+    max_restarts: int | None
+    within: float
+    backoff: BackoffLike
+    reset_after: float
+    name: str
+
+
+class StateMachine:
+    """Starts, restarts and stops the children of one supervisor."""
+
+    def __init__(self, config: SupervisorConfig, scope: Scope, cancel_body: Callable[[], None]) -> None:
+        self.children = ChildRegistry(remembers=config.strategy != "simple_one_for_one")
+        # The error with which the supervisor escalates.
+        self.error: BaseException | None = None
+        self.termination = Completion()
+        self._config = config
+        self._cancel_body: Callable[[], None] | None = cancel_body
+        self._steps = Steps(self._settle, self._on_loop_shutdown)
+        self._lifecycle = Lifecycle(config.name, scope, self.children, self._steps)
+        self._lifecycle.consequences = self
+        self._restarts: Restarts = self._restarts_of(config.strategy)
+        self._shutdown = Shutdown(self._lifecycle)
+        loop, context = self._lifecycle.loop, self._lifecycle.context
+        self._reports = CrashReports(config.name, config.within, loop, context)
+        self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
+        self._idle = asyncio.Event()
+        self._ends_when_idle = False
+
+    def _restarts_of(self, strategy: RestartStrategy) -> Restarts:
+        if strategy == "one_for_all":
+            return GroupRestarts(self._lifecycle, self.children, self._steps, self.children.all_of)
+        if strategy == "rest_for_one":
+            return GroupRestarts(self._lifecycle, self.children, self._steps, self.children.started_since)
+        return SingleRestarts(self._lifecycle)
+
+    def start(self) -> None:
+        """Begin to watch the event loop."""
+        self._watch.start()
+
+    # Called by the supervisor and by its children's handles.
+
+    def is_stopping(self) -> bool:
+        """Return whether the supervisor is stopping or has stopped, and so starts no more children."""
+        return self._shutdown.has_begun or self._watch.is_shutdown
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all children that are to run do, and are ready."""
+        return not self.is_stopping() and self.children.running == self.children.alive
+
+    def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
+        """Start a new child, whose first run is this coroutine."""
+        self.children.add(child)
+        child.coroutine = coroutine
+        self._lifecycle.enter(child, "waiting")
+        self._steps.run(partial(self._add, child))
+
+    def stop(self) -> None:
+        """Stop all children and end."""
+        if not self._lifecycle.loop.is_closed():
+            self._steps.run(self._stop)
+
+    def cancel(self) -> None:
+        """Stop, and cancel all children at once, also those that are being stopped."""
+        self._steps.run(self._cancel)
+
+    def end_when_idle(self) -> None:
+        """End as soon as all children have ended."""
+        self._ends_when_idle = True
+        self._steps.run(_nothing)
+
+    async def join(self) -> None:
+        """Wait until the supervisor has ended; a caller that is cancelled stops it, and continues to wait."""
+        await self._watch.join(self.stop)
+
+    async def wait_until_idle(self) -> None:
+        """Wait until no child runs or waits for its restart."""
+        while self._has_work():
+            self._idle.clear()
+            await self._idle.wait()
+
+    def stop_child(self, child: ChildState) -> Awaitable[None]:
+        """Stop a child."""
+        if not child.is_alive and child.ending is None:
+            return done()
+        completion = child.stopped = child.stopped or Completion()
+        self._steps.run(partial(self._stop_child, child))
+        return completion
+
+    def restart_child(self, child: ChildState) -> Awaitable[None]:
+        """Stop a child, if it runs, and start it."""
+        if self.is_stopping():
+            raise RuntimeError(_rejection(child, "its supervisor has stopped"))
+        if self.children.is_replaced(child):
+            raise RuntimeError(_rejection(child, "it has ended, and its name is another child's"))
+        completion = child.restarted = child.restarted or Completion()
+        self._steps.run(partial(self._restart_child, child))
+        return completion
+
+    # The steps of commands.
+
+    def _add(self, child: ChildState) -> None:
+        if child.state == "waiting":  # not if a command before it has stopped the supervisor
+            self._restarts.add(child)
+
+    def _stop_child(self, child: ChildState) -> None:
+        self._lifecycle.catch_up(child)
+        self._reject_restart(child, "it was stopped")
+        self._restarts.leave(child)
+        if child.task is not None:
+            self._lifecycle.stop(child, Purpose.STOP)
+            return
+        if child.state == "waiting":
+            self._lifecycle.enter(child, "stopped")
+            child.close_coroutine()
+            self.children.forget(child)
+            self._restarts.go_on(child)
+        self._complete_end(child)
+
+    def _restart_child(self, child: ChildState) -> None:
+        self._lifecycle.catch_up(child)
+        if self.is_stopping():
+            self._reject_restart(child, "its supervisor has stopped")
+            return
+        self._restarts.leave(child)
+        if child.task is not None:
+            self._lifecycle.stop(child, Purpose.RESTART)
+            return
+        # A child that has ended may have been forgotten.
+        self.children.add(child)
+        self._lifecycle.start(child)
+
+    def _stop(self) -> None:
+        if not self._shutdown.has_begun:
+            self._restarts.close()
+            at_once = self._config.strategy == "simple_one_for_one" or self._watch.is_shutdown
+            self._shutdown.begin(self.children, at_once=at_once)
+            for child in self.children:
+                self._reject_restart(child, "its supervisor has stopped")
+                _reject_readiness(child)
+                if child.task is None:
+                    self._complete_end(child)
+
+    def _cancel(self) -> None:
+        self._stop()
+        self._shutdown.hurry(self.children)
+
+    def _on_loop_shutdown(self) -> None:
+        self._watch.note_shutdown()
+        self._steps.run(self._stop_with_loop)
+
+    def _stop_with_loop(self) -> None:
+        self._stop()
+        self._shutdown.go_on(at_once=True)
+
+    # Consequences.
+
+    def are_tasks_cancelled(self) -> bool:
+        """Return whether the event loop shuts down, and so has cancelled every task."""
+        return self._watch.is_shutdown
+
+    def on_ready(self, child: ChildState) -> None:
+        """Go on starting the group of a child that has become ready."""
+        self._restarts.go_on(child)
+
+    def on_end(self, child: ChildState, ending: Ending) -> None:
+        """Draw the consequences of the end of a run."""
+        purpose, error = ending
+        self.children.forget(child)
+        is_new = error is None or self._reports.is_new(child.name, error)
+        has_exited = purpose in (None, Purpose.FAILURE)
+        self._lifecycle.emit(ChildExited if has_exited else ChildStopped, child, error, is_logged=is_new)
+        if has_exited and not child.was_ready:
+            _reject_readiness(child)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._escalate(error)
+        elif child.state == "waiting" and purpose is Purpose.RESTART:
+            self._lifecycle.start(child)
+        elif child.state == "waiting" and has_exited and not self._restarts.absorbs(child):
+            child.is_restart_logged = is_new
+            self._restart(child, error)
+        self._complete_end(child)
+        self._restarts.go_on(child)
+        if self._shutdown.has_begun:
+            self._shutdown.go_on()
+
+    def _complete_end(self, child: ChildState) -> None:
+        """Wake those who wait for the end of a child."""
+        if child.stopped is not None:
+            child.stopped.resolve()
+            child.stopped = None
+        if child.is_alive:
+            return
+        if child.finished is not None:
+            child.finished.resolve()
+            child.finished = None
+        _reject_readiness(child)
+        if self.is_stopping():
+            self._reject_restart(child, "its supervisor has stopped")
+
+    def _restart(self, child: ChildState, error: BaseException | None) -> None:
+        """Restart a child that has ended, and the siblings named by the strategy, unless the intensity is exceeded."""
+        now = self._lifecycle.loop.time()
+        if now - child.started_at >= self._config.reset_after:
+            child.backoff_count = 0
+        if not child.intensity.add_restart(now, error):
+            self._give_up(child)
+            return
+        try:
+            delay = delay_before(self._config.backoff, child.backoff_count, _as_failure(child, error))
+        except (Exception, asyncio.CancelledError) as failure:
+            self._escalate(failure)
+            return
+        child.backoff_count += 1
+        self._restarts.restart(child, delay)
+
+    def _give_up(self, child: ChildState) -> None:
+        errors = tuple(child.intensity.errors())
+        assert self._config.max_restarts is not None  # noqa: S101 - for the type checkers
+        exceeded = RestartsExceeded(child.name, errors, self._config.max_restarts, self._config.within)
+        exceeded.__cause__ = errors[-1] if errors else None
+        self._lifecycle.emit(Escalated, child, exceeded)
+        self._escalate(exceeded)
+
+    def _escalate(self, error: BaseException) -> None:
+        """Stop all children, and let the supervisor raise this error from its block."""
+        if self.error is None:
+            self.error = error
+        self._stop()
+        if self._cancel_body is not None:
+            self._cancel_body()
+
+    def _reject_restart(self, child: ChildState, reason: str) -> None:
+        if child.restarted is not None:
+            child.restarted.reject(RuntimeError(_rejection(child, reason)))
+            child.restarted = None
+
+    # The end.
+
+    def _has_work(self) -> bool:
+        return self.children.alive > 0 or self._lifecycle.has_ends
+
+    def _settle(self) -> None:
+        """Wake those who wait for all children, and end, if nothing is left to do."""
+        if self._has_work():
+            return
+        self._idle.set()
+        if (self._ends_when_idle or self.is_stopping()) and not self.termination.is_done:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._shutdown.has_begun:
+            self._stop()
+        self._reports.close()
+        # A child's function may hold the supervisor, which holds this state machine: reference cycles.
+        for child in self.children:
+            del child.func
+        self._lifecycle.consequences = self._cancel_body = None
+        self._steps.close()
+        self.termination.resolve()
+        self._watch.end()
+
+
+def _nothing() -> None:
+    """Let what a step does at its end be done."""
+
+
+def _rejection(child: ChildState, reason: str) -> str:
+    return f"child {child.name} cannot be restarted: {reason}"
+
+
+def _reject_readiness(child: ChildState) -> None:
+    if child.became_ready is not None:
+        child.became_ready.reject(not_ready(child))
+        child.became_ready = None
+
+
+def _as_failure(child: ChildState, error: BaseException | None) -> Exception:
+    """Return how a child has ended as an Exception, for a user's backoff."""
+    if isinstance(error, Exception):
+        return error
+    if error is None:
+        return RuntimeError(f"child {child.name} returned")
+    return RuntimeError(f"child {child.name} raised CancelledError by itself")

@@ -1,0 +1,71 @@
+"""Steps: each change of the state machine runs to its end before the next one, whoever asks for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+Step: TypeAlias = Callable[[], None]
+
+
+class Steps:
+    """Runs the steps of one supervisor, and after each of them the calls that it has put off, such as events.
+
+    A step runs at once, unless another one is under way: a task factory may run the first step of a child inside of
+    one, and that child may ask for another. Listeners are called between two steps, and may ask for any.
+
+    Args:
+        settle: called when there is nothing left to do.
+        interrupted: called when a KeyboardInterrupt or a SystemExit of user code passes through.
+
+    """
+
+    def __init__(self, settle: Step, interrupted: Step) -> None:
+        self._settle = settle
+        self._interrupted = interrupted
+        self._later: deque[Step] = deque()
+        self._is_busy = False
+        self._is_draining = False
+
+    def run(self, step: Step) -> None:
+        """Run a step, at once or after the one that is under way."""
+        if self._is_busy:
+            self._later.append(partial(self._execute, step))
+            return
+        try:
+            self._execute(step)
+            if not self._is_draining:
+                self._drain()
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupted()
+            raise
+
+    def put_off(self, call: Step) -> None:
+        """Call a function between this step and the next one."""
+        self._later.append(call)
+
+    def close(self) -> None:
+        """Let go of the state machine, which has ended."""
+        self._settle = self._interrupted = _nothing
+
+    def _execute(self, step: Step) -> None:
+        self._is_busy = True
+        try:
+            step()
+        finally:
+            self._is_busy = False
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        try:
+            while self._later:
+                self._later.popleft()()
+        finally:
+            self._is_draining = False
+        self._execute(self._settle)
+
+
+def _nothing() -> None:
+    """Take the place of the calls of a state machine that has ended."""

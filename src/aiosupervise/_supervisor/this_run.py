@@ -1,0 +1,75 @@
+"""`ready()` and `alive()`: what a child tells its supervisor, from any of its tasks and threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import final
+
+from aiosupervise._call.tasks import running_loop
+
+
+@final
+class ThisRun:
+    """One run of a child, as its context sees it. It lets go of its supervisor at the end of the run."""
+
+    __slots__ = ("_loop", "_on_alive", "_on_ready")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_ready: Callable[[], None] | None,
+        on_alive: Callable[[], None] | None,
+    ) -> None:
+        self._loop = loop
+        self._on_ready = on_ready
+        self._on_alive = on_alive
+
+    def ready(self) -> None:
+        """Report that the child is ready."""
+        if self._on_ready is None:
+            return
+        if running_loop() is self._loop:
+            self._on_ready()
+            return
+        # The loop may be closed while a thread of the child still runs.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.ready)
+
+    def alive(self) -> None:
+        """Report that the child is alive."""
+        on_alive = self._on_alive
+        if on_alive is not None:
+            on_alive()
+
+    def close(self) -> None:
+        """Take no more reports: the run has ended, though its threads and tasks may go on."""
+        self._on_ready = self._on_alive = None
+
+
+this_run: ContextVar[ThisRun | None] = ContextVar("aiosupervise.this_run", default=None)
+"""The innermost child around the running code; None outside of one."""
+
+
+def ready() -> None:
+    """Report that the child which calls it is ready; only a child that was started with `ready=` needs to.
+
+    It acts on the nearest child around the caller, from its tasks and from threads that have its context, such as
+    those of `asyncio.to_thread`. Outside of a child, and when called again, it does nothing.
+    """
+    run = this_run.get()
+    if run is not None:
+        run.ready()
+
+
+def alive() -> None:
+    """Report that the child which calls it is alive; only a child that was started with `heartbeat=` needs to.
+
+    It acts on the nearest child around the caller, from its tasks and from threads that have its context, such as
+    those of `asyncio.to_thread`. Outside of a child it does nothing. It is cheap: call it in every round of a loop.
+    """
+    run = this_run.get()
+    if run is not None:
+        run.alive()

@@ -1,0 +1,162 @@
+"""Crash reports: no failure of a child is silent, and ten thousand that are alike are one report and a count."""
+
+import asyncio
+import logging
+from contextvars import copy_context
+
+import pytest
+
+from aiosupervise import ChildExited, Event, RestartsExceeded, Supervisor, listen
+from aiosupervise._supervisor.crash_reports import CrashReports
+
+from .scene import Scene, fails, me, now, turns
+
+pytestmark = pytest.mark.looptime
+
+LAST = "the first of these errors: ValueError: broken"
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """The records of failures."""
+    return [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+async def test_a_crash_report_has_the_child_the_error_and_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """On the logger of supervisors, as an error."""
+    error = KeyError("price")
+    async with Supervisor(name="web") as sup:
+        Scene().start(sup, "it", fails(1, error), restart="temporary")
+    [record] = failures(caplog)
+    assert record.getMessage() == "child it of web has failed: KeyError: 'price'"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert vars(record)["aiosupervise_child"] == "it"
+
+
+async def test_a_failure_that_repeats_is_logged_by_count(caplog: pytest.LogCaptureFixture) -> None:
+    """Once in full in `within` seconds; counts come after one second, two, four; listeners get each event."""
+    events: list[Event] = []
+    with listen(events.append):
+        async with Supervisor(within=60, max_restarts=None, backoff=[0], name="web") as sup:
+            Scene().start(sup, "it", *[fails(0.5)] * 200)
+            await asyncio.sleep(95.2)
+            rows = [record.getMessage() for record in failures(caplog)]
+            sup.stop()
+    full = "child it of web has failed: ValueError: broken"
+    assert [row for row in rows if row == full] == [full] * 2
+    counts = [int(row.partition("times: ")[2].partition(";")[0]) for row in rows if row != full]
+    assert counts[:4] == [2, 4, 8, 16]
+    assert rows[1].startswith(
+        "child it of web, or others of its siblings, failed in the same way again; times: 2; the "
+    )
+    assert rows[1].endswith("the first of these errors: ValueError: broken")
+    exits = len([event for event in events if isinstance(event, ChildExited)])
+    assert exits == 190
+    counted = [record for record in failures(caplog) if "times: " in record.getMessage()]
+    assert sum(vars(record)["aiosupervise_count"] for record in counted) + 2 == exits
+
+
+async def test_restarts_are_logged_as_their_failures_are(caplog: pytest.LogCaptureFixture) -> None:
+    """A restart after a failure that is only counted has no line of its own."""
+    async with Supervisor(backoff=[0]) as sup:
+        for number in range(100):
+            Scene().start(sup, f"it-{number}", fails(1))
+        await asyncio.sleep(3)
+        sup.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        "child it-0 of supervisor has failed: ValueError: broken",
+        "child it-0 of supervisor restarted; its restarts so far: 1",
+        "child it-1 of supervisor, or others of its siblings, failed in the same way again; times: 99; " + LAST,
+    ]
+
+
+async def test_failures_of_different_kinds_are_reported_in_full(caplog: pytest.LogCaptureFixture) -> None:
+    """The type of the error and the line that raised it make a kind."""
+
+    async def first() -> None:
+        raise ValueError("first")
+
+    async def second() -> None:
+        raise ValueError("second")
+
+    async with Supervisor() as sup:
+        for func in (first, second):
+            sup.start(func, restart="temporary")
+        Scene().start(sup, "other", fails(0, KeyError()), restart="temporary")
+    assert len(failures(caplog)) == 3
+
+
+async def test_a_clean_up_that_fails_is_reported_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """As a warning: the child was stopped."""
+
+    async def clumsy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("clean-up")
+
+    async with Supervisor() as sup:
+        sup.start(clumsy, name="it")
+        await turns()
+        sup.stop()
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.exc_info is not None
+
+
+async def test_counts_are_not_made_where_nobody_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logger may be switched off."""
+    monkeypatch.setattr(logging.getLogger("aiosupervise.supervisor"), "disabled", True)
+    logging.getLogger("aiosupervise.supervisor")._cache.clear()  # type: ignore[attr-defined]
+    async with Supervisor(backoff=[0]) as sup:
+        Scene().start(sup, "it", *[fails(0.5)] * 3)
+        await asyncio.sleep(10)
+        sup.stop()
+    logging.getLogger("aiosupervise.supervisor")._cache.clear()  # type: ignore[attr-defined]
+
+
+async def test_kinds_are_forgotten_when_there_are_many() -> None:
+    """A program that makes classes of errors does not fill the memory."""
+    reports = CrashReports("web", 60.0, asyncio.get_running_loop(), copy_context())
+    kinds = [type(f"Error{number}", (Exception,), {}) for number in range(150)]
+    assert all(reports.is_new("it", kind()) for kind in kinds)
+    assert not reports.is_new("it", kinds[-1]())
+    assert reports.is_new("it", kinds[0]())
+    reports.close()
+
+
+class BrokenReprError(Exception):
+    """An error that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+    __str__ = __repr__
+
+
+async def test_an_error_with_a_broken_repr_does_not_replace_a_cancellation() -> None:
+    """The caller that is cancelled while the supervisor gives up gets its CancelledError."""
+
+    async def serve() -> None:
+        async with Supervisor(max_restarts=0) as sup:
+            Scene().start(sup, "slow", clean_up=2)
+            Scene().start(sup, "it", fails(1, BrokenReprError()))
+            await asyncio.Event().wait()
+
+    caller = asyncio.create_task(serve())
+    await asyncio.sleep(2)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await caller
+    assert "its last errors: BrokenReprError, whose message cannot be read" in caught.value.__notes__[0]
+    assert (me().cancelling(), now()) == (0, 3)
+
+
+async def test_an_error_with_a_broken_repr_can_be_shown() -> None:
+    """In the repr of its child, and in the error of the supervisor."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", fails(1, BrokenReprError()), restart="temporary")
+        await sup.wait()
+    assert repr(child) == "<Child it: failed, 0 restarts, last error BrokenReprError, whose message cannot be read>"
+    exceeded = RestartsExceeded("it", (BrokenReprError(),), 0, 5.0)
+    assert str(exceeded).endswith("its last errors: BrokenReprError, whose message cannot be read")

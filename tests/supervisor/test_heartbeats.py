@@ -1,0 +1,184 @@
+"""Heartbeats: a child that does not call `alive()` for too long has failed."""
+
+import asyncio
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from aiosupervise import ChildExited, ChildStalled, Event, Supervisor, alive, listen, ready
+
+from .scene import Scene, fails, nothing_left, now, turns
+
+pytestmark = pytest.mark.looptime
+
+
+class Blocked:
+    """Lets time pass during which the event loop runs nothing."""
+
+    def __init__(self) -> None:
+        self._loop: Any = asyncio.get_running_loop()
+        self._time = self._loop.time
+        self._seconds = 0.0
+        vars(self._loop)["time"] = self._late_time
+
+    def _late_time(self) -> float:
+        return float(self._time() + self._seconds)
+
+    def block(self, seconds: float) -> None:
+        """Block the loop."""
+        self._seconds += seconds
+
+
+async def beats(every: float, count: int) -> None:
+    """A child that is alive for a while, and then hangs."""
+    for _ in range(count):
+        await asyncio.sleep(every)
+        alive()
+    await asyncio.Event().wait()
+
+
+async def test_a_child_that_hangs_is_cancelled_and_restarted() -> None:
+    """An event names it; it is restarted as after an error, whose cause shows where it stood."""
+    events: list[tuple[float, Event]] = []
+    with nothing_left(), listen(lambda event: events.append((now(), event))):
+        async with Supervisor(backoff=[1]) as sup:
+            child = sup.start(beats, 2, 3, heartbeat=5.0)
+            await asyncio.sleep(11.5)
+            assert (child.state, child.since) == ("waiting", 11)
+            await asyncio.sleep(1)
+            assert (child.state, child.restarts) == ("running", 1)
+            sup.stop()
+    stalled, exited = [(when, event) for when, event in events if isinstance(event, (ChildStalled, ChildExited))]
+    assert (stalled[0], exited[0]) == (11, 11)
+    assert isinstance(stalled[1], ChildStalled)
+    assert stalled[1].seconds == 5
+    assert isinstance(exited[1], ChildExited)
+    assert str(exited[1].error) == "child beats-0 has not called alive() for 5 s"
+    assert isinstance(exited[1].error, TimeoutError)
+    assert isinstance(exited[1].error.__cause__, asyncio.CancelledError)
+
+
+async def test_a_child_that_is_alive_is_left_alone() -> None:
+    """Also one that calls `alive()` just in time, and one without a heartbeat."""
+    async with Supervisor() as sup:
+        sup.start(beats, 4.999, 50, heartbeat=5.0)
+        sup.start(beats, 100, 1)
+        await asyncio.sleep(200)
+        assert [child.restarts for child in sup.children()] == [0, 0]
+        sup.stop()
+
+
+async def test_children_with_different_heartbeats() -> None:
+    """Each has its own, however often the clock ticks."""
+    async with Supervisor(max_restarts=None, backoff=[0]) as sup:
+        long = sup.start(beats, 1, 0, heartbeat=60.0)
+        short = sup.start(beats, 1, 0, heartbeat=1.0)
+        await asyncio.sleep(59.5)
+        assert (long.restarts, short.restarts) == (0, 59)
+        await short.stop()
+        await asyncio.sleep(1)
+        assert long.restarts == 1
+        sup.stop()
+
+
+async def test_a_heartbeat_begins_when_the_child_is_ready() -> None:
+    """While it starts, its time to become ready is the limit."""
+
+    async def slow() -> None:
+        await asyncio.sleep(8)
+        ready()
+        await asyncio.Event().wait()
+
+    async with Supervisor(backoff=[100]) as sup:
+        child = sup.start(slow, ready=10.0, heartbeat=3.0)
+        await asyncio.sleep(10.5)
+        states: list[str] = [child.state]
+        await asyncio.sleep(1)
+        states.append(child.state)
+        assert states == ["running", "waiting"]
+        sup.stop()
+
+
+@pytest.mark.parametrize("blocked", [4, 60])
+async def test_time_during_which_the_loop_was_blocked_does_not_count(blocked: float) -> None:
+    """A child that could not run could not call `alive()` either."""
+    clock = Blocked()
+    async with Supervisor(backoff=[100]) as sup:
+        child = sup.start(beats, 3, 10, heartbeat=4.0)
+        await asyncio.sleep(1)
+        clock.block(blocked)
+        await asyncio.sleep(20)
+        assert child.restarts == 0
+        hanging = sup.start(beats, 1, 0, heartbeat=8.0)
+        await asyncio.sleep(5)
+        clock.block(blocked)
+        await asyncio.sleep(2)
+        states: list[str] = [hanging.state]
+        await asyncio.sleep(2.5)
+        states.append(hanging.state)
+        assert states == ["running", "waiting"]
+        sup.stop()
+
+
+async def test_alive_can_be_called_in_a_thread_of_the_child() -> None:
+    """It acts on the nearest child, and does nothing outside of one."""
+    alive()
+    copy = copy_context()
+
+    async def threaded() -> None:
+        while True:
+            await asyncio.sleep(2)
+            await asyncio.get_running_loop().run_in_executor(None, copy.run, alive)
+
+    async def capturing() -> None:
+        nonlocal copy
+        copy = copy_context()
+        await threaded()
+
+    async with Supervisor() as sup:
+        child = sup.start(capturing, heartbeat=3.0)
+        await asyncio.sleep(20)
+        assert child.restarts == 0
+        sup.stop()
+    copy.run(alive)
+
+
+async def test_a_child_that_ends_as_it_stalls_has_ended() -> None:
+    """Its own end counts: it is not cancelled, and its error is its own."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", fails(2), heartbeat=2.0, restart="temporary")
+        await sup.wait()
+        await turns()
+        assert repr(child.last_error) in {
+            "ValueError('broken')",
+            repr(TimeoutError("child it has not called alive() for 2 s")),
+        }
+
+
+@pytest.mark.parametrize("way", ["stop", "restart"])
+async def test_a_child_that_is_being_stopped_needs_no_heartbeat(way: str) -> None:
+    """Its clean-up may take longer."""
+    events: list[Event] = []
+    with listen(events.append):
+        async with Supervisor() as sup:
+            child = Scene().start(sup, "it", heartbeat=2.0, clean_up=4)
+            await asyncio.sleep(1)
+            await getattr(child, way)()
+            assert now() == 5
+            sup.stop()
+    assert not any(isinstance(event, ChildStalled) for event in events)
+
+
+async def test_a_stalled_child_that_does_not_stop_can_be_stopped_or_restarted() -> None:
+    """The command decides what becomes of it."""
+    scene = Scene()
+    async with Supervisor(backoff=[100]) as sup:
+        first = scene.start(sup, "first", heartbeat=2.0, clean_up=3)
+        second = scene.start(sup, "second", heartbeat=2.0, clean_up=3)
+        await asyncio.sleep(3)
+        assert first.state == "stopping"
+        first.stop()
+        await second.restart()
+        assert (first.state, second.state, now()) == ("stopped", "running", 5)
+        sup.stop()

@@ -1,0 +1,330 @@
+"""One child cannot hold up the others: while it is stopped, its siblings are supervised, and all states are true."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiosupervise import ChildExited, Escalated, Event, Supervisor, listen
+
+from .scene import Scene, fails, nothing_left, now, reason, returns, turns
+
+pytestmark = pytest.mark.looptime
+
+
+class Stubborn:
+    """A child that swallows cancellations until it is released, and not in later runs."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.cancels: list[float] = []
+
+    async def __call__(self) -> None:
+        if self.released.is_set():
+            await asyncio.Event().wait()
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                self.cancels.append(now())
+
+
+async def test_a_sibling_is_restarted_while_a_child_does_not_stop() -> None:
+    """It crashes during the stop of another child, and is restarted after its own delay only."""
+    scene, stubborn = Scene(), Stubborn()
+    with nothing_left():
+        async with Supervisor(backoff=[1], grace=3) as sup:
+            child = sup.start(stubborn, name="stubborn")
+            sibling = scene.start(sup, "sibling", fails(2))
+            await turns()
+            stopped = child.stop()
+            await asyncio.sleep(2.5)
+            assert (child.state, sibling.state) == ("stopping", "waiting")
+            await asyncio.sleep(1)
+            assert (sibling.state, sibling.since, sibling.restarts) == ("running", 3, 1)
+            assert not sup.is_healthy
+            await asyncio.sleep(6)
+            assert stubborn.cancels == [0, 3, 6, 9]
+            stubborn.released.set()
+            await stopped
+            assert child.state == "stopped"
+            assert sup.is_healthy
+            sup.stop()
+
+
+async def test_giving_up_is_announced_at_once() -> None:
+    """By event, `is_healthy` and the release of the body; the error is raised when the last child has ended."""
+    stubborn, events = Stubborn(), list[tuple[float, Event]]()
+    released: list[float] = []
+    with pytest.raises(ExceptionGroup) as caught, listen(lambda event: events.append((now(), event))):  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0, grace=3) as sup:
+            child = sup.start(stubborn, name="stubborn")
+            Scene().start(sup, "it", fails(2))
+            await turns()
+            child.stop()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                released.append(now())
+                assert not sup.is_healthy
+                asyncio.get_running_loop().call_later(8, stubborn.released.set)
+    assert reason(caught.value).child == "it"
+    assert released == [2]
+    assert [when for when, event in events if isinstance(event, Escalated)] == [2]
+    assert now() == 10
+
+
+async def test_a_group_waits_for_its_stubborn_member() -> None:
+    """Members before it run on, others too, and a failure of a member meanwhile is part of the same restart."""
+    scene, stubborn = Scene(), Stubborn()
+    async with Supervisor(strategy="one_for_all", max_restarts=1, backoff=[0], grace=3) as sup:
+        first = scene.start(sup, "first", fails(3))
+        second = scene.start(sup, "second")
+        sup.start(stubborn, name="stubborn")
+        it = scene.start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        assert [child.state for child in sup.children()] == ["running", "running", "stopping", "waiting"]
+        assert not sup.is_healthy
+        await asyncio.sleep(2)
+        assert (first.state, first.since, second.state) == ("waiting", 3, "running")
+        stubborn.released.set()
+        await turns()
+        assert [child.state for child in (first, second, it)] == ["running"] * 3
+        assert [child.restarts for child in sup.children()] == [1] * 4
+        assert scene.times("second is cancelled") == [4]
+        sup.stop()
+
+
+async def test_a_failure_while_a_group_starts_makes_it_begin_anew() -> None:
+    """All of its members are stopped and started once more, in order."""
+    scene = Scene()
+    async with Supervisor(strategy="rest_for_one", backoff=[0, 1]) as sup:
+        for name in "ab":
+            scene.start(sup, name)
+        it = scene.start(sup, "it", fails(1), fails(0))
+        last = scene.start(sup, "last")
+        await asyncio.sleep(1.5)
+        assert (it.state, last.state) == ("waiting", "waiting")
+        await asyncio.sleep(5)
+        assert scene.times("last starts") == [0, 1, 2]
+        assert scene.times("a starts") == [0]
+        assert sup.is_healthy
+        sup.stop()
+
+
+async def test_a_failure_before_a_group_extends_it() -> None:
+    """The group of the later failure includes the one that stops already, and both delays are kept."""
+    scene = Scene()
+    async with Supervisor(strategy="rest_for_one", backoff=[2]) as sup:
+        scene.start(sup, "a", fails(1.5))
+        scene.start(sup, "b", fails(1))
+        scene.start(sup, "slow", clean_up=1)
+        await asyncio.sleep(10)
+        assert [scene.times(f"{name} starts") for name in ("a", "b", "slow")] == [[0, 4], [0, 4], [0, 4]]
+        assert [child.restarts for child in sup.children()] == [1, 1, 1]
+        sup.stop()
+
+
+async def test_a_new_child_that_fails_while_a_group_stops_joins_it() -> None:
+    """It was not a member, and is restarted with the others."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        scene.start(sup, "slow", clean_up=2)
+        scene.start(sup, "it", fails(1))
+        await asyncio.sleep(1.5)
+        scene.start(sup, "new", fails(1))
+        await asyncio.sleep(5)
+        assert scene.times("new starts") == [1.5, 3]
+        assert scene.times("slow starts") == [0, 3]
+        sup.stop()
+
+
+@pytest.mark.parametrize("command", ["stop", "restart"])
+async def test_a_member_can_be_stopped_or_restarted_while_its_group_stops(command: str) -> None:
+    """It leaves the group, which waits for its end all the same; a restart does not wait for the group."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[5]) as sup:
+        first = scene.start(sup, "first", clean_up=1)
+        slow = scene.start(sup, "slow", clean_up=2)
+        scene.start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        assert (first.state, slow.state) == ("running", "stopping")
+        await getattr(slow, command)()
+        assert (slow.state, slow.since) == ({"stop": "stopped", "restart": "running"}[command], 3)
+        await asyncio.sleep(10)
+        assert scene.times("first starts") == [0, 9]
+        assert scene.times("slow starts") == ([0] if command == "stop" else [0, 3])
+        assert slow.restarts == 0
+        sup.stop()
+
+
+@pytest.mark.parametrize("command", ["stop", "restart"])
+async def test_a_group_waits_for_a_member_that_a_command_stops(command: str) -> None:
+    """The command came before the failure of the sibling: it decides, and the order of the others is kept."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        scene.start(sup, "first")
+        slow = scene.start(sup, "slow", clean_up=3)
+        scene.start(sup, "it", fails(1))
+        await asyncio.sleep(0.5)
+        done = getattr(slow, command)()
+        await asyncio.sleep(1)
+        assert [child.state for child in sup.children()] == ["running", "stopping", "waiting"]
+        await done
+        await asyncio.sleep(1)
+        assert scene.times("first is cancelled") == [3.5]
+        assert slow.state == {"stop": "stopped", "restart": "running"}[command]
+        assert scene.alive == (["first", "it"] if command == "stop" else ["slow", "first", "it"])
+        sup.stop()
+
+
+async def test_the_last_member_of_a_group_that_waits_can_be_stopped() -> None:
+    """Nothing is left to restart."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(strategy="one_for_all", backoff=[100]) as sup:
+            it = scene.start(sup, "it", fails(1))
+            await asyncio.sleep(2)
+            await it.stop()
+            await sup.wait()
+    assert now() == 2
+
+
+async def test_ends_are_taken_in_during_a_shutdown() -> None:
+    """A child that ends by itself while another one cleans up is not stopped, and not restarted."""
+    scene, events = Scene(), list[Event]()
+    with listen(events.append):
+        async with Supervisor() as sup:
+            failing, ending = scene.start(sup, "failing", fails(2)), scene.start(sup, "ending", returns(2))
+            scene.start(sup, "slow", clean_up=4)
+            await asyncio.sleep(1)
+            sup.stop()
+            await asyncio.sleep(2)
+            assert (failing.state, ending.state) == ("failed", "ended")
+    assert [event.child for event in events if isinstance(event, ChildExited)] == ["failing", "ending"]
+    assert now() == 5
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
+async def test_many_children_that_end_in_the_same_turn_are_taken_in_slices(strategy: Any) -> None:
+    """The states are true at once; the restarts follow, a part of them in each turn, and none is lost."""
+    crash = asyncio.Event()
+    starts = 0
+
+    async def child() -> None:
+        nonlocal starts
+        starts += 1
+        if starts <= 1000:
+            await crash.wait()
+            raise ConnectionError
+        await asyncio.Event().wait()
+
+    async with Supervisor(strategy=strategy, backoff=[0], max_restarts=1) as sup:
+        children = [sup.start(child) for _ in range(1000)]
+        await turns(2)
+        crash.set()
+        await turns(3)
+        assert {one.state for one in children} <= {"waiting", "running"}
+        await asyncio.sleep(1)
+        assert starts == 2000
+        assert sup.is_healthy
+        assert {one.restarts for one in children} == {1}
+        await sup.stop()
+
+
+async def test_many_children_that_end_as_the_supervisor_stops() -> None:
+    """Each end is taken in once, however many there are."""
+    crash, events = asyncio.Event(), list[Event]()
+
+    async def child() -> None:
+        await crash.wait()
+        raise ConnectionError
+
+    with listen(events.append):
+        async with Supervisor() as sup:
+            for _ in range(2000):
+                sup.start(child)
+            await turns(2)
+            crash.set()
+            await turns(2)
+            await sup.stop()
+    assert len([event for event in events if isinstance(event, ChildExited)]) == 2000
+
+
+async def test_a_command_after_the_end_of_a_child_finds_it_ended() -> None:
+    """A child can be stopped or restarted in the turn in which it ends; its end has happened before."""
+    events: list[Event] = []
+    end = asyncio.Event()
+
+    async def child() -> None:
+        await end.wait()
+        raise ConnectionError
+
+    with listen(events.append):
+        async with Supervisor(backoff=[5]) as sup:
+            first, second = sup.start(child, name="first"), sup.start(child, name="second")
+            await turns()
+            end.set()
+            await asyncio.sleep(0)
+            first.stop()
+            second.restart()
+            assert (first.state, second.state) == ("stopped", "running")
+            await turns()
+            sup.stop()
+    assert [(type(event).__name__, getattr(event, "child", "")) for event in events][2:] == [
+        ("ChildExited", "first"),
+        ("ChildExited", "second"),
+        ("ChildStarted", "second"),
+        ("ChildExited", "second"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["stop", "restart", "stop the supervisor", "start"])
+async def test_a_listener_may_give_commands(command: str) -> None:
+    """It is called between two steps, and its command is the next one."""
+    scene = Scene()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, ChildExited) and event.child == "it" and not done:
+            done.append(command)
+            if command == "start":
+                scene.start(sup, "new")
+            elif command == "stop the supervisor":
+                sup.stop()
+            else:
+                getattr(other, command)()
+
+    done: list[str] = []
+    async with Supervisor(backoff=[0]) as sup:
+        scene.start(sup, "it", fails(1))
+        other = scene.start(sup, "other")
+        with listen(listener):
+            await asyncio.sleep(2)
+        states = {child.name: child.state for child in sup.children()}
+        expected = {"it": "running", "other": "running"}
+        expected |= {"stop": {"other": "stopped"}, "start": {"new": "running"}}.get(command, {})
+        if command == "stop the supervisor":
+            expected = dict.fromkeys(expected, "stopped")
+        assert states == expected
+        sup.stop()
+
+
+async def test_a_listener_that_ends_the_program() -> None:
+    """Its KeyboardInterrupt passes through, and the supervisor expects the loop to cancel all tasks."""
+    scene = Scene()
+
+    def listener(event: Event) -> None:
+        raise KeyboardInterrupt(event)
+
+    async with Supervisor() as sup:
+        it = scene.start(sup, "it", clean_up=1)
+        await asyncio.sleep(1)
+        with listen(listener), pytest.raises(KeyboardInterrupt):
+            scene.start(sup, "new")
+        with pytest.raises(RuntimeError, match="cannot start a child"):
+            scene.start(sup, "other")
+        assert it.state == "stopping"
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if task.get_name() in ("it", "new"):
+                task.cancel()
+    assert scene.words() == ["it starts", "it is cancelled", "it has cleaned up"]
