@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from aiosupervise import Supervisor, run_all
+from aiosupervise import Supervisor, alive, ready, run_all
 from aiosupervise._supervisor.registry import RestartStrategy
 
 from .laws import Make
-from .loops import pause
+from .loops import pause, seconds
 from .scenarios import MIXED, cancel_a_child, sleeper, swallow_one_cancel
 from .supervisor_laws import Watch
 
@@ -236,6 +236,52 @@ async def refusals(watch: Watch, strategy: RestartStrategy) -> None:
             sup.stop()
 
 
+async def readiness(watch: Watch, strategy: RestartStrategy) -> None:
+    """Children that become ready, slowly and too late, before and between others that wait for them or crash."""
+    runs = iter([1000])
+
+    async def becomes_ready() -> None:
+        await pause(2)
+        ready()
+        await pause(1000)
+
+    async def late_once() -> None:
+        await pause(next(runs, 1))
+        ready()
+        await pause(1000)
+
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        watch.start(sup, "first", becomes_ready, ready=seconds(9))
+        watch.start(sup, "slow", watch.clean_up_slowly())
+        watch.start(sup, "late", late_once, ready=seconds(3))
+        watch.start(sup, "crashing", crashing(1))
+        watch.start(sup, "last", becomes_ready, ready=seconds(9))
+        await pause(20)
+        sup.stop()
+
+
+async def heartbeats(watch: Watch, strategy: RestartStrategy) -> None:
+    """Children that are alive, that hang, and that hang before they are ready."""
+
+    async def hangs() -> None:
+        await pause(2)
+        alive()
+        await pause(1000)
+
+    async def lives() -> None:
+        while True:
+            await pause(2)
+            alive()
+
+    async with watch.supervisor(strategy, max_restarts=None) as sup:
+        watch.start(sup, "slow", watch.clean_up_slowly())
+        watch.start(sup, "living", lives, heartbeat=seconds(3))
+        watch.start(sup, "hanging", hangs, heartbeat=seconds(3))
+        watch.start(sup, "late", forever, "transient", ready=seconds(4), heartbeat=seconds(1))
+        await pause(12)
+        sup.stop()
+
+
 ANY_TIME: list[ScriptedSupervisor] = [
     crashes,
     to_the_end,
@@ -251,4 +297,4 @@ ANY_TIME: list[ScriptedSupervisor] = [
     requests,
     batches,
 ]
-VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals]
+VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals, readiness, heartbeats]

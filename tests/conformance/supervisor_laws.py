@@ -54,10 +54,12 @@ class Watch:
         """A supervisor whose children restart after one tick."""
         return Supervisor(strategy=strategy, grace=self.grace(), backoff=[seconds(1)], **options)
 
-    def start(self, sup: Supervisor, name: str, make: Make, restart: RestartType = "permanent") -> Child:
+    def start(
+        self, sup: Supervisor, name: str, make: Make, restart: RestartType = "permanent", **limits: float
+    ) -> Child:
         """Start a child whose starts and ends are recorded."""
         self._names.add(name)
-        return sup.start(self._child, name, make, restart=restart, name=name)
+        return sup.start(self._child, name, make, restart=restart, name=name, **limits)
 
     def start_nested(self, sup: Supervisor, func: Callable[[], Coroutine[object, None, object]]) -> Child:
         """Start a child that is a supervisor, whose grace covers those of its children."""

@@ -33,11 +33,11 @@ from aiosupervise._supervisor.child_state import RestartType
 from aiosupervise._supervisor.registry import RestartStrategy
 
 from .loops import VirtualLoop
-from .otp_model import Model, Request, Settings
+from .otp_model import Model, ModelChild, Request, Settings
 
 DEPTH = 3
 TICK = 1 / 16
-STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]
 SUPERVISOR_EVENTS = (ChildStarted, ChildExited, ChildReady, ChildStalled, ChildRestarted, ChildStopped, Escalated)
 
@@ -54,7 +54,7 @@ class Branch(NamedTuple):
     sup: Supervisor
     model: Model
     depth: int
-    children: list[Child]  # the latest, forgotten ones included
+    children: list[tuple[Child, ModelChild]]  # the latest, forgotten ones included
 
 
 class Tree:
@@ -67,6 +67,7 @@ class Tree:
         self._length = length
         self._branches: dict[str, Branch] = {}
         self._made = 0
+        self._limits = 0
         self._running: set[tuple[str, str]] = set()
         self._requests: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
@@ -171,38 +172,59 @@ class Tree:
         nested = branch.depth + 1 < DEPTH and can_be_supervisor and self.random.random() < 0.8
         name = f"{branch.depth}.{self.random.randint(0, 15)}"
         restart = self.random.choice(RESTARTS[:3] if nested else RESTARTS)
-        limits: dict[str, float] = {}
-        if not nested and branch.model.settings.strategy in ("one_for_one", "simple_one_for_one"):
-            limits = {one: self._ticks(1, 64) for one in ("ready", "heartbeat") if self.random.random() < 0.3}
+        ready = None if nested else self._limit()
+        heartbeat = None if nested else self._limit()
         grace = self._ticks(0, 48) if nested else self.random.choice([None, self._ticks(0, 32)])
-        if name in [child.name for child in branch.sup.children()]:
+        machine: Any = branch.sup._machine
+        if name in branch.model.children or machine.is_stopping():
             with pytest.raises((ValueError, RuntimeError)):
                 branch.sup.start(asyncio.sleep, 0, name=name)
             return
-        branch.model.types[name] = restart
-        with suppress(RuntimeError):
+        with self._first_failure():
+            known = branch.model.on_start(name, restart, ready, heartbeat, self._now())
             child = branch.sup.start(
-                self._child, branch, name, nested, restart=restart, name=name, grace=grace, **limits
+                self._child,
+                branch,
+                name,
+                nested,
+                restart=restart,
+                name=name,
+                grace=grace,
+                ready=ready,
+                heartbeat=heartbeat,
             )
-            branch.children.append(child)
+            branch.children.append((child, known))
             del branch.children[:-12]
+
+    def _limit(self) -> float | None:
+        """A time to become ready or to be alive; no two end at once, so that the model knows which has ended."""
+        if self.random.random() < 0.75:
+            return None
+        self._limits += 1
+        return self._ticks(4, 96) + self._limits * 2**-24
 
     async def _child(self, branch: Branch, name: str, nested: bool) -> None:  # noqa: FBT001 - Supervisor.start passes no keywords
         key = (branch.name, name)
+        if self._failure is not None:
+            await asyncio.sleep(self._length)
         if key in self._running:
             self._failure = self._failure or AssertionError(f"{key} runs twice")
         self._running.add(key)
         self.most = max(self.most, len(self._running))
         try:
-            await (self._supervise(name, branch.depth + 1) if nested else self._work(branch))
+            await (self._supervise(name, branch.depth + 1) if nested else self._work(branch, name))
         finally:
             self._running.remove(key)
 
-    async def _work(self, branch: Branch) -> None:
+    async def _work(self, branch: Branch, name: str) -> None:
         try:
             for _ in range(self.random.randint(0, 3)):
                 await asyncio.sleep(self._ticks(0, 64))
-                self.random.choice([ready, alive])()
+                with self._first_failure():
+                    branch.model.on_alive(branch.model.children[name], self._now())
+                alive()
+                if self.random.random() < 0.7:
+                    ready()
                 self._interfere(branch)
             await self._end()
         except asyncio.CancelledError:
@@ -250,23 +272,21 @@ class Tree:
         self._check(branch)
 
     def _request(self, branch: Branch, request: Request) -> None:
-        child = self.random.choice(branch.children)
-        is_known = any(one._child is child._child for one in branch.sup.children())  # its name may be that of another
-        known = branch.model.children.get(child.name) if is_known else None
-        if known is None or known.command is not None:
-            return  # the model follows one command for each child at a time
-        with self._first_failure():
-            branch.model.on_request(known, request, self._now())
-        try:
-            answer = child.stop() if request == "stop" else child.restart()
-        except RuntimeError:
-            branch.model.on_completion(known)
+        child, known = self.random.choice(branch.children)
+        machine: Any = branch.sup._machine
+        is_replaced = branch.model.children.get(child.name, known) is not known
+        if request == "restart" and (is_replaced or machine.is_stopping()):
+            with pytest.raises(RuntimeError):
+                child.restart()
             return
+        with self._first_failure():
+            branch.model.on_request(known, request)
+            answer = child.stop() if request == "stop" else child.restart()
+            branch.model.on_requested(known, request, self._now())
 
         async def wait() -> None:
             with suppress(RuntimeError):
                 await answer
-            branch.model.on_completion(known)
 
         task = asyncio.get_running_loop().create_task(wait())
         self._requests.add(task)
@@ -276,8 +296,7 @@ class Tree:
         """Compare the children of the supervisor with those of the model."""
         with self._first_failure():
             names = [child.name for child in branch.sup.children()]
-            known = [name for name in branch.model.children if name in names]
-            assert names == known, "the order is not that of the starts"
+            assert names == [*branch.model.children], "the order is not that of the starts"
 
 
 def play(seed: int, length: float) -> Tree:

@@ -17,7 +17,7 @@ from .loops import moments, on_every_loop
 from .scripted_supervisors import ANY_TIME, VIRTUAL_TIME, ScriptedSupervisor
 from .supervisor_laws import Watch, play_supervisor
 
-STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: list[RestartStrategy] = ["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 
 
 def sweep(

@@ -274,6 +274,30 @@ async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
             await restarted
 
 
+async def test_a_restart_is_rejected_if_its_child_is_forgotten_as_the_supervisor_stops() -> None:
+    """The shutdown finds that the temporary child has ended, and forgets it before it rejects what is under way."""
+    released = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await released.wait()
+
+    async with Supervisor() as sup:
+        child = sup.start(slow, restart="temporary")
+        await turns()
+        restarted = child.restart()
+        await turns()
+        released.set()
+        await asyncio.sleep(0)
+        sup.stop()
+        assert sup.children() == ()
+        async with asyncio.timeout(1000):
+            with pytest.raises(RuntimeError, match="its supervisor has stopped"):
+                await restarted
+
+
 async def test_commands_under_way_are_completed_at_the_end() -> None:
     """Nobody waits forever: a restart that was not made is rejected, and a stop is done."""
     async with Supervisor() as sup:

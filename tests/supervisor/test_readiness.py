@@ -175,6 +175,44 @@ async def test_a_child_that_waits_for_its_first_start_takes_commands(command: st
             sup.stop()
 
 
+@ORDERED
+async def test_a_new_child_that_must_become_ready_does_not_hold_up_a_group(strategy: Any) -> None:
+    """The members of a group that waits were started before it, so it waits for them, and later children for it."""
+
+    async def slow() -> None:
+        await asyncio.sleep(5)
+        ready()
+        await asyncio.Event().wait()
+
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[2]) as sup:
+        scene.start(sup, "first", fails(1))
+        await asyncio.sleep(2)
+        sup.start(slow, ready=10.0)
+        scene.start(sup, "last")
+        assert [child.state for child in sup.children()] == ["waiting"] * 3
+        await asyncio.sleep(2)
+        assert [child.state for child in sup.children()] == ["running", "starting", "waiting"]
+        await asyncio.sleep(5)
+        assert scene.times("first starts") == [0, 3]
+        assert scene.times("last starts") == [8]
+        sup.stop()
+
+
+async def test_a_child_that_waits_as_its_supervisor_stops_will_not_be_ready() -> None:
+    """Whoever waits for it is told at once, though it is not its turn to be stopped yet."""
+    async with Supervisor() as sup:
+        child = Scene().start(sup, "it", ready=100.0)
+        Scene().start(sup, "slow", clean_up=2)
+        await asyncio.sleep(1)
+        waiting = asyncio.ensure_future(child.wait_ready())
+        await turns()
+        sup.stop()
+        with pytest.raises(RuntimeError, match="child it is not ready, and its supervisor is stopping"):
+            await waiting
+        assert now() == 1
+
+
 async def test_a_child_that_is_not_ready_in_time_has_failed() -> None:
     """It is cancelled and restarted as after an error, and those who wait get the error at once."""
     scene, events = Scene(), list[Event]()

@@ -169,6 +169,17 @@ async def test_a_child_that_nobody_can_stop_is_logged_without_its_stack(caplog: 
     assert "await Wall()" in record.getMessage()
 
 
+async def test_a_child_is_cancelled_again_when_nobody_reads_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The record is made only if it is read."""
+    caplog.set_level(logging.CRITICAL, "aiosupervise.supervisor")
+    async with Supervisor(grace=2) as sup:
+        sup.start(stubborn)
+        await asyncio.sleep(1)
+        await sup.stop()
+    assert now() == 3
+    assert caplog.records == []
+
+
 async def test_a_child_that_ends_exactly_in_time_is_not_cancelled_again() -> None:
     """A clean-up that takes a little less than the grace is not interrupted."""
     scene = Scene()

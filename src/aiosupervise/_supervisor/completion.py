@@ -26,14 +26,13 @@ class Completion:
         return self._done.is_set()
 
     def resolve(self) -> None:
-        """Wake the waiting tasks: it has been done, unless it was rejected before."""
+        """Wake the waiting tasks: it has been done."""
         self._done.set()
 
     def reject(self, error: BaseException) -> None:
         """Wake the waiting tasks, which get this error: it will never be done."""
-        if not self._done.is_set():
-            self._error = error
-            self._done.set()
+        self._error = error
+        self._done.set()
 
     def __await__(self) -> Generator[object, None, None]:
         return self._wait().__await__()

@@ -11,7 +11,7 @@ A member that was stopped or restarted by a command has left the group; if it is
 group waits for its end.
 
 When members are started, one with `ready=` must be ready before the next one is started. New children of a group that
-waits for such a member join it.
+waits for such a member join it, and so do those that must become ready themselves.
 """
 
 from __future__ import annotations
@@ -64,8 +64,12 @@ class GroupRestarts:
     # Of the protocol `Restarts`.
 
     def add(self, child: ChildState) -> None:
-        """Start a new child, after the members that it depends on if any of them must become ready."""
-        if self._awaited is not None or (self._members and self._has_ready):
+        """Start a new child, after the members that it depends on if any of them must become ready.
+
+        One that must become ready itself joins the group too: started before it, it would hold up its members.
+        """
+        if self._awaited is not None or (self._members and (self._has_ready or child.ready is not None)):
+            self._has_ready = self._has_ready or child.ready is not None
             self._members[child] = None
             if not self._to_stop and self._timer is None:
                 self._to_start.append(child)
