@@ -408,8 +408,9 @@ class Model:
             self._group.join(child, now)
         return child
 
-    def on_request(self, child: ModelChild, command: Request) -> None:
+    def on_request(self, child: ModelChild, command: Request, *, is_stopping: bool) -> None:
         """Note that a command is about to be given; ends that come now came before it."""
+        self.ending = self.ending or is_stopping
         self._calling = (child, command)
         if command == "restart" and child.name not in self.children:
             self.children[child.name] = child
@@ -424,7 +425,7 @@ class Model:
             child.is_cancelled = True
             self._leave(child)
             self._group.hold(child, now)
-        elif child.is_waiting:
+        elif child.is_waiting and not self.is_over:
             child.end_delay(now)
             self._leave(child)
             self._forget(child)

@@ -280,7 +280,7 @@ class Tree:
                 child.restart()
             return
         with self._first_failure():
-            branch.model.on_request(known, request)
+            branch.model.on_request(known, request, is_stopping=machine.is_stopping() and machine.error is None)
             answer = child.stop() if request == "stop" else child.restart()
             branch.model.on_requested(known, request, self._now())
 

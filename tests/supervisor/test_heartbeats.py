@@ -121,6 +121,42 @@ async def test_time_during_which_the_loop_was_blocked_does_not_count(blocked: fl
         sup.stop()
 
 
+async def test_a_child_that_ends_before_its_late_timer_runs_has_ended() -> None:
+    """The loop was blocked, and the child ends in the turn in which it is found to be too late: its own end counts."""
+    clock = Blocked()
+
+    async def ends() -> None:
+        await asyncio.sleep(1)
+        clock.block(4)
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    async with Supervisor() as sup:
+        child = sup.start(ends, ready=2.0, restart="temporary")
+        await sup.wait()
+        assert isinstance(child.last_error, ConnectionError)
+
+
+async def test_a_child_that_ends_as_its_grace_does_is_not_cancelled_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop was blocked in its clean-up, after which it ends in time."""
+    clock = Blocked()
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            clock.block(20)
+            await asyncio.sleep(0)
+
+    async with Supervisor(grace=2) as sup:
+        child = sup.start(cleans_up)
+        await asyncio.sleep(1)
+        await child.stop()
+        assert child.state == "stopped"
+        sup.stop()
+    assert caplog.records == []
+
+
 async def test_alive_can_be_called_in_a_thread_of_the_child() -> None:
     """It acts on the nearest child, and does nothing outside of one."""
     alive()
