@@ -180,6 +180,27 @@ async def test_a_child_is_cancelled_again_when_nobody_reads_the_log(caplog: pyte
     assert caplog.records == []
 
 
+async def test_the_error_of_the_body_is_not_the_context_of_that_of_a_child() -> None:
+    """The supervisor takes in the end of the child while it handles the error of the body."""
+    ended = asyncio.Event()
+
+    async def ends() -> None:
+        await ended.wait()
+        raise asyncio.CancelledError
+
+    children: list[Any] = []
+    with pytest.raises(LookupError):
+        async with Supervisor() as sup:
+            children.append(sup.start(ends))
+            await turns()
+            ended.set()
+            await asyncio.sleep(0)
+            raise LookupError
+    [child] = children
+    assert isinstance(child.last_error, asyncio.CancelledError)
+    assert child.last_error.__context__ is None
+
+
 async def test_a_child_that_ends_exactly_in_time_is_not_cancelled_again() -> None:
     """A clean-up that takes a little less than the grace is not interrupted."""
     scene = Scene()

@@ -11,6 +11,7 @@ children which end in the same turn do not hold up the event loop.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
@@ -253,7 +254,15 @@ class Lifecycle:
 
 
 def _error_of(task: asyncio.Task[object]) -> BaseException | None:
-    return cancellation(task) if task.cancelled() else task.exception()
+    if not task.cancelled():
+        return task.exception()
+    # The error is raised to get it. If that happens while the body's error is handled, it would become the context of
+    # the child's error: that is not true, and a reference cycle.
+    handled = sys.exception()
+    error = cancellation(task)
+    if error.__context__ is handled:
+        error.__context__ = None
+    return error
 
 
 def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
