@@ -189,7 +189,7 @@ async def test_the_error_of_the_body_is_not_the_context_of_that_of_a_child() -> 
         raise asyncio.CancelledError
 
     children: list[Any] = []
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError):  # noqa: PT012 - the whole block is what raises
         async with Supervisor() as sup:
             children.append(sup.start(ends))
             await turns()

@@ -260,7 +260,7 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
     # the child's error: that is not true, and a reference cycle.
     handled = sys.exception()
     error = cancellation(task)
-    if error.__context__ is handled:
+    if error is not None and error.__context__ is handled:
         error.__context__ = None
     return error
 
