@@ -142,7 +142,9 @@ class Shown:
         for record in self._caplog.records:
             texts += [("line", formatter.format(record)), ("arguments", str(record.args))]
             if record.name.startswith("aiosupervise"):
-                texts += [("attributes", str(vars(record)))]
+                # A formatter shows `exc_info`, which holds the error itself, as the traceback in the line.
+                shown = {name: value for name, value in vars(record).items() if name != "exc_info"}
+                texts += [("attributes", str(shown))]
         return texts
 
     def hits(self) -> list[tuple[str, str]]:

@@ -324,3 +324,32 @@ async def test_a_supervisor_does_not_keep_the_error_that_it_has_raised() -> None
     gc.collect()
     assert raised is not None
     assert raised() is None
+
+
+def test_a_program_that_ends_after_the_supervisor_gave_up_ends() -> None:
+    """The error with which it gave up first is the one of the block, and the program's end is not lost."""
+    caught: list[BaseException] = []
+
+    async def leaves() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise SystemExit(3)
+
+    async def fails_soon() -> None:
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    async def serve() -> None:
+        try:
+            async with Supervisor(max_restarts=0) as sup:
+                sup.start(leaves)
+                sup.start(fails_soon)
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    with pytest.raises(SystemExit):
+        asyncio.run(serve())
+    assert [type(error) for error in caught] == [asyncio.CancelledError]
+    assert "RestartsExceeded" in caught[0].__notes__[0]

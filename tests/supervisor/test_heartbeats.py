@@ -8,7 +8,7 @@ import pytest
 
 from aiosupervise import ChildExited, ChildStalled, Event, Supervisor, alive, listen, ready
 
-from .scene import Scene, fails, nothing_left, now, turns
+from .scene import Scene, nothing_left, now
 
 pytestmark = pytest.mark.looptime
 
@@ -87,6 +87,7 @@ async def test_a_heartbeat_begins_when_the_child_is_ready() -> None:
 
     async def slow() -> None:
         await asyncio.sleep(8)
+        alive()
         ready()
         await asyncio.Event().wait()
 
@@ -181,15 +182,50 @@ async def test_alive_can_be_called_in_a_thread_of_the_child() -> None:
 
 
 async def test_a_child_that_ends_as_it_stalls_has_ended() -> None:
-    """Its own end counts: it is not cancelled, and its error is its own."""
+    """Its own end counts: it has not stalled, and its error is its own."""
+    clock, events = Blocked(), list[Event]()
+
+    async def ends() -> None:
+        await asyncio.sleep(1.875)
+        clock.block(0.125)
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    with listen(events.append):
+        async with Supervisor() as sup:
+            child = sup.start(ends, heartbeat=2.0, restart="temporary")
+            await sup.wait()
+            assert (isinstance(child.last_error, ConnectionError), child.since) == (True, 2)
+    assert [type(event).__name__ for event in events] == ["ChildStarted", "ChildExited"]
+
+
+async def test_the_log_says_how_long_a_child_was_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """With as many digits as the heartbeat was given."""
+    async with Supervisor(name="web") as sup:
+        for heartbeat in (0.25, 30.0):
+            Scene().start(sup, f"it-{heartbeat}", heartbeat=heartbeat, restart="temporary")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "child it-0.25 of web has stalled: it has not called alive() for 0.25 s, and is cancelled",
+        "child it-30.0 of web has stalled: it has not called alive() for 30 s, and is cancelled",
+    ]
+
+
+async def test_children_that_hang_in_different_places_are_each_reported_in_full(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where a child stood is in the traceback of the cause."""
+
+    async def one() -> None:
+        await asyncio.Event().wait()
+
+    async def other() -> None:
+        await asyncio.sleep(1000)
+
     async with Supervisor() as sup:
-        child = Scene().start(sup, "it", fails(2), heartbeat=2.0, restart="temporary")
-        await sup.wait()
-        await turns()
-        assert repr(child.last_error) in {
-            "ValueError('broken')",
-            repr(TimeoutError("child it has not called alive() for 2 s")),
-        }
+        for func in (one, other, other):
+            sup.start(func, heartbeat=2.0, restart="temporary")
+    reports = [record for record in caplog.records if record.exc_info]
+    assert sorted(record.getMessage().split()[1].partition("-")[0] for record in reports) == ["one", "other"]
 
 
 @pytest.mark.parametrize("way", ["stop", "restart"])

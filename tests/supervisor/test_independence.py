@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import ChildExited, Escalated, Event, Supervisor, listen
+from aiosupervise import Child, ChildExited, Escalated, Event, Supervisor, listen
 
 from .scene import Scene, fails, nothing_left, now, reason, returns, turns
 
@@ -190,6 +190,21 @@ async def test_the_last_member_of_a_group_that_waits_can_be_stopped() -> None:
     assert now() == 2
 
 
+async def test_a_group_whose_members_all_leave_while_it_stops_restarts_nothing() -> None:
+    """Each of them was stopped by a command, the one that had failed too."""
+    scene = Scene()
+    with nothing_left():
+        async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+            slow = scene.start(sup, "slow", clean_up=2)
+            it = scene.start(sup, "it", fails(1))
+            await asyncio.sleep(2)
+            await it.stop()
+            await slow.stop()
+            await turns()
+            assert (it.state, slow.state) == ("stopped", "stopped")
+            assert scene.times("it starts") == scene.times("slow starts") == [0]
+
+
 async def test_ends_are_taken_in_during_a_shutdown() -> None:
     """A child that ends by itself while another one cleans up is not stopped, and not restarted."""
     scene, events = Scene(), list[Event]()
@@ -277,6 +292,69 @@ async def test_a_command_after_the_end_of_a_child_finds_it_ended() -> None:
         ("ChildStarted", "second"),
         ("ChildExited", "second"),
     ]
+
+
+async def test_a_child_that_is_stopped_as_it_ends_for_good_has_ended() -> None:
+    """Its end has happened before, and the command is done."""
+    end = asyncio.Event()
+
+    async def child() -> str:
+        await end.wait()
+        return "its result"
+
+    async with Supervisor() as sup:
+        it = sup.start(child, restart="transient")
+        await turns()
+        end.set()
+        await asyncio.sleep(0)
+        await it.stop()
+        assert it.state == "ended"
+        assert await it.wait() == "its result"
+
+
+async def test_a_child_is_not_restarted_on_request_if_its_end_is_found_to_be_one_too_many() -> None:
+    """The end has happened before the command: the supervisor gives up, and the restart is rejected."""
+    end = asyncio.Event()
+
+    async def child() -> None:
+        await end.wait()
+        raise ConnectionError
+
+    with nothing_left(), pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the whole block is what raises
+        async with Supervisor(max_restarts=0) as sup:
+            it = sup.start(child)
+            await turns()
+            end.set()
+            await asyncio.sleep(0)
+            restarted = it.restart()
+            with pytest.raises(RuntimeError, match="cannot be restarted: its supervisor has stopped"):
+                await restarted
+    assert reason(caught.value).child == "child-0"
+
+
+async def test_commands_inside_of_a_step_follow_it() -> None:
+    """A task factory can run code of the user's while a child is started, such as the first step of an eager task."""
+    scene = Scene()
+    loop = asyncio.get_running_loop()
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        task = asyncio.Task(coroutine, loop=loop, **settings)
+        if "play" in coroutine.__qualname__ and not late:
+            sup.stop()
+            late.append(scene.start(sup, "late"))
+            assert late[0].state == "waiting"
+        return task
+
+    late: list[Child] = []
+    sup = Supervisor()
+    with nothing_left():
+        loop.set_task_factory(factory)
+        async with sup:
+            it = scene.start(sup, "it")
+            assert (it.state, late[0].state) == ("stopping", "stopped")
+        loop.set_task_factory(None)
+    assert scene.words() == []
+    assert [child.state for child in sup.children()] == ["stopped", "stopped"]
 
 
 @pytest.mark.parametrize("command", ["stop", "restart", "stop the supervisor", "start"])

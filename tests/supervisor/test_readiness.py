@@ -374,6 +374,35 @@ async def test_a_child_that_is_ready_and_fails_in_the_same_turn(strategy: Any) -
         sup.stop()
 
 
+@ORDERED
+@pytest.mark.parametrize("command", ["stop", "restart"])
+async def test_a_child_that_is_stopped_in_the_turn_in_which_it_is_ready_is_waited_for(
+    strategy: Any, command: str
+) -> None:
+    """The next sibling is started when it has stopped, or is ready again."""
+
+    async def first() -> None:
+        await asyncio.sleep(1)
+        ready()
+        if len(scene.times("first is ready")) == 0:
+            scene.write("first is ready")
+            getattr(child, command)()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(2)
+
+    scene = Scene()
+    async with Supervisor(strategy=strategy) as sup:
+        child = sup.start(first, ready=10.0)
+        last = scene.start(sup, "last")
+        await asyncio.sleep(2.5)
+        assert (child.state, last.state) == ("stopping", "waiting")
+        await asyncio.sleep(5)
+        assert scene.times("last starts") == [3 if command == "stop" else 4]
+        sup.stop()
+
+
 async def test_ready_acts_on_the_nearest_child_and_does_nothing_outside_of_one() -> None:
     """Not on the child around its supervisor; and calling it again does nothing."""
     ready()

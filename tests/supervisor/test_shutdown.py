@@ -146,6 +146,22 @@ async def test_a_child_is_cancelled_again_once_a_second_at_most(grace: float) ->
     assert cancels == [1, 2, 3]
 
 
+async def test_the_stack_of_a_deep_child_shows_where_it_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """It has the innermost frames."""
+
+    async def descend(depth: int) -> None:
+        await (descend(depth - 1) if depth else stubborn())
+
+    async with Supervisor(grace=1) as sup:
+        sup.start(descend, 30)
+        await asyncio.sleep(1)
+        await sup.stop()
+    [record] = cancelled_again(caplog)
+    message = record.getMessage()
+    assert "[Previous line repeated 15 more times]\n" in message
+    assert "in stubborn\n    await asyncio.Event().wait()\n" in message
+
+
 async def test_a_child_that_nobody_can_stop_is_logged_without_its_stack(caplog: pytest.LogCaptureFixture) -> None:
     """A task may wait in something that has no frames."""
 
@@ -541,6 +557,38 @@ def test_a_block_that_is_closed_does_not_wait(closed: bool) -> None:  # noqa: FB
         loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
     assert scene.words() == ["it starts"] + ["it is cancelled"] * (not closed)
+
+
+async def test_a_loop_that_shuts_down_as_the_supervisor_ends_changes_nothing() -> None:
+    """The control loop is cancelled after the last child has ended."""
+    with nothing_left():
+        async with Supervisor(name="web") as sup:
+            child = Scene().start(sup, "it", returns(1))
+            await asyncio.sleep(0.5)
+            await child.stop()
+            [control_loop] = tasks_named("web control loop")
+            sup.stop()
+            control_loop.cancel()
+    assert control_loop.done()
+
+
+def test_stopping_a_supervisor_whose_loop_is_closed_does_nothing() -> None:
+    """Its children went with the loop."""
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        await sup.__aenter__()
+        Scene().start(sup, "it")
+        await turns()
+
+    sup = Supervisor()
+    loop.run_until_complete(begin())
+    tasks = asyncio.all_tasks(loop)
+    loop.close()
+    sup.stop()
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # they go with the loop
+        task.get_coro().close()
 
 
 async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran() -> None:

@@ -64,17 +64,20 @@ async def test_the_second_signal_cancels_all_children_at_once() -> None:
     assert now() == 4
 
 
-async def test_a_second_signal_when_all_children_have_ended() -> None:
-    """Nothing is left to cancel."""
+async def test_the_second_signal_leaves_children_alone_that_have_ended() -> None:
+    """It interrupts the clean-up of the others."""
+    scene = Scene()
     async with Supervisor(stop_on=(signal.SIGTERM,)) as sup:
-        child = Scene().start(sup, "it")
-        other = Scene().start(sup, "other", clean_up=1)
+        child = scene.start(sup, "it", clean_up=5)
+        other = scene.start(sup, "other")
         await asyncio.sleep(1)
         send(signal.SIGTERM)
-        await turns()
+        await asyncio.sleep(1)
+        assert (child.state, other.state) == ("stopping", "stopped")
         send(signal.SIGTERM)
         await turns()
-        assert (child.state, other.state) == ("stopped", "stopped")
+        assert (child.state, child.since) == ("stopped", 2)
+    assert scene.words()[2:] == ["other is cancelled", "it is cancelled"]
 
 
 async def test_signals_are_not_taken_before_the_block_and_after_it() -> None:

@@ -160,8 +160,8 @@ async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> 
             await sup.wait()
     error = "ValueError: broken"
     again = (
-        "child it of web, or others of its siblings, failed in the same way again; times: 1;"
-        f" the first of these errors: {error}"
+        f"child it of web has failed in the same way again: {error};"
+        " such failures of all children since the last report: 1"
     )
     gave_up = (
         "RestartsExceeded: max_restarts=1 within 60 s was exceeded when child it ended; its last errors: "

@@ -240,8 +240,10 @@ def on_event(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each e
             assert_type((number, name, child), tuple[int, str, str])
         case ChildExited(error=end) | ChildStopped(error=end):
             assert_type(end, BaseException | None)
-        case ChildReady(child=child) | ChildStalled(child=child, seconds=float()):
+        case ChildReady(child=child):
             assert_type(child, str)
+        case ChildStalled(seconds=seconds):
+            assert_type(seconds, float)
         case ChildRestarted(restarts=count):
             assert_type(count, int)
         case Escalated(error=exceeded):

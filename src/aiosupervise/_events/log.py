@@ -138,8 +138,7 @@ LINES: dict[Callable[..., Event], LogLine] = {
     ChildStalled: LogLine(
         SUPERVISORS,
         WARNING,
-        "child %(child)s of %(supervisor)s has stalled: it has not called alive() for %(seconds).1f s,"
-        " and is cancelled",
+        "child %(child)s of %(supervisor)s has stalled: it has not called alive() for %(seconds)g s, and is cancelled",
     ),
     ChildRestarted: LogLine(
         SUPERVISORS, WARNING, "child %(child)s of %(supervisor)s restarted; its restarts so far: %(restarts)d"
@@ -159,8 +158,8 @@ LINES: dict[Callable[..., Event], LogLine] = {
 FAILED_AGAIN = LogLine(
     SUPERVISORS,
     ERROR,
-    "child %(child)s of %(supervisor)s, or others of its siblings, failed in the same way again; times: %(count)d;"
-    " the first of these errors: %(error)s",
+    "child %(child)s of %(supervisor)s has failed in the same way again: %(error)s;"
+    " such failures of all children since the last report: %(count)d",
 )
 CANCELLED_AGAIN = LogLine(
     SUPERVISORS,

@@ -104,8 +104,15 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
 
     def __str__(self) -> str:
         rule = f"max_restarts={self.max_restarts} within {self.within:g} s was exceeded"
-        errors = ", ".join(error_text(error) for error in self.errors[-_SHOWN:])
+        errors = self._last_errors()
         return f"{rule} when child {self.child} ended; {f'its last errors: {errors}' if errors else 'it returned'}"
+
+    # That of an Exception has the reprs of its arguments, and so of the errors, which may quote secrets or raise.
+    def __repr__(self) -> str:
+        return f"RestartsExceeded({self.child!r}, ({self._last_errors()}), {self.max_restarts}, {self.within})"
+
+    def _last_errors(self) -> str:
+        return ", ".join(error_text(error) for error in self.errors[-_SHOWN:])
 
 
 OVERRIDES = (GiveUp, RetryAfter)

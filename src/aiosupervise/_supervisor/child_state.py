@@ -146,15 +146,19 @@ class ChildState:
 
     def enter(self, state: StateName, now: float) -> None:
         """Enter a state at `now`, the loop's time. The clock of its restarts is paused while the child waits."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.set_timer(None)
         self.state = state
         self.since = now
         if state == "waiting":
             self.intensity.pause(now)
         else:
             self.intensity.resume(now)
+
+    def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        """Replace the timer of the present state, which is cancelled."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
         """Return whether the restart type has the child restarted after a run that ended like this."""

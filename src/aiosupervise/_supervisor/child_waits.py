@@ -1,4 +1,4 @@
-"""What the tasks that wait for a child get."""
+"""What the tasks that wait for a child get: for its readiness, its end, a stop or a restart of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 
 from .child_state import ChildState, Purpose
 from .completion import Completion
+
+SUPERVISOR_STOPPED = "its supervisor has stopped"
 
 
 async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
@@ -52,3 +54,37 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
     failure = RuntimeError(f"child {child.name} raised CancelledError by itself")
     failure.__cause__ = error
     return failure
+
+
+def complete_end(child: ChildState, *, is_stopping: bool) -> None:
+    """Wake those who wait for the end of a run of a child, and if it has ended for good, all others."""
+    if child.stopped is not None:
+        child.stopped.resolve()
+        child.stopped = None
+    if child.is_alive:
+        return
+    if child.finished is not None:
+        child.finished.resolve()
+        child.finished = None
+    reject_readiness(child)
+    if is_stopping:
+        reject_restart(child, SUPERVISOR_STOPPED)
+
+
+def reject_readiness(child: ChildState) -> None:
+    """Wake those who wait until a child is ready with the reason why it will not be."""
+    if child.became_ready is not None:
+        child.became_ready.reject(not_ready(child))
+        child.became_ready = None
+
+
+def reject_restart(child: ChildState, reason: str) -> None:
+    """Wake those who wait for a restart of a child that will not be made."""
+    if child.restarted is not None:
+        child.restarted.reject(cannot_restart(child, reason))
+        child.restarted = None
+
+
+def cannot_restart(child: ChildState, reason: str) -> RuntimeError:
+    """Return the error of a command to restart a child."""
+    return RuntimeError(f"child {child.name} cannot be restarted: {reason}")

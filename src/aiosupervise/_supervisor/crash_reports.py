@@ -32,7 +32,7 @@ class CrashReports:
     A report with its traceback takes about 0.3 ms, and ten thousand children of one dead dependency fail alike. So the
     first failure of a kind is logged in full, and later ones within `within` seconds by their count: after a second,
     two seconds, four and so on. Failures are of one kind if their errors have the same type and were raised at the same
-    line.
+    line. The error of a child that has stalled was not raised: where the child stood is in its cause.
 
     Args:
         name: of the supervisor.
@@ -87,7 +87,8 @@ class CrashReports:
 
 
 def _key_of(error: BaseException) -> Hashable:
-    traceback = error.__traceback__
+    cause = error.__cause__
+    traceback = error.__traceback__ or (None if cause is None else cause.__traceback__)
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return (type(error), *(() if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)))

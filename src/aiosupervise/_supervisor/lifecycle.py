@@ -91,28 +91,23 @@ class Lifecycle:
     def after(self, seconds: float, child: ChildState, step: Callable[[ChildState], None]) -> None:
         """Run a step for a child after some seconds, unless it leaves its state before."""
         call = partial(self._steps.run, partial(step, child))
-        child.timer = self.loop.call_later(seconds, call, context=self.context)
+        child.set_timer(self.loop.call_later(seconds, call, context=self.context))
 
     # Starting.
 
     def start(self, child: ChildState, *, again: bool = False) -> None:
         """Start a run of a child; `again` if that is because it or a sibling had ended."""
-        child.purpose = child.failure = child.error = child.value = None
-        child.started_at = self.loop.time()
-        run = child.this_run = self._this_run(child)
-        context = child.context.copy()
-        context.run(this_run.set, run)
-        coroutine, child.coroutine = child.coroutine or _call(child), None
-        child.has_run = True
-        self.enter(child, "running" if child.ready is None else "starting")
+        coroutine, context = self._begin_run(child)
         if again:
             child.restarts += 1
             self.emit(ChildRestarted, child, child.restarts, is_logged=child.is_restart_logged)
         else:
             self.emit(ChildStarted, child)
         if child.ready is None:
+            self.enter(child, "running")
             self._on_running(child)
         else:
+            self.enter(child, "starting")
             self.after(child.ready, child, self._on_too_late)
         # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
         child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
@@ -121,6 +116,17 @@ class Lifecycle:
         if child.restarted is not None:
             child.restarted.resolve()
             child.restarted = None
+
+    def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
+        """Let a child forget its last run; return the coroutine of the next one, and its context."""
+        child.purpose = child.failure = child.error = child.value = None
+        child.started_at = self.loop.time()
+        child.this_run = self._this_run(child)
+        context = child.context.copy()
+        context.run(this_run.set, child.this_run)
+        coroutine, child.coroutine = child.coroutine or _call(child), None
+        child.has_run = True
+        return coroutine, context
 
     def _this_run(self, child: ChildState) -> ThisRun:
         on_ready = None if child.ready is None else partial(self._steps.run, partial(self._on_ready, child))
@@ -133,7 +139,7 @@ class Lifecycle:
             child.became_ready.resolve()
             child.became_ready = None
         if child.heartbeat is not None:
-            stall = partial(self._steps.run, partial(self._on_stalled, child))
+            stall = partial(self._steps.run, partial(self._on_stalled, child, child.heartbeat))
             self._heartbeats.watch(child, child.heartbeat, stall)
 
     def _on_ready(self, child: ChildState) -> None:
@@ -146,18 +152,16 @@ class Lifecycle:
     # Failures of a child that does not end.
 
     def _on_too_late(self, child: ChildState) -> None:
-        rule = f"child {child.name} has not called ready() within {child.ready:g} s of its start"
-        self._fail(child, TimeoutError(rule))
+        if not _has_ended(child):
+            self._fail(child, f"child {child.name} has not called ready() within {child.ready:g} s of its start")
 
-    def _on_stalled(self, child: ChildState) -> None:
-        if child.state == "running" and child.heartbeat is not None:
-            self.emit(ChildStalled, child, child.heartbeat)
-            self._fail(child, TimeoutError(f"child {child.name} has not called alive() for {child.heartbeat:g} s"))
+    def _on_stalled(self, child: ChildState, heartbeat: float) -> None:
+        if not _has_ended(child):
+            self.emit(ChildStalled, child, heartbeat)
+            self._fail(child, f"child {child.name} has not called alive() for {heartbeat:g} s")
 
-    def _fail(self, child: ChildState, failure: Exception) -> None:
-        if child.task is not None and child.task.done():
-            return  # its end comes in this very turn
-        child.failure = failure
+    def _fail(self, child: ChildState, rule: str) -> None:
+        child.failure = TimeoutError(rule)
         self.stop(child, Purpose.FAILURE)
 
     # Stopping.
@@ -173,15 +177,13 @@ class Lifecycle:
             child.task.cancel()
         self.after(interval_of(child), child, partial(self._cancel_again, interval_of(child)))
 
-    def cancel(self, child: ChildState) -> None:
+    def cancel(self, child: ChildState, task: asyncio.Task[object]) -> None:
         """Cancel a child that may be being stopped already, without waiting for its grace, and then each second."""
-        if child.state != "stopping":
+        if child.state == "stopping":
+            task.cancel()
+        else:
             self.stop(child, Purpose.STOP)
-        elif child.task is not None:
-            child.task.cancel()
-        if child.timer is not None:
-            child.timer.cancel()
-            self.after(LEAST_GRACE, child, partial(self._cancel_again, LEAST_GRACE))
+        self.after(LEAST_GRACE, child, partial(self._cancel_again, LEAST_GRACE))
 
     def _cancel_again(self, interval: float, child: ChildState) -> None:
         self.after(interval, child, partial(self._cancel_again, interval))
@@ -214,8 +216,8 @@ class Lifecycle:
     def _close_run(self, child: ChildState) -> None:
         if child.heartbeat is not None:
             self._heartbeats.release(child)
-        if child.this_run is not None:
-            child.this_run.close()
+        assert child.this_run is not None  # noqa: S101 - for the type checkers
+        child.this_run.close()
         child.task = child.this_run = child.purpose = child.failure = None
 
     def _next_state(self, child: ChildState, ending: Ending) -> StateName:
@@ -251,6 +253,11 @@ class Lifecycle:
         ending, child.ending = child.ending, None
         if ending is not None:
             self._then.on_end(child, ending)
+
+
+def _has_ended(child: ChildState) -> bool:
+    """Return whether the task of a child has ended in this very turn, and its end has not been taken in."""
+    return child.task is not None and child.task.done()
 
 
 def _error_of(task: asyncio.Task[object]) -> BaseException | None:

@@ -40,16 +40,18 @@ class LoopClock:
         """Stop ticking if nobody else needs it."""
         self._users -= 1
         if not self._users:
-            self._tick()
-            self._due = math.inf
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._end_tick()
+            self._due = self._interval = math.inf
 
     def _tick(self) -> None:
+        self._due = self._end_tick() + self._interval
+        self._timer = self._loop.call_at(self._due, self._tick, context=self._context)
+
+    def _end_tick(self) -> float:
+        """Count for how long the loop was blocked, and return its time."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         now = self._loop.time()
         self._blocked += max(now - self._due, 0.0)
-        self._due = now + self._interval
-        self._timer = self._loop.call_at(self._due, self._tick, context=self._context)
+        return now

@@ -53,4 +53,4 @@ class Shutdown:
         for child in reversed([*children]):
             self._lifecycle.catch_up(child)
             if child.task is not None:
-                self._lifecycle.cancel(child)
+                self._lifecycle.cancel(child, child.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import deque
 from types import CoroutineType, FrameType, GeneratorType
 from typing import Any
 
@@ -11,17 +12,15 @@ _MOST_FRAMES = 20
 
 
 def stack_of(task: asyncio.Task[Any]) -> str:
-    """Return the stack of a suspended task as text, the innermost frame last.
+    """Return the stack of a suspended task as text, the innermost frame last; of a deep one, the innermost frames.
 
     `asyncio.Task.get_stack` returns only the outermost frame of a task that is suspended.
     """
-    frames: list[FrameType] = []
-    awaited: object = task.get_coro()
-    while awaited is not None and len(frames) < _MOST_FRAMES:
-        frame, awaited = _frame_and_awaited(awaited)
-        if frame is None:
-            break
+    frames = deque[FrameType](maxlen=_MOST_FRAMES)
+    frame, awaited = _frame_and_awaited(task.get_coro())
+    while frame is not None:
         frames.append(frame)
+        frame, awaited = _frame_and_awaited(awaited)
     summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
     return "".join(summary.format()).rstrip() or "  (its coroutine has no frames)"
 

@@ -24,7 +24,7 @@ from aiosupervise._policy.errors import RestartsExceeded
 from aiosupervise._policy.record import record
 
 from .child_state import ChildState, Ending, Purpose
-from .child_waits import not_ready
+from .child_waits import SUPERVISOR_STOPPED, cannot_restart, complete_end, reject_readiness, reject_restart
 from .completion import Completion, done
 from .crash_reports import CrashReports
 from .group_restarts import GroupRestarts
@@ -57,7 +57,7 @@ class StateMachine:
         self.error: BaseException | None = None
         self.termination = Completion()
         self._config = config
-        self._cancel_body: Callable[[], None] | None = cancel_body
+        self._cancel_body = cancel_body
         self._steps = Steps(self._settle, self._on_loop_shutdown)
         self._lifecycle = Lifecycle(config.name, scope, self.children, self._steps)
         self._lifecycle.consequences = self
@@ -133,9 +133,9 @@ class StateMachine:
     def restart_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child, if it runs, and start it."""
         if self.is_stopping():
-            raise RuntimeError(_rejection(child, "its supervisor has stopped"))
+            raise cannot_restart(child, SUPERVISOR_STOPPED)
         if self.children.is_replaced(child):
-            raise RuntimeError(_rejection(child, "it has ended, and its name is another child's"))
+            raise cannot_restart(child, "it has ended, and its name is another child's")
         completion = child.restarted = child.restarted or Completion()
         self._steps.run(partial(self._restart_child, child))
         return completion
@@ -148,7 +148,7 @@ class StateMachine:
 
     def _stop_child(self, child: ChildState) -> None:
         self._lifecycle.catch_up(child)
-        self._reject_restart(child, "it was stopped")
+        reject_restart(child, "it was stopped")
         self._restarts.leave(child)
         if child.task is not None:
             self._lifecycle.stop(child, Purpose.STOP)
@@ -158,12 +158,12 @@ class StateMachine:
             child.close_coroutine()
             self.children.forget(child)
             self._restarts.go_on(child)
-        self._complete_end(child)
+        complete_end(child, is_stopping=self.is_stopping())
 
     def _restart_child(self, child: ChildState) -> None:
         self._lifecycle.catch_up(child)
         if self.is_stopping():
-            self._reject_restart(child, "its supervisor has stopped")
+            reject_restart(child, SUPERVISOR_STOPPED)
             return
         self._restarts.leave(child)
         if child.task is not None:
@@ -179,10 +179,10 @@ class StateMachine:
             at_once = self._config.strategy == "simple_one_for_one" or self._watch.is_shutdown
             self._shutdown.begin(self.children, at_once=at_once)
             for child in self.children:
-                self._reject_restart(child, "its supervisor has stopped")
-                _reject_readiness(child)
+                reject_restart(child, SUPERVISOR_STOPPED)
+                reject_readiness(child)
                 if child.task is None:
-                    self._complete_end(child)
+                    complete_end(child, is_stopping=self.is_stopping())
 
     def _cancel(self) -> None:
         self._stop()
@@ -214,7 +214,7 @@ class StateMachine:
         has_exited = purpose in (None, Purpose.FAILURE)
         self._lifecycle.emit(ChildExited if has_exited else ChildStopped, child, error, is_logged=is_new)
         if has_exited and not child.was_ready:
-            _reject_readiness(child)
+            reject_readiness(child)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._escalate(error)
         elif child.state == "waiting" and purpose is Purpose.RESTART:
@@ -222,24 +222,10 @@ class StateMachine:
         elif child.state == "waiting" and has_exited and not self._restarts.absorbs(child):
             child.is_restart_logged = is_new
             self._restart(child, error)
-        self._complete_end(child)
+        complete_end(child, is_stopping=self.is_stopping())
         self._restarts.go_on(child)
         if self._shutdown.has_begun:
             self._shutdown.go_on()
-
-    def _complete_end(self, child: ChildState) -> None:
-        """Wake those who wait for the end of a child."""
-        if child.stopped is not None:
-            child.stopped.resolve()
-            child.stopped = None
-        if child.is_alive:
-            return
-        if child.finished is not None:
-            child.finished.resolve()
-            child.finished = None
-        _reject_readiness(child)
-        if self.is_stopping():
-            self._reject_restart(child, "its supervisor has stopped")
 
     def _restart(self, child: ChildState, error: BaseException | None) -> None:
         """Restart a child that has ended, and the siblings named by the strategy, unless the intensity is exceeded."""
@@ -270,13 +256,7 @@ class StateMachine:
         if self.error is None:
             self.error = error
         self._stop()
-        if self._cancel_body is not None:
-            self._cancel_body()
-
-    def _reject_restart(self, child: ChildState, reason: str) -> None:
-        if child.restarted is not None:
-            child.restarted.reject(RuntimeError(_rejection(child, reason)))
-            child.restarted = None
+        self._cancel_body()
 
     # The end.
 
@@ -298,24 +278,15 @@ class StateMachine:
         # A child's function may hold the supervisor, which holds this state machine: reference cycles.
         for child in self.children:
             del child.func
-        self._lifecycle.consequences = self._cancel_body = None
+        self._lifecycle.consequences = None
+        self._cancel_body = _nothing
         self._steps.close()
         self.termination.resolve()
         self._watch.end()
 
 
 def _nothing() -> None:
-    """Let what a step does at its end be done."""
-
-
-def _rejection(child: ChildState, reason: str) -> str:
-    return f"child {child.name} cannot be restarted: {reason}"
-
-
-def _reject_readiness(child: ChildState) -> None:
-    if child.became_ready is not None:
-        child.became_ready.reject(not_ready(child))
-        child.became_ready = None
+    """Change nothing: for a step that is run for what every step does at its end, and for a body that has ended."""
 
 
 def _as_failure(child: ChildState, error: BaseException | None) -> Exception:

@@ -19,12 +19,12 @@ from aiosupervise._policy.checks import (
     check_count,
     check_name,
     check_seconds,
-    error_text,
     is_async_callable,
     name_of,
     safe_repr,
 )
 
+from .body import Body
 from .child import Child
 from .child_state import ChildState, RestartType
 from .intensity import RestartIntensity
@@ -103,11 +103,8 @@ class Supervisor:
         self._config = SupervisorConfig(strategy, max_restarts, within, backoff, reset_after, name or "supervisor")
         self._grace = grace
         self._machine: StateMachine | None = None
+        self._body: Body
         self._watcher: SignalWatcher | None = None
-        self._parent_task: asyncio.Task[object] | None = None
-        self._parent_cancel_requested = False
-        self._cancelling_at_entry = 0
-        self._is_in_body = False
         self._start_count = 0
 
     def start(
@@ -228,25 +225,20 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         if self._machine is not None:
             raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
-        self._parent_task = asyncio.current_task()
-        self._cancelling_at_entry = self._parent_task.cancelling() if self._parent_task is not None else 0
-        machine = self._make_machine()
+        self._body = Body()
+        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
+        machine = StateMachine(self._config, scope, self._body.cancel)
         if self._stop_on:
             self._watcher = SignalWatcher(self._stop_on, machine.stop, machine.cancel)
         self._machine = machine
-        self._is_in_body = True
         machine.start()
         return self
-
-    def _make_machine(self) -> StateMachine:
-        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
-        return StateMachine(self._config, scope, self._cancel_body)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         machine = self._entered()
-        self._is_in_body = False
+        self._body.leave()
         if error is None:
             machine.end_when_idle()
         else:
@@ -259,65 +251,12 @@ class Supervisor:
         finally:
             if self._watcher is not None:
                 self._watcher.close()
-        try:
-            self._raise_errors(machine, error, cancellation)
-        finally:
-            # The parent may be the task of a child, whose frames hold this supervisor; and an error's traceback holds
-            # this frame: reference cycles.
-            self._parent_task = None
-            del cancellation, error
-
-    # Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError
-    # from the body or from the wait for the children; and the one with which the supervisor escalates. Which one is
-    # raised:
-    #
-    # 1. A cancellation from outside, as it is. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run)
-    #    relies on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720).
-    #    The supervisor's error goes with it as a note.
-    # 2. KeyboardInterrupt and SystemExit of a child, outside of a group, as asyncio.TaskGroup raises them: they end
-    #    the program.
-    # 3. The supervisor's error, in a group with the body's own error: a body that is cancelled by `_cancel_body` may
-    #    raise anything in its clean-up.
-    # 4. The body's error: it propagates by itself, since `__aexit__` returns None.
-    def _raise_errors(
-        self, machine: StateMachine, error: BaseException | None, cancellation: asyncio.CancelledError | None
-    ) -> None:
-        """Raise the error that the block ends with, unless it is the one that the body raised."""
         failure, machine.error = machine.error, None
-        # Not behind the `and` below: `_cancel_body` has to be undone whatever the body made of its CancelledError
-        # (https://github.com/python/cpython/issues/95289).
-        is_cancelled_from_outside = self._undo_cancel_body()
         try:
-            if cancellation is not None and is_cancelled_from_outside:
-                if failure is not None:
-                    cancellation.add_note(f"{self._config.name} had escalated: {error_text(failure)}")
-                if cancellation is not error:
-                    raise cancellation
-            elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
-                raise failure
-            elif failure is not None:
-                errors = [failure] if error is None or error is cancellation else [failure, error]
-                raise BaseExceptionGroup(f"{self._config.name} escalated", errors) from None
+            self._body.raise_errors(self._config.name, failure, error, cancellation)
         finally:
-            del failure, error, cancellation
-
-    # When the supervisor escalates, a body that waits for something else must be released. There is one way to do so:
-    # cancel the parent task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation
-    # requests; `uncancel()` takes ours back and returns the number of those that others have made
-    # (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
-    # end it: a supervisor can be used in the clean-up of a task that has been cancelled
-    # (https://github.com/python/cpython/issues/102780).
-    def _cancel_body(self) -> None:
-        """Cancel the parent task, if it is still in the body of the block."""
-        if self._is_in_body and self._parent_task is not None and not self._parent_task.done():
-            self._parent_cancel_requested = True
-            self._parent_task.cancel()
-
-    def _undo_cancel_body(self) -> bool:
-        """Take back the cancellation of `_cancel_body`, and return whether a CancelledError comes from elsewhere."""
-        if self._parent_task is None or not self._parent_cancel_requested:
-            return True
-        return self._parent_task.uncancel() > self._cancelling_at_entry
+            # The errors' tracebacks hold this frame: reference cycles.
+            del failure, cancellation, error
 
     def _entered(self) -> StateMachine:
         if self._machine is None:

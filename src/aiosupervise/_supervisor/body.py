@@ -1,0 +1,84 @@
+"""The body of the `async with` block: it is cancelled when its supervisor escalates, and one error leaves the block.
+
+Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError from the
+body or from the wait for the children; and `failure`, with which the supervisor escalates. Which one is raised:
+
+1. A cancellation from outside, as it is. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run) relies
+   on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720). The
+   supervisor's error goes with it as a note.
+2. KeyboardInterrupt and SystemExit of a child, outside of a group, as asyncio.TaskGroup raises them: they end the
+   program.
+3. The supervisor's error, in a group with the body's own error: a body that is cancelled because its supervisor
+   escalates may raise anything in its clean-up.
+4. The body's error: it propagates by itself, since `__aexit__` returns None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiosupervise._policy.checks import error_text
+
+
+class Body:
+    """The task that runs the body of a block, from the entry of the block on.
+
+    When the supervisor escalates, a body that waits for something else must be released. There is one way to do so:
+    cancel its task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
+    `uncancel()` takes ours back and returns the number of those that others have made
+    (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
+    end it: a supervisor can be used in the clean-up of a task that has been cancelled
+    (https://github.com/python/cpython/issues/102780).
+    """
+
+    __slots__ = ("_cancel_requested", "_cancelling_at_entry", "_is_running", "_task")
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = asyncio.current_task()
+        self._cancelling_at_entry = 0 if self._task is None else self._task.cancelling()
+        self._cancel_requested = False
+        self._is_running = True
+
+    def leave(self) -> None:
+        """Record that the body has ended: it is not cancelled any more."""
+        self._is_running = False
+
+    def cancel(self) -> None:
+        """Cancel the task, if it is still in the body."""
+        if self._is_running and self._task is not None and not self._task.done():
+            self._cancel_requested = True
+            self._task.cancel()
+
+    def raise_errors(
+        self,
+        name: str,
+        failure: BaseException | None,
+        error: BaseException | None,
+        cancellation: asyncio.CancelledError | None,
+    ) -> None:
+        """Raise the error that the block of the supervisor called `name` ends with, unless it is that of the body."""
+        # Not behind the `and` below: `cancel` has to be undone whatever the body made of its CancelledError
+        # (https://github.com/python/cpython/issues/95289).
+        is_cancelled_from_outside = self._undo_cancel()
+        # The task may be that of a child, whose frames hold its supervisor; and an error's traceback holds this frame:
+        # reference cycles.
+        self._task = None
+        try:
+            if cancellation is not None and is_cancelled_from_outside:
+                if failure is not None:
+                    cancellation.add_note(f"{name} had escalated: {error_text(failure)}")
+                if cancellation is not error:
+                    raise cancellation
+            elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
+                raise failure
+            elif failure is not None:
+                errors = [failure] if error is None or error is cancellation else [failure, error]
+                raise BaseExceptionGroup(f"{name} escalated", errors) from None
+        finally:
+            del failure, error, cancellation
+
+    def _undo_cancel(self) -> bool:
+        """Take back the cancellation of `cancel`, and return whether a CancelledError comes from elsewhere."""
+        if self._task is None or not self._cancel_requested:
+            return True
+        return self._task.uncancel() > self._cancelling_at_entry
