@@ -310,7 +310,7 @@ class Model:
             child.begin_delay(now)
             if not (self._group.to_stop and child in self._group.members):
                 self._add_restart(child, now)
-        self._group.go_on_stopping(now)
+        self._go_on_stopping(now)
 
     def _stopped(self, child: ModelChild, now: float) -> None:
         is_cancelled = child.is_stopping(now)
@@ -330,7 +330,7 @@ class Model:
             child.command = None
             self._forget(child)
             self._group.release(child, now)
-        self._group.go_on_stopping(now)
+        self._go_on_stopping(now)
 
     def _check_order(self, child: ModelChild, now: float, *, is_cancelled: bool) -> None:
         """Check that a child which the end of the supervisor has stopped was the last one that ran."""
@@ -390,6 +390,11 @@ class Model:
         else:
             self._restart_at[child] = now + delay
 
+    def _go_on_stopping(self, now: float) -> None:
+        """Let the group go on, unless the supervisor is stopping: then children are stopped in another order."""
+        if not self.is_over:
+            self._group.go_on_stopping(now)
+
     def _begin_group(self, child: ModelChild, delay: float) -> None:
         children = [*self.children.values()]
         first = min([child, *self._group.members], key=children.index)
@@ -430,7 +435,7 @@ class Model:
             self._leave(child)
             self._forget(child)
             self._group.release(child, now)
-        self._group.go_on_stopping(now)
+        self._go_on_stopping(now)
 
     def _leave(self, child: ModelChild) -> None:
         self._restart_at.pop(child, None)
