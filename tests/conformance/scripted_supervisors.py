@@ -1,6 +1,7 @@
 """Scripted supervisors for the sweep, one for each way in which children behave and supervisors end."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeAlias
@@ -282,6 +283,68 @@ async def heartbeats(watch: Watch, strategy: RestartStrategy) -> None:
         sup.stop()
 
 
+async def signals(watch: Watch, strategy: RestartStrategy) -> None:
+    """A supervisor that a signal stops, while a group restart and a clean-up are under way."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        async with watch.supervisor(strategy, stop_on=(signal.SIGINT, signal.SIGTERM)) as sup:
+            watch.start(sup, "first", watch.clean_up_slowly())
+            watch.start(sup, "crashing", crashing(1))
+            watch.start(sup, "slow", watch.clean_up_slowly())
+            watch.start(sup, "last", forever)
+            await pause(3)
+            watch.send(signal.SIGTERM)
+            assert sup.stopped_by is signal.SIGTERM
+    finally:
+        assert signal.getsignal(signal.SIGTERM) is before, "the handler was not restored"
+
+
+async def two_signals(watch: Watch, strategy: RestartStrategy) -> None:
+    """A second signal cancels all children, those that clean up too; the caller waits for them all the same."""
+
+    async def clean_up() -> None:
+        try:
+            await pause(1000)
+        finally:
+            await pause(4)
+
+    async with watch.supervisor(strategy, stop_on=(signal.SIGTERM,)) as sup:
+        watch.start(sup, "first", forever)
+        watch.start(sup, "crashing", crashing(1))
+        watch.start(sup, "swallowing", swallow_one_cancel)
+        watch.start(sup, "last", clean_up)
+        await pause(2)
+        watch.send(signal.SIGTERM)
+        await pause(1)
+        watch.send(signal.SIGTERM)
+        await sup.stop()
+
+
+async def waiters(watch: Watch, strategy: RestartStrategy) -> None:
+    """A caller that waits for the readiness and the end of children, which crash, are stopped, or do not get ready."""
+    runs = iter([1, 2])
+
+    async def becomes_ready() -> None:
+        await pause(next(runs, 1))
+        ready()
+        await pause(3)
+        raise OSError
+
+    async with watch.supervisor(strategy, max_restarts=9) as sup:
+        first = watch.start(sup, "first", becomes_ready, ready=seconds(9))
+        await first.wait_ready()
+        ending = watch.start(sup, "ending", sleeper(2), "temporary")
+        await ending.wait()
+        failing = watch.start(sup, "failing", crashing(1), "temporary", ready=seconds(9))
+        with suppress(OSError):
+            await failing.wait_ready()
+        with suppress(OSError):
+            await failing.wait()
+        last = watch.start(sup, "last", watch.clean_up_slowly())
+        sup.stop()
+        await last.wait()
+
+
 ANY_TIME: list[ScriptedSupervisor] = [
     crashes,
     to_the_end,
@@ -296,5 +359,6 @@ ANY_TIME: list[ScriptedSupervisor] = [
     starting_others,
     requests,
     batches,
+    signals,
 ]
-VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals, readiness, heartbeats]
+VIRTUAL_TIME: list[ScriptedSupervisor] = [swallowed_cancels, refusals, readiness, heartbeats, two_signals, waiters]
