@@ -23,6 +23,7 @@ from questions import (
     retries,
     scale,
     seen,
+    storms,
     waiting,
 )
 from questions.machine import describe
@@ -42,6 +43,7 @@ QUESTIONS: dict[str, Callable[[], Table]] = {
     "million": million.ask,
     "deadline": deadline.ask,
     "restarts": restarts.ask,
+    "storms": storms.ask,
     "cluster": cluster.ask,
     "imports": imports.ask,
 }
