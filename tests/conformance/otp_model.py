@@ -190,7 +190,7 @@ class ModelGroup:
             self.released_at = now
 
     def hold(self, child: ModelChild, now: float) -> None:
-        """Note that a child is stopped or restarted by a command; if that is when it became ready, it is waited for."""
+        """Note that a command stops or starts a child; if that is when it became ready or ended, it is waited for."""
         self._skip_those_that_left()
         if child is self.awaited and self.released_at == now:
             self.released_at = None
@@ -272,6 +272,7 @@ class Model:
         assert not self.is_over, f"{name} was started in a supervisor that is stopping"
         if self._is_requested(child):
             self._leave(child)
+            self._group.hold(child, now)
             if child.command == "restart":
                 child.command = None
             else:
