@@ -100,12 +100,29 @@ async def test_a_clean_up_that_fails_is_reported_with_its_traceback(caplog: pyte
     assert record.exc_info is not None
 
 
+async def test_a_permanent_child_that_returns_is_seen(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning says why the next line is a restart; other children may return, and all as the supervisor stops."""
+    async with Supervisor(backoff=[0], name="web") as sup:
+        Scene().start(sup, "it", returns(1))
+        Scene().start(sup, "may", returns(1), restart="transient")
+        Scene().start(sup, "late", returns(3))
+        await asyncio.sleep(2)
+        Scene().start(sup, "slow", clean_up=2)
+        await turns()
+        sup.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        "child it of web returned, although it is permanent",
+        "child it of web restarted; its restarts so far: 1",
+    ]
+    assert vars(caplog.records[0])["aiosupervise_child"] == "it"
+
+
 async def test_counts_are_not_made_where_nobody_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The logger may be switched off."""
     monkeypatch.setattr(logging.getLogger("aiosupervise.supervisor"), "disabled", True)
     logging.getLogger("aiosupervise.supervisor")._cache.clear()  # type: ignore[attr-defined]
     async with Supervisor(backoff=[0]) as sup:
-        Scene().start(sup, "it", *[fails(0.5)] * 3)
+        Scene().start(sup, "it", *[fails(0.5)] * 3, returns(0.5))
         await asyncio.sleep(10)
         sup.stop()
     logging.getLogger("aiosupervise.supervisor")._cache.clear()  # type: ignore[attr-defined]

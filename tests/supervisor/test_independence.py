@@ -357,6 +357,47 @@ async def test_commands_inside_of_a_step_follow_it() -> None:
     assert [child.state for child in sup.children()] == ["stopped", "stopped"]
 
 
+@pytest.mark.parametrize("restart", ["permanent", "temporary"])
+async def test_a_task_factory_that_raises_is_a_failure_of_the_child(restart: Any) -> None:
+    """The child is restarted like any other, or has failed, and the supervisor can end."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        if "play" in coroutine.__qualname__ and not errors:
+            errors.append(MemoryError())
+            raise errors[0]
+        return asyncio.Task(coroutine, loop=loop, **settings)
+
+    errors: list[Exception] = []
+    with nothing_left():
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with Supervisor(backoff=[1]) as sup:
+            it = Scene().start(sup, "it", restart=restart)
+            await asyncio.sleep(2)
+            assert (it.state, it.restarts) == (("running", 1) if restart == "permanent" else ("failed", 0))
+            assert it.last_error is errors[0]
+            sup.stop()
+        asyncio.get_running_loop().set_task_factory(None)
+
+
+async def test_a_task_factory_that_ends_the_program_leaves_no_child_behind() -> None:
+    """Its KeyboardInterrupt passes through, and the block can be left."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        if "play" in coroutine.__qualname__:
+            raise KeyboardInterrupt
+        return asyncio.Task(coroutine, loop=loop, **settings)
+
+    async def serve() -> None:
+        async with Supervisor() as sup:
+            Scene().start(sup, "it")
+
+    with nothing_left():
+        asyncio.get_running_loop().set_task_factory(factory)
+        with pytest.raises(KeyboardInterrupt):
+            await serve()
+        asyncio.get_running_loop().set_task_factory(None)
+
+
 @pytest.mark.parametrize("command", ["stop", "restart", "stop the supervisor", "start"])
 async def test_a_listener_may_give_commands(command: str) -> None:
     """It is called between two steps, and its command is the next one."""

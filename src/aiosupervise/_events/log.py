@@ -154,7 +154,8 @@ LINES: dict[Callable[..., Event], LogLine] = {
 }
 
 
-# Lines without an event.
+# Lines without an event, or in place of the one of an event.
+RETURNED = LogLine(SUPERVISORS, WARNING, "child %(child)s of %(supervisor)s returned, although it is permanent")
 FAILED_AGAIN = LogLine(
     SUPERVISORS,
     ERROR,

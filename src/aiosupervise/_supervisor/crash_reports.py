@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from contextvars import Context
 
-from aiosupervise._events.log import FAILED_AGAIN
+from aiosupervise._events.log import FAILED_AGAIN, RETURNED
 from aiosupervise._policy.checks import error_text
 
 _MOST_KINDS = 100  # that are remembered
@@ -66,6 +66,11 @@ class CrashReports:
             kind.timer = self._loop.call_later(kind.wait, self._log_count, kind, context=self._context)
             kind.wait = min(2 * kind.wait, self._within)
         return False
+
+    def log_return(self, child: str) -> None:
+        """Log that a child has returned and will be restarted: without this line, nobody would see why."""
+        if RETURNED.is_read():
+            RETURNED.log({"child": child, "supervisor": self._name})
 
     def close(self) -> None:
         """Log the counts that are due."""

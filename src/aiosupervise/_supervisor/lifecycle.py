@@ -109,13 +109,23 @@ class Lifecycle:
         else:
             self.enter(child, "starting")
             self.after(child.ready, child, self._on_too_late)
-        # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
-        child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
-        # Taking in an end is no step: thousands may come in one turn, and nothing but the child changes.
-        child.task.add_done_callback(partial(self._take_in, child), context=self.context)
+        self._create_task(child, coroutine, context)
         if child.restarted is not None:
             child.restarted.resolve()
             child.restarted = None
+
+    def _create_task(self, child: ChildState, coroutine: Coroutine[object, None, object], context: Context) -> None:
+        """Create the task of a run; a task factory that raises is a failure of the child."""
+        try:
+            # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
+            child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
+        except BaseException as error:
+            self._end_run(child, Ending(None, error))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            # Taking in an end is no step: thousands may come in one turn, and nothing but the child changes.
+            child.task.add_done_callback(partial(self._take_in, child), context=self.context)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
         """Let a child forget its last run; return the coroutine of the next one, and its context."""
@@ -203,22 +213,22 @@ class Lifecycle:
             error = _failure_of(child, error)
         elif purpose is not None and task.cancelled():
             error = None
-        child.error = error
         child.value = None if task.cancelled() or error is not None else task.result()
-        if error is not None:
-            child.last_error = error
-        self._close_run(child)
-        child.ending = Ending(purpose, error)
-        self.enter(child, self._next_state(child, child.ending))
-        self._ends.append(child)
-        self._schedule_slice()
+        self._end_run(child, Ending(purpose, error))
 
-    def _close_run(self, child: ChildState) -> None:
+    def _end_run(self, child: ChildState, ending: Ending) -> None:
+        child.error = ending.error
+        if ending.error is not None:
+            child.last_error = ending.error
         if child.heartbeat is not None:
             self._heartbeats.release(child)
         assert child.this_run is not None  # noqa: S101 - for the type checkers
         child.this_run.close()
         child.task = child.this_run = child.purpose = child.failure = None
+        child.ending = ending
+        self.enter(child, self._next_state(child, ending))
+        self._ends.append(child)
+        self._schedule_slice()
 
     def _next_state(self, child: ChildState, ending: Ending) -> StateName:
         purpose, error = ending

@@ -210,9 +210,13 @@ class StateMachine:
         """Draw the consequences of the end of a run."""
         purpose, error = ending
         self.children.forget(child)
-        is_new = error is None or self._reports.is_new(child.name, error)
         has_exited = purpose in (None, Purpose.FAILURE)
-        self._lifecycle.emit(ChildExited if has_exited else ChildStopped, child, error, is_logged=is_new)
+        is_return = has_exited and error is None and child.state == "waiting"
+        is_new = error is None or self._reports.is_new(child.name, error)
+        kind = ChildExited if has_exited else ChildStopped
+        self._lifecycle.emit(kind, child, error, is_logged=is_new and not is_return)
+        if is_return:
+            self._steps.put_off(partial(self._reports.log_return, child.name))
         if has_exited and not child.was_ready:
             reject_readiness(child)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
