@@ -1,4 +1,4 @@
-"""One million jobs of which every tenth attempt fails: every count exact, and memory as flat as at the start."""
+"""One million jobs of which every tenth attempt fails, and as many restarts: memory as flat as at the start."""
 
 import asyncio
 import gc
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiosupervise import Failure, Outcome, Policy, Reason, Run, Success, map_all, supervise
+from aiosupervise import Failure, Outcome, Policy, Reason, Run, Success, Supervisor, map_all, supervise
 
 LIMIT = 100
 ONE_IN = 10  # attempts fail
@@ -88,7 +88,7 @@ def no_collector() -> Iterator[None]:
 @pytest.fixture
 def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """No log, as in a program that configures none: pytest keeps every record, and that would be what grows."""
-    for level in ("call", "run"):
+    for level in ("call", "run", "supervisor"):
         monkeypatch.setattr(logging.getLogger(f"aiosupervise.{level}"), "disabled", True)
 
 
@@ -134,4 +134,69 @@ async def test_a_soak(*, thorough: bool, counts: Counter[str]) -> None:
     counts["soak: growth of memory after the first tenth, in KB"] += growth
     counts["soak: objects left in reference cycles"] += unreachable
     assert growth < GROWTH_IN_KB
+    assert unreachable < CYCLES_OF_OTHERS
+
+
+class Growth:
+    """Takes the memory after the first tenth of some events, and at the end."""
+
+    def __init__(self, events: int) -> None:
+        self.events = events
+        self.seen = 0
+        self._memory: list[int] = []
+
+    def add(self) -> None:
+        """Count an event."""
+        self.seen += 1
+        if self.seen in (self.events // 10, self.events):
+            self._memory.append(memory_in_kb())
+
+    def in_kb(self) -> int:
+        """By how much it has grown."""
+        before, after = self._memory
+        return after - before
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
+@pytest.mark.usefixtures("no_collector", "no_log")
+async def test_a_soak_of_restarts(*, thorough: bool, counts: Counter[str]) -> None:
+    """A child that crashes a million times leaves neither memory nor garbage behind."""
+    growth = Growth(1_000_000 if thorough else 10_000)
+
+    async def crash() -> None:
+        growth.add()
+        if growth.seen == growth.events:
+            sup.stop()
+        raise ConnectionError(growth.seen)
+
+    async with Supervisor(max_restarts=None, backoff=[0]) as sup:
+        child = sup.start(crash, ready=10.0, heartbeat=10.0)
+    unreachable = gc.collect()
+    counts["soak: restarts"] += child.restarts
+    counts["soak: growth of memory by restarts, in KB"] += growth.in_kb()
+    assert child.restarts == growth.events - 1
+    assert growth.in_kb() < GROWTH_IN_KB
+    assert unreachable < CYCLES_OF_OTHERS
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
+@pytest.mark.usefixtures("no_collector", "no_log")
+async def test_a_soak_of_children_that_come_and_go(*, thorough: bool, counts: Counter[str]) -> None:
+    """Children that have ended are forgotten, with their names, arguments and errors."""
+    growth = Growth(100_000 if thorough else 5_000)
+
+    async def serve(_: object) -> None:
+        growth.add()
+        if growth.seen % ONE_IN == 0:
+            raise ConnectionError
+
+    async with Supervisor(strategy="simple_one_for_one") as sup:
+        while growth.seen < growth.events:
+            sup.start(serve, bytearray(100_000), restart="temporary")
+            await sup.wait()
+        assert sup.children() == ()
+    unreachable = gc.collect()
+    counts["soak: children that came and went"] += growth.seen
+    counts["soak: growth of memory by children, in KB"] += growth.in_kb()
+    assert growth.in_kb() < GROWTH_IN_KB
     assert unreachable < CYCLES_OF_OTHERS
