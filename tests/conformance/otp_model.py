@@ -116,6 +116,9 @@ class ModelGroup:
         # Since when it is, or has ended.
         self.released_at: float | None = None
         self.has_ready = False
+        # A child that was ready, and restarted at that very time: whether new children wait for it depends on the turns
+        # of the loop, of which there are several at one time.
+        self.unsure: ModelChild | None = None
 
     def begin(self, first: ModelChild, group: list[ModelChild], delay: float) -> None:
         """Stop the group of a child that has failed, or the greater group with the one that is under way."""
@@ -127,7 +130,7 @@ class ModelGroup:
         self.to_stop = group
         self.cancelled = [child for child in group if child.is_cancelled]
         self.to_start.clear()
-        self.awaited = self.not_before = None
+        self.awaited = self.not_before = self.unsure = None
 
     def go_on_stopping(self, now: float) -> None:
         """Stop the next members; when all are down, wait."""
@@ -186,6 +189,8 @@ class ModelGroup:
 
     def release(self, child: ModelChild, now: float) -> None:
         """Note that a child is ready, or will not be."""
+        if child is self.unsure:
+            self.unsure = None
         if child is self.awaited:
             self.released_at = now
 
@@ -195,7 +200,7 @@ class ModelGroup:
         if child is self.awaited and self.released_at == now:
             self.released_at = None
             if not self.to_start:
-                self.awaited = None
+                self.awaited, self.unsure = None, child
 
     def check(self, now: float) -> None:
         """Check that all that should have been started by now was."""
@@ -413,6 +418,12 @@ class Model:
         if self._group.must_wait(child, now):
             self._group.join(child, now)
         return child
+
+    def on_added(self, child: ModelChild, now: float, *, is_waiting: bool) -> None:
+        """Note whether a new child waits, where this model cannot know."""
+        if is_waiting and not child.is_waiting and self._group.unsure is not None:
+            self._group.awaited, self._group.released_at = self._group.unsure, None
+            self._group.join(child, now)
 
     def on_request(self, child: ModelChild, command: Request, *, is_stopping: bool) -> None:
         """Note that a command is about to be given; ends that come now came before it."""

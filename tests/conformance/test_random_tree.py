@@ -193,6 +193,7 @@ class Tree:
                 ready=ready,
                 heartbeat=heartbeat,
             )
+            branch.model.on_added(known, self._now(), is_waiting=child.state == "waiting")
             branch.children.append((child, known))
             del branch.children[:-12]
 
