@@ -1,0 +1,116 @@
+"""Twins: strategies, that is, which siblings are restarted with a child."""
+
+from .scene import Behaviour, Scene
+from .twin import same
+
+
+@same
+async def one_for_one(scene: Scene) -> None:
+    """Under one_for_one, siblings are not affected."""
+    async with scene.supervisor(strategy="one_for_one") as sup:
+        await scene.start(sup, *"abc")
+        scene.observe()
+        await scene.fail("b")
+
+
+@same
+async def one_for_all(scene: Scene) -> None:
+    """Under one_for_all, all siblings are stopped in reverse start order, and started in start order."""
+    async with scene.supervisor(strategy="one_for_all") as sup:
+        await scene.start(sup, *"abcd")
+        scene.observe()
+        await scene.fail("b")
+
+
+@same
+async def rest_for_one(scene: Scene) -> None:
+    """Under rest_for_one, siblings that were started later are."""
+    async with scene.supervisor(strategy="rest_for_one") as sup:
+        await scene.start(sup, *"abcd")
+        scene.observe()
+        await scene.fail("b")
+
+
+@same
+async def clean_up_in_a_group(scene: Scene) -> None:
+    """Siblings are stopped one after the other, and all of them before the first is started."""
+    async with scene.supervisor(strategy="one_for_all") as sup:
+        await scene.start(sup, "a")
+        await scene.start(sup, "b", "c", behaviour=Behaviour(clean_up=0.2))
+        scene.observe()
+        await scene.fail("a")
+        await scene.at(1.0)
+
+
+@same
+async def temporary_sibling(scene: Scene) -> None:
+    """A temporary sibling is stopped by a group restart, and forgotten."""
+    async with scene.supervisor(strategy="one_for_all") as sup:
+        await scene.start(sup, "it")
+        await scene.start(sup, "other", restart="temporary")
+        scene.observe()
+        await scene.fail("it")
+        scene.children(sup)
+
+
+@same
+async def ended_siblings(scene: Scene) -> None:
+    """Siblings that had ended or were stopped are started again by a group restart."""
+    async with scene.supervisor(strategy="rest_for_one") as sup:
+        await scene.start(sup, "it")
+        await scene.start(sup, "ended", restart="transient")
+        stopped = await scene.start(sup, "stopped")
+        await scene.leave("ended")
+        await stopped.stop()
+        scene.observe()
+        await scene.fail("it")
+
+
+@same
+async def group_counts_once(scene: Scene) -> None:
+    """A group restart is one restart: here the intensity is 1."""
+    async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
+        await scene.start(sup, *"abc")
+        scene.observe()
+        await scene.fail("c")
+        await scene.outcome()
+
+
+@same
+async def together_one_for_all(scene: Scene) -> None:
+    """Siblings that fail together are one restart under one_for_all: here the intensity is 1."""
+    async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
+        await scene.start(sup, *"ab")
+        scene.observe()
+        await scene.together("b", "a")
+        await scene.outcome()
+
+
+@same
+async def together_rest_for_one(scene: Scene) -> None:
+    """They are one restart under rest_for_one too, if the first in start order is the first that is handled."""
+    async with scene.supervisor(strategy="rest_for_one", max_restarts=1) as sup:
+        await scene.start(sup, *"ab")
+        scene.observe()
+        await scene.together("a", "b")
+        await scene.outcome()
+
+
+@same
+async def broken_restart_one_for_all(scene: Scene) -> None:
+    """Under one_for_all, a child that fails in a group restart, before it is ready, makes the group begin anew."""
+    async with scene.supervisor(strategy="one_for_all") as sup:
+        await scene.start(sup, "a")
+        await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))
+        scene.observe()
+        await scene.fail("a")
+
+
+@same
+async def broken_restart_rest_for_one(scene: Scene) -> None:
+    """Under rest_for_one, the siblings before such a child run on."""
+    async with scene.supervisor(strategy="rest_for_one") as sup:
+        await scene.start(sup, "a")
+        await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))
+        scene.observe()
+        await scene.fail("a")

@@ -1,0 +1,32 @@
+"""The twins of the Erlang programs, and the page that shows what both say."""
+
+import pytest
+
+from . import page
+from .recorded import observed, programs, recorded
+from .twin import TWINS, Twin
+
+SAME = [pytest.param(twin, id=name) for name, twin in TWINS.items() if twin.difference is None]
+DIFFERENT = [pytest.param(twin, id=name) for name, twin in TWINS.items() if twin.difference is not None]
+
+
+def test_each_program_has_a_twin() -> None:
+    """No program runs in one language only."""
+    assert sorted(TWINS) == programs()
+
+
+@pytest.mark.parametrize("twin", SAME)
+def test_a_twin_says_what_its_program_printed(twin: Twin) -> None:
+    """A rule of OTP's holds here: the same children do the same things, in the same order."""
+    assert twin.said() == recorded(twin.name)
+
+
+@pytest.mark.parametrize("twin", DIFFERENT)
+def test_a_difference_is_one(twin: Twin) -> None:
+    """What is said to differ does; the test of the page compares what exactly is said."""
+    assert observed(twin.said()) != observed(recorded(twin.name))
+
+
+def test_the_page_shows_what_both_say() -> None:
+    """Its tables are what `nox -s otp -- --write` writes."""
+    assert page.tables_of_page() == page.tables()
