@@ -186,6 +186,15 @@ def compare(session: nox.Session) -> None:
 # What the page "How it is tested" counts; each prints its numbers.
 
 
+@nox.session
+def otp(session: nox.Session) -> None:
+    """Run the programs about OTP's semantics in Erlang and compare with their record; `-- --write` for the page."""
+    if shutil.which("erl") is None and "--write" not in session.posargs:
+        session.skip("needs erl and erlc: Debian's package is erlang-base")
+    _install(session, "unit")
+    session.run("python", "-m", "otp", *session.posargs, env={"PYTHONPATH": "tests/conformance"})
+
+
 def _thoroughly(session: nox.Session, *tests: str) -> None:
     _install(session, "tests")
     session.run("pytest", "--thorough", *tests, *session.posargs)

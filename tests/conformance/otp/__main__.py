@@ -7,14 +7,16 @@ import sys
 
 from . import erlang, page, recorded
 
-WORDS = "the record of {program} is another one; `--record` writes it anew:\n{lines}"
+WORDS = "{program} has printed something else than is recorded; `nox -s otp -- --record` records it anew:\n{lines}"
 
 
 def main() -> int:
     """Return the exit status: 1 if a program has printed something else than is recorded."""
     parser = argparse.ArgumentParser(prog="nox -s otp --")
     parser.add_argument("--record", action="store_true", help="record what the programs print")
-    parser.add_argument("--write", action="store_true", help="write the tables of the page, from the record and the twins")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables of the page, from the record and the twins"
+    )
     arguments = parser.parse_args()
     if arguments.write and not arguments.record:
         failures = []
@@ -28,7 +30,7 @@ def main() -> int:
         logging.disable()  # children fail in the twins
         page.write()
     for failure in failures:
-        print(failure, file=sys.stderr)
+        print(failure, file=sys.stderr)  # noqa: T201
     return 1 if failures else 0
 
 
@@ -42,14 +44,17 @@ def _record() -> list[str]:
 
 
 def _compare() -> list[str]:
-    failures = []
-    for count, (program, lines) in enumerate(erlang.run_all_programs(), 1):
-        before = recorded.recorded(program)
-        if lines != before:
-            difference = difflib.unified_diff(before, lines, "recorded", "printed", lineterm="")
-            failures.append(WORDS.format(program=program, lines="\n".join(difference)))
-    print(f"{count} programs have run, {len(failures)} print something else than is recorded")
+    printed = dict(erlang.run_all_programs())
+    failures = [
+        _difference(program, lines) for program, lines in printed.items() if lines != recorded.recorded(program)
+    ]
+    print(f"{len(printed)} programs have run, {len(failures)} printed something else than is recorded")  # noqa: T201
     return failures
+
+
+def _difference(program: str, lines: list[str]) -> str:
+    difference = difflib.unified_diff(recorded.recorded(program), lines, "recorded", "printed", lineterm="")
+    return WORDS.format(program=program, lines="\n".join(difference))
 
 
 sys.exit(main())

@@ -13,7 +13,7 @@ from .twin import differs
 
 @differs("a restart")
 async def restart_delay(scene: Scene) -> None:
-    """A child fails; its state 0.1 s later, here with a backoff of 0.5 s."""
+    """A child fails, under a backoff of 0.5 s here; its state is shown 0.1 s later."""
     async with scene.supervisor(backoff=[0.5]) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -24,7 +24,7 @@ async def restart_delay(scene: Scene) -> None:
 
 @differs("the limit")
 async def default_limit(scene: Scene) -> None:
-    """A child fails again and again, under a supervisor with the default limit."""
+    """A child fails again and again, under the default limit."""
     quiet = scene.child("it", Behaviour(quiet=True))
     with suppress(ExceptionGroup):
         async with Supervisor(backoff=[0]) as sup:
@@ -38,7 +38,7 @@ async def default_limit(scene: Scene) -> None:
 
 @differs("the limit")
 async def together_one_for_one(scene: Scene) -> None:
-    """Siblings fail together under one_for_one, with an intensity of 1."""
+    """Siblings fail together under `one_for_one`, with an intensity of 1."""
     async with scene.supervisor(strategy="one_for_one", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -48,7 +48,7 @@ async def together_one_for_one(scene: Scene) -> None:
 
 @differs("siblings that fail together under `rest_for_one`")
 async def together_rest_for_one_last_first(scene: Scene) -> None:
-    """Siblings fail together under rest_for_one, and the last in start order is the first that is handled."""
+    """Siblings fail together under `rest_for_one`, and the last in start order is handled first."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -70,7 +70,7 @@ async def period(scene: Scene) -> None:
 
 @differs("a child that exits with `shutdown`")
 async def exit_with_shutdown(scene: Scene) -> None:
-    """A transient child ends as if it had been stopped."""
+    """A transient child ends by itself as if it had been stopped."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", restart="transient")
         scene.observe()
@@ -98,7 +98,7 @@ async def broken_start_child(scene: Scene) -> None:
 
 @differs("a child that does not stop")
 async def child_that_does_not_stop(scene: Scene) -> None:
-    """A child ignores that it is told to stop, for longer than its shutdown time."""
+    """A child does not stop within its shutdown time."""
 
     async def stubborn() -> None:
         for what in ("stops", "is cancelled again", "is cancelled again", "has stopped"):
@@ -115,7 +115,7 @@ async def child_that_does_not_stop(scene: Scene) -> None:
 
 @differs("a child that does not stop")
 async def brutal_kill(scene: Scene) -> None:
-    """A child that has a clean-up is stopped with no shutdown time: by brutal_kill, or with a grace of 0."""
+    """A child that has a clean-up is stopped by `brutal_kill`; with `grace=0` here."""
     async with scene.supervisor() as sup:
         it = await scene.start(sup, "it", behaviour=Behaviour(clean_up=0.1), grace=0)
         scene.observe()
@@ -173,7 +173,7 @@ async def siblings_during_a_stop(scene: Scene) -> None:
 
 @differs("a child that waits in a group, and is stopped")
 async def stop_of_a_child_that_waits(scene: Scene) -> None:
-    """Under rest_for_one, b and c wait for the restart of b, and b is stopped."""
+    """Under `rest_for_one`, b and c wait for the restart of b, and b is stopped on request."""
     async with scene.supervisor(strategy="rest_for_one", backoff=[1.0]) as sup:
         await scene.start(sup, *"abc")
         b = sup.children()[1]
@@ -187,7 +187,7 @@ async def stop_of_a_child_that_waits(scene: Scene) -> None:
 
 @differs("a child that waits in a group, and is stopped")
 async def stop_of_a_sibling_that_waits(scene: Scene) -> None:
-    """Under rest_for_one, b and c wait for the restart of b, and c is stopped."""
+    """Under `rest_for_one`, b and c wait for the restart of b, and c is stopped on request."""
     async with scene.supervisor(strategy="rest_for_one", backoff=[1.0]) as sup:
         await scene.start(sup, *"abc")
         c = sup.children()[2]
@@ -201,7 +201,7 @@ async def stop_of_a_sibling_that_waits(scene: Scene) -> None:
 
 @differs("a child started while a group waits")
 async def start_while_a_group_waits(scene: Scene) -> None:
-    """Under rest_for_one, a new child is started while b waits for its restart."""
+    """Under `rest_for_one`, a new child is started while b waits for its restart."""
     async with scene.supervisor(strategy="rest_for_one", backoff=[1.0]) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -212,7 +212,7 @@ async def start_while_a_group_waits(scene: Scene) -> None:
 
 @differs("the arguments of a temporary child")
 async def arguments_of_temporary_children(scene: Scene) -> None:
-    """The arguments of two children that run: a is permanent, b is temporary."""
+    """A permanent child, a, and a temporary one, b, run: are their arguments kept?"""
 
     class Argument:
         """Something large."""
@@ -248,7 +248,7 @@ async def transient_supervisor(scene: Scene) -> None:
 
 @differs("no child is left")
 async def no_child_left(scene: Scene) -> None:
-    """The only child ends; the body of the block has ended before."""
+    """The only child ends; here the body of the block has ended before."""
     async with Supervisor() as sup:
         await scene.start(sup, "it", restart="temporary")
         scene.observe()
@@ -259,7 +259,7 @@ async def no_child_left(scene: Scene) -> None:
 
 @differs("the reason of an escalation")
 async def reason_of_an_escalation(scene: Scene) -> None:
-    """A child fails, with an intensity of 0: what whoever runs the supervisor gets."""
+    """A supervisor gives up; what it tells whoever runs it is shown."""
     try:
         async with Supervisor(max_restarts=0) as sup:
             await scene.start(sup, "it")
@@ -274,7 +274,7 @@ async def reason_of_an_escalation(scene: Scene) -> None:
 
 @differs("the list of children")
 async def list_of_children(scene: Scene) -> None:
-    """The children a, b and c were started in this order."""
+    """The children a, b and c were started in this order; a list of them is shown."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         scene.observe()

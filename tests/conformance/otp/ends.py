@@ -8,7 +8,7 @@ from .twin import same
 
 @same
 async def start_order(scene: Scene) -> None:
-    """Children are started in order, each when the one before is ready."""
+    """Children are started in order, each when the one before it is ready."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         scene.observe()
         for name, starts_in in [("a", 0.1), ("b", 0.0), ("c", None)]:
@@ -19,7 +19,7 @@ async def start_order(scene: Scene) -> None:
 
 @same
 async def shutdown_order(scene: Scene) -> None:
-    """At the shutdown, children are stopped in reverse start order, one after the other."""
+    """At a shutdown, children are stopped in reverse start order, one after the other."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc", behaviour=Behaviour(clean_up=0.1))
         scene.observe()
@@ -29,7 +29,7 @@ async def shutdown_order(scene: Scene) -> None:
 
 @same
 async def position_after_a_restart(scene: Scene) -> None:
-    """A child that is restarted, by its supervisor or on request, keeps its position in this order."""
+    """A child that was restarted, by its supervisor or on request, keeps its position in this order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         a = sup.children()[0]
@@ -42,7 +42,7 @@ async def position_after_a_restart(scene: Scene) -> None:
 
 @same
 async def ends_during_shutdown(scene: Scene) -> None:
-    """A child that fails while another one is being stopped by a shutdown is not restarted."""
+    """A child that fails during a shutdown, while another one is being stopped, is not restarted."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"ab")
         await scene.start(sup, "c", behaviour=Behaviour(clean_up=0.3))
@@ -56,7 +56,7 @@ async def ends_during_shutdown(scene: Scene) -> None:
 
 @same
 async def clean_up_that_fails(scene: Scene) -> None:
-    """A child whose clean-up fails while it is being stopped is stopped all the same."""
+    """A child whose clean-up fails has been stopped all the same, and is not restarted."""
     async with scene.supervisor() as sup:
         it = await scene.start(sup, "it", behaviour=Behaviour(clean_up_fails=True))
         scene.observe()
@@ -67,7 +67,7 @@ async def clean_up_that_fails(scene: Scene) -> None:
 
 @same
 async def shutdown_of_a_tree(scene: Scene) -> None:
-    """A supervisor that is a child is stopped in its turn, its own children first."""
+    """A supervisor that is a child is stopped in its turn, with its own children."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "a")
         sup.start(scene.tree("branch", "b", "c"))
@@ -91,7 +91,7 @@ async def escalation_in_a_tree(scene: Scene) -> None:
 
 @same
 async def simple_restarts(scene: Scene) -> None:
-    """Under simple_one_for_one, children are restarted by their restart type, each by itself."""
+    """Under `simple_one_for_one`, children are restarted by their restart type, each by itself."""
     async with scene.supervisor(strategy="simple_one_for_one") as sup:
         await scene.start(sup, *"ab", restart="transient")
         scene.observe()
@@ -100,7 +100,7 @@ async def simple_restarts(scene: Scene) -> None:
 
 @same
 async def simple_forgets(scene: Scene) -> None:
-    """Under simple_one_for_one, children that have ended or were stopped are forgotten, whatever their restart type."""
+    """Under `simple_one_for_one`, children that have ended or were stopped are forgotten: here transient ones."""
     async with scene.supervisor(strategy="simple_one_for_one") as sup:
         b = await scene.start(sup, *"ab", restart="transient")
         scene.observe()
@@ -111,7 +111,7 @@ async def simple_forgets(scene: Scene) -> None:
 
 @same
 async def simple_shutdown(scene: Scene) -> None:
-    """Under simple_one_for_one, a shutdown stops all children at once."""
+    """Under `simple_one_for_one`, a shutdown stops all children at once."""
     loop = asyncio.get_running_loop()
     async with scene.supervisor(strategy="simple_one_for_one") as sup:
         await scene.start(sup, *"abc", behaviour=Behaviour(clean_up=0.2, quiet=True))

@@ -6,7 +6,7 @@ from .twin import same
 
 @same
 async def one_for_one(scene: Scene) -> None:
-    """Under one_for_one, siblings are not affected."""
+    """Under `one_for_one`, siblings are not affected."""
     async with scene.supervisor(strategy="one_for_one") as sup:
         await scene.start(sup, *"abc")
         scene.observe()
@@ -15,7 +15,7 @@ async def one_for_one(scene: Scene) -> None:
 
 @same
 async def one_for_all(scene: Scene) -> None:
-    """Under one_for_all, all siblings are stopped in reverse start order, and started in start order."""
+    """Under `one_for_all`, all siblings are stopped, in reverse start order, and started in start order."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, *"abcd")
         scene.observe()
@@ -24,7 +24,7 @@ async def one_for_all(scene: Scene) -> None:
 
 @same
 async def rest_for_one(scene: Scene) -> None:
-    """Under rest_for_one, siblings that were started later are."""
+    """Under `rest_for_one`, the siblings that were started after the child are."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, *"abcd")
         scene.observe()
@@ -33,7 +33,7 @@ async def rest_for_one(scene: Scene) -> None:
 
 @same
 async def clean_up_in_a_group(scene: Scene) -> None:
-    """Siblings are stopped one after the other, and all of them before the first is started."""
+    """A group is stopped one child after the other, and started when all of them have ended."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", "c", behaviour=Behaviour(clean_up=0.2))
@@ -44,7 +44,7 @@ async def clean_up_in_a_group(scene: Scene) -> None:
 
 @same
 async def temporary_sibling(scene: Scene) -> None:
-    """A temporary sibling is stopped by a group restart, and forgotten."""
+    """A group restart stops temporary siblings too, and forgets them."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, "it")
         await scene.start(sup, "other", restart="temporary")
@@ -55,7 +55,7 @@ async def temporary_sibling(scene: Scene) -> None:
 
 @same
 async def ended_siblings(scene: Scene) -> None:
-    """Siblings that had ended or were stopped are started again by a group restart."""
+    """A group restart starts siblings again that had ended or were stopped."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, "it")
         await scene.start(sup, "ended", restart="transient")
@@ -68,7 +68,7 @@ async def ended_siblings(scene: Scene) -> None:
 
 @same
 async def group_counts_once(scene: Scene) -> None:
-    """A group restart is one restart: here the intensity is 1."""
+    """A group restart counts as one restart: here the intensity is 1."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
         await scene.start(sup, *"abc")
         scene.observe()
@@ -78,7 +78,7 @@ async def group_counts_once(scene: Scene) -> None:
 
 @same
 async def together_one_for_all(scene: Scene) -> None:
-    """Siblings that fail together are one restart under one_for_all: here the intensity is 1."""
+    """Under `one_for_all`, siblings that fail together are one restart: here the intensity is 1."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -88,7 +88,7 @@ async def together_one_for_all(scene: Scene) -> None:
 
 @same
 async def together_rest_for_one(scene: Scene) -> None:
-    """They are one restart under rest_for_one too, if the first in start order is the first that is handled."""
+    """Under `rest_for_one`, they are one restart if the first in start order is handled first."""
     async with scene.supervisor(strategy="rest_for_one", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -98,7 +98,7 @@ async def together_rest_for_one(scene: Scene) -> None:
 
 @same
 async def broken_restart_one_for_all(scene: Scene) -> None:
-    """Under one_for_all, a child that fails in a group restart, before it is ready, makes the group begin anew."""
+    """A child that fails during a group restart, before it is ready, makes the group begin anew: `one_for_all`."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))
@@ -108,7 +108,7 @@ async def broken_restart_one_for_all(scene: Scene) -> None:
 
 @same
 async def broken_restart_rest_for_one(scene: Scene) -> None:
-    """Under rest_for_one, the siblings before such a child run on."""
+    """The same under `rest_for_one`: the group is the one of the child that has failed last."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))

@@ -59,5 +59,6 @@ def write() -> None:
     """Put the tables into the page."""
     before, begin, rest = PAGE.read_text("utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
-    assert begin and end, f"{PAGE} has lost one of its marks"
+    assert begin, f"{PAGE} has lost one of its marks"
+    assert end, f"{PAGE} has lost one of its marks"
     PAGE.write_text(f"{before}{begin}\n{tables()}\n{end}{after}", "utf-8", newline="\n")

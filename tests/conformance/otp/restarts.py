@@ -42,7 +42,7 @@ async def temporary_child(scene: Scene) -> None:
 
 @same
 async def failure_of_a_temporary_child(scene: Scene) -> None:
-    """The failure of a temporary child stops no sibling, and is no restart."""
+    """The failure of a temporary child stops no sibling and does not count: here the intensity is 0."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=0) as sup:
         await scene.start(sup, "other")
         await scene.start(sup, "it", restart="temporary")
@@ -53,7 +53,7 @@ async def failure_of_a_temporary_child(scene: Scene) -> None:
 
 @same
 async def stopped_child(scene: Scene) -> None:
-    """A child that was stopped is not restarted, and is forgotten if it is temporary."""
+    """A child that was stopped on request is not restarted; it is forgotten if it is temporary."""
     async with scene.supervisor() as sup:
         children = [
             await scene.start(sup, "a"),
@@ -101,7 +101,7 @@ async def _start(scene: Scene, sup: Supervisor, name: str) -> None:
 
 @same
 async def intensity(scene: Scene) -> None:
-    """With an intensity of 2, two restarts are made, and the next failure ends the supervisor."""
+    """With an intensity of 2, two restarts are made; the next failure ends the supervisor."""
     async with scene.supervisor(max_restarts=2) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -111,7 +111,7 @@ async def intensity(scene: Scene) -> None:
 
 @same
 async def returns_count(scene: Scene) -> None:
-    """A permanent child that returns counts as one that fails."""
+    """A permanent child that returns counts as much as one that fails: here the intensity is 1."""
     async with scene.supervisor(max_restarts=1) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -121,7 +121,7 @@ async def returns_count(scene: Scene) -> None:
 
 @same
 async def giving_up(scene: Scene) -> None:
-    """A supervisor that gives up stops the other children in reverse start order."""
+    """A supervisor that gives up stops the other children first, in reverse start order."""
     async with scene.supervisor(max_restarts=0) as sup:
         await scene.start(sup, *"abc")
         scene.observe()
@@ -130,7 +130,7 @@ async def giving_up(scene: Scene) -> None:
 
 @same
 async def one_period_ago(scene: Scene) -> None:
-    """A restart that was made exactly one period ago counts: here 1 s, with an intensity of 1."""
+    """A restart that was made exactly one period ago counts: here 1 s ago, with an intensity of 1."""
     async with scene.supervisor(max_restarts=1, within=1.0) as sup:
         await scene.start(sup, "it")
         scene.align()
@@ -142,7 +142,7 @@ async def one_period_ago(scene: Scene) -> None:
 
 @same
 async def longer_ago(scene: Scene) -> None:
-    """A restart that was made longer ago does not count: here 2.1 s, with a period of 1 s."""
+    """A restart that was made longer ago does not: here 2.1 s ago, with a period of 1 s."""
     async with scene.supervisor(max_restarts=1, within=1.0) as sup:
         await scene.start(sup, "it")
         scene.align()

@@ -65,7 +65,7 @@ class Scene:
                 await sup.stop()
                 self.lines = lines
         except ExceptionGroup as group:
-            assert group.subgroup(RestartsExceeded)
+            assert group.subgroup(RestartsExceeded)  # noqa: PT017 - one of two endings
             self.say("the supervisor gives up")
 
     async def start(self, sup: Supervisor, *names: str, behaviour: Behaviour = PLAIN, **settings: Any) -> Child:

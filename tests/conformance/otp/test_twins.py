@@ -1,8 +1,7 @@
-"""The twins of the Erlang programs, and the page that shows what both say."""
+"""The twins of the Erlang programs say what these have printed."""
 
 import pytest
 
-from . import page
 from .recorded import observed, programs, recorded
 from .twin import TWINS, Twin
 
@@ -23,10 +22,5 @@ def test_a_twin_says_what_its_program_printed(twin: Twin) -> None:
 
 @pytest.mark.parametrize("twin", DIFFERENT)
 def test_a_difference_is_one(twin: Twin) -> None:
-    """What is said to differ does; the test of the page compares what exactly is said."""
+    """What is said to differ does; the tables of the page have what exactly is said."""
     assert observed(twin.said()) != observed(recorded(twin.name))
-
-
-def test_the_page_shows_what_both_say() -> None:
-    """Its tables are what `nox -s otp -- --write` writes."""
-    assert page.tables_of_page() == page.tables()

@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..loops import VirtualLoop
+import looptime
+
 from .scene import Scene
 
 Play: TypeAlias = Callable[[Scene], Coroutine[object, None, None]]
@@ -31,7 +32,7 @@ class Twin:
     def said(self) -> list[str]:
         """Return the lines that the Python side says, in virtual time."""
         scene = Scene()
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
             runner.run(self.play(scene))
         return scene.lines
 
