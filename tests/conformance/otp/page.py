@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import differences, ends, groups, restarts
 from .recorded import RELEASE, observed, recorded
-from .twin import TWINS, Twin
-
-__all__ = ["PAGE", "tables", "tables_of_page", "write"]
+from .twin import Twin
+from .twins import TWINS, differences, ends, groups, restarts
 
 PAGE = Path(__file__).parents[3] / "docs/reference/otp.md"
 BEGIN = "% The tables are written by `nox -s otp -- --write`.\n"

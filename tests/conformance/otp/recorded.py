@@ -16,8 +16,9 @@ def programs() -> list[str]:
 
 
 def recorded(program: str) -> list[str]:
-    """Return the lines that a program has printed."""
-    return _file(program).read_text("utf-8").splitlines()
+    """Return the lines that a program has printed; none if it is new."""
+    file = _file(program)
+    return file.read_text("utf-8").splitlines() if file.exists() else []
 
 
 def record(program: str, lines: Iterable[str]) -> None:

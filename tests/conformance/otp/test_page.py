@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from . import page
-from .twin import TWINS
+from .twins import TWINS
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("tests/supervisor", "tests/conformance/otp")

@@ -2,16 +2,17 @@
 
 import pytest
 
-from .recorded import observed, programs, recorded
-from .twin import TWINS, Twin
+from .recorded import RECORDED, observed, programs, recorded
+from .twin import Twin
+from .twins import TWINS
 
 SAME = [pytest.param(twin, id=name) for name, twin in TWINS.items() if twin.difference is None]
 DIFFERENT = [pytest.param(twin, id=name) for name, twin in TWINS.items() if twin.difference is not None]
 
 
-def test_each_program_has_a_twin() -> None:
+def test_each_program_has_a_twin_and_a_record() -> None:
     """No program runs in one language only."""
-    assert sorted(TWINS) == programs()
+    assert sorted(TWINS) == programs() == sorted(file.stem for file in RECORDED.glob("*.txt"))
 
 
 @pytest.mark.parametrize("twin", SAME)

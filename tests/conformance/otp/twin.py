@@ -38,7 +38,7 @@ class Twin:
 
 
 TWINS: dict[str, Twin] = {}
-"""By name, in the order of the tables."""
+"""By name; `twins` has all of them."""
 
 
 def same(play: Play) -> Play:
