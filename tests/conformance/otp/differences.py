@@ -13,7 +13,7 @@ from .twin import differs
 
 @differs("a restart")
 async def restart_delay(scene: Scene) -> None:
-    """A child fails, under a backoff of 0.5 s here; its state is shown 0.1 s later."""
+    """A child fails: its state after 0.1 s, here with a backoff of 0.5 s."""
     async with scene.supervisor(backoff=[0.5]) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -212,7 +212,7 @@ async def start_while_a_group_waits(scene: Scene) -> None:
 
 @differs("the arguments of a temporary child")
 async def arguments_of_temporary_children(scene: Scene) -> None:
-    """A permanent child, a, and a temporary one, b, run: are their arguments kept?"""
+    """The arguments of a permanent child, a, and of a temporary one, b, while both run."""
 
     class Argument:
         """Something large."""
@@ -259,7 +259,7 @@ async def no_child_left(scene: Scene) -> None:
 
 @differs("the reason of an escalation")
 async def reason_of_an_escalation(scene: Scene) -> None:
-    """A supervisor gives up; what it tells whoever runs it is shown."""
+    """A supervisor gives up: the reason that its caller gets."""
     try:
         async with Supervisor(max_restarts=0) as sup:
             await scene.start(sup, "it")
@@ -274,7 +274,7 @@ async def reason_of_an_escalation(scene: Scene) -> None:
 
 @differs("the list of children")
 async def list_of_children(scene: Scene) -> None:
-    """The children a, b and c were started in this order; a list of them is shown."""
+    """The list of the children a, b and c, which were started in this order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         scene.observe()

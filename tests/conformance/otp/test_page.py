@@ -26,7 +26,7 @@ def words(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-PROGRAMS = rows("docs/reference/otp.md", "The same program in both")
+PROGRAMS = rows("docs/reference/otp.md", "The same programs in both")
 SUITE = rows("docs/reference/otp.md", "OTP's own test cases")
 HELD = [row for row in SUITE if len(row) == 3]
 NOT_HELD = [row for row in SUITE if len(row) == 2]
