@@ -37,7 +37,8 @@ SLOW = ("docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real 
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 # What waits for something outside of the loop, and so for real seconds.
 REAL = re.compile(
-    "aiohttp|anthropic|asyncpg|dask|fastapi|flaky_site|httpx|niquests|openai|redis|thread|tqdm|rich", re.IGNORECASE
+    "aiohttp|anthropic|asyncpg|dask|fastapi|flaky_site|httpx|niquests|openai|redis|start_server|thread|tqdm|rich",
+    re.IGNORECASE,
 )
 
 
