@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 
 import aiosupervise
 
-from .answers import Library, by_hand
+from .answers import Library, by_hand, until
 
 Func = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -36,6 +37,13 @@ def restarted(func: Func, *, most: int = 1000, within: float = 5.0) -> Func:
                 return
 
     return child
+
+
+def alive_after(funcs: list[Func]) -> list["weakref.ref[Func]"]:
+    """Let go of the functions, and return what tells whether anybody else has."""
+    references = [weakref.ref(func) for func in funcs]
+    funcs.clear()
+    return references
 
 
 class Keeper(Library):
@@ -96,6 +104,34 @@ class Keeper(Library):
         await asyncio.wait({task})
         return first
 
+    ready_how = "a future of one's own"
+
+    @by_hand
+    async def keep_beating(self, func: Callable[[Func], Coroutine[Any, Any, Any]], seconds: float) -> None:
+        """Restart a child that has not beaten for so long: by hand, a timeout that each beat puts off."""
+
+        async def child() -> None:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(seconds) as limit:
+                await func(lambda: limit.reschedule(loop.time() + seconds))
+
+        await self.keep_restarted(child)
+
+    @by_hand
+    async def keep_stubborn(self, func: Func) -> None:
+        """Run a child that swallows a cancellation: by hand, a loop that cancels it until it has ended."""
+        child = asyncio.create_task(func())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            while not child.done():
+                child.cancel()
+                await asyncio.wait({child}, timeout=1.0)
+
+    async def come_and_go(self, funcs: list[Func]) -> bool:
+        """Whether children that have ended are kept, while the others may still come."""
+        raise NotImplementedError
+
     async def stop_one(self, func: Func) -> None:
         """Start two children, stop the first one, and return when the other has ended."""
         raise NotImplementedError
@@ -133,6 +169,35 @@ class Aiosupervise(Keeper):
         async with aiosupervise.Supervisor(max_restarts=most, backoff=[0]) as sup:
             for func in funcs:
                 sup.start(func)
+
+    ready_how = "`wait_ready()` of the child"
+
+    async def ready(self, func: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        said: list[Any] = []
+
+        async def child() -> None:
+            await func(lambda what: (said.append(what), aiosupervise.ready()))
+
+        async with aiosupervise.Supervisor() as sup:
+            await sup.start(child, ready=1.0).wait_ready()
+            sup.stop()
+        return said[0]
+
+    async def keep_beating(self, func: Callable[[Func], Coroutine[Any, Any, Any]], seconds: float) -> None:
+        async with aiosupervise.Supervisor(backoff=[0]) as sup:
+            sup.start(func, aiosupervise.alive, heartbeat=seconds)
+
+    async def keep_stubborn(self, func: Func) -> None:
+        async with aiosupervise.Supervisor(grace=1.0) as sup:
+            sup.start(func)
+
+    async def come_and_go(self, funcs: list[Func]) -> bool:
+        async with aiosupervise.Supervisor(strategy="simple_one_for_one") as sup:
+            for func in funcs:
+                sup.start(func, restart="transient")
+            del func
+            await sup.wait()
+            return any(reference() for reference in alive_after(funcs))
 
     async def stop_one(self, func: Func) -> None:
         async with aiosupervise.Supervisor() as sup:
@@ -182,6 +247,14 @@ class Aiotools(Keeper):
             finally:
                 for task in reversed(tasks):
                     await self.lib.cancel_and_wait(task)
+
+    async def come_and_go(self, funcs: list[Func]) -> bool:
+        async with self.lib.Supervisor() as sup:
+            tasks = [sup.create_task(func()) for func in funcs]
+            await asyncio.wait(tasks)
+            tasks.clear()
+            await asyncio.sleep(0)
+            return any(reference() for reference in alive_after(funcs))
 
     async def stop_one(self, func: Func) -> None:
         async with self.lib.Supervisor() as sup:
@@ -236,6 +309,8 @@ class Anyio(Keeper):
     def protected(self) -> AbstractContextManager[Any]:
         return self.lib.CancelScope(shield=True)  # type: ignore[no-any-return]
 
+    ready_how = "`start` waits for `task_status.started`"
+
     async def ready(self, func: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         async def child(task_status: Any) -> None:
             await func(task_status.started)
@@ -244,6 +319,18 @@ class Anyio(Keeper):
             first = await group.start(child)
             group.cancel_scope.cancel()
         return first
+
+    async def keep_stubborn(self, func: Func) -> None:
+        await self.keep(func)
+
+    async def come_and_go(self, funcs: list[Func]) -> bool:
+        async with self.lib.create_task_group() as group:
+            for func in funcs:
+                group.start_soon(func)
+            del func
+            references = alive_after(funcs)
+            await until(lambda: not any(reference() for reference in references))
+            return any(reference() for reference in references)
 
     async def stop_one(self, func: Func) -> None:
         async with self.lib.create_task_group() as group:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from .answers import Answer, Feature, answer, swallowed, turns, until
@@ -148,8 +148,62 @@ async def ready(lib: Keeper) -> Answer:
         say(8080)
         await asyncio.Event().wait()
 
-    how = "a future of one's own" if hasattr(lib.ready, "by_hand") else "`start` waits for `task_status.started`"
-    return answer(await lib.ready(serve) == 8080, how, using=lib.ready)
+    return answer(await lib.ready(serve) == 8080, lib.ready_how, using=lib.ready)
+
+
+async def hangs(lib: Keeper) -> Answer:
+    """A child says that it is alive, and then hangs."""
+    starts, beats = 0, 0
+
+    async def child(beat: Any) -> None:
+        nonlocal starts, beats
+        starts += 1
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            beat()
+            beats += 1
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(lib.keep_beating(child, 0.06))
+    await until(lambda: starts == 2)
+    await stopped(task)
+    how = "a timeout that each beat puts off: " if hasattr(lib.keep_beating, "by_hand") else ""
+    seen = f"{how}a child was started again when it had stopped to beat"
+    return answer(starts == 2 and beats >= 5, seen, using=lib.keep_beating)
+
+
+async def stubborn(lib: Keeper) -> Answer:
+    """A child swallows a cancellation."""
+    running = asyncio.Event()
+
+    async def child() -> None:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                running.set()
+                await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(lib.keep_stubborn(child))
+    await running.wait()
+    task.cancel()
+    await until(task.done, within=5.0)
+    good = task.done()
+    await stopped(task)
+    how = "a loop of one's own around `cancel`: " if hasattr(lib.keep_stubborn, "by_hand") else ""
+    seen = f"{how}a child that swallowed its first cancellation was cancelled again"
+    return answer(good, seen, using=lib.keep_stubborn)
+
+
+async def forgotten(lib: Keeper) -> Answer:
+    """A hundred children end, while others may still be started."""
+    kept = await lib.come_and_go([_quick() for _ in range(100)])
+    return answer(not kept, "of 100 children that had ended, nothing was left")
+
+
+def _quick() -> Func:
+    async def child() -> None:
+        await asyncio.sleep(0)
+
+    return child
 
 
 async def stop_one(lib: Keeper) -> Answer:
@@ -190,5 +244,8 @@ SERVICES: tuple[Feature[Keeper], ...] = (
     Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
     Feature("one child can be stopped", f"{PAGE}#children", stop_one),
     Feature("the error of a child is reported", "reference/seeing.md#events", reports_errors),
-    Feature("start waits until the child says that it is ready", "", ready),
+    Feature("start waits until the child says that it is ready", f"{PAGE}#readiness", ready),
+    Feature("a child that hangs is restarted", f"{PAGE}#heartbeats", hangs),
+    Feature("a child that swallows a cancellation is cancelled again", f"{PAGE}#leaving-the-block", stubborn),
+    Feature("children that have ended are forgotten", f"{PAGE}#restart-types-and-strategies", forgotten),
 )
