@@ -233,5 +233,5 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run a million jobs of which every tenth attempt fails, and watch the memory."""
+    """Run a million jobs of which every tenth attempt fails, and a million restarts, and watch the memory."""
     _thoroughly(session, "tests/faults/test_soak.py")
