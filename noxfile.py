@@ -208,8 +208,9 @@ def sweep(session: nox.Session) -> None:
 
 @nox.session
 def random(session: nox.Session) -> None:
-    """Play 10,000 random runs, and random trees of supervisors, against models; takes some minutes."""
-    _thoroughly(session, "tests/conformance/test_random_runs.py", "tests/conformance/test_random_tree.py")
+    """Play 10,000 random runs, trees of supervisors and outages, against models and pages; takes some minutes."""
+    played = ["tests/conformance/test_random_runs.py", "tests/conformance/test_random_tree.py"]
+    _thoroughly(session, *played, "tests/supervisor/test_defaults.py")
 
 
 @nox.session

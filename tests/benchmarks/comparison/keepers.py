@@ -14,6 +14,7 @@ import aiosupervise
 from .answers import Library, by_hand, until
 
 Func = Callable[[], Coroutine[Any, Any, Any]]
+Beat = Callable[[], None]
 
 
 class TooOftenError(Exception):
@@ -107,7 +108,7 @@ class Keeper(Library):
     ready_how = "a future of one's own"
 
     @by_hand
-    async def keep_beating(self, func: Callable[[Func], Coroutine[Any, Any, Any]], seconds: float) -> None:
+    async def keep_beating(self, func: Callable[[Beat], Coroutine[Any, Any, Any]], seconds: float) -> None:
         """Restart a child that has not beaten for so long: by hand, a timeout that each beat puts off."""
 
         async def child() -> None:
@@ -175,15 +176,19 @@ class Aiosupervise(Keeper):
     async def ready(self, func: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         said: list[Any] = []
 
+        def say(what: Any) -> None:
+            said.append(what)
+            aiosupervise.ready()
+
         async def child() -> None:
-            await func(lambda what: (said.append(what), aiosupervise.ready()))
+            await func(say)
 
         async with aiosupervise.Supervisor() as sup:
             await sup.start(child, ready=1.0).wait_ready()
             sup.stop()
         return said[0]
 
-    async def keep_beating(self, func: Callable[[Func], Coroutine[Any, Any, Any]], seconds: float) -> None:
+    async def keep_beating(self, func: Callable[[Beat], Coroutine[Any, Any, Any]], seconds: float) -> None:
         async with aiosupervise.Supervisor(backoff=[0]) as sup:
             sup.start(func, aiosupervise.alive, heartbeat=seconds)
 
