@@ -178,7 +178,7 @@ class Supervisor:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all children that are to run do, and are ready. Return it from a health endpoint.
+        """True while every child that has not ended for good is running and ready. Return it from a health endpoint.
 
         It is False while any child waits, is starting or is being stopped, outside of the block, and from the moment in
         which the supervisor stops or gives up.
