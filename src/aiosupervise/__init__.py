@@ -9,6 +9,7 @@ from ._batch.api import map_all, run_all
 from ._batch.overload import Adaptive, Overload
 from ._batch.report import Report
 from ._batch.run import Run
+from ._call import blocks as _blocks  # noqa: F401 - a policy is iterated by it
 from ._call.attempt import Attempt, attempt
 from ._call.supervise import policy_of, supervise
 from ._events.listeners import listen

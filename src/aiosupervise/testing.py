@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Never, ParamSpec, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, final, overload
 from unittest.mock import call
 
 from ._call.no_waiting import NoWaiting, no_waits
@@ -100,6 +100,8 @@ class ScriptEnded(BaseException):
 class Script(Generic[T_co]):
     """An async function that performs the steps of its script; create it with `script`.
 
+    Its method `plain` is a plain function that performs the same steps.
+
     Attributes:
         calls: the arguments of each call, as `unittest.mock.call` objects, in the order in which the calls began:
             `assert fetch.calls == [call("a"), call("a", timeout=3)]`.
@@ -120,6 +122,10 @@ class Script(Generic[T_co]):
             ScriptEnded: if there is no next step.
 
         """
+        return self.plain(*args, **kwargs)
+
+    def plain(self, *args: object, **kwargs: object) -> T_co:
+        """Perform the next step in synchronous code: the script as a plain function."""
         self.calls.append(call(*args, **kwargs))
         if not self._steps:
             raise ScriptEnded(self._count, self.calls[-1])
@@ -144,7 +150,8 @@ def script(*steps: object) -> Script[object]:
     """Return an async function that performs these steps in turn, one for each call, and records its calls.
 
     It replaces a function that a test cannot call, such as one that sends a request: pass it to `supervise`, `run_all`
-    or `map_all`, or patch the code under test with it. It accepts any arguments.
+    or `map_all`, or patch the code under test with it. It accepts any arguments. In place of a plain function use its
+    method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
         steps: an exception is raised, either the given instance or a new instance of the given class. Any other value
@@ -162,7 +169,7 @@ def script(*steps: object) -> Script[object]:
 
 @final
 class Faults:
-    """Injects faults into an async function: a random but reproducible share of its calls fails.
+    """Injects faults into a function: a random but reproducible share of its calls fails.
 
     `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A fault is raised instead
     of calling the function. Whether a call fails depends only on the seed and on the number of calls before it, so the
@@ -201,11 +208,11 @@ class Faults:
         self.calls: int = 0
         self.injected: int = 0
 
-    def __call__(self, func: Callable[P, Coroutine[object, None, R]]) -> Callable[P, Coroutine[object, None, R]]:
+    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
         """Return a wrapper that injects the faults into a function; it keeps name, docstring, signature and types.
 
         Args:
-            func: an async function or method, a partial of one, or an object with an async `__call__`, as for
+            func: an async or plain function or method, a partial of one, or an object with a `__call__`, as for
                 `supervise`. It is the `__wrapped__` of the result.
 
         Raises:
@@ -213,31 +220,36 @@ class Faults:
 
         """
         _check_function(func)
+        call: Callable[..., Any] = func
 
-        async def flaky(*args: P.args, **kwargs: P.kwargs) -> R:
-            if (fault := self._draw()) is not None:
-                # Otherwise the error and this frame would keep each other alive.
-                try:
-                    raise fault
-                finally:
-                    del fault
-            return await func(*args, **kwargs)
+        async def flaky(*args: P.args, **kwargs: P.kwargs) -> object:
+            self._draw()
+            return await call(*args, **kwargs)
 
-        return copy_metadata(flaky, func)
+        def flaky_plain(*args: P.args, **kwargs: P.kwargs) -> object:
+            self._draw()
+            return call(*args, **kwargs)
 
-    def _draw(self) -> Exception | None:
-        """Return the fault of the next call, or None if it does not fail."""
+        wrapper: Callable[..., Any] = flaky if is_async_callable(func) else flaky_plain
+        return copy_metadata(wrapper, func)
+
+    def _draw(self) -> None:
+        """Raise the fault of the next call, unless it does not fail."""
         self.calls += 1
         # Every call draws two numbers, also if it does not fail: so neither the rate nor the errors change which later
         # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
         # https://docs.python.org/3/library/random.html#notes-on-reproducibility
         fails, which = self._random.random() < self._rate, self._random.random()
         if not fails:
-            return None
+            return
         self.injected += 1
         fault = self._errors[int(which * len(self._errors))]()
         fault.add_note(f"injected into call {self.calls} by {self._title()}")
-        return fault
+        # Otherwise the error and this frame would keep each other alive.
+        try:
+            raise fault
+        finally:
+            del fault
 
     def _title(self) -> str:
         return f"Faults({self._rate}, seed={self._seed})"
@@ -258,14 +270,12 @@ def _instance(n: int, step: object) -> object:
 
 
 def _check_function(func: object) -> None:
-    if is_async_callable(func):
-        return
     if isinstance(func, Coroutine):
         func.close()
         name = name_of(func)
-        raise TypeError(f"Faults wrap an async function, not its call: faults({name}), without parentheses")
-    title = name_of(func) if callable(func) else kind_of(func)
-    raise TypeError(f"Faults wrap an async function; {title} is not: write `async def`")
+        raise TypeError(f"Faults wrap a function, not its call: faults({name}), without parentheses")
+    if not callable(func) or isinstance(func, type):
+        raise TypeError(f"Faults wrap a function; got {kind_of(func)}")
 
 
 def _check_rate(rate: object) -> None:

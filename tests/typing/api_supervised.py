@@ -169,12 +169,7 @@ async def callables() -> None:
     print(on_fetched)  # noqa: T201
 
 
-def plain(url: str) -> bytes:
-    return url.encode()
-
-
 def refused() -> None:
-    retried(plain)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType] - a plain function
     retried(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType] - no function
     supervise(retry_on=OSError, retries=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue] - no such keyword
 

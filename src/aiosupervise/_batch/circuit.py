@@ -117,6 +117,10 @@ class State:
         """Return the answer to a call that wants to retry; None if it has to wait in the queue."""
         return None
 
+    def permit_at_once(self) -> Permit:
+        """Return the answer to a call that cannot wait in the queue: one that would have to gives up."""
+        return self.permit() or Permit.STOP
+
     def on_wait(self) -> None:
         """Record that a call has joined the queue."""
 

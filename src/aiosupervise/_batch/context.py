@@ -109,9 +109,18 @@ class JobContext:
         """Wait until the run permits a call to retry."""
         breaker = self._breaker()
         permit = Permit.GO if breaker is None else await breaker.acquire(call, self)
+        self._begin_generation()
+        return permit
+
+    def permit_at_once(self) -> Permit:
+        """Return whether a call of a plain function, which cannot wait in the queue, may retry."""
+        breaker = self._breaker()
+        self._begin_generation()
+        return Permit.GO if breaker is None else breaker.circuit.state.permit_at_once()
+
+    def _begin_generation(self) -> None:
         if self.run_context.adaptive is not None:
             self.generation = self.run_context.adaptive.generation
-        return permit
 
     def on_retry(self) -> None:
         """Count one retry that is about to be made, for the job, its run, and the jobs around it."""

@@ -63,6 +63,10 @@ class Paused(Pause):
         """Pay from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
+    def permit_at_once(self) -> Permit:
+        """Let a call retry that has waited by itself for as long as the server asked."""
+        return Permit.GO
+
     def _extend(self) -> None:
         self._circuit.go_to(Paused(self._circuit))
 
@@ -95,6 +99,10 @@ class RampUp(State):
     def pay(self, delay: float, *, throttled: bool) -> Payment:
         """Pay from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
+
+    def permit_at_once(self) -> Permit:
+        """Let a call retry that has waited by itself for as long as the server asked."""
+        return Permit.GO
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
         """Let one new job start, when its moment has come."""

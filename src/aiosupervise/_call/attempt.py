@@ -1,16 +1,18 @@
 """`attempt()`: which attempt of a supervised call is running.
 
 Theory of operation. The answer is read from the stack of the running task: above the function that calls `attempt`
-there is either the retry loop, whose `self` has all that is asked for, or, in a first attempt, only a wrapper. So a
-call whose function never asks pays nothing. A context variable, set and reset around each attempt, would double the
-cost of a call that succeeds at once.
+there is the retry loop, whose `self` has all that is asked for, or a frame in which a block is running, which is
+registered for that time, or, in a first attempt, only a wrapper. So a call whose function never asks pays nothing. A
+context variable, set and reset around each attempt, would double the cost of a call that succeeds at once.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
+import time
 from types import FrameType
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from aiosupervise._policy.record import record
 
@@ -18,15 +20,16 @@ from .frames import RETRY_LOOP, WRAPPERS
 from .limits import now
 
 if TYPE_CHECKING:
-    from aiosupervise._policy.policy import Policy
-
     from .call import Call
+
+BLOCKS: Final[dict[int, Call]] = {}
+"""The call of the innermost block that is running in a frame, by the id of the frame."""
 
 
 @final
 @record
 class Attempt:
-    """The running attempt of a supervised call.
+    """The running attempt of a supervised call, or of a block.
 
     Attributes:
         number: its number, from 1.
@@ -41,22 +44,24 @@ class Attempt:
 
 
 def attempt() -> Attempt:
-    """Return the running attempt of the innermost supervised call around the caller.
+    """Return the running attempt of the innermost supervised call, or block, around the caller.
 
-    Call it in the supervised function, or in a function that this one awaits or calls. A task that the function starts
-    has a stack of its own: call it before starting the task, and pass the result on. The cost grows with the depth of
-    the stack; functions that do not call it pay nothing.
+    Call it in the supervised function or block, or in a function that this one awaits or calls. A task that the
+    function starts has a stack of its own: call it before starting the task, and pass the result on. The cost grows
+    with the depth of the stack; functions that do not call it pay nothing.
 
     Raises:
-        RuntimeError: outside of a supervised function.
+        RuntimeError: outside of a supervised function or block.
 
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
     while frame is not None:
+        if id(frame) in BLOCKS:
+            return _of_call(BLOCKS[id(frame)])
         if id(frame.f_code) in RETRY_LOOP:
             return _of_call(frame.f_locals["self"])
         if id(frame.f_code) in WRAPPERS:
-            return Attempt(1, None, _time_left(frame.f_locals["policy"], frame.f_locals.get("started")))
+            return Attempt(1, None, _time_left(frame))
         frame = frame.f_back
     raise RuntimeError(
         "attempt() was called outside of a supervised function: call it in one, in the task that runs it, "
@@ -65,10 +70,12 @@ def attempt() -> Attempt:
 
 
 def _of_call(call: Call) -> Attempt:
-    return Attempt(call.attempts, call.last_error, _time_left(call.policy, call.started))
+    return Attempt(call.attempts, call.last_error, call.time_left())
 
 
-def _time_left(policy: Policy, started: float | None) -> float | None:
+def _time_left(wrapper: FrameType) -> float | None:
+    policy, started = wrapper.f_locals["policy"], wrapper.f_locals.get("started")
     if policy.deadline is None or started is None:
         return None
-    return started + policy.deadline - now()
+    is_async = wrapper.f_code.co_flags & inspect.CO_COROUTINE
+    return float(started + policy.deadline - (now() if is_async else time.monotonic()))

@@ -1,7 +1,8 @@
 """The state of one call, and what follows from each failure: no waiting, no asyncio.
 
-A driver makes the attempts and waits between them, and has the clock; `retry` has that of coroutines. It reports each
-failure and the success to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
+A driver makes the attempts and waits between them: `retry` has that of coroutines, `thread` that of plain functions.
+Each has a clock of its own. The driver, or the block that makes an attempt, reports each failure and the success to the
+call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
 `_policy.decide`), pays for a retry, and records the result: either a delay and the error of the attempt, or the error
 to raise.
 
@@ -18,12 +19,12 @@ import abc
 import itertools
 from collections.abc import Callable, Mapping
 from logging import WARNING
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.log import CALLS, is_logged
-from aiosupervise._events.records import AttemptFailed, CallFinished, Event, GaveUp, Recovered
+from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
 from aiosupervise._policy.arguments import read_once, used_up
 from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.classify import (
@@ -38,11 +39,11 @@ from aiosupervise._policy.classify import (
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Stop, decide
 from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.raw import cause_of, set_traceback, traceback_of
+from aiosupervise._policy.raw import cause_of, context_of, set_context, set_traceback, traceback_of
 from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
 
 from .enclosing_job import current_job
-from .frames import given_up_inside, register_module, register_retry_loop, without_internal_frames
+from .frames import given_up_inside, register_layer, register_module, register_retry_loop, without_internal_frames
 from .no_waiting import no_waits
 
 Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
@@ -128,6 +129,19 @@ class Call:
     @abc.abstractmethod
     def now(self) -> float:
         """Return the time by the clock of the driver."""
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline; None if the policy has none."""
+        if self.policy.deadline is None or self.started is None:
+            return None
+        return self.started + self.policy.deadline - self.now()
+
+    def begin(self) -> None:
+        """Record that an attempt begins."""
+        self.attempts += 1
+        self.last_serial = serial_numbers.issued
+        if listeners.count:
+            self.emit(AttemptStarted, self.attempts)
 
     def on_failure(self, raised: Exception, own_wrappers: int = 0) -> None:
         """Decide what follows from the error that ended an attempt, and record it.
@@ -260,6 +274,25 @@ class Call:
         if listeners.count:
             self.emit(CallFinished, self.attempts, None)
 
+    def take_final_error(self) -> Exception:
+        """Return the error to raise, which the call then holds no more; it ends with that."""
+        final: Exception = self.final_error  # type: ignore[assignment]  # there is one
+        self.final_error = self.last_error = self.error_before = None
+        if listeners.count:
+            self.emit(CallFinished, self.attempts, final)
+        return final
+
+    def raise_final_error(self) -> Never:
+        """End with the error to raise, and raise it."""
+        final = self.take_final_error()
+        # Raising it here sets its context to the error that the caller is handling.
+        context = context_of(final)
+        try:
+            raise final
+        finally:
+            set_context(final, context)
+            del final, context
+
     def on_abandoned(self, error: BaseException) -> None:
         """Record that the call ends without an outcome, in an attempt or in a wait: it was cancelled, for instance."""
         if self.job is not None:
@@ -276,3 +309,4 @@ class Call:
 
 register_module(__name__)
 register_retry_loop(Call)
+register_layer(Call.raise_final_error.__code__)

@@ -56,6 +56,10 @@ class EnclosingJob(Protocol):
         """Wait until a call may make another attempt, or must give up."""
         ...
 
+    def permit_at_once(self) -> Permit:
+        """Return the answer to a call that cannot wait for a permit, since it would block the loop of the run."""
+        ...
+
     def on_retry(self) -> None:
         """Count a retry that is about to be made."""
 

@@ -31,8 +31,11 @@ CodeObjects: TypeAlias = dict[int, CodeType]
 WRAPPERS: Final[CodeObjects] = {}
 """The functions that `supervise` returns."""
 
+LAYERS: Final[CodeObjects] = {}
+"""The functions that the error of a call goes through when it ends: wrappers, and the one that ends a block."""
+
 RETRY_LOOP: Final[CodeObjects] = {}
-"""The methods of `retry.Call`, in each of which the local variable `self` is the call."""
+"""The methods of `Call` and its drivers, in each of which the local variable `self` is the call."""
 
 INTERNALS: Final[CodeObjects] = {}
 """Everything between the caller of a supervised function and the function: wrappers, the retry loop and its limits."""
@@ -40,7 +43,12 @@ INTERNALS: Final[CodeObjects] = {}
 
 def register_wrapper(code: CodeType) -> None:
     """Recognize the frames of a wrapper by its code, which all wrappers that one function makes have in common."""
-    WRAPPERS[id(code)] = INTERNALS[id(code)] = code
+    WRAPPERS[id(code)] = LAYERS[id(code)] = INTERNALS[id(code)] = code
+
+
+def register_layer(code: CodeType) -> None:
+    """Recognize the frames of the function that raises the final error of a block."""
+    LAYERS[id(code)] = code
 
 
 def register_retry_loop(loop: type) -> None:
@@ -98,8 +106,8 @@ def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bo
         visited.add(id(current))
         note = verdict(current)
         if note is not None and note.serial > last_serial:
-            wrappers = [entry for entry in _entries(traceback_of(current)) if id(entry.tb_frame.f_code) in WRAPPERS]
-            if len(wrappers) > (own_wrappers if current is error else 0):
+            layers = [entry for entry in _entries(traceback_of(current)) if id(entry.tb_frame.f_code) in LAYERS]
+            if len(layers) > (own_wrappers if current is error else 0):
                 return True
         if is_group(current):
             stack.extend(exceptions_of(current))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
-from aiosupervise._policy.gate import Gate
+from aiosupervise._policy.gate import AsyncGate
 from aiosupervise._policy.policy import Policy
+from aiosupervise._policy.raw import context_of, set_context
 
 from .frames import register_module
-from .gates import await_inside
+from .gates import AsyncPassage
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -23,7 +26,7 @@ def now() -> float:
 
 
 class Limits:
-    """The limits of the attempts of one call.
+    """The limits of the attempts of one call, entered for each: `async with limits`.
 
     Args:
         policy: the policy of the call.
@@ -33,64 +36,105 @@ class Limits:
 
     """
 
-    __slots__ = ("gate", "name", "policy", "started")
+    __slots__ = ("_entered", "gate", "name", "policy", "started")
 
-    def __init__(self, policy: Policy, name: str, gate: Gate | None, started: float) -> None:
+    def __init__(self, policy: Policy, name: str, gate: AsyncGate | None, started: float) -> None:
         self.policy = policy
         self.name = name
         self.gate = gate
         self.started = started
+        self._entered: list[AbstractAsyncContextManager[None]] = []
 
-    async def attempt(self, func: Callable[[], Awaitable[R]]) -> R:
+    async def attempt(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await one call of `func` within the limits."""
-        seconds = self.policy.deadline
-        if seconds is None:
-            return await self._inside_gate(func)
-        gated = functools.partial(self._inside_gate, func)
-        return await await_until(self.started + seconds, gated, DeadlineExceeded, seconds)
+        async with self:
+            return await func(*args, **kwargs)
 
-    async def _inside_gate(self, func: Callable[[], Awaitable[R]]) -> R:
-        if self.gate is None:
-            return await self._with_timeout(func)
-        return await await_inside(self.gate, self.name, functools.partial(self._with_timeout, func))
+    def _each(self) -> Iterator[AbstractAsyncContextManager[None]]:
+        """Yield the limits from the outside in; that of the attempt begins when the gate has been entered."""
+        deadline, timeout = self.policy.deadline, self.policy.attempt_timeout
+        if deadline is not None:
+            yield TimeLimit(self.started + deadline, DeadlineExceeded, deadline)
+        if self.gate is not None:
+            yield AsyncPassage(self.gate, self.name)
+        if timeout is not None:
+            yield TimeLimit(now() + timeout, AttemptTimeout, timeout)
 
-    async def _with_timeout(self, func: Callable[[], Awaitable[R]]) -> R:
-        seconds = self.policy.attempt_timeout
-        if seconds is None:
-            return await func()
-        return await await_until(now() + seconds, func, AttemptTimeout, seconds)
-
-
-async def await_until(
-    when: float, func: Callable[[], Awaitable[R]], expired: type[AttemptTimeout | DeadlineExceeded], seconds: float
-) -> R:
-    """Await `func()`, and raise `expired(seconds)` if the loop's time reaches `when` before it is done.
-
-    `asyncio.timeout_at` cancels the function and turns the CancelledError that comes out of it into a TimeoutError.
-    So only a TimeoutError that follows a CancelledError is the timeout's; any other is the function's own.
-    """
-    # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
-    # https://github.com/python/cpython/issues/134471
-    if when <= now():
-        raise expired(seconds)
-    interrupted = False
-    try:
-        async with asyncio.timeout_at(when):
-            try:
-                return await func()
-            except asyncio.CancelledError:
-                interrupted = True
-                raise
-    except TimeoutError as error:
-        if not interrupted:
+    async def __aenter__(self) -> None:
+        try:
+            for limit in self._each():
+                await limit.__aenter__()
+                self._entered.append(limit)
+        except BaseException as error:
+            if self._entered:
+                await self.__aexit__(type(error), error, error.__traceback__)
             raise
-        # asyncio sets `__cause__` only from Python 3.11.3 on: https://github.com/python/cpython/issues/102780
-        cancellation = error.__context__
-    # The traceback of the cancellation shows where the attempt was interrupted, and holds this frame.
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        last = error
+        while self._entered:
+            try:
+                await self._entered.pop().__aexit__(None if last is None else type(last), last, traceback)
+            except BaseException as raised:
+                last = raised
+        # The traceback of an error that a limit raises holds this frame.
+        try:
+            if last is not None and last is not error:
+                raise_again(last)
+        finally:
+            del last, error
+
+
+def raise_again(error: BaseException) -> None:
+    """Raise an error with the context that it has, which would else be the error that is being handled."""
+    context = context_of(error)
     try:
-        raise expired(seconds) from cancellation
+        raise error
     finally:
-        del cancellation
+        set_context(error, context)
+        del error, context
+
+
+class TimeLimit:
+    """Raises `expired(seconds)` from its block if the loop's time reaches `when` before the block is done.
+
+    `asyncio.timeout_at` cancels the block and turns the CancelledError that comes out of it into a TimeoutError. So
+    only a TimeoutError that follows a CancelledError is the timeout's; any other is the block's own.
+    """
+
+    __slots__ = ("_expired", "_seconds", "_timeout", "_when")
+
+    def __init__(self, when: float, expired: type[AttemptTimeout | DeadlineExceeded], seconds: float) -> None:
+        self._when = when
+        self._expired = expired
+        self._seconds = seconds
+        self._timeout: Any = None
+
+    async def __aenter__(self) -> None:
+        # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
+        # https://github.com/python/cpython/issues/134471
+        if self._when <= now():
+            raise self._expired(self._seconds)
+        self._timeout = asyncio.timeout_at(self._when)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The traceback of the cancellation shows where the attempt was interrupted.
+        if await self._has_expired(kind, error, traceback):
+            raise self._expired(self._seconds) from error
+
+    async def _has_expired(self, *exception: Any) -> bool:
+        # It holds the task, which may come to hold the error that holds the frames of this attempt.
+        timeout, self._timeout = self._timeout, None
+        try:
+            await timeout.__aexit__(*exception)
+        except TimeoutError:
+            return True
+        return False
 
 
 register_module(__name__)

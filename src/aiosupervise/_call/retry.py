@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.records import AttemptStarted, CallFinished
+from aiosupervise._events.records import AttemptStarted
 from aiosupervise._policy.errors import DeadlineExceeded
 from aiosupervise._policy.raw import context_of, set_context
 from aiosupervise._policy.verdict import Reason, serial_numbers
@@ -29,7 +29,7 @@ from aiosupervise._policy.verdict import Reason, serial_numbers
 from .call import Call
 from .enclosing_job import EnclosingJob, Permit
 from .frames import drop_tracebacks, register_module, register_retry_loop
-from .limits import await_until
+from .limits import TimeLimit
 
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
@@ -49,10 +49,9 @@ class AsyncCall(Call):
         try:
             while self.final_error is None:
                 if self.last_error is not None:
-                    drop_tracebacks(self.last_error)
-                    await (asyncio.sleep(self.delay) if self.delay > 0 else _next_turn())
-                    if self.job is not None and not await self._acquire_permit(self.job, self.last_error):
-                        continue
+                    await self.rest(self.last_error)
+                    if self.final_error is not None:
+                        break
                 self.attempts += 1
                 self.last_serial = serial_numbers.issued
                 if listeners.count:
@@ -68,10 +67,8 @@ class AsyncCall(Call):
         except BaseException as error:
             self.on_abandoned(error)
             raise
-        final, self.final_error, self.last_error, self.error_before = self.final_error, None, None, None
-        if listeners.count:
-            self.emit(CallFinished, self.attempts, final)
-        # Raising it here sets its context to the error that the caller is handling.
+        # As `raise_final_error` does, which would be one more frame in the traceback.
+        final = self.take_final_error()
         context = context_of(final)
         try:
             raise final
@@ -79,7 +76,14 @@ class AsyncCall(Call):
             set_context(final, context)
             del final, context
 
-    async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> bool:
+    async def rest(self, last_error: Exception) -> None:
+        """Wait after a failed attempt, until another one may be made; or give up, if the run does not permit it."""
+        drop_tracebacks(last_error)
+        await (asyncio.sleep(self.delay) if self.delay > 0 else _next_turn())
+        if self.job is not None:
+            await self._acquire_permit(self.job, last_error)
+
+    async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> None:
         """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
         try:
             permit = await self._await_within_deadline(functools.partial(job.acquire, self))
@@ -89,16 +93,16 @@ class AsyncCall(Call):
             if permit is not Permit.STOP:
                 self.probes += permit is Permit.PROBE
                 job.on_retry()
-                return True
+                return
             refusal = Reason.BUDGET
         self.on_refusal(last_error, refusal)
-        return False
 
     async def _await_within_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.deadline
         if seconds is None or self.started is None:
             return await func()
-        return await await_until(self.started + seconds, func, DeadlineExceeded, seconds)
+        async with TimeLimit(self.started + seconds, DeadlineExceeded, seconds):
+            return await func()
 
 
 @types.coroutine

@@ -10,13 +10,14 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from aiosupervise._policy.checks import IF_IT_BLOCKS, inner_function, is_async_callable, kind_of, name_of
-from aiosupervise._policy.policy import Options, Policy, RetryOn
+from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of
+from aiosupervise._policy.gate import check_gate_fits
+from aiosupervise._policy.policy import Options, Policy, RetryOn, cannot_interrupt
 
 from .retry import Coro
-from .wrappers import wrap_limited, wrap_plain
+from .wrappers import wrap_limited, wrap_limited_sync, wrap_plain, wrap_plain_sync
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -32,7 +33,7 @@ class _NamedFunction(Protocol[P, R_co]):
     @property
     def __name__(self) -> str: ...
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 F = TypeVar("F", bound=_NamedFunction[..., object])
@@ -49,6 +50,8 @@ class Decorator(Protocol):
     def __call__(self, func: F, /) -> F: ...
     @overload
     def __call__(self, func: Callable[P, Coro[R]], /) -> Callable[P, CoroutineType[object, None, R]]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 @overload
@@ -56,7 +59,7 @@ def supervise(policy: Policy, /) -> Decorator: ...
 @overload
 def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
-    """Call an async function under a policy: retry transient errors, give up at once on irrecoverable ones.
+    """Call a function under a policy: retry transient errors, give up at once on irrecoverable ones.
 
     The caller gets the function's return value, or the function's own last error, with a note that lists the failed
     attempts (`verdict(error)`). An error that the policy does not list passes through untouched, as do cancellation
@@ -68,9 +71,10 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
             `budget`, `gate`, `name`. Only `retry_on` has no default.
 
     Returns:
-        A decorator for `async def` functions and methods, bound or not, partials of them, and objects with an async
-        `__call__`. The result keeps name, docstring, signature and types; its `policy` is the policy, its
-        `__wrapped__` the bare function.
+        A decorator for functions and methods, `async def` or plain, bound or not, for partials of them, and for
+        objects with a `__call__`. The result keeps name, docstring, signature and types; its `policy` is the policy,
+        its `__wrapped__` the bare function. A plain function waits with `time.sleep`, cannot have an
+        `attempt_timeout`, and its `gate` is a synchronous context manager.
 
     Raises:
         TypeError, ValueError: at decoration, if an argument is invalid or the decorated object cannot be supervised;
@@ -79,10 +83,15 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
     """
     policy = _make_policy(args, options)
 
-    def decorate(func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-        _check_function(func)
+    def decorate(func: Callable[P, Any]) -> Callable[P, Any]:
+        is_async = _check_function(policy, func)
         limits = (policy.attempt_timeout, policy.deadline, policy.budget, policy.gate)
-        wrap = wrap_plain if all(limit is None for limit in limits) else wrap_limited
+        is_limited = any(limit is not None for limit in limits)
+        wrap: Callable[..., Callable[P, Any]]
+        if is_async:
+            wrap = wrap_limited if is_limited else wrap_plain
+        else:
+            wrap = wrap_limited_sync if is_limited else wrap_plain_sync
         name = policy.name or name_of(func)
         wrapper = copy_metadata(wrap(policy, name, func), func)
         wrapper.__dict__["policy"] = policy
@@ -115,13 +124,13 @@ def policy_of(func: Callable[..., object]) -> Policy:
     return policy
 
 
-def copy_metadata(wrapper: Callable[P, Coro[R]], func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
+def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, R]:
     """Give a wrapper the name, docstring, signature and attributes of the function that it wraps, and return it."""
     source = inner_function(func)
     if inspect.isfunction(source):
         functools.update_wrapper(wrapper, source)
     else:
-        # An object with an async __call__ keeps its attributes to itself: they are its state.
+        # An object with a __call__ keeps its attributes to itself: they are its state.
         functools.update_wrapper(wrapper, func, updated=())
         wrapper.__name__ = wrapper.__qualname__ = name_of(source)
     wrapper.__dict__["__wrapped__"] = func
@@ -154,16 +163,26 @@ def _check_keywords(options: dict[str, object]) -> None:
             raise TypeError(f"supervise has no keyword {name}; it has {', '.join(known)}")
 
 
-def _check_function(func: object) -> None:
-    rule = "supervise takes an async function"
+def _check_function(policy: Policy, func: object) -> bool:
+    """Raise unless the function can be supervised, and under this policy; return whether it is async."""
+    rule = "supervise takes a function"
     inner = inner_function(func)
     if isinstance(inner, functools.partialmethod):
         name = name_of(inner.func)
         raise TypeError(
             f"{rule}, not a partialmethod: supervise {name}, and write functools.partialmethod({name}, ...)"
         )
-    if is_async_callable(func):
-        return
+    is_async = is_async_callable(func)
+    if not is_async:
+        _check_plain_function(rule, func, inner)
+    if policy.attempt_timeout is not None and not is_async:
+        name = name_of(inner)
+        raise TypeError(cannot_interrupt(f"the plain function {name}", f"write `async def {name}`"))
+    check_gate_fits(policy.gate, name_of(inner), is_async=is_async)
+    return is_async
+
+
+def _check_plain_function(rule: str, func: object, inner: object) -> None:
     name = name_of(inner)
     if isinstance(func, Coroutine):
         func.close()
@@ -172,18 +191,13 @@ def _check_function(func: object) -> None:
         kind = type(inner).__name__
         raise TypeError(f"{rule}: put @{kind} above @supervise(...), not below it, for {name}")
     if isinstance(inner, type):
-        raise TypeError(f"{rule}, not a class: put @supervise(...) on the async methods of {name}")
+        raise TypeError(f"{rule}, not a class: put @supervise(...) on the methods of {name}")
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgen(inner):
         raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
-    if callable(inner):
-        raise TypeError(f"{rule}, and {name} is a plain function: {_wrapper_for(func, name)}; {IF_IT_BLOCKS}")
-    raise TypeError(f"{rule}; got {kind_of(func)}")
-
-
-def _wrapper_for(func: object, name: str) -> str:
-    """Return what to write in place of a plain function; methods of clients are often plain, and return awaitables."""
-    owner = getattr(func, "__self__", None)
-    call = name if owner is None or name == "__call__" else f"{type(owner).__name__.lower()}.{name}"
-    wrapper = name if name.isidentifier() else "call"
-    body = f"async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)"
-    return f"write `async def {wrapper}`, or if it returns an awaitable, wrap it: `{body}`"
+    if inspect.isgeneratorfunction(inner) or inspect.isgenerator(inner):
+        raise TypeError(
+            f"{rule}, not the generator {name}, which runs after its call has returned: supervise the calls that it "
+            f"makes, or retry a block in it: `for attempt in policy:` and in it `with attempt:`"
+        )
+    if not callable(inner):
+        raise TypeError(f"{rule}; got {kind_of(func)}")

@@ -10,25 +10,28 @@ variables `policy` and `started`.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
-from aiosupervise._policy.gate import gate_for
+from aiosupervise._policy.gate import gate_for, sync_gate_for
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import serial_numbers
 
 from .frames import register_wrapper
+from .gates import call_inside
 from .limits import Limits, now
 from .retry import AsyncCall, Coro
+from .thread import SyncCall, awaitable_result
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Wrap a function under a policy that has no timeout, deadline, budget or gate."""
+    """Wrap an async function under a policy that has no timeout, deadline, budget or gate."""
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
@@ -46,18 +49,19 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
 
 
 def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callable[P, Coro[R]]:
-    """Wrap a function under a policy that has a timeout, a deadline, a budget or a gate."""
+    """Wrap an async function under a policy that has a timeout, a deadline, a budget or a gate."""
     function = name_of(func)
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         last_serial = serial_numbers.issued
         started = now()
         limits = Limits(policy, function, gate_for(policy.gate, args, kwargs), started)
-        attempt = functools.partial(limits.attempt, functools.partial(func, *args, **kwargs))
+        attempt = functools.partial(limits.attempt, func)
         if listeners.count:
-            return await AsyncCall(policy, name, started, (func, args, kwargs)).run(attempt, (), {})
+            return await AsyncCall(policy, name, started, (func, args, kwargs)).run(attempt, args, kwargs)
         try:
-            result = await attempt()
+            async with limits:
+                result = await func(*args, **kwargs)
         except Exception as error:
             call = AsyncCall(policy, name, started, (func, args, kwargs), 1, last_serial)
             call.on_failure(error, 1)
@@ -65,7 +69,43 @@ def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Calla
             if policy.budget is not None:
                 policy.budget.put(policy.budget.refill)
             return result
-        return await call.run(attempt, (), {})
+        return await call.run(attempt, args, kwargs)
+
+    register_wrapper(supervised.__code__)
+    return supervised
+
+
+def wrap_plain_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a plain function under a policy that has no deadline, budget or gate."""
+
+    def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
+        if listeners.count:
+            return SyncCall(policy, name, None, (func, args, kwargs)).run(func, args, kwargs)
+        last_serial = serial_numbers.issued
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            call = SyncCall(policy, name, None, (func, args, kwargs), 1, last_serial)
+            call.on_failure(error, 1)
+        else:
+            if hasattr(type(result), "__await__"):
+                raise awaitable_result(func, result)
+            return result
+        return call.run(func, args, kwargs)
+
+    register_wrapper(supervised.__code__)
+    return supervised
+
+
+def wrap_limited_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a plain function under a policy that has a deadline, a budget or a gate."""
+    function = name_of(func)
+
+    def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
+        started = time.monotonic()
+        gate = sync_gate_for(policy.gate, args, kwargs)
+        attempt = func if gate is None else functools.partial(call_inside, gate, function, func)
+        return SyncCall(policy, name, started, (func, args, kwargs)).run(attempt, args, kwargs)
 
     register_wrapper(supervised.__code__)
     return supervised

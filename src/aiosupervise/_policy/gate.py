@@ -1,51 +1,85 @@
-"""The gate of a policy: an async context manager, or a function of a call's arguments that returns one."""
+"""The gate of a policy: a context manager around every attempt, or a function of a call's arguments that returns one.
+
+An async function needs an async context manager, since waiting for another one would block its event loop. A plain
+function needs a synchronous one, since it cannot await. A policy takes both, and each function checks its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, TypeGuard
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, TypeAlias
 
 from .checks import is_async_callable, name_of, safe_repr
 
-Gate: TypeAlias = "AbstractAsyncContextManager[object, bool | None]"
-GateOf: TypeAlias = Callable[..., Gate]
+AsyncGate: TypeAlias = "AbstractAsyncContextManager[object, bool | None]"
+SyncGate: TypeAlias = "AbstractContextManager[object, bool | None]"
+Gate: TypeAlias = "AsyncGate | SyncGate"
+GateOf: TypeAlias = "Callable[..., Gate]"
 
-_RULE = "an async context manager that can be entered many times, such as asyncio.Semaphore(10)"
+_ASYNC = "an async context manager that can be entered many times, such as asyncio.Semaphore(10)"
+_SYNC = "a synchronous context manager that can be entered many times, such as threading.Semaphore(10)"
 
-# The class of the objects that an @asynccontextmanager function returns has no public name.
-_ENTERED_ONCE = contextlib._AsyncGeneratorContextManager  # noqa: SLF001
+# The classes of the objects that functions with one of these two decorators return have no public names.
+_ENTERED_ONCE = (contextlib._AsyncGeneratorContextManager, contextlib._GeneratorContextManager)  # noqa: SLF001
 
 
 def check_gate(gate: object) -> None:
     """Raise unless `gate` is None, a gate, or a plain function."""
-    rule = f"gate must be {_RULE}, or a function of the call's arguments that returns one"
-    if gate is None or _is_gate(gate):
+    rule = f"gate must be {_ASYNC}, for plain functions {_SYNC}, or a function of the call's arguments that returns one"
+    if gate is None or _is_gate(gate, is_async=True) or _is_gate(gate, is_async=False):
         return
     if isinstance(gate, _ENTERED_ONCE):
-        raise TypeError(f"{rule}; an object that an @asynccontextmanager function returns can be entered only once")
+        kind = "asynccontextmanager" if isinstance(gate, _ENTERED_ONCE[0]) else "contextmanager"
+        raise TypeError(f"{rule}; an object that an @{kind} function returns can be entered only once")
     if isinstance(gate, type) or not callable(gate):
         raise TypeError(f"{rule}; got {safe_repr(gate)}")
     if is_async_callable(gate):
         raise TypeError(f"{rule}; {name_of(gate)} is async: make it a plain def")
 
 
-def gate_for(gate: Gate | GateOf | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate | None:
-    """Return the gate of a call with these arguments.
+def check_gate_fits(gate: object, name: str, *, is_async: bool) -> None:
+    """Raise if the gate of a policy, unless it is a function, cannot be entered by an async or a plain function."""
+    if not _is_gate(gate, is_async=is_async) and _is_gate(gate, is_async=not is_async):
+        if is_async:
+            why = f"gate {name_of(gate)} is synchronous, and waiting for it would block the event loop of {name}"
+            raise TypeError(f"{why}: give {_ASYNC}")
+        raise TypeError(f"gate {name_of(gate)} is async, and {name} is not, so that it cannot await it: give {_SYNC}")
+
+
+def is_gate_of_arguments(gate: object) -> bool:
+    """Return whether the gate of a policy is a function of a call's arguments."""
+    return gate is not None and not _is_gate(gate, is_async=True) and not _is_gate(gate, is_async=False)
+
+
+def gate_for(gate: Gate | GateOf | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AsyncGate | None:
+    """Return the gate of a call of an async function with these arguments.
 
     Raises:
         TypeError: if a function returns something other than a gate.
 
     """
-    if gate is None or _is_gate(gate):
-        return gate
-    found = gate(*args, **kwargs)  # type: ignore[operator]  # check_gate has seen it
-    if not _is_gate(found):
-        raise TypeError(f"gate {name_of(gate)} must return {_RULE}; got {safe_repr(type(found))}")
+    found: AsyncGate | None = _gate_for(gate, args, kwargs, is_async=True)
     return found
 
 
-def _is_gate(gate: object) -> TypeGuard[Gate]:
-    is_manager = hasattr(gate, "__aenter__") and hasattr(gate, "__aexit__")
-    return is_manager and not isinstance(gate, (type, _ENTERED_ONCE))
+def sync_gate_for(gate: Gate | GateOf | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> SyncGate | None:
+    """Return the gate of a call of a plain function with these arguments, as `gate_for` does."""
+    found: SyncGate | None = _gate_for(gate, args, kwargs, is_async=False)
+    return found
+
+
+def _gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> Any:
+    if gate is None or _is_gate(gate, is_async=is_async):
+        return gate
+    found = gate(*args, **kwargs)
+    if not _is_gate(found, is_async=is_async):
+        rule = f"gate {name_of(gate)} must return {_ASYNC if is_async else _SYNC}"
+        raise TypeError(f"{rule}; got {safe_repr(type(found))}")
+    return found
+
+
+def _is_gate(gate: object, *, is_async: bool) -> bool:
+    enter, leave = ("__aenter__", "__aexit__") if is_async else ("__enter__", "__exit__")
+    return hasattr(gate, enter) and hasattr(gate, leave) and not isinstance(gate, (type, *_ENTERED_ONCE))

@@ -6,7 +6,8 @@ A policy only holds and checks its arguments: `classify` and `decide` apply them
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, MutableSequence
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, MutableSequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
 
@@ -14,6 +15,7 @@ from .backoff import Backoff, BackoffLike, check_backoff
 from .budget import Budget
 from .checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 from .gate import Gate, GateOf, check_gate
+from .loops import AsyncAttempt, SyncAttempt, loops
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,6 +54,9 @@ class Changes(Options, total=False):
 class Policy:
     """Which errors to retry, how often, and how long to wait: an immutable value that any number of functions share.
 
+    A loop over a policy retries a block of lines: `async for attempt in policy:` and in it `async with attempt:`, or in
+    synchronous code `for attempt in policy:` and in it `with attempt:`. Each loop has a state of its own.
+
     Args:
         retry_on: the transient errors: an Exception class, a tuple of them, or a function of the error that returns
             True, False or None, or the wait that the server asked for: seconds or a timedelta, which may be 0. There
@@ -63,14 +68,15 @@ class Policy:
         backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a
             list of seconds, whose last one repeats.
         attempt_timeout: seconds that one attempt may take; the AttemptTimeout that ends it is retried unless
-            irrecoverable. None means no limit.
-        deadline: seconds that the whole call may take, including the waits. None means no limit.
+            irrecoverable. Not for plain functions, which cannot be interrupted. None means no limit.
+        deadline: seconds that the whole call may take, including the waits; a plain function is not interrupted, but
+            no wait begins that would end later. None means no limit.
         max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit.
         budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up.
             None means no budget, or in a batch the budget of the run.
-        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter, or a
-            function of the call's arguments that returns one. Every attempt runs inside it; waits do not. None means
-            no gate.
+        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter, for
+            plain functions a synchronous one, or a function of the call's arguments that returns one. Every attempt
+            runs inside it; waits do not. None means no gate.
         name: the name of the call in events, logs, metrics and spans; the note on an error that the call gave up on
             begins with it. None means the function's name, and a note without a name.
 
@@ -125,6 +131,24 @@ class Policy:
         if self.retry_on == () and changes.get("retry_on", ()) != ():
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return dataclasses.replace(self, **changes)
+
+    def __iter__(self) -> Iterator[SyncAttempt]:
+        """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""
+        return loops.plain(self, sys._getframe(1))  # noqa: SLF001
+
+    def __aiter__(self) -> AsyncIterator[AsyncAttempt]:
+        """Yield the attempts of a block in an async function, until one succeeds or the policy gives up."""
+        return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
+
+    def __contains__(self, _: object) -> bool:
+        """Refuse the question, which Python would answer by making attempts."""
+        raise TypeError("a Policy contains nothing: compare with its fields, such as policy.retry_on")
+
+
+def cannot_interrupt(what: str, repair: str) -> str:
+    """Return the message for an `attempt_timeout` where code runs that nobody can interrupt."""
+    rule = f"attempt_timeout cannot be kept by {what}, since running code that is not async cannot be interrupted"
+    return f"{rule}: set the time limit of the client that it calls, and attempt_timeout=None, or {repair}"
 
 
 def _check_condition(name: str, condition: object) -> None:

@@ -1,0 +1,128 @@
+"""The retry loop of a plain function: it makes the attempts of a call and waits between them, in the caller's thread.
+
+It obeys the state of the call as that of coroutines does, and keeps the same laws: see `retry`. Its clock is
+`time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop such a wait blocks the loop, so
+that it warns, once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of
+the run's circuit either, which the loop would have to release: see `EnclosingJob.permit_at_once`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from types import FrameType
+from typing import Any, TypeVar
+
+from aiosupervise._events.listeners import listeners
+from aiosupervise._policy.checks import name_of
+from aiosupervise._policy.raw import context_of, set_context
+from aiosupervise._policy.verdict import Reason
+
+from .call import Call
+from .enclosing_job import Permit
+from .frames import INTERNALS, drop_tracebacks, register_module, register_retry_loop
+from .tasks import running_loop
+
+R = TypeVar("R")
+
+# The places, by file and line, that were warned about. The registry of `warnings` would take each number of seconds for
+# another warning.
+_blocking_places: set[tuple[str, int]] = set()
+
+
+class SyncCall(Call):
+    """A call of a plain function, and its retry loop."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        """Return the time of the clock that plain functions are timed by."""
+        return time.monotonic()
+
+    def run(self, func: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
+        """Make attempts, each by calling `func(*args, **kwargs)`, until one succeeds or there is an error to raise."""
+        try:
+            while self.final_error is None:
+                if self.last_error is not None:
+                    self.rest(self.last_error)
+                    if self.final_error is not None:
+                        break
+                self.begin()
+                try:
+                    result = func(*args, **kwargs)
+                except Exception as error:
+                    self.on_failure(error)
+                else:
+                    if hasattr(type(result), "__await__"):
+                        raise awaitable_result(self.arguments[0], result)
+                    if listeners.count or self.job is not None or self.policy.budget is not None:
+                        self.on_success()
+                    return result
+        except BaseException as error:
+            self.on_abandoned(error)
+            raise
+        # As `raise_final_error` does, which would be one more frame in the traceback.
+        final = self.take_final_error()
+        context = context_of(final)
+        try:
+            raise final
+        finally:
+            set_context(final, context)
+            del final, context
+
+    def rest(self, last_error: Exception) -> None:
+        """Wait after a failed attempt, until another one may be made; or give up, if it may not."""
+        drop_tracebacks(last_error)
+        left = self.time_left()
+        if left is not None and self.delay >= left:
+            # Something else took its time since the decision to wait: a listener, or code after the block.
+            self.on_refusal(last_error, Reason.DEADLINE)
+            return
+        if self.delay > 0:
+            if running_loop() is not None:
+                _warn_of_blocking(self.name, self.delay)
+            time.sleep(self.delay)
+        if self.job is not None:
+            permit = self.job.permit_at_once()
+            if permit is Permit.STOP:
+                self.on_refusal(last_error, Reason.BUDGET)
+            else:
+                self.job.on_retry()
+
+
+def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
+    """Return the error for a plain function that returned an awaitable, whose errors would come too late; close it."""
+    if isinstance(result, Coroutine):
+        with contextlib.suppress(Exception):
+            result.close()
+    name = name_of(func)
+    # Methods of clients are often plain functions that return awaitables.
+    owner = getattr(func, "__self__", None)
+    call = name if owner is None or name == "__call__" else f"{type(owner).__name__.lower()}.{name}"
+    wrapper = name if name.isidentifier() else "call"
+    return TypeError(
+        f"{name} is a plain function, and it returned an awaitable, a value of type {type(result).__name__}, whose "
+        f"errors supervise would not see: supervise an async function that awaits it, "
+        f"`async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)`"
+    )
+
+
+def _warn_of_blocking(name: str, seconds: float) -> None:
+    """Warn that a wait blocks the event loop of this thread, as from the code outside of the library that waits."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    level = 2
+    while frame is not None and id(frame.f_code) in INTERNALS:
+        frame, level = frame.f_back, level + 1
+    place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    if place not in _blocking_places:
+        what = f"{name} waits {seconds:.3g} s before its next attempt, in a thread that runs an event loop"
+        repair = "supervise an async function, or call it in a thread: await asyncio.to_thread(...)"
+        warnings.warn(f"{what}, which is blocked meanwhile: {repair}", RuntimeWarning, stacklevel=level)
+        _blocking_places.add(place)
+
+
+register_module(__name__)
+register_retry_loop(SyncCall)
