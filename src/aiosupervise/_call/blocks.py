@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from types import FrameType, TracebackType
-from typing import Generic, Never, TypeVar
+from typing import Any
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
@@ -34,11 +34,10 @@ from .limits import Limits, now
 from .retry import AsyncCall
 from .thread import SyncCall
 
-C = TypeVar("C", bound=Call)
-L = TypeVar("L")
-
-_SYNC = "`for attempt in policy:` and in it `with attempt:`"
-_ASYNC = "`async for attempt in policy:` and in it `async with attempt:`"
+_CODE = {
+    SyncCall: "`for attempt in policy:` and in it `with attempt:`",
+    AsyncCall: "`async for attempt in policy:` and in it `async with attempt:`",
+}
 
 # The instructions by which a frame drops the iterator of a loop that it leaves, unless an exception ends the loop.
 _POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
@@ -53,73 +52,56 @@ class _Next(enum.Enum):
     END = enum.auto()
 
 
-class _State(Generic[C, L]):
+class _State:
     """The state of one loop: its call, the limits that each attempt enters, and what comes next."""
 
     __slots__ = ("call", "limits", "next")
 
-    def __init__(self, call: C, limits: L | None) -> None:
-        self.call: C = call
-        self.limits = limits
+    def __init__(self, call: Call, limits: Limits | SyncPassage | None) -> None:
+        # Of one kind or the other: which methods of the attempt are called tells which.
+        self.call: Any = call
+        self.limits: Any = limits
         self.next = _Next.ATTEMPT
 
-    def is_over(self, code: str) -> bool:
+    def is_over(self) -> bool:
         """Return whether the loop ends; raise if its last attempt was not made."""
         if self.next in (_Next.ENTER, _Next.LEAVE):
-            raise self.misuse(RuntimeError, f"the attempt that a Policy yielded was not made: a Policy is for {code}")
+            self.abandon()
+            rule = "the attempt that a Policy yielded was not made, and no other follows"
+            raise RuntimeError(f"{rule}: a Policy is for {_CODE[type(self.call)]}")
         return self.next is _Next.END
-
-    def misuse(self, kind: type[Exception], message: str) -> Exception:
-        """End the loop, and return the error that says how it must be written."""
-        self.abandon()
-        return kind(message)
 
     def abandon(self, error: BaseException | None = None) -> bool:
         """End the loop, for this reason or since it was left; return whether that drops the error of an attempt."""
-        last_error = self.call.last_error
         is_over, self.next = self.next in (_Next.LEAVE, _Next.END), _Next.END
-        if is_over or last_error is None:
+        if is_over or self.call.last_error is None:
             return False
-        self.call.on_abandoned(error or last_error)
+        self.call.on_abandoned(error or self.call.last_error)
         return True
 
-    def end_attempt(self, error: BaseException | None) -> bool:
-        """Record how an attempt ended; return whether its error is dropped, since another attempt follows."""
-        call = self.call
-        self.next = _Next.END
-        if error is None:
-            if listeners.count or call.job is not None or call.policy.budget is not None:
-                call.on_success()
-        elif not isinstance(error, Exception):
-            call.on_abandoned(error)
-        else:
-            call.on_failure(error)
-            if call.final_error is None:
-                self.next = _Next.ATTEMPT
-        return self.next is _Next.ATTEMPT
 
-
-class _Attempt(Generic[C, L]):
+class _Attempt:
     """One attempt of a block; it does not refer to the error of its own, which holds the frame that refers to it."""
 
-    __slots__ = ("_frame", "_outer", "_previous_error", "_state", "number")
+    __slots__ = ("_frame", "_outer", "_state", "number", "previous_error")
 
-    def __init__(self, state: _State[C, L]) -> None:
+    def __init__(self, state: _State) -> None:
         state.next = _Next.ENTER
-        self._state: _State[C, L] = state
+        self._state = state
         self.number: int = state.call.attempts + 1
-        self._previous_error = state.call.last_error
-
-    @property
-    def previous_error(self) -> Exception | None:
-        return self._previous_error
+        self.previous_error: Exception | None = state.call.last_error
 
     @property
     def time_left(self) -> float | None:
-        return self._state.call.time_left()
+        left: float | None = self._state.call.time_left()
+        return left
 
-    def _begin(self, frame: FrameType) -> L | None:
+    def _begin(self, frame: FrameType, kind: type[Call]) -> Any:
+        """Begin the attempt, by the `with` statement for this kind of call, and return the limits to enter."""
         state = self._state
+        if type(state.call) is not kind:
+            state.abandon()
+            raise TypeError(f"the attempt is for {_CODE[type(state.call)]}")
         if state.next is not _Next.ENTER or self.number != state.call.attempts + 1:
             raise RuntimeError(
                 f"attempt {self.number} of {state.call.name} was entered twice: the loop yields the next"
@@ -131,203 +113,157 @@ class _Attempt(Generic[C, L]):
         BLOCKS[self._frame] = state.call
         return state.limits
 
-    def _give_up(self, error: BaseException) -> None:
-        """Give up, since the body of a `with` statement cannot be skipped: a limit raised on entering."""
-        call = self._state.call
-        call.policy = call.policy.replace(max_retries=0)
-        self._end(error)
-
-    def _end(self, error: BaseException | None) -> bool:
+    def _end(self, error: BaseException | None, *, may_retry: bool = True) -> bool:
+        """Record how the attempt ended; return whether its error is dropped, since another attempt follows."""
         if self._outer is None:
             del BLOCKS[self._frame]
         else:
             BLOCKS[self._frame] = self._outer
-        is_dropped = self._state.end_attempt(error)
-        if not is_dropped:
-            # It may be the final error as well, which holds the frame that refers to this attempt.
-            self._previous_error = None
-        return is_dropped
-
-
-class _SyncAttempt(_Attempt[SyncCall, SyncPassage]):
-    """One attempt of a block in synchronous code."""
-
-    __slots__ = ()
+        state, call = self._state, self._state.call
+        state.next = _Next.END
+        if not may_retry:
+            # The body of a `with` statement cannot be skipped, so that there is no other attempt.
+            call.policy = call.policy.replace(max_retries=0)
+        if error is None:
+            if listeners.count or call.job is not None or call.policy.budget is not None:
+                call.on_success()
+        elif not isinstance(error, Exception):
+            call.on_abandoned(error)
+        else:
+            call.on_failure(error)
+            if call.final_error is None:
+                state.next = _Next.ATTEMPT
+                return True
+        # It may be the final error as well.
+        self.previous_error = None
+        return False
 
     def __enter__(self) -> None:
-        limits = self._begin(sys._getframe(1))  # noqa: SLF001
-        if limits is not None:
-            try:
+        limits = self._begin(sys._getframe(1), SyncCall)  # noqa: SLF001
+        try:
+            if limits is not None:
                 limits.__enter__()
-            except BaseException as error:
-                self._give_up(error)
-                if self._state.call.final_error is not None:
-                    self._state.call.raise_final_error()
-                raise
+        except BaseException as error:
+            self._end(error, may_retry=False)
+            self._state.call.raise_final_error()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        call, limits = self._state.call, self._state.limits
         try:
-            if limits is not None:
-                try:
-                    limits.__exit__(kind, error, traceback)
-                except Exception as raised:
-                    error = raised
-                except BaseException as raised:
-                    self._end(raised)
-                    raise
+            if self._state.limits is not None:
+                self._state.limits.__exit__(kind, error, traceback)
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:
+            self._end(raised)
+            raise
+        try:
             is_dropped = self._end(error)
-            if call.final_error is not None:
-                call.raise_final_error()
+            self._state.call.raise_final_error()
             return is_dropped
         finally:
             # The traceback of the final error holds this frame.
-            del error, traceback
-
-    async def __aenter__(self) -> Never:
-        raise self._state.misuse(TypeError, f"this attempt is of a `for` loop: write {_SYNC}, or {_ASYNC}")
-
-    __aexit__ = __aenter__
-
-
-class _AsyncAttempt(_Attempt[AsyncCall, Limits]):
-    """One attempt of a block in an async function."""
-
-    __slots__ = ()
+            del error
 
     async def __aenter__(self) -> None:
-        limits = self._begin(sys._getframe(1))  # noqa: SLF001
-        if limits is not None:
-            try:
+        limits = self._begin(sys._getframe(1), AsyncCall)  # noqa: SLF001
+        try:
+            if limits is not None:
                 await limits.__aenter__()
-            except BaseException as error:
-                self._give_up(error)
-                if self._state.call.final_error is not None:
-                    self._state.call.raise_final_error()
-                raise
+        except BaseException as error:
+            self._end(error, may_retry=False)
+            self._state.call.raise_final_error()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        call, limits = self._state.call, self._state.limits
         try:
-            if limits is not None:
-                try:
-                    await limits.__aexit__(kind, error, traceback)
-                except Exception as raised:
-                    error = raised
-                except BaseException as raised:
-                    self._end(raised)
-                    raise
+            if self._state.limits is not None:
+                await self._state.limits.__aexit__(kind, error, traceback)
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:
+            self._end(raised)
+            raise
+        try:
             is_dropped = self._end(error)
-            if call.final_error is not None:
-                call.raise_final_error()
+            self._state.call.raise_final_error()
             return is_dropped
         finally:
-            # The traceback of the final error holds this frame.
-            del error, traceback
-
-    def __enter__(self) -> Never:
-        raise self._state.misuse(TypeError, f"this attempt is of an `async for` loop: write {_ASYNC}")
-
-    __exit__ = __enter__
+            # As in `__exit__`.
+            del error
 
 
-class _Loop(Generic[C, L]):
-    """The iterator of a loop."""
+class _Loop:
+    """The iterator of a loop of either kind."""
 
     __slots__ = ("_state",)
 
-    def __init__(self, call: C, limits: L | None) -> None:
-        self._state: _State[C, L] = _State(call, limits)
+    def __init__(self, state: _State) -> None:
+        self._state = state
 
-    def close(self) -> None:
-        """End the loop, and warn if that drops the error of an attempt."""
-        self._close()
+    def __iter__(self) -> _Loop:
+        return self
+
+    def __aiter__(self) -> _Loop:
+        return self
+
+    def __next__(self) -> _Attempt:
+        state = self._state
+        if state.is_over():
+            raise StopIteration
+        try:
+            if state.call.last_error is not None:
+                state.call.rest(state.call.last_error)
+        except BaseException as error:
+            state.abandon(error)
+            raise
+        attempt = _Attempt(state)
+        state.call.raise_final_error()
+        return attempt
+
+    async def __anext__(self) -> _Attempt:
+        state = self._state
+        if state.is_over():
+            raise StopAsyncIteration
+        try:
+            if state.call.last_error is not None:
+                await state.call.rest(state.call.last_error)
+        except BaseException as error:
+            state.abandon(error)
+            raise
+        attempt = _Attempt(state)
+        state.call.raise_final_error()
+        return attempt
 
     def __del__(self) -> None:
+        """Finish the call if the loop is left between two attempts, and warn if a `break` leaves it."""
         frame = sys._getframe(1)  # noqa: SLF001
-        if frame.f_code.co_code[frame.f_lasti] in _POP:
-            self._close()
-        else:
-            self._state.abandon()
-
-    def _close(self) -> None:
-        name, attempts = self._state.call.name, self._state.call.attempts
-        if self._state.abandon():
-            what = f"{name} was left after attempt {attempts} had failed, and before another one, so that its error is"
-            repair = "leave the loop inside of `with attempt:`, or raise an error"
-            warnings.warn(f"{what} lost: {repair}", RuntimeWarning, stacklevel=3)
+        if self._state.abandon() and frame.f_code.co_code[frame.f_lasti] in _POP:
+            call = self._state.call
+            what = f"{call.name} was left after attempt {call.attempts} had failed, and before another one"
+            repair = "leave the loop inside of the `with`, or raise an error"
+            warnings.warn(f"{what}, so that its error is lost: {repair}", RuntimeWarning, stacklevel=2)
 
 
-class _SyncLoop(_Loop[SyncCall, SyncPassage]):
-    """The iterator of a loop in synchronous code."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> _SyncLoop:
-        return self
-
-    def __next__(self) -> _SyncAttempt:
-        state = self._state
-        if state.is_over(_SYNC):
-            raise StopIteration
-        call = state.call
-        if call.last_error is not None:
-            try:
-                call.rest(call.last_error)
-            except BaseException as error:
-                state.abandon(error)
-                raise
-            if call.final_error is not None:
-                state.next = _Next.END
-                call.raise_final_error()
-        return _SyncAttempt(state)
-
-
-class _AsyncLoop(_Loop[AsyncCall, Limits]):
-    """The iterator of a loop in an async function."""
-
-    __slots__ = ()
-
-    def __aiter__(self) -> _AsyncLoop:
-        return self
-
-    async def __anext__(self) -> _AsyncAttempt:
-        state = self._state
-        if state.is_over(_ASYNC):
-            raise StopAsyncIteration
-        call = state.call
-        if call.last_error is not None:
-            try:
-                await call.rest(call.last_error)
-            except BaseException as error:
-                state.abandon(error)
-                raise
-            if call.final_error is not None:
-                state.next = _Next.END
-                call.raise_final_error()
-        return _AsyncAttempt(state)
-
-
-def _sync_loop(policy: Policy, frame: FrameType) -> _SyncLoop:
+def _loop_of(policy: Policy, frame: FrameType) -> _Loop:
     if policy.attempt_timeout is not None:
-        raise TypeError(cannot_interrupt("a loop without `async`", f"in an async function, write {_ASYNC}"))
+        raise TypeError(cannot_interrupt("a loop that is not async", f"write {_CODE[AsyncCall]}"))
     name = _checked_name(policy, frame, is_async=False)
-    call = SyncCall(policy, name, time.monotonic(), (_block, (), {}))
     gate = sync_gate_for(policy.gate, (), {})
-    return _SyncLoop(call, None if gate is None else SyncPassage(gate, name))
+    call = SyncCall(policy, name, time.monotonic(), (_block, (), {}))
+    return _Loop(_State(call, None if gate is None else SyncPassage(gate, name)))
 
 
-def _async_loop(policy: Policy, frame: FrameType) -> _AsyncLoop:
+def _async_loop_of(policy: Policy, frame: FrameType) -> _Loop:
     name = _checked_name(policy, frame, is_async=True)
-    started = now()
-    call = AsyncCall(policy, name, started, (_block, (), {}))
     gate = gate_for(policy.gate, (), {})
+    call = AsyncCall(policy, name, now(), (_block, (), {}))
     is_limited = gate is not None or policy.deadline is not None or policy.attempt_timeout is not None
-    return _AsyncLoop(call, Limits(policy, name, gate, started) if is_limited else None)
+    return _Loop(_State(call, Limits(policy, name, gate, now()) if is_limited else None))
 
 
 def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
@@ -344,6 +280,6 @@ def _block() -> None:
     """Stand for the function of a call, in a block, which has no arguments."""
 
 
-loops.plain = _sync_loop
-loops.in_coroutine = _async_loop
+loops.plain = _loop_of
+loops.in_coroutine = _async_loop_of
 register_module(__name__)

@@ -19,7 +19,7 @@ import abc
 import itertools
 from collections.abc import Callable, Mapping
 from logging import WARNING
-from typing import Any, Never, TypeAlias
+from typing import Any, TypeAlias
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
@@ -282,8 +282,10 @@ class Call:
             self.emit(CallFinished, self.attempts, final)
         return final
 
-    def raise_final_error(self) -> Never:
-        """End with the error to raise, and raise it."""
+    def raise_final_error(self) -> None:
+        """Raise the error that the call ends with, if there is one."""
+        if self.final_error is None:
+            return
         final = self.take_final_error()
         # Raising it here sets its context to the error that the caller is handling.
         context = context_of(final)
