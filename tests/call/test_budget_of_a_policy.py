@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import AttemptTimeout, Backoff, Budget, GiveUp, Policy, Reason, RetryAfter, listen, run_all, supervise
+from aiosupervise import AttemptTimeout, Backoff, Budget, GiveUp, Policy, Reason, RetryAfter, listen, run_all
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, now, only_async
 
 pytestmark = pytest.mark.looptime
 
@@ -35,7 +36,7 @@ class Server:
         self._retry_after = retry_after
 
     async def __call__(self) -> int:
-        self.requested.append(asyncio.get_running_loop().time())
+        self.requested.append(now())
         self.tokens.append(-1 if self._budget is None else self._budget.tokens)
         status = self._answers.pop(0)
         if status != 200:
@@ -70,7 +71,13 @@ def budget_of(tokens: int) -> Budget:
     ],
 )
 async def test_vectors_that_succeed(
-    make: Callable[[int], Budget], tokens: int, attempts: int, answers: list[int], after: int, delays: list[float]
+    supervise: Supervise,
+    make: Callable[[int], Budget],
+    tokens: int,
+    attempts: int,
+    answers: list[int],
+    after: int,
+    delays: list[float],
 ) -> None:
     """A retry that succeeds refunds the last cost; the tokens, the attempts and the delays are those of the vector."""
     budget = make(tokens)
@@ -94,6 +101,7 @@ async def test_vectors_that_succeed(
     ],
 )
 async def test_vectors_that_fail(
+    supervise: Supervise,
     make: Callable[[int], Budget],
     tokens: int,
     attempts: int,
@@ -114,7 +122,7 @@ async def test_vectors_that_fail(
     assert server.delays() == delays
 
 
-async def test_vector_with_a_cap() -> None:
+async def test_vector_with_a_cap(supervise: Supervise) -> None:
     """The cap limits the delays to 0.05, 0.1, 0.2 and 0.2 s, and 444 tokens are left."""
     budget = Budget()
     server = Server([500] * 5)
@@ -124,7 +132,7 @@ async def test_vector_with_a_cap() -> None:
     assert budget.tokens == 444
 
 
-async def test_vector_of_a_throttled_call() -> None:
+async def test_vector_of_a_throttled_call(supervise: Supervise) -> None:
     """A retry of an error with a retry-after costs 5 and waits for the base of 1 s; its success refunds the 5."""
     budget = Budget()
     server = Server([429, 200], budget, retry_after=0)
@@ -134,7 +142,7 @@ async def test_vector_of_a_throttled_call() -> None:
     assert budget.tokens == 500
 
 
-async def test_vector_of_two_calls_in_sequence() -> None:
+async def test_vector_of_two_calls_in_sequence(supervise: Supervise) -> None:
     """Calls that share a budget share its tokens: 30, 16, and 16 again."""
     budget = Budget(capacity=30)
     call = supervise(policy(budget, 5))
@@ -144,7 +152,8 @@ async def test_vector_of_two_calls_in_sequence() -> None:
     assert budget.tokens == 16
 
 
-async def test_vector_of_two_calls_at_once() -> None:
+@only_async
+async def test_vector_of_two_calls_at_once(supervise: Supervise) -> None:
     """Two functions under two policies that share a budget: 486 are left, and each has its own attempts and delays."""
     budget = Budget()
     one, other = Server([500, 500, 200], budget), Server([500, 200], budget)
@@ -156,7 +165,8 @@ async def test_vector_of_two_calls_at_once() -> None:
     assert one.tokens == [500, 472, 472]
 
 
-async def test_only_the_budget_is_shared() -> None:
+@only_async
+async def test_only_the_budget_is_shared(supervise: Supervise) -> None:
     """Concurrent calls of one function under a nearly empty budget: one can pay, and the others give up."""
     budget = budget_of(14)
     calls = [supervise(policy(budget, 3))(Server([500, 200]))() for _ in range(3)]
@@ -166,7 +176,7 @@ async def test_only_the_budget_is_shared() -> None:
     assert budget.tokens == 14
 
 
-async def test_separate_budgets_are_independent() -> None:
+async def test_separate_budgets_are_independent(supervise: Supervise) -> None:
     """A policy with a budget of its own is not affected when another budget is empty."""
     one, other = budget_of(0), Budget()
     await error_of(supervise(policy(one, 3))(Server([500, 200]))())
@@ -179,7 +189,7 @@ async def test_separate_budgets_are_independent() -> None:
 )
 @pytest.mark.parametrize("around", [nullcontext, partial(listen, lambda _: None)], ids=["alone", "listened to"])
 async def test_a_call_that_succeeds_at_once_adds_one_token(
-    tokens: int, after: int, around: Callable[[], AbstractContextManager[None]]
+    supervise: Supervise, tokens: int, after: int, around: Callable[[], AbstractContextManager[None]]
 ) -> None:
     """It adds one token, but never exceeds the capacity."""
     budget = budget_of(tokens)
@@ -188,7 +198,7 @@ async def test_a_call_that_succeeds_at_once_adds_one_token(
     assert budget.tokens == after
 
 
-async def test_a_call_that_succeeds_after_a_retry_refunds_only_its_last_cost() -> None:
+async def test_a_call_that_succeeds_after_a_retry_refunds_only_its_last_cost(supervise: Supervise) -> None:
     """A throttled retry after a plain one refunds 5, not 14 or 19, and the success adds no further token."""
     budget = Budget()
     await supervise(policy(budget, 5))(Server([500, 429, 200], retry_after=0))()
@@ -196,7 +206,7 @@ async def test_a_call_that_succeeds_after_a_retry_refunds_only_its_last_cost() -
 
 
 @pytest.mark.parametrize("answer", [LookupError("unlisted"), GiveUp(), PermissionError()], ids=repr)
-async def test_an_error_that_is_not_transient_changes_no_tokens(answer: Exception) -> None:
+async def test_an_error_that_is_not_transient_changes_no_tokens(answer: Exception, supervise: Supervise) -> None:
     """An unlisted error, a GiveUp and an irrecoverable error neither cost nor refund tokens."""
     budget = budget_of(100)
 
@@ -209,7 +219,7 @@ async def test_an_error_that_is_not_transient_changes_no_tokens(answer: Exceptio
 
 
 @pytest.mark.parametrize("raised", [RetryAfter(0), AttemptTimeout(1)], ids=repr)
-async def test_the_cost_of_a_retry_depends_on_its_error(raised: Exception) -> None:
+async def test_the_cost_of_a_retry_depends_on_its_error(raised: Exception, supervise: Supervise) -> None:
     """A RetryAfter causes a throttled retry, an AttemptTimeout a plain one."""
     budget = Budget()
     seen: list[int] = []
@@ -225,7 +235,7 @@ async def test_the_cost_of_a_retry_depends_on_its_error(raised: Exception) -> No
     assert budget.tokens == 500
 
 
-async def test_other_limits_do_not_change_the_cost() -> None:
+async def test_other_limits_do_not_change_the_cost(supervise: Supervise) -> None:
     """With a timeout, a deadline and a gate, a retry costs the same."""
     budget = Budget()
     limits = {"attempt_timeout": 5, "deadline": 50, "gate": asyncio.Semaphore(1)}
@@ -234,7 +244,7 @@ async def test_other_limits_do_not_change_the_cost() -> None:
 
 
 @pytest.mark.parametrize("overload", [None, "default"])
-async def test_a_failure_of_a_batch_has_the_reason_budget(overload: str | None) -> None:
+async def test_a_failure_of_a_batch_has_the_reason_budget(overload: str | None, supervise: Supervise) -> None:
     """`Failure.reason` is the reason of the verdict."""
     call: Callable[[], Coroutine[object, None, int]] = supervise(policy(budget_of(0), 3))(Server([500]))
     report = await (run_all([call]) if overload else run_all([call], overload=None))

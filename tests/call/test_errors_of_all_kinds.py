@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import pytest
 
-from aiosupervise import GiveUp, Policy, Reason, RetryAfter, attempt, listen, map_all, supervise, verdict
+from aiosupervise import GiveUp, Policy, Reason, RetryAfter, attempt, listen, map_all, verdict
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, now, only_async
 
 BASE = Policy(retry_on=ConnectionError, backoff=[0], max_retries=1)
 
@@ -37,7 +38,7 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
 # Earlier errors
 
 
-async def test_an_unlisted_error_lists_the_failures_before_it() -> None:
+async def test_an_unlisted_error_lists_the_failures_before_it(supervise: Supervise) -> None:
     """A closed file in attempt 2 does not hide the lost connection of attempt 1."""
     error = ValueError("I/O operation on closed file")
     policy = BASE.replace(name="upload")
@@ -48,7 +49,7 @@ async def test_an_unlisted_error_lists_the_failures_before_it() -> None:
     ]
 
 
-async def test_the_note_about_earlier_failures_is_pickled_as_text() -> None:
+async def test_the_note_about_earlier_failures_is_pickled_as_text(supervise: Supervise) -> None:
     """In another process it is an ordinary note."""
     error = ValueError()
     await error_of(supervise(BASE)(raising(ConnectionError(), error))())
@@ -57,7 +58,7 @@ async def test_the_note_about_earlier_failures_is_pickled_as_text() -> None:
     assert type(there[0]) is str
 
 
-async def test_the_note_of_a_former_call_is_replaced() -> None:
+async def test_the_note_of_a_former_call_is_replaced(supervise: Supervise) -> None:
     """An error object that many calls raise does not collect their notes; the user's own note stays."""
     error = ValueError()
     error.add_note("by hand")
@@ -66,7 +67,7 @@ async def test_the_note_of_a_former_call_is_replaced() -> None:
     assert [note[-18:] for note in error.__notes__] == ["by hand", "ConnectionError: 4"]
 
 
-async def test_each_layer_lists_its_own_failures() -> None:
+async def test_each_layer_lists_its_own_failures(supervise: Supervise) -> None:
     """An error that passes through two layers lists the failures of both, each of them once."""
     error = ValueError()
     inner = supervise(BASE)(raising(ConnectionError("inner"), error))
@@ -85,7 +86,7 @@ async def test_each_layer_lists_its_own_failures() -> None:
     ]
 
 
-async def test_a_layer_that_does_not_retry_lists_its_failures() -> None:
+async def test_a_layer_that_does_not_retry_lists_its_failures(supervise: Supervise) -> None:
     """If an inner call has given up on the error, the outer layer adds its own earlier failures."""
     inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError("inner")))
     outer_fails = [ConnectionError("outer")]
@@ -101,7 +102,7 @@ async def test_a_layer_that_does_not_retry_lists_its_failures() -> None:
     assert error.__notes__[1].endswith("  attempt 1: ConnectionError: outer")
 
 
-async def test_a_line_names_the_leaves_of_a_group() -> None:
+async def test_a_line_names_the_leaves_of_a_group(supervise: Supervise) -> None:
     """The note names the errors of a task group, not only their number; lines are joined."""
     first = group(ConnectionError("a"), group(ConnectionError("b\n  c")))
     error = await error_of(supervise(BASE)(raising(first, ConnectionError()))())
@@ -113,7 +114,8 @@ async def test_a_line_names_the_leaves_of_a_group() -> None:
 # GiveUp and RetryAfter in groups
 
 
-async def test_a_give_up_in_a_task_group_is_replaced_by_its_error() -> None:
+@only_async
+async def test_a_give_up_in_a_task_group_is_replaced_by_its_error(supervise: Supervise) -> None:
     """The caller gets the group with the error that the GiveUp stands for, and a verdict on it."""
     original = ConnectionError("no such page")
 
@@ -135,7 +137,7 @@ async def test_a_give_up_in_a_task_group_is_replaced_by_its_error() -> None:
     assert verdict_of(error).reason is Reason.IRRECOVERABLE
 
 
-async def test_groups_are_unwrapped_leaf_by_leaf() -> None:
+async def test_groups_are_unwrapped_leaf_by_leaf(supervise: Supervise) -> None:
     """Leaves are unwrapped at any depth, also behind an overruling error; a group without one stays the same object."""
     one, two, three = (ConnectionError(n) for n in range(3))
     untouched = group(one)
@@ -189,13 +191,15 @@ class NoGroup(ExceptionGroup[Exception]):
     ("kind", "copied"),
     [(OwnGroup, OwnGroup), (BrokenGroup, ExceptionGroup), (SameGroup, ExceptionGroup), (NoGroup, ExceptionGroup)],
 )
-async def test_a_group_keeps_its_class_if_possible(kind: type[ExceptionGroup[Exception]], copied: type) -> None:
+async def test_a_group_keeps_its_class_if_possible(
+    kind: type[ExceptionGroup[Exception]], copied: type, supervise: Supervise
+) -> None:
     """A group that cannot be copied becomes a plain one, with the same message."""
     error: Any = await error_of(supervise(BASE)(raising(kind("own", [caused(GiveUp(), KeyError(1))])))())
     assert (type(error), error.message, error.exceptions[0].args) == (copied, "own", (1,))
 
 
-async def test_a_retry_after_in_a_group_is_unwrapped_for_attempts_and_listeners() -> None:
+async def test_a_retry_after_in_a_group_is_unwrapped_for_attempts_and_listeners(supervise: Supervise) -> None:
     """The next attempt and the listeners get the errors that the leaves stand for."""
     previous: list[Any] = []
     received: list[Any] = []
@@ -298,7 +302,9 @@ def policy(request: pytest.FixtureRequest) -> Iterator[Policy]:
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 @pytest.mark.parametrize("before", [0, 1])
-async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, policy: Policy) -> None:
+async def test_no_error_is_replaced(
+    kind: type[ConnectionError], before: int, policy: Policy, supervise: Supervise
+) -> None:
     """The last error is the caller's own, with a verdict, whatever its class does on access to an attribute."""
     errors = [kind() for _ in range(2 - before)]
     error = await error_of(supervise(policy)(raising(*[ConnectionError()] * before, *errors))())
@@ -307,7 +313,7 @@ async def test_no_error_is_replaced(kind: type[ConnectionError], before: int, po
 
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
-async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
+async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy, supervise: Supervise) -> None:
     """An error that passes through, alone or in a group, stays the same and gets a note about the attempt before."""
     for error in (kind(), group(kind(), group(kind())), OddGroup("", [kind(), caused(RetryAfter(0), kind())])):
         unlisting = policy.replace(retry_on=TimeoutError)
@@ -318,7 +324,9 @@ async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy
 
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
-async def test_no_error_behind_another_is_replaced(kind: type[ConnectionError], policy: Policy) -> None:
+async def test_no_error_behind_another_is_replaced(
+    kind: type[ConnectionError], policy: Policy, supervise: Supervise
+) -> None:
     """An error behind a GiveUp or RetryAfter, of an inner layer, or with an odd error as its cause, stays the same."""
     for overruling in (GiveUp(), RetryAfter(0)):
         original = kind()
@@ -330,7 +338,7 @@ async def test_no_error_behind_another_is_replaced(kind: type[ConnectionError], 
 
 
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
-async def test_no_error_is_replaced_in_a_batch(kind: type[ConnectionError]) -> None:
+async def test_no_error_is_replaced_in_a_batch(kind: type[ConnectionError], supervise: Supervise) -> None:
     """The failure of a job is its own error."""
     error = kind()
 
@@ -381,7 +389,7 @@ def standing_for_the_same(leaf: Exception) -> Exception:
 
 @pytest.mark.parametrize("make", [deep, shared, chained, chained_in_a_group, standing_for_the_same])
 @pytest.mark.parametrize("leaf", [ConnectionError, GiveUp, KeyError])
-async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Exception]) -> None:
+async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Exception], supervise: Supervise) -> None:
     """Each part of an error is visited a bounded number of times, without recursion."""
     error = make(leaf())
     policy = BASE.replace(irrecoverable=lambda error: type(error) is KeyError)
@@ -393,7 +401,7 @@ async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Ex
     assert verdict_of(caught).reason is reason
 
 
-async def test_a_huge_error_after_an_inner_call_gave_up() -> None:
+async def test_a_huge_error_after_an_inner_call_gave_up(supervise: Supervise) -> None:
     """The check whether an inner call gave up visits each part once, too."""
     error = shared(ConnectionError())
     inner = supervise(BASE.replace(max_retries=0))(raising(ConnectionError()))
@@ -407,7 +415,7 @@ async def test_a_huge_error_after_an_inner_call_gave_up() -> None:
     assert verdict_of(error).attempts == 2
 
 
-async def test_a_shared_part_of_a_group_is_copied_once() -> None:
+async def test_a_shared_part_of_a_group_is_copied_once(supervise: Supervise) -> None:
     """Unwrapping a group keeps its shared parts shared."""
     error: Any = await error_of(supervise(BASE)(raising(shared(caused(GiveUp(), KeyError()))))())
     assert error.exceptions[0] is error.exceptions[1]
@@ -435,7 +443,9 @@ async def test_a_shared_part_of_a_group_is_copied_once() -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("way", ["return value", "raised", "attribute"])
-async def test_no_retry_after_causes_another_error(value: Any, waited: float | None, way: str) -> None:
+async def test_no_retry_after_causes_another_error(
+    value: Any, waited: float | None, way: str, supervise: Supervise
+) -> None:
     """Any value leads to a wait, to no wait, or to giving up with the call's own error (`waited` is None)."""
 
     class ThrottledError(ConnectionError):
@@ -454,10 +464,10 @@ async def test_no_retry_after_causes_another_error(value: Any, waited: float | N
             raise RetryAfter(value) from (errors[0] if waited is None else errors.pop())
 
     call, error = (overruled if way == "raised" else fetch), errors[0]
-    started = asyncio.get_running_loop().time()
+    started = now()
     if waited is None:
         assert await error_of(call()) is error
         assert verdict_of(error).reason is Reason.RETRY_AFTER_TOO_LONG
     else:
         await call()
-        assert asyncio.get_running_loop().time() - started == pytest.approx(waited)
+        assert now() - started == pytest.approx(waited)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import AttemptTimeout, DeadlineExceeded, Policy, Reason, map_all, supervise, verdict
+from aiosupervise import AttemptTimeout, DeadlineExceeded, Policy, Reason, map_all, verdict
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, only_async, only_async_functions, only_functions
 
 pytestmark = pytest.mark.looptime
 
@@ -40,9 +41,12 @@ class Reentrant:
         return self.suppresses  # type: ignore[no-any-return]
 
 
+@only_functions
 @of_any_kind
 @pytest.mark.parametrize("retry_on", [ConnectionError, Exception, RuntimeError, lambda _: True])
-async def test_a_call_that_would_wait_for_itself_is_refused(make_gate: Callable[[], Any], retry_on: Any) -> None:
+async def test_a_call_that_would_wait_for_itself_is_refused(
+    make_gate: Callable[[], Any], retry_on: Any, supervise: Supervise
+) -> None:
     """The error is raised even if a slot is free, names both functions and the repair, and is never retried."""
     policy = Policy(retry_on=retry_on, gate=make_gate(), name="api")
     calls = Counter[str]()
@@ -64,7 +68,8 @@ async def test_a_call_that_would_wait_for_itself_is_refused(make_gate: Callable[
     assert verdict(raised.value) is None
 
 
-async def test_layers_of_a_batch_that_share_a_gate_end_at_once() -> None:
+@only_async
+async def test_layers_of_a_batch_that_share_a_gate_end_at_once(supervise: Supervise) -> None:
     """Twenty jobs in two layers with three slots would wait for each other; each gets an error instead."""
     policy = Policy(retry_on=ConnectionError, gate=asyncio.Semaphore(3))
 
@@ -81,8 +86,9 @@ async def test_layers_of_a_batch_that_share_a_gate_end_at_once() -> None:
     assert Counter(type(failure.error).__mro__[1] for failure in report.failed) == {RuntimeError: 20}
 
 
+@only_functions
 @of_any_kind
-async def test_layers_in_between_do_not_prevent_the_check(make_gate: Callable[[], Any]) -> None:
+async def test_layers_in_between_do_not_prevent_the_check(make_gate: Callable[[], Any], supervise: Supervise) -> None:
     """Neither a call of another policy between the two nor a time limit makes a difference."""
     gate = make_gate()
 
@@ -101,7 +107,7 @@ async def test_layers_in_between_do_not_prevent_the_check(make_gate: Callable[[]
         await outer()
 
 
-async def test_a_refused_call_among_the_tasks_of_a_group_is_not_retried() -> None:
+async def test_a_refused_call_among_the_tasks_of_a_group_is_not_retried(supervise: Supervise) -> None:
     """A group with such an error among its leaves is not retried either."""
     gate = asyncio.Semaphore(3)
     attempts: list[int] = []
@@ -123,7 +129,8 @@ async def test_a_refused_call_among_the_tasks_of_a_group_is_not_retried() -> Non
     assert attempts == [1]
 
 
-async def test_other_tasks_and_later_calls_may_enter() -> None:
+@only_async
+async def test_other_tasks_and_later_calls_may_enter(supervise: Supervise) -> None:
     """A child task, another task, and a later call of the same task have slots of their own."""
     gate = asyncio.Semaphore(3)
     policy = Policy(retry_on=ConnectionError, gate=gate, backoff=[1])
@@ -144,7 +151,7 @@ async def test_other_tasks_and_later_calls_may_enter() -> None:
     assert not gate.locked()
 
 
-async def test_a_limiter_that_holds_nothing_may_be_entered_twice() -> None:
+async def test_a_limiter_that_holds_nothing_may_be_entered_twice(supervise: Supervise) -> None:
     """A rate limiter as the gate of two layers counts the attempts of both."""
     gate = Reentrant()
 
@@ -160,7 +167,8 @@ async def test_a_limiter_that_holds_nothing_may_be_entered_twice() -> None:
     assert gate.entered == 2
 
 
-async def test_a_cancelled_call_releases_its_gate() -> None:
+@only_async
+async def test_a_cancelled_call_releases_its_gate(supervise: Supervise) -> None:
     """After a cancel, a failure and a closed coroutine, the task may enter the gate again."""
     gate = asyncio.Lock()
 
@@ -191,7 +199,9 @@ class SuppressingLock(asyncio.Lock):
 
 @pytest.mark.parametrize("retry_on", [ConnectionError, Exception])
 @pytest.mark.parametrize("make_gate", [lambda: Reentrant(suppresses=True), SuppressingLock])
-async def test_a_gate_that_suppresses_errors_is_refused(make_gate: Callable[[], Any], retry_on: Any) -> None:
+async def test_a_gate_that_suppresses_errors_is_refused(
+    make_gate: Callable[[], Any], retry_on: Any, supervise: Supervise
+) -> None:
     """A failed call does not become one that returns None: the gate is named, and the error is the cause."""
     gate, error = make_gate(), ConnectionError("dropped")
     calls: list[int] = []
@@ -209,7 +219,7 @@ async def test_a_gate_that_suppresses_errors_is_refused(make_gate: Callable[[], 
     assert calls == [1]
 
 
-async def test_a_suppressed_error_leaves_no_cycle() -> None:
+async def test_a_suppressed_error_leaves_no_cycle(supervise: Supervise) -> None:
     """An error that a gate does not suppress leaves none either."""
     gates: list[Any] = [Reentrant(suppresses=True), Reentrant(), asyncio.Lock()]
 
@@ -225,7 +235,8 @@ async def test_a_suppressed_error_leaves_no_cycle() -> None:
 # A function as gate
 
 
-async def test_a_function_as_gate_gets_the_arguments() -> None:
+@only_functions
+async def test_a_function_as_gate_gets_the_arguments(supervise: Supervise) -> None:
     """Each host has a limit of its own; arguments come by position and by name, and a method's instance too."""
     per_host = {"a": Reentrant(), "b": Reentrant()}
     failures = [ConnectionError()]
@@ -241,7 +252,8 @@ async def test_a_function_as_gate_gets_the_arguments() -> None:
     assert (per_host["a"].entered, per_host["b"].entered) == (2, 1)
 
 
-async def test_a_method_finds_its_gate_on_the_instance() -> None:
+@only_functions
+async def test_a_method_finds_its_gate_on_the_instance(supervise: Supervise) -> None:
     """The function gets what the supervised method gets, so the instance comes first."""
 
     class Client:
@@ -257,7 +269,8 @@ async def test_a_method_finds_its_gate_on_the_instance() -> None:
     assert client.gate.entered == 1
 
 
-async def test_a_function_whose_return_value_is_not_a_gate_is_named() -> None:
+@only_async_functions
+async def test_a_function_whose_return_value_is_not_a_gate_is_named(supervise: Supervise) -> None:
     """The error is raised by the call, before any attempt, and is not retried."""
 
     def gate_of(_: int) -> Any:
@@ -270,7 +283,8 @@ async def test_a_function_whose_return_value_is_not_a_gate_is_named() -> None:
         await fetch(1)
 
 
-async def test_gates_that_a_function_returns_are_distinguished() -> None:
+@only_functions
+async def test_gates_that_a_function_returns_are_distinguished(supervise: Supervise) -> None:
     """Layers may share the function, as long as it returns different gates."""
     per_host = {"a": asyncio.Lock(), "b": asyncio.Lock()}
     policy = Policy(retry_on=ConnectionError, gate=lambda host: per_host[host])
@@ -291,7 +305,7 @@ async def test_gates_that_a_function_returns_are_distinguished() -> None:
 # Limits without retries
 
 
-async def test_a_gate_without_retries() -> None:
+async def test_a_gate_without_retries(supervise: Supervise) -> None:
     """`retry_on=()` with a gate means no retries: errors pass, and the gate is entered once."""
     gate = Reentrant()
     policy = Policy(retry_on=(), gate=gate)
@@ -306,6 +320,7 @@ async def test_a_gate_without_retries() -> None:
     assert gate.entered == 1
 
 
+@only_async
 @pytest.mark.parametrize(
     ("limits", "kind", "reason"),
     [
@@ -313,7 +328,9 @@ async def test_a_gate_without_retries() -> None:
         ({"deadline": 5}, DeadlineExceeded, Reason.DEADLINE),
     ],
 )
-async def test_a_time_limit_without_retries(limits: Any, kind: type[Exception], reason: Reason) -> None:
+async def test_a_time_limit_without_retries(
+    limits: Any, kind: type[Exception], reason: Reason, supervise: Supervise
+) -> None:
     """`retry_on=()` with a time limit: the limit ends the call, after one attempt."""
 
     @supervise(retry_on=(), **limits)

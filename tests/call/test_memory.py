@@ -8,7 +8,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from aiosupervise import Budget, GiveUp, Policy, RetryAfter, attempt, listen, supervise
+from aiosupervise import Budget, GiveUp, Policy, RetryAfter, attempt, listen
+
+from .forms import Supervise, clock, only_async
 
 pytestmark = pytest.mark.looptime
 
@@ -55,6 +57,8 @@ class Failing:
 
     async def fail(self) -> None:
         if self.way == "hangs":
+            if clock.runs_plain_code:
+                pytest.skip("plain code cannot be interrupted")
             await asyncio.sleep(100)
         if self.way == "group":
             raise ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [ConnectionError()])])
@@ -102,8 +106,11 @@ async def fail(call: Coroutine[object, None, object]) -> str:
     return name
 
 
+@only_async
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str, *, uses_attempt: bool) -> None:
+async def test_no_locals_are_kept_during_the_wait(
+    policy: Policy, way: str, supervise: Supervise, *, uses_attempt: bool
+) -> None:
     """While a call waits for its retry, the failed attempt's local variables are gone, with all that they refer to."""
     failing = Failing(way, uses_attempt=uses_attempt)
     alive: list[int] = []
@@ -119,7 +126,8 @@ async def test_no_locals_are_kept_during_the_wait(policy: Policy, way: str, *, u
     assert alive == [0, 0]
 
 
-async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
+@only_async
+async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait(supervise: Supervise) -> None:
     """The same holds for a group whose leaves come from tasks of their own."""
     held: list[weakref.ref[Big]] = []
     alive: list[int] = []
@@ -141,7 +149,9 @@ async def test_no_locals_of_a_groups_leaves_are_kept_during_the_wait() -> None:
 
 
 @pytest.mark.parametrize(("policy", "way"), CASES)
-async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, uses_attempt: bool) -> None:
+async def test_a_failing_call_leaves_no_cycle(
+    policy: Policy, way: str, supervise: Supervise, *, uses_attempt: bool
+) -> None:
     """When the caller drops the error, it is freed, and the cyclic collector finds nothing."""
     failing = Failing(way, uses_attempt=uses_attempt)
     supervised = supervise(policy)(failing)
@@ -154,7 +164,7 @@ async def test_a_failing_call_leaves_no_cycle(policy: Policy, way: str, *, uses_
 
 @pytest.mark.parametrize("kind", ["unlisted", "gives up", "interrupted", "too late"])
 @pytest.mark.parametrize("retries", [0, 1])
-async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
+async def test_every_other_end_leaves_no_cycle(kind: str, retries: int, supervise: Supervise) -> None:
     """A call that ends with an unlisted error, a GiveUp, or its deadline leaves none."""
     held: list[weakref.ref[Big]] = []
 
@@ -168,6 +178,8 @@ async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
             raise LookupError
         if kind == "gives up":
             raise GiveUp from LookupError()
+        if clock.runs_plain_code:
+            pytest.skip("plain code cannot be interrupted")
         await asyncio.sleep(100)
 
     ends = {"interrupted": "DeadlineExceeded", "too late": "ConnectionError"}
@@ -177,7 +189,7 @@ async def test_every_other_end_leaves_no_cycle(kind: str, retries: int) -> None:
     assert gc.collect() == 0
 
 
-async def test_layers_leave_no_cycle() -> None:
+async def test_layers_leave_no_cycle(supervise: Supervise) -> None:
     """Nested calls leave none."""
     failing = Failing("cause")
     inner = supervise(BASE)(failing)
@@ -192,7 +204,8 @@ async def test_layers_leave_no_cycle() -> None:
     assert gc.collect() == 0
 
 
-async def test_a_cancelled_call_leaves_no_cycle() -> None:
+@only_async
+async def test_a_cancelled_call_leaves_no_cycle(supervise: Supervise) -> None:
     """A call that is cancelled during a wait leaves none."""
     failing = Failing("cause")
     task = asyncio.create_task(supervise(POLICIES["all of it"])(failing)())
@@ -207,7 +220,7 @@ async def test_a_cancelled_call_leaves_no_cycle() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 14])
-async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
+async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int, supervise: Supervise) -> None:
     """A call that gives up because its budget is empty leaves none."""
     failing = Failing("cause")
     supervised = supervise(BASE.replace(budget=Budget(capacity=tokens)))(failing)
@@ -219,7 +232,7 @@ async def test_a_call_that_cannot_pay_leaves_no_cycle(tokens: int) -> None:
 
 
 @pytest.mark.parametrize("retries", [1, 2, 3])
-async def test_one_error_of_all_attempts_leaves_no_cycle(retries: int) -> None:
+async def test_one_error_of_all_attempts_leaves_no_cycle(retries: int, supervise: Supervise) -> None:
     """A call whose attempts all raise the same object, which is the last error and an earlier one, leaves none."""
     errors = [LostError()]
     lost = weakref.ref(errors[0])

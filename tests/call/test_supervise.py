@@ -16,6 +16,7 @@ import aiosupervise
 from aiosupervise import Backoff, GiveUp, Policy, Reason, RetryAfter, policy_of, supervise, verdict
 
 from .endings import error_of
+from .forms import Supervise, now, only_async, only_async_functions, pass_time
 
 NO_WAIT = Backoff(0)
 HOME = aiosupervise.__path__[0]
@@ -31,7 +32,7 @@ class Script:
         self.times: list[float] = []
 
     async def __call__(self) -> str:
-        self.times.append(asyncio.get_running_loop().time())
+        self.times.append(now())
         end = self.ends[min(len(self.times), len(self.ends)) - 1]
         if isinstance(end, str):
             return end
@@ -47,7 +48,7 @@ def library_frames(trace: TracebackType | None) -> int:
 # Promise 1: who decides
 
 
-async def test_success_at_once() -> None:
+async def test_success_at_once(supervise: Supervise) -> None:
     """A call that succeeds is made once, and the caller gets its value."""
     script = Script("done")
     assert await supervise(retry_on=ConnectionError)(script)() == "done"
@@ -55,7 +56,7 @@ async def test_success_at_once() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
-async def test_arguments_reach_every_attempt(limit: float | None) -> None:
+async def test_arguments_reach_every_attempt(limit: float | None, supervise: Supervise) -> None:
     """Each attempt gets the same arguments, by position and by name."""
     seen: list[tuple[int, int]] = []
 
@@ -75,7 +76,7 @@ async def test_arguments_reach_every_attempt(limit: float | None) -> None:
     [ConnectionError, OSError, (KeyError, ConnectionError), lambda error: isinstance(error, ConnectionError)],
     ids=["class", "base class", "tuple", "predicate"],
 )
-async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
+async def test_listed_errors_are_retried(retry_on: type[Exception], supervise: Supervise) -> None:
     """Errors that retry_on matches, in each of its forms, are retried until the call succeeds."""
     script = Script(ConnectionResetError, ConnectionResetError, "done")
     assert await supervise(retry_on=retry_on, backoff=NO_WAIT)(script)() == "done"
@@ -83,7 +84,7 @@ async def test_listed_errors_are_retried(retry_on: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-async def test_unlisted_errors_pass_through(before: int) -> None:
+async def test_unlisted_errors_pass_through(before: int, supervise: Supervise) -> None:
     """An error that the policy does not list passes through without a verdict; a note lists earlier failures."""
     error = ValueError("a bug")
     script = Script(*[ConnectionError] * before, error)
@@ -97,7 +98,7 @@ async def test_unlisted_errors_pass_through(before: int) -> None:
     assert error.__context__ is None
 
 
-async def test_irrecoverable_wins_over_retry_on() -> None:
+async def test_irrecoverable_wins_over_retry_on(supervise: Supervise) -> None:
     """An error that is both transient and irrecoverable is not retried."""
     script = Script(ConnectionRefusedError)
     func = supervise(retry_on=ConnectionError, irrecoverable=ConnectionRefusedError, backoff=NO_WAIT)(script)
@@ -108,7 +109,7 @@ async def test_irrecoverable_wins_over_retry_on() -> None:
     assert given_up.reason is Reason.IRRECOVERABLE
 
 
-async def test_give_up_with_a_cause() -> None:
+async def test_give_up_with_a_cause(supervise: Supervise) -> None:
     """`raise GiveUp from error` ends the call at once, and the caller gets that error, with its verdict."""
     cause = ConnectionError("no such account")
     attempts = 0
@@ -126,7 +127,7 @@ async def test_give_up_with_a_cause() -> None:
     assert given_up.reason is Reason.IRRECOVERABLE
 
 
-async def test_give_up_with_a_context() -> None:
+async def test_give_up_with_a_context(supervise: Supervise) -> None:
     """Without a cause, GiveUp stands for the error that was being handled."""
     handled = ConnectionError("gone")
 
@@ -141,14 +142,14 @@ async def test_give_up_with_a_context() -> None:
 
 
 @pytest.mark.parametrize("overruling", [GiveUp("enough"), RetryAfter(0)], ids=repr)
-async def test_overruling_errors_alone(overruling: Exception) -> None:
+async def test_overruling_errors_alone(overruling: Exception, supervise: Supervise) -> None:
     """The caller gets a GiveUp or RetryAfter that stands for no other error."""
     func = supervise(retry_on=ConnectionError, max_retries=0)(Script(overruling))
     assert await error_of(func()) is overruling
     assert verdict(overruling) is not None
 
 
-async def test_retry_after_retries_an_unlisted_error() -> None:
+async def test_retry_after_retries_an_unlisted_error(supervise: Supervise) -> None:
     """RetryAfter retries even an error that retry_on does not list, and uses up a retry each time."""
     cause = ValueError("busy")
     attempts = 0
@@ -166,7 +167,7 @@ async def test_retry_after_retries_an_unlisted_error() -> None:
     assert (given_up.attempts, given_up.reason) == (3, Reason.EXHAUSTED)
 
 
-async def test_irrecoverable_wins_over_retry_after() -> None:
+async def test_irrecoverable_wins_over_retry_after(supervise: Supervise) -> None:
     """A RetryAfter that stands for an irrecoverable error does not retry it, and the caller gets that error."""
     cause = PermissionError()
 
@@ -183,14 +184,14 @@ async def test_irrecoverable_wins_over_retry_after() -> None:
 # Promise 2: groups
 
 
-async def test_group_of_transient_errors_is_retried() -> None:
+async def test_group_of_transient_errors_is_retried(supervise: Supervise) -> None:
     """A group whose leaves are all transient, at any depth, is retried."""
     group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [TimeoutError(), ConnectionError()])])
     script = Script(group, "done")
     assert await supervise(retry_on=(ConnectionError, TimeoutError), backoff=NO_WAIT)(script)() == "done"
 
 
-async def test_group_with_an_unlisted_leaf_passes_untouched() -> None:
+async def test_group_with_an_unlisted_leaf_passes_untouched(supervise: Supervise) -> None:
     """A group with one unlisted leaf passes through, like an unlisted error."""
     group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [KeyError()])])
     script = Script(group)
@@ -199,7 +200,7 @@ async def test_group_with_an_unlisted_leaf_passes_untouched() -> None:
     assert verdict(group) is None
 
 
-async def test_group_with_an_irrecoverable_leaf_gives_up() -> None:
+async def test_group_with_an_irrecoverable_leaf_gives_up(supervise: Supervise) -> None:
     """A group with one irrecoverable leaf gives up at once; the caller gets the whole group."""
     group = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [KeyError()])])
     func = supervise(retry_on=ConnectionError, irrecoverable=KeyError)(Script(group))
@@ -220,7 +221,9 @@ POLICIES = [PLAIN, PLAIN.replace(attempt_timeout=9, deadline=99), PLAIN.replace(
 @pytest.mark.parametrize("policy", POLICIES, ids=["plain", "timed", "gated"])
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("kind", EXITS)
-async def test_cancellation_and_exit_pass_through(kind: type[BaseException], before: int, policy: Policy) -> None:
+async def test_cancellation_and_exit_pass_through(
+    kind: type[BaseException], before: int, policy: Policy, supervise: Supervise
+) -> None:
     """Cancellation and exit are never caught, in any attempt or by any predicate: same object, no note."""
     left = kind()
     script = Script(*[ConnectionError] * before, left)
@@ -231,7 +234,7 @@ async def test_cancellation_and_exit_pass_through(kind: type[BaseException], bef
     assert not hasattr(left, "__notes__")
 
 
-async def test_group_with_an_exit_passes_through() -> None:
+async def test_group_with_an_exit_passes_through(supervise: Supervise) -> None:
     """A group that contains an exit beside errors is treated as an exit."""
     group = BaseExceptionGroup("", [ConnectionError(), SystemExit()])
     with pytest.raises(BaseExceptionGroup) as caught:
@@ -239,9 +242,10 @@ async def test_group_with_an_exit_passes_through() -> None:
     assert caught.value is group
 
 
+@only_async
 @pytest.mark.looptime
 @pytest.mark.parametrize("policy", POLICIES[:2], ids=["plain", "timed"])
-async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy) -> None:
+async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy, supervise: Supervise) -> None:
     """A cancel during the backoff ends the call immediately, without a further attempt."""
     script = Script(ConnectionError)
     task = asyncio.create_task(supervise(policy.replace(backoff=[30]))(script)())
@@ -254,7 +258,8 @@ async def test_cancel_during_the_wait_ends_the_call_at_once(policy: Policy) -> N
     assert len(script.times) == 1
 
 
-async def test_call_closed_during_the_wait() -> None:
+@only_async
+async def test_call_closed_during_the_wait(supervise: Supervise) -> None:
     """A call whose coroutine is closed during the wait makes no further attempt."""
     script = Script(ConnectionError)
     call = supervise(PLAIN)(script)()
@@ -264,9 +269,10 @@ async def test_call_closed_during_the_wait() -> None:
     assert len(script.times) == 1
 
 
+@only_async
 @pytest.mark.looptime
 @pytest.mark.parametrize("policy", POLICIES[:2], ids=["plain", "timed"])
-async def test_timeout_around_a_call_that_keeps_failing(policy: Policy) -> None:
+async def test_timeout_around_a_call_that_keeps_failing(policy: Policy, supervise: Supervise) -> None:
     """`asyncio.timeout` around a call without an end raises its TimeoutError in time, and nothing stays cancelled."""
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -280,7 +286,8 @@ async def test_timeout_around_a_call_that_keeps_failing(policy: Policy) -> None:
     assert task.cancelling() == 0
 
 
-async def test_call_without_waits_can_be_cancelled() -> None:
+@only_async
+async def test_call_without_waits_can_be_cancelled(supervise: Supervise) -> None:
     """A call that retries without any wait yields to the event loop at each retry, so that a cancel arrives."""
     script = Script(ConnectionError)
     task = asyncio.create_task(supervise(PLAIN.replace(max_retries=None))(script)())
@@ -296,7 +303,7 @@ async def test_call_without_waits_can_be_cancelled() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-async def test_max_retries_counts_retries(retries: int) -> None:
+async def test_max_retries_counts_retries(retries: int, supervise: Supervise) -> None:
     """3 means at most 4 attempts, and 0 means one."""
     script = Script(ConnectionError)
     error = await error_of(supervise(retry_on=ConnectionError, max_retries=retries, backoff=NO_WAIT)(script)())
@@ -306,14 +313,14 @@ async def test_max_retries_counts_retries(retries: int) -> None:
     assert (given_up.attempts, given_up.reason) == (retries + 1, Reason.EXHAUSTED)
 
 
-async def test_three_retries_by_default() -> None:
+async def test_three_retries_by_default(supervise: Supervise) -> None:
     """Without the argument, three retries are made."""
     script = Script(ConnectionError)
     await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(script)())
     assert len(script.times) == 4
 
 
-async def test_no_limit_of_retries() -> None:
+async def test_no_limit_of_retries(supervise: Supervise) -> None:
     """None means no limit."""
     script = Script(*[ConnectionError] * 300, "done")
     func = supervise(retry_on=ConnectionError, max_retries=None, backoff=NO_WAIT)(script)
@@ -330,7 +337,9 @@ GUARDED = Policy(retry_on=ConnectionError, backoff=NO_WAIT, attempt_timeout=9, d
 @pytest.mark.parametrize("policy", [GUARDED, Policy(retry_on=ConnectionError, backoff=NO_WAIT)])
 @pytest.mark.parametrize("retries", [0, 2])
 @pytest.mark.parametrize("kind", [ConnectionError, ValueError])
-async def test_at_most_two_library_frames(kind: type[Exception], retries: int, policy: Policy) -> None:
+async def test_at_most_two_library_frames(
+    kind: type[Exception], retries: int, policy: Policy, supervise: Supervise
+) -> None:
     """A traceback goes from the caller over at most two frames of this library into the user's function."""
     script = Script(*[ConnectionError] * retries, kind)
     error = await error_of(supervise(policy.replace(max_retries=retries))(script)())
@@ -338,13 +347,13 @@ async def test_at_most_two_library_frames(kind: type[Exception], retries: int, p
     assert [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1] == "__call__"
 
 
-async def test_two_library_frames_for_an_error_raised_again() -> None:
+async def test_two_library_frames_for_an_error_raised_again(supervise: Supervise) -> None:
     """One error object that every attempt raises, such as a failed future's, still shows two library frames."""
     error = await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError("cached")))())
     assert library_frames(error.__traceback__) <= 2
 
 
-async def test_error_out_of_a_deep_recursion() -> None:
+async def test_error_out_of_a_deep_recursion(supervise: Supervise) -> None:
     """An error whose traceback is as long as the interpreter allows reaches the caller as it is."""
     raised: list[RecursionError] = []
 
@@ -362,7 +371,7 @@ async def test_error_out_of_a_deep_recursion() -> None:
     assert await error_of(func()) is raised[0]
 
 
-async def test_last_error_same_object_cause_untouched() -> None:
+async def test_last_error_same_object_cause_untouched(supervise: Supervise) -> None:
     """The caller gets the last error itself, with the cause and the context that the function gave it."""
     cause = KeyError("why")
     errors: list[ConnectionError] = []
@@ -378,13 +387,13 @@ async def test_last_error_same_object_cause_untouched() -> None:
     assert error.__context__ is None
 
 
-async def test_attempts_do_not_become_each_others_context() -> None:
+async def test_attempts_do_not_become_each_others_context(supervise: Supervise) -> None:
     """Each attempt runs outside of any except block: earlier errors do not become the context of its error."""
     error = await error_of(supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError))())
     assert error.__context__ is None
 
 
-async def test_context_of_the_error_where_the_caller_handles_another() -> None:
+async def test_context_of_the_error_where_the_caller_handles_another(supervise: Supervise) -> None:
     """A call made while the caller handles some error keeps the context that the function's own error had."""
 
     @supervise(retry_on=ConnectionError, max_retries=0)
@@ -404,7 +413,7 @@ async def test_context_of_the_error_where_the_caller_handles_another() -> None:
     assert error.__context__ is not theirs
 
 
-async def test_an_error_that_the_caller_handles_keeps_its_traceback() -> None:
+async def test_an_error_that_the_caller_handles_keeps_its_traceback(supervise: Supervise) -> None:
     """A call that waits drops the frames of its own errors, but not of errors that the caller may still print."""
 
     @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
@@ -424,7 +433,7 @@ async def test_an_error_that_the_caller_handles_keeps_its_traceback() -> None:
 
 
 def layered(
-    leaf: Callable[[], Coroutine[object, None, str]], layers: int, limit: float | None
+    supervise: Supervise, leaf: Callable[[], Coroutine[object, None, str]], layers: int, limit: float | None
 ) -> Callable[[], Coroutine[object, None, str]]:
     """The function under several nested policies, with functions of the user between them."""
     policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, attempt_timeout=limit)
@@ -444,7 +453,7 @@ def layered(
 async def test_layers_do_not_multiply(layers: int, limit: float | None) -> None:
     """Three layers of three attempts make three leaf calls, not 27."""
     script = Script(ConnectionError)
-    error = await error_of(layered(script, layers, limit)())
+    error = await error_of(layered(supervise, script, layers, limit)())
     assert len(script.times) == 3
     given_up = verdict(error)
     assert given_up is not None
@@ -452,7 +461,8 @@ async def test_layers_do_not_multiply(layers: int, limit: float | None) -> None:
     assert len(error.__notes__) == 1
 
 
-async def test_layers_do_not_multiply_through_a_task_group() -> None:
+@only_async
+async def test_layers_do_not_multiply_through_a_task_group(supervise: Supervise) -> None:
     """An error on which an inner call gave up is not retried by the outer one, even in a group from a child task."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT)(script)
@@ -466,7 +476,7 @@ async def test_layers_do_not_multiply_through_a_task_group() -> None:
     assert len(script.times) == 3
 
 
-async def test_a_new_error_is_retried_by_the_outer_layer() -> None:
+async def test_a_new_error_is_retried_by_the_outer_layer(supervise: Supervise) -> None:
     """The outer policy classifies an error that the function raises from one on which an inner call gave up."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
@@ -482,7 +492,7 @@ async def test_a_new_error_is_retried_by_the_outer_layer() -> None:
     assert len(script.times) == 6
 
 
-async def test_error_object_raised_again_later_is_classified_afresh() -> None:
+async def test_error_object_raised_again_later_is_classified_afresh(supervise: Supervise) -> None:
     """A cached error that an earlier call gave up on gets all retries in a later call, and the verdict is replaced."""
     cached = ConnectionError("cached")
     policy = Policy(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
@@ -496,7 +506,7 @@ async def test_error_object_raised_again_later_is_classified_afresh() -> None:
     assert len(cached.__notes__) == 1
 
 
-async def test_error_of_an_earlier_attempts_inner_call_is_classified_afresh() -> None:
+async def test_error_of_an_earlier_attempts_inner_call_is_classified_afresh(supervise: Supervise) -> None:
     """An error on which an inner call gave up during an earlier attempt may be retried in a later one."""
     script = Script(ConnectionError)
     inner = supervise(retry_on=ConnectionError, max_retries=0)(script)
@@ -516,7 +526,9 @@ async def test_error_of_an_earlier_attempts_inner_call_is_classified_afresh() ->
 
 
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
-async def test_error_given_up_on_just_before_an_attempt_is_classified_afresh(limit: float | None) -> None:
+async def test_error_given_up_on_just_before_an_attempt_is_classified_afresh(
+    limit: float | None, supervise: Supervise
+) -> None:
     """An error of another call passes through only if that call gave up on it during this attempt."""
     cached = ConnectionError("cached")
     give_up = Policy(retry_on=OSError, max_retries=0)
@@ -535,9 +547,12 @@ async def test_error_given_up_on_just_before_an_attempt_is_classified_afresh(lim
     assert attempts == 3
 
 
+@only_async
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
-async def test_error_object_that_two_concurrent_calls_share(before: int, limit: float | None) -> None:
+async def test_error_object_that_two_concurrent_calls_share(
+    before: int, limit: float | None, supervise: Supervise
+) -> None:
     """Of two calls that await one failed future, one gives up at once, and the other still makes its retries."""
     shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     attempts = 0
@@ -624,14 +639,14 @@ def test_success_enters_one_function_of_the_library() -> None:
 
 
 @pytest.mark.looptime
-async def test_concurrent_calls_share_nothing() -> None:
+async def test_concurrent_calls_share_nothing(supervise: Supervise) -> None:
     """Each of many concurrent calls has its own count of attempts, its own waits, and its own verdict."""
     counts: dict[int, int] = {}
 
     @supervise(retry_on=ConnectionError, max_retries=4, backoff=[1, 2])
     async def func(key: int) -> int:
         counts[key] = counts.get(key, 0) + 1
-        await asyncio.sleep(key / 10)
+        await pass_time(key / 10)
         if counts[key] <= key:
             raise ConnectionError(key)
         return key
@@ -649,7 +664,7 @@ async def test_concurrent_calls_share_nothing() -> None:
         assert given_up.elapsed == pytest.approx(1 + 2 + 2 + 2 + 4 * key / 10)
 
 
-async def test_a_call_does_not_remember_the_last_one() -> None:
+async def test_a_call_does_not_remember_the_last_one(supervise: Supervise) -> None:
     """A function that used up its retries has all of them again in the next call."""
     script = Script(ConnectionError)
     func = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
@@ -710,6 +725,7 @@ def test_name_docstring_signature_and_types_are_kept() -> None:
     assert get_type_hints(func) == {"number": int, "extra": str, "return": str}
 
 
+@only_async_functions
 @pytest.mark.parametrize(
     ("func", "name", "doc"),
     [
@@ -732,7 +748,7 @@ def test_name_docstring_signature_and_types_are_kept() -> None:
     ],
 )
 async def test_objects_that_can_be_supervised(
-    func: Callable[[int], Coroutine[object, None, str]], name: str, doc: str | None
+    supervise: Supervise, func: Callable[[int], Coroutine[object, None, str]], name: str, doc: str | None
 ) -> None:
     """Functions, bound methods, partials and objects with an async __call__ are supervised, under their own names."""
     policy = Policy(retry_on=ConnectionError)
@@ -795,7 +811,7 @@ async def test_below_classmethod_and_staticmethod() -> None:
     assert await Client.double(2) == 4
 
 
-async def test_one_policy_for_many_functions() -> None:
+async def test_one_policy_for_many_functions(supervise: Supervise) -> None:
     """A Policy is a value: the same one serves any number of functions, and `replace` makes another."""
     policy = Policy(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
     one, two = Script(ConnectionError), Script(ConnectionError)
@@ -805,7 +821,7 @@ async def test_one_policy_for_many_functions() -> None:
     assert policy.max_retries == 1
 
 
-async def test_retries_are_counted_for_the_job_around_the_call() -> None:
+async def test_retries_are_counted_for_the_job_around_the_call(supervise: Supervise) -> None:
     """A call in a job of a batch counts its retries there: three attempts give Success(attempts=3)."""
     func = supervise(retry_on=ConnectionError, backoff=NO_WAIT)(Script(ConnectionError, ConnectionError, "done"))
     report = await aiosupervise.run_all([func])

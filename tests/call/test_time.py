@@ -15,19 +15,15 @@ from aiosupervise import (
     Policy,
     Reason,
     RetryAfter,
-    supervise,
     verdict,
 )
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, now, only_async, pass_time
 
 pytestmark = pytest.mark.looptime
 
 BASE = Policy(retry_on=ConnectionError, backoff=Backoff(0))
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class Attempts:
@@ -42,7 +38,7 @@ class Attempts:
 
     async def __call__(self) -> None:
         self.times.append(now() - self.made)
-        await asyncio.sleep(self.seconds[min(len(self.times), len(self.seconds)) - 1])
+        await pass_time(self.seconds[min(len(self.times), len(self.seconds)) - 1])
         self.errors.append(self.error())
         raise self.errors[-1]
 
@@ -50,7 +46,7 @@ class Attempts:
 # Promise 5: waiting
 
 
-async def test_backoff_is_waited() -> None:
+async def test_backoff_is_waited(supervise: Supervise) -> None:
     """Before retry n, counted from 0, the call waits for the delay of the backoff for n."""
     attempts = Attempts(0)
     backoff = Backoff(base=1, factor=3, cap=5, jitter="none")
@@ -59,7 +55,7 @@ async def test_backoff_is_waited() -> None:
 
 
 @pytest.mark.parametrize("backoff", [[1, 2], (1, 2), range(1, 3), {1: "", 2: ""}.keys()], ids=repr)
-async def test_schedule_of_seconds(backoff: list[float]) -> None:
+async def test_schedule_of_seconds(backoff: list[float], supervise: Supervise) -> None:
     """The seconds of an iterable are waited one after another, and the last one repeats; each call starts anew."""
     func = supervise(BASE.replace(backoff=backoff))(attempts := Attempts(0))
     await error_of(func())
@@ -67,7 +63,7 @@ async def test_schedule_of_seconds(backoff: list[float]) -> None:
     assert attempts.times == pytest.approx([0, 1, 3, 5, 5, 6, 8, 10])
 
 
-async def test_function_as_backoff() -> None:
+async def test_function_as_backoff(supervise: Supervise) -> None:
     """Any function (n, error) -> seconds can be the backoff; it gets the error that ended the attempt."""
     calls: list[tuple[int, Exception]] = []
 
@@ -81,7 +77,7 @@ async def test_function_as_backoff() -> None:
     assert calls == [(0, attempts.errors[0]), (1, attempts.errors[1])]
 
 
-async def test_full_jitter_stays_within_the_ladder() -> None:
+async def test_full_jitter_stays_within_the_ladder(supervise: Supervise) -> None:
     """With jitter, each wait is drawn from 0 up to the ladder's step, and they differ."""
     attempts = Attempts(0)
     await error_of(supervise(BASE.replace(backoff=Backoff(1, 2, 16), max_retries=40))(attempts)())
@@ -105,7 +101,7 @@ def busy() -> Exception:
 )
 @pytest.mark.parametrize("backoff", [0, 2])
 async def test_retry_after_is_waited_and_the_backoff_on_top(
-    retry_on: type[Exception], error: Callable[[], Exception], backoff: float
+    supervise: Supervise, retry_on: type[Exception], error: Callable[[], Exception], backoff: float
 ) -> None:
     """A retry-after, wherever it comes from, is waited in full, and the backoff on top of it."""
     times: list[float] = []
@@ -120,7 +116,7 @@ async def test_retry_after_is_waited_and_the_backoff_on_top(
 
 
 @pytest.mark.parametrize(("longest", "waits"), [(60.0, False), (61.0, True), (None, True)])
-async def test_retry_after_above_the_limit_gives_up(longest: float | None, waits: bool) -> None:  # noqa: FBT001
+async def test_retry_after_above_the_limit_gives_up(longest: float | None, waits: bool, supervise: Supervise) -> None:  # noqa: FBT001
     """A retry-after above max_retry_after is not waited: the call gives up at once. None means no limit."""
     times: list[float] = []
 
@@ -142,7 +138,8 @@ async def test_a_minute_by_default() -> None:
 # Promise 6: attempt_timeout
 
 
-async def test_attempt_timeout_bounds_each_attempt_and_is_retried() -> None:
+@only_async
+async def test_attempt_timeout_bounds_each_attempt_and_is_retried(supervise: Supervise) -> None:
     """Each attempt has its own time; AttemptTimeout is transient without being listed."""
     attempts = Attempts(9)
     error = await error_of(supervise(BASE.replace(attempt_timeout=2, backoff=[1], max_retries=2))(attempts)())
@@ -156,7 +153,8 @@ async def test_attempt_timeout_bounds_each_attempt_and_is_retried() -> None:
     assert verdict_of(error).reason is Reason.EXHAUSTED
 
 
-async def test_attempt_timeout_then_success() -> None:
+@only_async
+async def test_attempt_timeout_then_success(supervise: Supervise) -> None:
     """A call whose first attempt hung and whose second answers is a success."""
     attempts = 0
 
@@ -171,8 +169,9 @@ async def test_attempt_timeout_then_success() -> None:
     assert attempts == 2
 
 
+@only_async
 @pytest.mark.parametrize("irrecoverable", [TimeoutError, AttemptTimeout])
-async def test_attempt_timeout_can_be_irrecoverable(irrecoverable: type[Exception]) -> None:
+async def test_attempt_timeout_can_be_irrecoverable(irrecoverable: type[Exception], supervise: Supervise) -> None:
     """Where timeouts are irrecoverable, the first one ends the call."""
     attempts = Attempts(9)
     error = await error_of(supervise(BASE.replace(attempt_timeout=2, irrecoverable=irrecoverable))(attempts)())
@@ -183,7 +182,7 @@ async def test_attempt_timeout_can_be_irrecoverable(irrecoverable: type[Exceptio
 
 @pytest.mark.parametrize("limits", [{"attempt_timeout": 5.0}, {"deadline": 5.0}], ids=str)
 @pytest.mark.parametrize("listed", [False, True])
-async def test_timeout_error_of_the_functions_own(limits: dict[str, float], listed: bool) -> None:  # noqa: FBT001
+async def test_timeout_error_of_the_functions_own(limits: dict[str, float], listed: bool, supervise: Supervise) -> None:  # noqa: FBT001
     """A TimeoutError that the function raised is its own: it is retried only if the policy lists it."""
     attempts = Attempts(1, error=TimeoutError)
     retry_on = TimeoutError if listed else ConnectionError
@@ -201,8 +200,11 @@ async def test_timeout_error_of_the_functions_own(limits: dict[str, float], list
     assert len(attempts.times) == (3 if listed else 1)
 
 
+@only_async
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0), (5.0, 5.0)], ids=str)
-async def test_timeout_error_of_the_functions_own_at_expiry(limits: tuple[float | None, float | None]) -> None:
+async def test_timeout_error_of_the_functions_own_at_expiry(
+    limits: tuple[float | None, float | None], supervise: Supervise
+) -> None:
     """An error that the function raises when interrupted is its own: only its CancelledError means a timeout."""
     own = TimeoutError("mine")
 
@@ -217,8 +219,11 @@ async def test_timeout_error_of_the_functions_own_at_expiry(limits: tuple[float 
     assert verdict(own) is None
 
 
+@only_async
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
-async def test_value_returned_at_expiry_is_a_success(limits: tuple[float | None, float | None]) -> None:
+async def test_value_returned_at_expiry_is_a_success(
+    limits: tuple[float | None, float | None], supervise: Supervise
+) -> None:
     """A function that returns a value when it is interrupted has succeeded."""
 
     @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
@@ -232,8 +237,11 @@ async def test_value_returned_at_expiry_is_a_success(limits: tuple[float | None,
     assert await func() == "what there is"
 
 
+@only_async
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0)], ids=str)
-async def test_cancelled_error_of_the_functions_own(limits: tuple[float | None, float | None]) -> None:
+async def test_cancelled_error_of_the_functions_own(
+    limits: tuple[float | None, float | None], supervise: Supervise
+) -> None:
     """A CancelledError that the function raised by itself, before its time was up, is not a timeout."""
 
     @supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))
@@ -245,8 +253,11 @@ async def test_cancelled_error_of_the_functions_own(limits: tuple[float | None, 
         await func()
 
 
+@only_async
 @pytest.mark.parametrize("limits", [(5.0, None), (None, 5.0), (5.0, 5.0)], ids=str)
-async def test_cancel_from_outside_in_the_tick_of_the_expiry(limits: tuple[float | None, float | None]) -> None:
+async def test_cancel_from_outside_in_the_tick_of_the_expiry(
+    limits: tuple[float | None, float | None], supervise: Supervise
+) -> None:
     """A cancel of the caller that comes in the very tick of an expiry is not lost in it."""
     attempts = Attempts(9)
     task = asyncio.create_task(supervise(BASE.replace(attempt_timeout=limits[0], deadline=limits[1]))(attempts)())
@@ -259,7 +270,8 @@ async def test_cancel_from_outside_in_the_tick_of_the_expiry(limits: tuple[float
 # Promise 6: deadline
 
 
-async def test_deadline_interrupts_an_attempt() -> None:
+@only_async
+async def test_deadline_interrupts_an_attempt(supervise: Supervise) -> None:
     """If a deadline interrupts an attempt, DeadlineExceeded is raised from the last error."""
     attempts = Attempts(1, 9)
     error = await error_of(supervise(BASE.replace(deadline=5))(attempts)())
@@ -274,7 +286,8 @@ async def test_deadline_interrupts_an_attempt() -> None:
     assert given_up.elapsed == pytest.approx(4)
 
 
-async def test_deadline_interrupts_the_first_attempt() -> None:
+@only_async
+async def test_deadline_interrupts_the_first_attempt(supervise: Supervise) -> None:
     """If no attempt has failed before the deadline, the cause shows where the attempt was interrupted."""
     error = await error_of(supervise(BASE.replace(deadline=5))(Attempts(9))())
     assert type(error) is DeadlineExceeded
@@ -282,7 +295,8 @@ async def test_deadline_interrupts_the_first_attempt() -> None:
     assert verdict_of(error).attempts == 1
 
 
-async def test_deadline_is_not_retried() -> None:
+@only_async
+async def test_deadline_is_not_retried(supervise: Supervise) -> None:
     """DeadlineExceeded ends the call also where TimeoutError is listed as transient."""
     attempts = Attempts(9)
     error = await error_of(supervise(BASE.replace(retry_on=TimeoutError, deadline=5))(attempts)())
@@ -290,7 +304,7 @@ async def test_deadline_is_not_retried() -> None:
     assert len(attempts.times) == 1
 
 
-async def test_no_wait_is_started_that_would_end_after_the_deadline() -> None:
+async def test_no_wait_is_started_that_would_end_after_the_deadline(supervise: Supervise) -> None:
     """Where the next wait would not end in time, the call gives up at once with the last error."""
     attempts = Attempts(1)
     error = await error_of(supervise(BASE.replace(deadline=5, backoff=[2]))(attempts)())
@@ -301,7 +315,7 @@ async def test_no_wait_is_started_that_would_end_after_the_deadline() -> None:
     assert (given_up.attempts, given_up.reason) == (2, Reason.DEADLINE)
 
 
-async def test_deadline_bounds_a_retry_after() -> None:
+async def test_deadline_bounds_a_retry_after(supervise: Supervise) -> None:
     """A retry-after that would end after the deadline is not waited either."""
     started = now()
 
@@ -313,7 +327,8 @@ async def test_deadline_bounds_a_retry_after() -> None:
     assert now() == started
 
 
-async def test_deadline_counts_for_each_call_anew() -> None:
+@only_async
+async def test_deadline_counts_for_each_call_anew(supervise: Supervise) -> None:
     """The deadline runs from the start of each call, not from the decoration or the call before."""
     func = supervise(BASE.replace(deadline=5))(attempts := Attempts(9))
     for _ in range(2):
@@ -321,7 +336,8 @@ async def test_deadline_counts_for_each_call_anew() -> None:
     assert attempts.times == pytest.approx([0, 5])
 
 
-async def test_deadline_that_passed_during_a_blocking_attempt() -> None:
+@only_async
+async def test_deadline_that_passed_during_a_blocking_attempt(supervise: Supervise) -> None:
     """An attempt that ends after the deadline with an error of its own gives that error, and no further attempt."""
     attempts = 0
 
@@ -340,8 +356,11 @@ async def test_deadline_that_passed_during_a_blocking_attempt() -> None:
     assert attempts == 1
 
 
+@only_async
 @pytest.mark.parametrize("late", [0, 1])
-async def test_deadline_that_passes_before_the_call_is_resumed(late: float, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadline_that_passes_before_the_call_is_resumed(
+    late: float, monkeypatch: pytest.MonkeyPatch, supervise: Supervise
+) -> None:
     """Where a busy loop wakes the call at its deadline or after, no attempt begins: DeadlineExceeded at once."""
     loop = asyncio.get_running_loop()
     attempts = Attempts(0)
@@ -360,8 +379,9 @@ async def as_coroutine(task: asyncio.Task[None]) -> None:
     await task
 
 
+@only_async
 @pytest.mark.parametrize(("attempt_timeout", "kind"), [(5.0, DeadlineExceeded), (4.9, AttemptTimeout)])
-async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Exception]) -> None:
+async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Exception], supervise: Supervise) -> None:
     """If both limits end an attempt in the same tick, the deadline takes precedence."""
     error = await error_of(
         supervise(BASE.replace(deadline=5, attempt_timeout=attempt_timeout, backoff=[1]))(Attempts(9))()
@@ -370,7 +390,8 @@ async def test_both_limits_in_one_tick(attempt_timeout: float, kind: type[Except
     assert verdict_of(error).reason is Reason.DEADLINE
 
 
-async def test_inner_calls_timeout_is_classified_as_any_error() -> None:
+@only_async
+async def test_inner_calls_timeout_is_classified_as_any_error(supervise: Supervise) -> None:
     """A timeout that an inner call raised, kept and raised later, is transient for the outer one only if listed."""
     kept = await error_of(supervise(BASE.replace(attempt_timeout=1, max_retries=0))(Attempts(9))())
     assert type(kept) is AttemptTimeout
@@ -404,7 +425,7 @@ async def test_inner_calls_timeout_is_classified_as_any_error() -> None:
     ids=["exhausted", "no time left", "irrecoverable", "not listed"],
 )
 async def test_the_timeout_of_another_call_keeps_its_cause(
-    limit: str, overruling: Callable[[], Exception] | None, policy: Policy
+    supervise: Supervise, limit: str, overruling: Callable[[], Exception] | None, policy: Policy
 ) -> None:
     """The last error of this call is the cause of its own DeadlineExceeded only, not of one that it has been given."""
     with_limit = BASE.replace(max_retries=0, **{limit: 1})  # type: ignore[arg-type]  # a limit in seconds
@@ -430,7 +451,7 @@ async def test_the_timeout_of_another_call_keeps_its_cause(
 @pytest.mark.parametrize(("deadline", "cause"), [(None, None), (None, KeyError()), (5, KeyError())], ids=repr)
 @pytest.mark.parametrize("in_group", [False, True])
 async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
-    deadline: float | None, cause: Exception | None, *, in_group: bool
+    supervise: Supervise, deadline: float | None, cause: Exception | None, *, in_group: bool
 ) -> None:
     """It does, alone and in a group, under a policy with a deadline and under one without."""
     made = DeadlineExceeded(5)
@@ -446,7 +467,8 @@ async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
     assert error.__cause__ is (None if in_group else cause)
 
 
-async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:
+@only_async
+async def test_error_that_cannot_be_hashed_under_a_deadline(supervise: Supervise) -> None:
     """An error that is a plain dataclass, and so not hashable, is kept as the last error like any other."""
 
     class UnhashableError(ConnectionError):
@@ -461,7 +483,7 @@ async def test_error_that_cannot_be_hashed_under_a_deadline() -> None:
     assert error.__cause__ is attempts.errors[0]
 
 
-async def test_errors_in_a_circle_under_a_deadline() -> None:
+async def test_errors_in_a_circle_under_a_deadline(supervise: Supervise) -> None:
     """Errors that are each other's cause are kept like any other, and keeping them terminates."""
     one, two = ConnectionError("one"), ConnectionError("two")
     one.__cause__, two.__cause__ = two, one
@@ -494,7 +516,7 @@ class Gate(AbstractAsyncContextManager[None, None]):
         self.passages.append((now(), f"out {kind.__name__ if kind else ''}"))
 
 
-async def test_every_attempt_runs_inside_the_gate_and_no_wait_does() -> None:
+async def test_every_attempt_runs_inside_the_gate_and_no_wait_does(supervise: Supervise) -> None:
     """The gate is entered before each attempt and left after it, before the wait."""
     gate = Gate()
     started = now()
@@ -503,8 +525,9 @@ async def test_every_attempt_runs_inside_the_gate_and_no_wait_does() -> None:
     assert passages == [(0, "in"), (1, "out ConnectionError"), (11, "in"), (12, "out ConnectionError")]
 
 
+@only_async
 @pytest.mark.parametrize("gate", [asyncio.Lock, asyncio.Semaphore], ids=["Lock", "Semaphore"])
-async def test_a_semaphore_as_gate(gate: Callable[[], asyncio.Semaphore]) -> None:
+async def test_a_semaphore_as_gate(gate: Callable[[], asyncio.Semaphore], supervise: Supervise) -> None:
     """Two calls behind a gate with one slot alternate: one attempts while the other waits for its retry."""
     running = 0
     spans: list[tuple[float, float]] = []
@@ -525,7 +548,8 @@ async def test_a_semaphore_as_gate(gate: Callable[[], asyncio.Semaphore]) -> Non
     assert [began - started for began, _ in spans] == pytest.approx([0, 1, 3, 4])
 
 
-async def test_waiting_for_the_gate_counts_for_the_deadline() -> None:
+@only_async
+async def test_waiting_for_the_gate_counts_for_the_deadline(supervise: Supervise) -> None:
     """A call that does not get through its gate in time ends with DeadlineExceeded, and its function never ran."""
     attempts = Attempts(0)
     error = await error_of(supervise(BASE.replace(gate=Gate(9), deadline=5))(attempts)())
@@ -533,7 +557,8 @@ async def test_waiting_for_the_gate_counts_for_the_deadline() -> None:
     assert attempts.times == []
 
 
-async def test_waiting_for_the_gate_does_not_count_for_the_attempt() -> None:
+@only_async
+async def test_waiting_for_the_gate_does_not_count_for_the_attempt(supervise: Supervise) -> None:
     """attempt_timeout runs from the moment when the attempt is through the gate."""
     attempts = Attempts(9)
     policy = BASE.replace(gate=Gate(30), attempt_timeout=2, max_retries=1)
@@ -541,7 +566,8 @@ async def test_waiting_for_the_gate_does_not_count_for_the_attempt() -> None:
     assert attempts.times == pytest.approx([30, 62])
 
 
-async def test_cancel_while_waiting_for_the_gate() -> None:
+@only_async
+async def test_cancel_while_waiting_for_the_gate(supervise: Supervise) -> None:
     """A cancel that comes while a call waits for its gate ends it, and the slot of the gate is free again."""
     gate = asyncio.Semaphore(1)
     func = supervise(BASE.replace(gate=gate, max_retries=0))(Attempts(10))
@@ -553,7 +579,7 @@ async def test_cancel_while_waiting_for_the_gate() -> None:
     assert not gate.locked()
 
 
-async def test_a_deadline_leaves_the_error_that_the_caller_handles_alone() -> None:
+async def test_a_deadline_leaves_the_error_that_the_caller_handles_alone(supervise: Supervise) -> None:
     """A failed attempt under a deadline is stripped of its frames, but not the error around the call."""
     failures = [ConnectionError()]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Budget, GiveUp, Policy, Reason, RetryAfter, listen, supervise, verdict
+from aiosupervise import Budget, GiveUp, Policy, Reason, RetryAfter, listen, verdict
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, only_async_functions, only_functions
 
 POLICY = Policy(retry_on=ConnectionError, backoff=[0])
 
@@ -78,10 +79,11 @@ ONCE: list[Callable[[], Any]] = [chunks, stream, answer, Chunks]
 kinds = pytest.mark.parametrize("make", ONCE, ids=["generator", "async generator", "coroutine", "foreign generator"])
 
 
+@only_functions
 @kinds
 @pytest.mark.parametrize("has_listener", [False, True])
 async def test_a_call_gives_up_on_an_argument_that_an_attempt_has_begun(
-    make: Callable[[], Any], *, has_listener: bool
+    supervise: Supervise, make: Callable[[], Any], *, has_listener: bool
 ) -> None:
     """A retry would send nothing: the caller gets the error of the attempt, with a note that names the argument."""
     upload = Upload()
@@ -97,15 +99,16 @@ async def test_a_call_gives_up_on_an_argument_that_an_attempt_has_begun(
 
 
 @pytest.mark.parametrize("make", [chunks, stream, answer])
-async def test_an_argument_that_no_attempt_has_begun_is_sent(make: Callable[[], Any]) -> None:
+async def test_an_argument_that_no_attempt_has_begun_is_sent(make: Callable[[], Any], supervise: Supervise) -> None:
     """A lost connection before the first byte is retried as usual, and the body arrives."""
     upload = Upload(failures=2, reads=False)
     assert await supervise(POLICY)(upload)(make()) == "body"
     assert upload.attempts == 3
 
 
+@only_async_functions
 @kinds
-async def test_arguments_by_name_and_inside_of_partials(make: Callable[[], Any]) -> None:
+async def test_arguments_by_name_and_inside_of_partials(make: Callable[[], Any], supervise: Supervise) -> None:
     """All arguments of a call count, by position, by name and in partials."""
     error = await error_of(supervise(POLICY)(Upload())("body", other=make()))
     assert verdict_of(error).splitlines()[1].startswith("  argument other, ")
@@ -114,7 +117,8 @@ async def test_arguments_by_name_and_inside_of_partials(make: Callable[[], Any])
         assert verdict_of(error).reason is Reason.USED_UP
 
 
-async def test_a_half_read_or_closed_generator_was_begun() -> None:
+@only_functions
+async def test_a_half_read_or_closed_generator_was_begun(supervise: Supervise) -> None:
     """Only a generator that was never started can be sent again."""
     half, closed = chunks(), chunks()
     next(half)
@@ -144,14 +148,15 @@ class Websocket:
     [Websocket, lambda: iter("body"), lambda: map(str, "body"), lambda: ["body"]],
     ids=["websocket", "iterator", "map", "list"],
 )
-async def test_other_iterators_are_passed_on(make: Callable[[], Any]) -> None:
+async def test_other_iterators_are_passed_on(make: Callable[[], Any], supervise: Supervise) -> None:
     """Files, cursors and websockets are iterators too: they are passed to each attempt as they are."""
     upload = Upload()
     await supervise(POLICY)(upload)(make())
     assert upload.attempts == 2
 
 
-async def test_other_reasons_and_unlisted_errors_come_first() -> None:
+@only_functions
+async def test_other_reasons_and_unlisted_errors_come_first(supervise: Supervise) -> None:
     """Only a retry needs the argument: a call that gives up for another reason, or passes an error on, does so."""
     error = await error_of(supervise(POLICY.replace(max_retries=0))(Upload())(chunks()))
     assert verdict_of(error).reason is Reason.EXHAUSTED
@@ -163,7 +168,8 @@ async def test_other_reasons_and_unlisted_errors_come_first() -> None:
     assert verdict_of(error).reason is Reason.USED_UP
 
 
-async def test_a_retry_that_is_not_made_is_not_paid_for() -> None:
+@only_functions
+async def test_a_retry_that_is_not_made_is_not_paid_for(supervise: Supervise) -> None:
     """The budget keeps its tokens."""
     budget = Budget()
     await error_of(supervise(POLICY.replace(budget=budget))(Upload())(chunks()))

@@ -1,10 +1,10 @@
 """The verdict: a note on the error that states, for people and programs, why a call gave up."""
 
-import asyncio
 import copy
 import dataclasses
 import pickle
 from collections.abc import Callable, Coroutine
+from typing import Protocol
 
 import pytest
 
@@ -14,34 +14,45 @@ from aiosupervise import (
     Reason,
     RetryAfter,
     Verdict,
-    supervise,
     verdict,
 )
 from aiosupervise._policy.verdict import _SerialNumbers
 
 from .endings import error_of, verdict_of
+from .forms import Supervise, pass_time
 
 BASE = Policy(retry_on=ConnectionError, backoff=Backoff(0))
 
 
-def failing(*errors: Exception, policy: Policy = BASE) -> Coroutine[object, None, None]:
-    """A call whose attempts raise these errors, one after another."""
-    rest = list(errors)
+class Failing(Protocol):
+    """Makes a call whose attempts raise these errors, one after another."""
 
-    @supervise(policy)
-    async def func() -> None:
-        raise rest.pop(0)
+    def __call__(self, *errors: Exception, policy: Policy = BASE) -> Coroutine[object, None, None]: ...
 
-    return func()
+
+@pytest.fixture
+def failing(supervise: Supervise) -> Failing:
+    """Such a call in each of the forms."""
+
+    def make(*errors: Exception, policy: Policy = BASE) -> Coroutine[object, None, None]:
+        rest = list(errors)
+
+        @supervise(policy)
+        async def func() -> None:
+            raise rest.pop(0)
+
+        return func()
+
+    return make
 
 
 @pytest.mark.looptime
-async def test_the_note() -> None:
+async def test_the_note(supervise: Supervise) -> None:
     """The note states the attempts, the time and the reason; then it has a line for each earlier error."""
 
     @supervise(BASE.replace(backoff=[1, 2], max_retries=2))
     async def func() -> None:
-        await asyncio.sleep(5)
+        await pass_time(5)
         raise ConnectionError("busy")
 
     error = await error_of(func())
@@ -58,20 +69,20 @@ async def test_the_note() -> None:
     assert given_up.elapsed == pytest.approx(13)
 
 
-async def test_one_attempt_in_the_singular() -> None:
+async def test_one_attempt_in_the_singular(failing: Failing) -> None:
     """The note says "1 attempt"."""
     error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
     assert str(verdict(error)) == "gave up after 1 attempt, 0.00 s after the first failure: retries exhausted"
 
 
-async def test_the_last_ten_errors_have_a_line() -> None:
+async def test_the_last_ten_errors_have_a_line(failing: Failing) -> None:
     """Of many earlier errors the last ten are listed."""
     errors = [ConnectionError(n) for n in range(1, 16)]
     error = await error_of(failing(*errors, policy=BASE.replace(max_retries=14)))
     assert str(verdict(error)).splitlines()[1:] == [f"  attempt {n}: ConnectionError: {n}" for n in range(5, 15)]
 
 
-async def test_a_line_is_short() -> None:
+async def test_a_line_is_short(failing: Failing) -> None:
     """A long text is cut off and its lines are joined, so that a note never has a whole page."""
     error = await error_of(
         failing(
@@ -100,13 +111,13 @@ class SilentError(ConnectionError):
         raise RuntimeError("no text")
 
 
-async def test_an_error_whose_text_cannot_be_read() -> None:
+async def test_an_error_whose_text_cannot_be_read(failing: Failing) -> None:
     """An earlier error whose text raises is listed with its type, and the call gives up as usual."""
     error = await error_of(failing(SilentError(), ConnectionError("last"), policy=BASE.replace(max_retries=1)))
     assert str(verdict(error)).splitlines()[1] == "  attempt 1: SilentError, whose message cannot be read"
 
 
-async def test_an_earlier_error_is_listed_unwrapped() -> None:
+async def test_an_earlier_error_is_listed_unwrapped(failing: Failing) -> None:
     """A RetryAfter from an error is listed as that error."""
     overruling = RetryAfter(0)
     overruling.__cause__ = KeyError("busy")
@@ -125,7 +136,7 @@ async def test_an_earlier_error_is_listed_unwrapped() -> None:
     ],
     ids=["exhausted", "irrecoverable", "deadline", "retry-after too long"],
 )
-async def test_every_reason(policy: Policy, reason: Reason, text: str) -> None:
+async def test_every_reason(policy: Policy, reason: Reason, text: str, failing: Failing) -> None:
     """Each reason to give up is stated in words and as a member of Reason."""
     errors = [ConnectionError() for _ in range(4)]
     given_up = verdict_of(await error_of(failing(*errors, policy=policy)))
@@ -155,7 +166,7 @@ async def test_no_verdict() -> None:
 
 
 @pytest.mark.parametrize("notes", [None, 7, ("a", "tuple")], ids=repr)
-async def test_notes_of_another_kind(notes: object) -> None:
+async def test_notes_of_another_kind(notes: object, failing: Failing) -> None:
     """If the notes of an error have been replaced by another object, the call gives up as usual."""
     error = ConnectionError()
     error.__notes__ = notes  # type: ignore[assignment]  # the case in question
@@ -164,7 +175,7 @@ async def test_notes_of_another_kind(notes: object) -> None:
     assert verdict_of(error).attempts == 1
 
 
-async def test_other_notes_are_kept() -> None:
+async def test_other_notes_are_kept(failing: Failing) -> None:
     """The user's own notes stay, before the verdict."""
     error = ConnectionError()
     error.add_note("by hand")
@@ -179,7 +190,7 @@ class FrozenError(ConnectionError):
     code: int
 
 
-async def test_verdict_on_a_frozen_error() -> None:
+async def test_verdict_on_a_frozen_error(failing: Failing) -> None:
     """An error that refuses new attributes, such as a frozen dataclass, gets a verdict too."""
     error = FrozenError(503)
     assert await error_of(failing(error, policy=BASE.replace(max_retries=0))) is error
@@ -187,7 +198,7 @@ async def test_verdict_on_a_frozen_error() -> None:
 
 
 @pytest.mark.looptime
-async def test_elapsed_counts_from_the_first_failure() -> None:
+async def test_elapsed_counts_from_the_first_failure(failing: Failing) -> None:
     """The elapsed time of a call that gives up after its first attempt is 0."""
     assert verdict_of(
         await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0)))
@@ -195,7 +206,7 @@ async def test_elapsed_counts_from_the_first_failure() -> None:
 
 
 @pytest.mark.parametrize("transfer", [copy.copy, copy.deepcopy, lambda given_up: pickle.loads(pickle.dumps(given_up))])  # noqa: S301
-async def test_a_verdict_is_copied_and_pickled(transfer: Callable[[Verdict], object]) -> None:
+async def test_a_verdict_is_copied_and_pickled(transfer: Callable[[Verdict], object], failing: Failing) -> None:
     """The copy has the same text and the same fields."""
     given_up = verdict_of(
         await error_of(failing(ConnectionError(1), ConnectionError(2), policy=BASE.replace(max_retries=1)))
@@ -206,7 +217,7 @@ async def test_a_verdict_is_copied_and_pickled(transfer: Callable[[Verdict], obj
     assert (there.attempts, there.elapsed, there.reason) == (2, given_up.elapsed, Reason.EXHAUSTED)
 
 
-async def test_a_verdict_is_pickled_without_its_serial_number() -> None:
+async def test_a_verdict_is_pickled_without_its_serial_number(supervise: Supervise, failing: Failing) -> None:
     """A serial number has no meaning in another process, so an error with a pickled verdict is classified afresh."""
     received: list[Exception] = []
 
@@ -233,7 +244,7 @@ def test_numbers_begin_with_one() -> None:
     assert (serial_numbers.issued, serial_numbers.next(), serial_numbers.next()) == (0, 1, 2)
 
 
-async def test_the_policys_name_comes_first() -> None:
+async def test_the_policys_name_comes_first(failing: Failing) -> None:
     """If the policy has a name, the note begins with it."""
     error = await error_of(failing(ConnectionError(), policy=BASE.replace(max_retries=0, name="login")))
     assert str(verdict(error)).startswith("login: gave up after 1 attempt, ")
