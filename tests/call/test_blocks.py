@@ -1,0 +1,727 @@
+"""Blocks: a loop over a policy retries the lines in its `with` statement."""
+
+# ruff: noqa: PT012 - the loop is the statement that raises
+
+import asyncio
+import gc
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from aiosupervise import (
+    Attempt,
+    AttemptFailed,
+    AttemptTimeout,
+    Budget,
+    CallFinished,
+    DeadlineExceeded,
+    Event,
+    Overload,
+    Policy,
+    Reason,
+    attempt,
+    listen,
+    run_all,
+    supervise,
+    verdict,
+)
+from aiosupervise.testing import no_waiting
+
+from .endings import error_of, verdict_of
+
+POLICY = Policy(retry_on=ConnectionError, backoff=[0], max_retries=2)
+
+PLAIN = r"`for attempt in policy:` and in it `with attempt:`"
+ASYNC = r"`async for attempt in policy:` and in it `async with attempt:`"
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    """The events of a test."""
+    kept: list[Event] = []
+    with listen(kept.append):
+        yield kept
+
+
+def names(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+# How a block is left
+
+
+def test_return_break_and_continue_are_success(events: list[Event]) -> None:
+    """Inside of the `with` they end the loop, as the end of the block does."""
+
+    def by_return() -> int:
+        for each in POLICY:
+            with each:
+                return each.number
+        return 0
+
+    assert by_return() == 1
+    for each in POLICY:
+        with each:
+            break
+    for each in POLICY:
+        with each:
+            continue
+    for each in POLICY:
+        with each:
+            pass
+    assert names(events) == ["AttemptStarted", "CallFinished"] * 4
+
+
+async def test_return_break_and_continue_are_success_in_async_blocks(events: list[Event]) -> None:
+    """The same in an async function."""
+
+    async def by_return() -> int:
+        async for each in POLICY:
+            async with each:
+                return each.number
+        return 0
+
+    assert await by_return() == 1
+    async for each in POLICY:
+        async with each:
+            break
+    async for each in POLICY:
+        async with each:
+            continue
+    async for each in POLICY:
+        async with each:
+            pass
+    assert names(events) == ["AttemptStarted", "CallFinished"] * 4
+
+
+def test_code_after_the_block_runs_after_failed_attempts_too() -> None:
+    """The error of an attempt that is followed by another is dropped, and the body of the loop goes on."""
+    ran: list[int] = []
+    for each in POLICY:
+        with each:
+            if each.number < 3:
+                raise ConnectionError
+        ran.append(each.number)
+    assert ran == [1, 2, 3]
+
+
+def leave_by_break() -> None:
+    for each in POLICY:
+        with each:
+            raise ConnectionError("dropped")
+        break
+
+
+async def leave_async_by_break() -> None:
+    async for each in POLICY:
+        async with each:
+            raise ConnectionError("dropped")
+        break
+
+
+def leave_before_the_next() -> None:
+    for each in POLICY:
+        if each.number == 2:
+            break
+        with each:
+            raise ConnectionError("dropped")
+
+
+@pytest.mark.parametrize("leave", [leave_by_break, lambda: asyncio.run(leave_async_by_break()), leave_before_the_next])
+def test_a_break_after_a_failed_attempt_warns(leave: Callable[[], None], events: list[Event]) -> None:
+    """It would hide the error: the call is finished with it, and the warning names the function and the line."""
+    text = (
+        r"^leave_\w+:\d+ was left after attempt 1 had failed, and before another one, so that its error is lost: leave"
+    )
+    with pytest.warns(RuntimeWarning, match=text) as caught:
+        leave()
+    assert caught[0].filename == __file__
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+    assert isinstance(events[-1], CallFinished)
+    assert str(events[-1].error) == "dropped"
+
+
+def test_an_error_of_the_code_after_the_block_hides_nothing(events: list[Event]) -> None:
+    """The call is finished, without a warning."""
+
+    def leave() -> None:
+        for each in POLICY:
+            with each:
+                raise ConnectionError
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError):
+        leave()
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+
+
+def test_an_attempt_that_is_not_made_leaves_nothing(events: list[Event]) -> None:
+    """A loop that is left before its first attempt has done nothing."""
+    for _ in POLICY:
+        break
+    iter(POLICY)
+    assert events == []
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, LookupError])
+async def test_what_passes_through(kind: type[BaseException], events: list[Event]) -> None:
+    """An unlisted error, cancellation and exit: the same object, and the call is finished."""
+    raised = kind()
+
+    async def block() -> None:
+        async for each in POLICY:
+            async with each:
+                raise raised
+
+    with pytest.raises(kind) as caught:
+        await block()
+    assert caught.value is raised
+    assert verdict(raised) is None
+    assert names(events)[-1] == "CallFinished"
+    events.clear()
+    with pytest.raises(kind):
+        for each in POLICY:
+            with each:
+                raise raised
+    assert names(events)[-1] == "CallFinished"
+
+
+@pytest.mark.looptime
+async def test_cancelled_in_the_wait(events: list[Event]) -> None:
+    """The call ends with the cancellation, and nothing is left."""
+
+    async def block() -> None:
+        async for each in POLICY.replace(backoff=[9]):
+            async with each:
+                raise ConnectionError
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(5)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+    assert isinstance(events[-1], CallFinished)
+    assert isinstance(events[-1].error, asyncio.CancelledError)
+
+
+async def test_interrupted_in_the_wait_of_plain_code(events: list[Event]) -> None:
+    """The warning about a blocked loop, where warnings are errors, ends the call."""
+    with pytest.raises(RuntimeWarning, match="waits 9 s before its next attempt"):
+        for each in POLICY.replace(backoff=[9]):
+            with each:
+                raise ConnectionError
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+
+
+async def thrown_away() -> None:
+    async for each in POLICY:
+        async with each:
+            await asyncio.sleep(9)
+
+
+async def test_a_coroutine_that_is_thrown_away_in_a_block(events: list[Event]) -> None:
+    """The block is left by GeneratorExit."""
+    coroutine = thrown_away()
+    coroutine.send(None)
+    coroutine.close()
+    assert names(events) == ["AttemptStarted", "CallFinished"]
+
+
+# What is wrong
+
+
+async def test_a_second_iteration_without_the_with() -> None:
+    """It gets an error with the right code; so does a `list` of a policy."""
+    with pytest.raises(RuntimeError, match=f"was not made, and no other follows: a Policy is for {PLAIN}"):
+        for _ in POLICY:
+            pass
+    with pytest.raises(RuntimeError, match=f"was not made, and no other follows: a Policy is for {ASYNC}"):
+        async for _ in POLICY:
+            pass
+    with pytest.raises(RuntimeError, match=PLAIN):
+        list(POLICY)
+    with pytest.raises(RuntimeError, match=PLAIN):
+        for _ in POLICY:
+            if _.number == 1:
+                with _:
+                    raise ConnectionError
+
+
+def test_a_policy_contains_nothing() -> None:
+    """`in` would make attempts to find out."""
+    with pytest.raises(TypeError, match="a Policy contains nothing"):
+        assert ConnectionError in POLICY
+
+
+async def test_the_wrong_with() -> None:
+    """`with` for `async with`, and the other way round, get an error with the right code."""
+    wrong: Any
+    with pytest.raises(TypeError, match=f"the attempt is for {ASYNC}"):
+        async for wrong in POLICY:
+            with wrong:
+                pass
+    with pytest.raises(TypeError, match=f"the attempt is for {PLAIN}"):
+        for wrong in POLICY:
+            async with wrong:
+                pass
+
+
+def test_plain_loops_over_policies_that_need_the_event_loop() -> None:
+    """An attempt_timeout and an async gate need `async for`, and the error shows it."""
+    with pytest.raises(TypeError, match=f"attempt_timeout cannot be kept by a loop that is not async.* write {ASYNC}"):
+        iter(POLICY.replace(attempt_timeout=1))
+    with pytest.raises(TypeError, match=r"gate Lock is async, and test_plain_.*:\d+ is not"):
+        iter(POLICY.replace(gate=asyncio.Lock()))
+
+
+async def test_gates_that_do_not_fit() -> None:
+    """A synchronous gate would block the loop, and a function of arguments has none in a block."""
+    with pytest.raises(TypeError, match="would block the event loop"):
+        aiter(POLICY.replace(gate=threading.Semaphore()))
+    with pytest.raises(TypeError, match=r"gate <lambda> is a function of a call's arguments, and a loop .* has none"):
+        aiter(POLICY.replace(gate=lambda _: asyncio.Lock()))
+
+
+async def test_an_attempt_is_entered_once() -> None:
+    """Neither again, nor when another one has come."""
+    kept: list[Any] = []
+    for plain in POLICY:
+        with plain:
+            kept.append(plain)
+            with pytest.raises(RuntimeError, match=r"attempt 1 of .* was entered twice"), plain:
+                pass
+            break
+    with pytest.raises(RuntimeError, match="was entered twice"):
+        kept[0].__enter__()
+    async for each in POLICY:
+        if each.number == 2:
+            with pytest.raises(RuntimeError, match=r"attempt 1 of .* was entered twice"):
+                await kept[-1].__aenter__()
+        async with each:
+            kept.append(each)
+            if each.number == 1:
+                raise ConnectionError
+
+
+# Limits
+
+
+class Gate:
+    """A gate of both colours, that raises the errors in turn: when it is entered, then when it is left."""
+
+    def __init__(self, entering: list[BaseException | None], leaving: list[BaseException | None]) -> None:
+        self.entering = entering
+        self.leaving = leaving
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        self.inside += 1
+        raise_one(self.entering)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.inside -= 1
+        raise_one(self.leaving)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+def raise_one(errors: list[BaseException | None]) -> None:
+    error = errors.pop(0) if errors else None
+    if error is not None:
+        # Otherwise the error and this frame would keep each other alive.
+        try:
+            raise error
+        finally:
+            del error
+
+
+def made_in_block(gate: Gate, ends: list[BaseException | None]) -> Callable[[], Coroutine[object, None, str]]:
+    async def block() -> str:
+        async for each in POLICY.replace(gate=gate):
+            async with each:
+                raise_one(ends)
+                return "done"
+        return "went on"
+
+    return block
+
+
+def made_in_plain_block(gate: Gate, ends: list[BaseException | None]) -> Callable[[], Coroutine[object, None, str]]:
+    async def block() -> str:
+        for each in POLICY.replace(gate=gate):
+            with each:
+                raise_one(ends)
+                return "done"
+        return "went on"
+
+    return block
+
+
+both = pytest.mark.parametrize("make", [made_in_block, made_in_plain_block], ids=["async", "plain"])
+
+
+@both
+async def test_every_attempt_is_inside_of_the_gate(
+    make: Callable[..., Callable[[], Coroutine[object, None, str]]],
+) -> None:
+    """It is entered and left by each."""
+    gate = Gate([], [])
+    assert await make(gate, [ConnectionError(), None])() == "done"
+    assert gate.inside == 0
+
+
+@both
+@pytest.mark.parametrize("error", [ConnectionError(), LookupError(), KeyboardInterrupt()], ids=repr)
+async def test_a_gate_that_cannot_be_entered_ends_the_call(
+    make: Callable[..., Callable[[], Coroutine[object, None, str]]], error: BaseException
+) -> None:
+    """The body of a `with` cannot be skipped: the call gives up on what the policy would retry."""
+    with pytest.raises(type(error)) as raised:
+        await make(Gate([None, error], []), [ConnectionError()])()
+    assert raised.value is error
+    given_up = verdict(error)
+    assert (given_up and given_up.reason) is (Reason.EXHAUSTED if isinstance(error, ConnectionError) else None)
+
+
+@both
+async def test_an_error_of_leaving_the_gate_is_that_of_the_attempt(
+    make: Callable[..., Callable[[], Coroutine[object, None, str]]],
+) -> None:
+    """It is retried, or ends the call."""
+    assert await make(Gate([], [ConnectionError(), None]), [LookupError(), None])() == "done"
+    with pytest.raises(KeyboardInterrupt):
+        await make(Gate([], [KeyboardInterrupt()]), [LookupError()])()
+    with pytest.raises(ValueError, match="left"):
+        await make(Gate([], [ValueError("left")]), [ConnectionError()])()
+
+
+@pytest.mark.looptime
+async def test_attempt_timeout_and_deadline_in_async_blocks() -> None:
+    """An attempt that takes too long is interrupted and retried; the deadline interrupts the call."""
+    policy = POLICY.replace(attempt_timeout=2, backoff=[1])
+    lengths = [9.0, 1.0]
+    async for each in policy:
+        async with each:
+            await asyncio.sleep(lengths.pop(0))
+    assert (each.number, type(each.previous_error)) == (2, type(None))
+
+    async def block(policy: Policy) -> None:
+        async for each in policy:
+            async with each:
+                await asyncio.sleep(9)
+
+    assert type(await error_of(block(policy))) is AttemptTimeout
+    error = await error_of(block(policy.replace(attempt_timeout=None, deadline=5)))
+    assert type(error) is DeadlineExceeded
+    assert verdict_of(error).reason is Reason.DEADLINE
+
+
+@pytest.mark.looptime
+async def test_a_deadline_that_has_passed_before_the_attempt_ends_the_call() -> None:
+    """Code after the block takes its time too."""
+
+    async def block() -> None:
+        async for each in POLICY.replace(deadline=5, backoff=[1]):
+            async with each:
+                raise ConnectionError("dropped")
+            await asyncio.sleep(9)
+
+    error = await error_of(block())
+    assert type(error) is DeadlineExceeded
+    assert str(error.__cause__) == "dropped"
+
+
+def test_a_deadline_of_plain_code_that_has_passed_before_the_wait() -> None:
+    """The loop gives up on the last error."""
+    with pytest.raises(ConnectionError) as raised:
+        for each in POLICY.replace(deadline=0.01, backoff=[0.005]):
+            with each:
+                raise ConnectionError
+            time.sleep(0.02)
+    assert verdict_of(raised.value).reason is Reason.DEADLINE
+
+
+def test_no_waiting_and_budgets_apply() -> None:
+    """As to functions."""
+    budget = Budget(capacity=30)
+    with no_waiting(), pytest.raises(ConnectionError) as raised:
+        for each in POLICY.replace(backoff=[99], budget=budget, max_retries=9):
+            with each:
+                raise ConnectionError
+    assert (verdict_of(raised.value).reason, verdict_of(raised.value).attempts) == (Reason.BUDGET, 3)
+    for each in POLICY.replace(budget=budget):
+        with each:
+            pass
+    assert budget.tokens == 3
+
+
+# What an attempt knows
+
+
+@pytest.mark.parametrize("deadline", [None, 100.0])
+async def test_an_attempt_says_what_attempt_says(deadline: float | None) -> None:
+    """`attempt()` inside of the block, and in what it calls, agrees with the loop's variable."""
+    policy = POLICY.replace(deadline=deadline)
+
+    def asked() -> Attempt:
+        return attempt()
+
+    async def asked_later() -> Attempt:
+        await asyncio.sleep(0)
+        return attempt()
+
+    def agrees(answer: Attempt, number: int, error: Exception | None, left: float | None) -> bool:
+        return (answer.number, answer.previous_error) == (number, error) and (answer.time_left is None) == (
+            left is None
+        )
+
+    errors = [ConnectionError(1), ConnectionError(2)]
+    left = list(errors)
+    async for each in policy:
+        async with each:
+            for answer in (attempt(), asked(), await asked_later()):
+                assert agrees(answer, each.number, each.previous_error, each.time_left)
+            assert each.previous_error is ([None, *errors][each.number - 1])
+            raise_one(left)  # type: ignore[arg-type]
+    left = list(errors)
+    for plain in policy:
+        with plain:
+            assert agrees(asked(), plain.number, plain.previous_error, plain.time_left)
+            raise_one(left)  # type: ignore[arg-type]
+        if left:
+            with pytest.raises(RuntimeError, match="outside of a supervised function"):
+                attempt()
+
+
+async def test_blocks_in_blocks_and_in_functions() -> None:
+    """`attempt()` answers for the innermost, and for the outer one again when the inner one has ended."""
+    numbers: list[int] = []
+
+    @supervise(POLICY)
+    def load() -> None:
+        numbers.append(attempt().number)
+        for outer in POLICY:
+            with outer:
+                if outer.number == 1:
+                    raise ConnectionError
+                for inner in POLICY:
+                    with inner:
+                        numbers.append(attempt().number)
+                numbers.append(attempt().number)
+        numbers.append(attempt().number)
+
+    load()
+    assert numbers == [1, 1, 2, 1]
+
+
+async def test_a_child_task_is_outside_of_the_block() -> None:
+    """It has a stack of its own."""
+
+    async def ask() -> None:
+        attempt()
+
+    async for each in POLICY:
+        async with each:
+            with pytest.raises(RuntimeError, match="outside of a supervised function"):
+                await asyncio.create_task(ask())
+
+
+def test_events_are_named_after_the_function_and_the_line(events: list[Event]) -> None:
+    """Or as the policy is."""
+    for policy in (POLICY, POLICY.replace(name="load")):
+        for each in policy:
+            with each:
+                raise_one([ConnectionError()] if each.number == 1 else [])
+    own, named = [event.name for event in events if isinstance(event, AttemptFailed)]
+    assert own.startswith("test_events_are_named_after_the_function_and_the_line:")
+    assert named == "load"
+
+
+# Layers and batches
+
+
+async def test_layers_of_blocks_do_not_multiply() -> None:
+    """What an inner block gave up on is not retried by the block, or the function, around it."""
+    calls = 0
+
+    async def block() -> None:
+        nonlocal calls
+        async for outer in POLICY:
+            async with outer:
+                async for inner in POLICY:
+                    async with inner:
+                        calls += 1
+                        raise ConnectionError
+
+    await error_of(block())
+    assert calls == 3
+    calls = 0
+    await error_of(supervise(POLICY)(block)())
+    assert calls == 3
+    calls = 0
+
+    def plain() -> None:
+        nonlocal calls
+        for each in POLICY:
+            with each:
+                calls += 1
+                raise ConnectionError
+
+    for func in (supervise(POLICY)(plain), supervise(POLICY)(supervise(POLICY)(plain))):
+        calls = 0
+        with pytest.raises(ConnectionError) as raised:
+            func()
+        assert calls == 3
+        assert verdict_of(raised.value).attempts == 3
+
+
+async def test_retries_in_a_job_are_counted_and_paid() -> None:
+    """As those of a supervised function."""
+    budget = Budget()
+    tokens: list[int] = []
+
+    async def job() -> None:
+        async for each in POLICY:
+            async with each:
+                tokens.append(budget.tokens)
+                raise_one([ConnectionError()] if each.number < 3 else [])
+
+    async def plain_job() -> None:
+        for each in POLICY:
+            with each:
+                tokens.append(budget.tokens)
+                raise_one([ConnectionError()] if each.number < 3 else [])
+
+    for make in (job, plain_job):
+        budget.tokens = 500
+        report = await run_all([make], overload=Overload(budget=budget))
+        assert [outcome.attempts for outcome in report.succeeded] == [3]
+        assert tokens == [500, 486, 472]
+        tokens.clear()
+
+
+async def test_a_run_that_refuses_a_retry_ends_the_block() -> None:
+    """By the error of the last attempt, raised where the loop waits."""
+
+    async def job() -> None:
+        async for each in POLICY:
+            async with each:
+                raise ConnectionError
+
+    async def plain_job() -> None:
+        for each in POLICY:
+            with each:
+                raise ConnectionError
+
+    report = await run_all([job, plain_job] * 3, overload=Overload(Budget(capacity=0), "fail"), limit=1)
+    assert {failure.reason for failure in report.failed} <= {Reason.BUDGET, Reason.EXHAUSTED}
+    report = await run_all(
+        [job, plain_job] * 30, overload=Overload(Budget(capacity=0), first_pause=0.001, longest_pause=0.001, probes=1)
+    )
+    assert {failure.reason for failure in report.failed} >= {Reason.BUDGET}
+
+
+# Memory
+
+
+@pytest.mark.parametrize("policy", [POLICY, POLICY.replace(deadline=50)])
+async def test_blocks_leave_no_cycle(policy: Policy) -> None:
+    """Neither by success, nor by any failure."""
+
+    async def block(ends: list[BaseException | None]) -> None:
+        async for each in policy:
+            async with each:
+                raise_one(ends)
+
+    async def plain_block(ends: list[BaseException | None]) -> None:
+        for each in policy:
+            with each:
+                raise_one(ends)
+
+    gc.collect()
+    for make in (block, plain_block):
+        same = ConnectionError("same")
+        for ends in (
+            [None],
+            [ConnectionError(), None],
+            [LookupError()],
+            [same] * 3,
+            [ConnectionError() for _ in "123"],
+        ):
+            await asyncio.gather(make(list(ends)), return_exceptions=True)
+        del same, ends
+    assert gc.collect() == 0
+
+
+# Many at once
+
+
+async def attempts_of(policy: Policy, failures: int) -> int:
+    made = 0
+    async for each in policy:
+        async with each:
+            made += 1
+            await asyncio.sleep(0)
+            assert each.number == attempt().number == made
+            if made <= failures:
+                raise ConnectionError(made)
+    return made
+
+
+def plain_attempts_of(policy: Policy, failures: int) -> int:
+    made = 0
+    for each in policy:
+        with each:
+            made += 1
+            assert each.number == attempt().number == made
+            if made <= failures:
+                raise ConnectionError(made)
+    return made
+
+
+@pytest.mark.slow
+def test_tasks_and_threads_that_share_a_policy_never_see_each_other() -> None:
+    """50 tasks and 8 threads iterate one policy 10,000 times: every count is right."""
+    policy = POLICY.replace(max_retries=4)
+    wrong: list[tuple[int, int]] = []
+
+    def in_thread(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(10_000 // 8):
+            failures = chance.randrange(4)
+            made = plain_attempts_of(policy, failures)
+            if made != failures + 1:
+                wrong.append((failures, made))
+
+    async def task(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(10_000 // 50):
+            failures = chance.randrange(4)
+            made = await attempts_of(policy, failures)
+            if made != failures + 1:
+                wrong.append((failures, made))
+
+    async def tasks() -> None:
+        await asyncio.gather(*map(task, range(50)))
+
+    threads = [threading.Thread(target=in_thread, args=(seed,)) for seed in range(8)]
+    for each in threads:
+        each.start()
+    asyncio.run(tasks())
+    for each in threads:
+        each.join()
+    assert wrong == []
