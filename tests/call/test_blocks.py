@@ -233,6 +233,24 @@ async def test_a_coroutine_that_is_thrown_away_in_a_block(events: list[Event]) -
     assert names(events) == ["AttemptStarted", "CallFinished"]
 
 
+def test_an_iterator_can_be_kept() -> None:
+    """A loop over it is the same as one over the policy."""
+    loop = iter(POLICY)
+    for each in loop:
+        with each:
+            raise_one([ConnectionError()] if each.number == 1 else [])
+    assert each.number == 2
+
+
+async def test_an_async_iterator_can_be_kept() -> None:
+    """The same in an async function."""
+    loop = aiter(POLICY)
+    async for each in loop:
+        async with each:
+            raise_one([ConnectionError()] if each.number == 1 else [])
+    assert each.number == 2
+
+
 # What is wrong
 
 

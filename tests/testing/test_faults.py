@@ -268,3 +268,16 @@ async def test_a_fault_is_kept_by_nobody() -> None:
         assert (await use())() is None
     finally:
         gc.enable()
+
+
+def test_plain_functions() -> None:
+    """They stay plain, and fail in the same calls as async ones."""
+    faults = Faults(0.5, seed=3)
+
+    @supervise(retry_on=ConnectionError, max_retries=None, backoff=[0])
+    @faults
+    def load(page: int) -> int:
+        return page
+
+    assert [load(page) for page in range(50)] == list(range(50))
+    assert faults.injected == faults.calls - 50 > 0

@@ -212,3 +212,14 @@ def test_it_is_no_decorator() -> None:
     """Around an async function it would do nothing, silently; so it refuses."""
     with pytest.raises(TypeError, match="not callable"):
         no_waiting()(attempts_of)  # type: ignore[operator]  # the mistake in question
+
+
+def test_plain_functions_do_not_wait() -> None:
+    """Neither they nor blocks, without a loop."""
+    with no_waiting():
+        assert supervise(retry_on=ConnectionError, backoff=[999])(script(ConnectionError, "ok").plain)() == "ok"
+        load = script(ConnectionError, "ok")
+        for attempt in Policy(retry_on=ConnectionError, backoff=[999]):
+            with attempt:
+                load.plain()
+    assert len(load.calls) == 2

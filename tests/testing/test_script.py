@@ -161,3 +161,12 @@ async def test_steps_that_are_done_are_released() -> None:
         assert (await use(fetch))() is None
     finally:
         gc.enable()
+
+
+def test_a_script_as_a_plain_function() -> None:
+    """Its method `plain` does the same steps in turn, and records the calls with the others."""
+    load = script(ConnectionError, "ok")
+    assert supervise(EAGER)(load.plain)("a", n=1) == "ok"
+    assert load.calls == [call("a", n=1), call("a", n=1)]
+    with pytest.raises(ScriptEnded, match="has 2 steps"):
+        load.plain()

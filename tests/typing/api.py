@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import assert_never, assert_type
@@ -95,6 +96,44 @@ assert_type(policy.replace(max_retries=5, retry_on=OSError, budget=None, gate=No
 assert_type(Budget().tokens, int)
 assert_type(Backoff()(3), float)
 assert_type(Backoff()(3, ValueError()), float)
+
+
+Policy(retry_on=ConnectionError, gate=threading.Semaphore(3))
+Policy(retry_on=ConnectionError, gate=lambda path: {"a": threading.Lock()}[path])
+
+
+# Blocks
+
+
+async def fetch_in_block() -> int:
+    async for each in policy:
+        async with each:
+            assert_type(each.number, int)
+            assert_type(each.previous_error, Exception | None)
+            assert_type(each.time_left, float | None)
+            return 1
+    return 0
+
+
+def load_in_block() -> int:
+    value: int | None = None
+    for each in policy:
+        with each as nothing:
+            assert_type(nothing, None)
+            assert_type(each.number, int)
+            assert_type(each.previous_error, Exception | None)
+            assert_type(each.time_left, float | None)
+            value = 1
+    return value or 0
+
+
+async def wrong_blocks() -> None:
+    for each in policy:
+        async with each:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues, reportAttributeAccessIssue] - of a plain loop
+            pass
+    async for other in policy:
+        with other:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues, reportAttributeAccessIssue] - of an async loop
+            pass
 
 
 # A supervised function

@@ -184,3 +184,65 @@ async def passed() -> None:
     async with Supervisor() as supervisor:
         supervisor.start(fetch, "url")
         supervisor.start(Site().fetch, "url")
+
+
+# Plain functions
+
+
+class Reads(Protocol):
+    def read(self, path: str, *, size: int = 1) -> bytes: ...
+
+
+class OnRead(Protocol):
+    def __call__(self, path: str, /) -> bytes: ...
+
+
+class Disk:
+    @supervise(retry_on=OSError)
+    def read(self, path: str, *, size: int = 1) -> bytes:
+        return path.encode() * size
+
+    @classmethod
+    @supervise(policy)
+    def open(cls) -> "Disk":
+        return cls()
+
+    @staticmethod
+    @supervise(policy)
+    def parse(page: bytes) -> str:
+        return page.decode()
+
+
+class Reader:
+    def __call__(self, path: str, *, size: int = 1) -> bytes:
+        return path.encode() * size
+
+
+@overload
+def turn(value: str) -> int: ...
+@overload
+def turn(value: bytes) -> float: ...
+@supervise(policy)
+def turn(value: str | bytes) -> int | float:
+    return len(value)
+
+
+@retried
+def last(values: list[T]) -> T:
+    return values[-1]
+
+
+def plain_functions() -> None:
+    disk: Reads = Disk()
+    on_read: OnRead = retried(Reader())
+    print(disk, on_read)  # noqa: T201
+    assert_type(Disk().read("path", size=2), bytes)
+    assert_type(Disk.open(), Disk)
+    assert_type(Disk.parse(b"page"), str)
+    assert_type(turn("a"), int)
+    assert_type(turn(b"a"), float)
+    assert_type(last(["a"]), str)
+    assert_type(retried(functools.partial(Disk().read, "path"))(), bytes)
+    assert_type(retried(Reader())("path", size=2), bytes)
+    assert_type(policy_of(Disk.open), Policy)
+    Disk().read(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - arguments are checked

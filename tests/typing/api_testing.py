@@ -60,4 +60,6 @@ async def faults() -> None:
     assert_type(await supervise(policy)(flaky)("url", times=2), list[str])
     assert_type(await supervise(policy)(faults(Client().post))("url"), int)
     assert_type(await Client().post("url"), int)
+    assert_type(faults(len)("text"), int)
+    assert_type(supervise(policy)(script(OSError, "ok").plain)("a", b=2), str)
     Faults(1, OSError, seed=0)(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no function
