@@ -293,8 +293,8 @@ async def test_kit(lib: Retrier) -> Answer:
 
 CALLS: tuple[Feature[Retrier], ...] = (
     Feature("async functions", f"{PAGE}#what-can-be-supervised", async_functions),
-    Feature("synchronous functions", "", sync_functions),
-    Feature("a block of lines in a function", "", blocks),
+    Feature("synchronous functions", f"{PAGE}#what-can-be-supervised", sync_functions),
+    Feature("a block of lines in a function", f"{PAGE}#blocks", blocks),
     Feature("retry on a bad result", "", results),
     Feature("a cancel during a wait ends the call at once", f"{PAGE}#what-is-never-caught", cancelled_wait),
     Feature("a deadline interrupts a running attempt", f"{PAGE}#time-limits", deadline),

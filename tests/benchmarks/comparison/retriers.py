@@ -151,6 +151,11 @@ class Aiosupervise(Retrier):
             retry_on=terms.on, max_retries=terms.retries, backoff=[terms.wait], deadline=terms.deadline
         )(func)
 
+    async def block(self, lines: Func) -> Any:
+        async for attempt in aiosupervise.Policy(retry_on=ConnectionError, backoff=[0]):
+            async with attempt:
+                return await lines()
+
     async def call_within(self, func: Func, seconds: float) -> Any:
         return await self.retry(func, deadline=seconds)()
 
