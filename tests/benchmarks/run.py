@@ -16,6 +16,7 @@ from questions import (
     call,
     cluster,
     deadline,
+    everywhere,
     garbage,
     imports,
     million,
@@ -33,6 +34,8 @@ from questions.table import Table
 QUESTIONS: dict[str, Callable[[], Table]] = {
     "call": call.ask,
     "call-alone": alone.ask_success,
+    "plain": everywhere.ask_plain,
+    "blocks": everywhere.ask_blocks,
     "retries": retries.ask,
     "retries-alone": alone.ask_failures,
     "seen": seen.ask,

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
@@ -31,6 +31,10 @@ R = TypeVar("R")
 # The places, by file and line, that were warned about. The registry of `warnings` would take each number of seconds for
 # another warning.
 _blocking_places: set[tuple[str, int]] = set()
+
+
+ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
+"""A short cut: most results are of these types, which are not awaitable. On Python 3.11 asking a type is slow."""
 
 
 class SyncCall(Call):
@@ -56,7 +60,7 @@ class SyncCall(Call):
                 except Exception as error:
                     self.on_failure(error)
                 else:
-                    if hasattr(type(result), "__await__"):
+                    if type(result) not in ORDINARY and hasattr(type(result), "__await__"):
                         raise awaitable_result(self.arguments[0], result)
                     if listeners.count or self.job is not None or self.policy.budget is not None:
                         self.on_success()

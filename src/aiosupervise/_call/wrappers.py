@@ -24,7 +24,7 @@ from .frames import register_wrapper
 from .gates import call_inside
 from .limits import Limits, now
 from .retry import AsyncCall, Coro
-from .thread import SyncCall, awaitable_result
+from .thread import ORDINARY, SyncCall, awaitable_result
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +88,7 @@ def wrap_plain_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callable
             call = SyncCall(policy, name, None, (func, args, kwargs), 1, last_serial)
             call.on_failure(error, 1)
         else:
-            if hasattr(type(result), "__await__"):
+            if type(result) not in ORDINARY and hasattr(type(result), "__await__"):
                 raise awaitable_result(func, result)
             return result
         return call.run(func, args, kwargs)

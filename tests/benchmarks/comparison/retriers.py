@@ -154,7 +154,8 @@ class Aiosupervise(Retrier):
     async def block(self, lines: Func) -> Any:
         async for attempt in aiosupervise.Policy(retry_on=ConnectionError, backoff=[0]):
             async with attempt:
-                return await lines()
+                result = await lines()
+        return result
 
     async def call_within(self, func: Func, seconds: float) -> Any:
         return await self.retry(func, deadline=seconds)()
