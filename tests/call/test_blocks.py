@@ -191,6 +191,23 @@ async def test_what_passes_through(kind: type[BaseException], events: list[Event
     assert names(events)[-1] == "CallFinished"
 
 
+class OddExit(BaseException):
+    """An exit that does not say what it is."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("not to be read")
+
+
+def test_an_exit_that_cannot_be_read_passes_through() -> None:
+    """Its type is looked at, and never its `__class__`."""
+    raised = OddExit()
+    with pytest.raises(OddExit):
+        for each in POLICY:
+            with each:
+                raise raised
+
+
 @pytest.mark.looptime
 async def test_cancelled_in_the_wait(events: list[Event]) -> None:
     """The call ends with the cancellation, and nothing is left."""

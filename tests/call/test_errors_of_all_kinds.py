@@ -11,7 +11,7 @@ import pytest
 from aiosupervise import GiveUp, Policy, Reason, RetryAfter, attempt, listen, map_all, verdict
 
 from .endings import error_of, verdict_of
-from .forms import Supervise, now, only_async
+from .forms import Supervise, now, only_async, two_forms
 
 BASE = Policy(retry_on=ConnectionError, backoff=[0], max_retries=1)
 
@@ -300,6 +300,7 @@ def policy(request: pytest.FixtureRequest) -> Iterator[Policy]:
         yield BASE if request.param == "alone" else BASE.replace(attempt_timeout=60, deadline=60, gate=asyncio.Lock())
 
 
+@two_forms
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 @pytest.mark.parametrize("before", [0, 1])
 async def test_no_error_is_replaced(
@@ -312,6 +313,7 @@ async def test_no_error_is_replaced(
     assert (verdict_of(error).attempts, verdict_of(error).reason) == (2, Reason.EXHAUSTED)
 
 
+@two_forms
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy, supervise: Supervise) -> None:
     """An error that passes through, alone or in a group, stays the same and gets a note about the attempt before."""
@@ -323,6 +325,7 @@ async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy
         assert notes[-1].endswith("attempt 1: TimeoutError")
 
 
+@two_forms
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_error_behind_another_is_replaced(
     kind: type[ConnectionError], policy: Policy, supervise: Supervise
@@ -424,6 +427,7 @@ async def test_a_shared_part_of_a_group_is_copied_once(supervise: Supervise) -> 
 # Retry-after
 
 
+@two_forms
 @pytest.mark.looptime
 @pytest.mark.parametrize(
     ("value", "waited"),

@@ -408,6 +408,7 @@ async def test_inner_calls_timeout_is_classified_as_any_error(supervise: Supervi
     assert attempts == 5
 
 
+@only_async
 @pytest.mark.parametrize("limit", ["attempt_timeout", "deadline"])
 @pytest.mark.parametrize(
     "overruling",

@@ -127,7 +127,7 @@ class _Attempt:
         if error is None:
             if listeners.count or call.job is not None or call.policy.budget is not None:
                 call.on_success()
-        elif not isinstance(error, Exception):
+        elif not issubclass(type(error), Exception):
             call.on_abandoned(error)
         else:
             call.on_failure(error)
