@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, final
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
@@ -138,6 +138,8 @@ class _Attempt:
         self.previous_error = None
         return False
 
+    # Mutation testing puts frames of its own between the caller and a function, but not a decorated one.
+    @final
     def __enter__(self) -> None:
         limits = self._begin(sys._getframe(1), SyncCall)  # noqa: SLF001
         try:
@@ -167,6 +169,7 @@ class _Attempt:
             # The traceback of the final error holds this frame.
             del error
 
+    @final
     async def __aenter__(self) -> None:
         limits = self._begin(sys._getframe(1), AsyncCall)  # noqa: SLF001
         try:
@@ -239,6 +242,7 @@ class _Loop:
         state.call.raise_final_error()
         return attempt
 
+    @final
     def __del__(self) -> None:
         """Finish the call if the loop is left between two attempts, and warn if a `break` leaves it."""
         frame = sys._getframe(1)  # noqa: SLF001

@@ -132,10 +132,13 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return dataclasses.replace(self, **changes)
 
+    # Decorated, since mutation testing puts frames of its own between the caller and other functions.
+    @final
     def __iter__(self) -> Iterator[SyncAttempt]:
         """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""
         return loops.plain(self, sys._getframe(1))  # noqa: SLF001
 
+    @final
     def __aiter__(self) -> AsyncIterator[AsyncAttempt]:
         """Yield the attempts of a block in an async function, until one succeeds or the policy gives up."""
         return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
