@@ -64,7 +64,7 @@ def attempt() -> Attempt:
             return Attempt(1, None, _time_left(frame))
         frame = frame.f_back
     raise RuntimeError(
-        "attempt() was called outside of a supervised function: call it in one, in the task that runs it, "
+        "attempt() was called outside of a supervised function or block: call it in one, in the task that runs it, "
         "not in a task that it starts"
     )
 

@@ -17,6 +17,7 @@ import opcode
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from types import FrameType, TracebackType
 from typing import Any, final
 
@@ -57,7 +58,7 @@ class _State:
 
     __slots__ = ("call", "limits", "next")
 
-    def __init__(self, call: Call, limits: Limits | SyncPassage | None) -> None:
+    def __init__(self, call: Call, limits: Limits | SyncPassage | nullcontext[None]) -> None:
         # Of one kind or the other: which methods of the attempt are called tells which.
         self.call: Any = call
         self.limits: Any = limits
@@ -76,7 +77,7 @@ class _State:
         is_over, self.next = self.next in (_Next.LEAVE, _Next.END), _Next.END
         if is_over or self.call.last_error is None:
             return False
-        self.call.on_abandoned(error or self.call.last_error)
+        self.call.on_abandoned(self.call.last_error if error is None else error)
         return True
 
 
@@ -143,8 +144,7 @@ class _Attempt:
     def __enter__(self) -> None:
         limits = self._begin(sys._getframe(1), SyncCall)  # noqa: SLF001
         try:
-            if limits is not None:
-                limits.__enter__()
+            limits.__enter__()
         except BaseException as error:
             self._end(error, may_retry=False)
             self._state.call.raise_final_error()
@@ -154,8 +154,7 @@ class _Attempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         try:
-            if self._state.limits is not None:
-                self._state.limits.__exit__(kind, error, traceback)
+            self._state.limits.__exit__(kind, error, traceback)
         except Exception as raised:
             error = raised
         except BaseException as raised:
@@ -173,8 +172,7 @@ class _Attempt:
     async def __aenter__(self) -> None:
         limits = self._begin(sys._getframe(1), AsyncCall)  # noqa: SLF001
         try:
-            if limits is not None:
-                await limits.__aenter__()
+            await limits.__aenter__()
         except BaseException as error:
             self._end(error, may_retry=False)
             self._state.call.raise_final_error()
@@ -184,8 +182,7 @@ class _Attempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         try:
-            if self._state.limits is not None:
-                await self._state.limits.__aexit__(kind, error, traceback)
+            await self._state.limits.__aexit__(kind, error, traceback)
         except Exception as raised:
             error = raised
         except BaseException as raised:
@@ -259,15 +256,14 @@ def _loop_of(policy: Policy, frame: FrameType) -> _Loop:
     name = _checked_name(policy, frame, is_async=False)
     gate = sync_gate_for(policy.gate, (), {})
     call = SyncCall(policy, name, time.monotonic(), (_block, (), {}))
-    return _Loop(_State(call, None if gate is None else SyncPassage(gate, name)))
+    return _Loop(_State(call, nullcontext() if gate is None else SyncPassage(gate, name)))
 
 
 def _async_loop_of(policy: Policy, frame: FrameType) -> _Loop:
     name = _checked_name(policy, frame, is_async=True)
     gate = gate_for(policy.gate, (), {})
     call = AsyncCall(policy, name, now(), (_block, (), {}))
-    is_limited = gate is not None or policy.deadline is not None or policy.attempt_timeout is not None
-    return _Loop(_State(call, Limits(policy, name, gate, now()) if is_limited else None))
+    return _Loop(_State(call, Limits(policy, name, gate, now())))
 
 
 def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
