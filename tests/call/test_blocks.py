@@ -5,6 +5,8 @@
 import asyncio
 import gc
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -266,6 +268,22 @@ async def test_an_async_iterator_can_be_kept() -> None:
         async with each:
             raise_one([ConnectionError()] if each.number == 1 else [])
     assert each.number == 2
+
+
+LEFT_AT_THE_END = """
+from aiosupervise import Policy
+
+loop = iter(Policy(retry_on=ConnectionError, backoff=[0]))
+with next(loop):
+    raise ConnectionError
+"""
+
+
+def test_a_loop_that_the_end_of_the_program_leaves() -> None:
+    """It prints nothing, apart from the line of the log."""
+    program = [sys.executable, "-W", "error", "-c", LEFT_AT_THE_END]
+    ended = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines() == ["<module>:4 failed in attempt 1 and is retried in 0.00 s: ConnectionError"]
 
 
 # What is wrong

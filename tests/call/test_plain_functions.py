@@ -2,16 +2,20 @@
 
 import asyncio
 import functools
+import gc
 import inspect
+import sys
 import threading
 import time
 import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 
+import aiosupervise
 from aiosupervise import (
     Adaptive,
     Attempt,
@@ -35,6 +39,7 @@ from aiosupervise.testing import no_waiting
 
 from .forms import in_form
 
+HOME = aiosupervise.__path__[0]
 POLICY = Policy(retry_on=ConnectionError, backoff=[0])
 
 
@@ -188,6 +193,38 @@ def test_an_awaitable_that_cannot_be_closed(kind: Callable[[], object]) -> None:
     text = rf"a value of type {name_of(kind)}, .*`async def call\(\*args, \*\*kwargs\): return await <lambda>\("
     with pytest.raises(TypeError, match=text):
         supervise(POLICY)(make)()
+
+
+# Promise 9: it costs nothing until something fails
+
+
+def test_success_enters_one_function_of_the_library_and_allocates_no_object_of_it() -> None:
+    """The wrapper itself is all that runs of this library when a plain policy's call succeeds."""
+    entered: list[str] = []
+    counts: list[int] = []
+
+    def library_objects() -> int:
+        return sum(str(type(thing).__module__).startswith("aiosupervise") for thing in gc.get_objects())
+
+    @supervise(POLICY)
+    def load() -> None:
+        sys.setprofile(None)
+        counts.append(library_objects())
+        sys.setprofile(profile)
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(HOME):
+            entered.append(frame.f_code.co_name)
+
+    gc.collect()
+    before = library_objects()
+    sys.setprofile(profile)
+    try:
+        load()
+    finally:
+        sys.setprofile(None)
+    assert entered == ["supervised"]
+    assert counts == [before]
 
 
 # Waiting

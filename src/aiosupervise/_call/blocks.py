@@ -242,8 +242,9 @@ class _Loop:
     @final
     def __del__(self) -> None:
         """Finish the call if the loop is left between two attempts, and warn if a `break` leaves it."""
-        frame = sys._getframe(1)  # noqa: SLF001
-        if self._state.abandon() and frame.f_code.co_code[frame.f_lasti] in _POP:
+        frame = sys._getframe().f_back  # noqa: SLF001
+        # There is none when the interpreter shuts down.
+        if self._state.abandon() and frame is not None and frame.f_code.co_code[frame.f_lasti] in _POP:
             call = self._state.call
             what = f"{call.name} was left after attempt {call.attempts} had failed, and before another one"
             repair = "leave the loop inside of the `with`, or raise an error"

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 
 class _BlockAttempt(Protocol):
+    """An attempt of a block, in whichever code."""
+
     @property
     def number(self) -> int:
         """The number of the attempt, from 1."""
