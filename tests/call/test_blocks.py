@@ -279,11 +279,12 @@ with next(loop):
 """
 
 
+@pytest.mark.slow
 def test_a_loop_that_the_end_of_the_program_leaves() -> None:
-    """It prints nothing, apart from the line of the log."""
+    """It prints nothing."""
     program = [sys.executable, "-W", "error", "-c", LEFT_AT_THE_END]
     ended = subprocess.run(program, capture_output=True, text=True, check=True)
-    assert ended.stderr.splitlines() == ["<module>:4 failed in attempt 1 and is retried in 0.00 s: ConnectionError"]
+    assert ended.stderr == ""
 
 
 # What is wrong
