@@ -270,6 +270,23 @@ async def test_an_async_iterator_can_be_kept() -> None:
     assert each.number == 2
 
 
+def test_a_loop_that_is_dropped_while_its_attempt_runs(events: list[Event]) -> None:
+    """The attempt ends the call, and nothing else does."""
+    loop = iter(POLICY)
+    with next(loop):
+        raise_one([ConnectionError()])
+    with next(loop):
+        del loop
+    assert names(events)[-2:] == ["Recovered", "CallFinished"]
+    assert names(events).count("CallFinished") == 1
+
+
+def test_an_attempt_whose_loop_is_gone() -> None:
+    """No other attempt could follow."""
+    with pytest.raises(RuntimeError, match="or is over: an attempt is entered once, in the loop that yields it"):
+        next(iter(POLICY)).__enter__()
+
+
 LEFT_AT_THE_END = """
 from aiosupervise import Policy
 

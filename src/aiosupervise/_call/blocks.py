@@ -104,9 +104,8 @@ class _Attempt:
             state.abandon()
             raise TypeError(f"the attempt is for {_CODE[type(state.call)]}")
         if state.next is not _Next.ENTER or self.number != state.call.attempts + 1:
-            raise RuntimeError(
-                f"attempt {self.number} of {state.call.name} was entered twice: the loop yields the next"
-            )
+            rule = "an attempt is entered once, in the loop that yields it"
+            raise RuntimeError(f"attempt {self.number} of {state.call.name} was entered twice, or is over: {rule}")
         state.next = _Next.LEAVE
         state.call.begin()
         self._frame = id(frame)
