@@ -25,6 +25,7 @@ from aiosupervise import (
     Overload,
     Policy,
     Reason,
+    RetryAfter,
     attempt,
     listen,
     map_all,
@@ -418,6 +419,24 @@ async def test_a_call_that_the_server_asked_to_wait_goes_on() -> None:
 
     report = await run_all([job], limit=Adaptive())
     assert [outcome.attempts for outcome in report.succeeded] == [3]
+
+
+@pytest.mark.looptime
+async def test_a_call_that_retries_while_the_run_ramps_up_goes_on() -> None:
+    """It does not wait for its turn, which it could not."""
+    busy = [RetryAfter(1)]
+
+    @supervise(POLICY)
+    async def fetch() -> None:
+        if busy:
+            raise busy.pop()
+
+    async def job() -> str:
+        await asyncio.sleep(1.1)
+        return supervise(POLICY)(Loading(1))()
+
+    report = await run_all([fetch, job])
+    assert [outcome.attempts for outcome in report.succeeded] == [2, 2]
 
 
 def test_a_gate_of_each_colour() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
 from aiosupervise._policy.gate import AsyncGate
@@ -110,7 +110,6 @@ class TimeLimit:
         self._when = when
         self._expired = expired
         self._seconds = seconds
-        self._timeout: Any = None
 
     async def __aenter__(self) -> None:
         # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
@@ -123,18 +122,14 @@ class TimeLimit:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The traceback of the cancellation shows where the attempt was interrupted.
-        if await self._has_expired(kind, error, traceback):
-            raise self._expired(self._seconds) from error
-
-    async def _has_expired(self, *exception: Any) -> bool:
-        # It holds the task, which may come to hold the error that holds the frames of this attempt.
-        timeout, self._timeout = self._timeout, None
+        has_expired = False
         try:
-            await timeout.__aexit__(*exception)
+            await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            return True
-        return False
+            has_expired = True
+        # The traceback of the cancellation shows where the attempt was interrupted.
+        if has_expired:
+            raise self._expired(self._seconds) from error
 
 
 register_module(__name__)
