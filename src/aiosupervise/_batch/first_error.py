@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiosupervise._call.tasks import without_traceback
 from aiosupervise._policy.checks import error_text
 
@@ -16,6 +18,13 @@ class FirstError:
         """Keep an error, unless there is one."""
         if self._error is None and error is not None:
             self._error = without_traceback(error)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step of ending the run, and keep its error: the steps after it are taken in any case."""
+        try:
+            step()
+        except BaseException as error:
+            self.keep(error)
 
     def note_on(self, other: BaseException) -> None:
         """Add the error as a note to another one that the caller gets in its place, and drop it."""

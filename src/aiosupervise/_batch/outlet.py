@@ -34,12 +34,12 @@ class Outlet(Generic[T, I]):
         """Seconds from the start of the run to its end, or to now."""
         return (self._loop.time() if self._finished is None else self._finished) - self._started
 
-    def add(self, outcome: Outcome[T, I]) -> bool:
-        """Record an outcome; return whether it ends the run."""
+    def add(self, outcome: Outcome[T, I]) -> None:
+        """Record an outcome."""
         self._tally.count(outcome)
         if self._streamed:
             self._arrival.set()
-        return self._strategy.add(outcome)
+        self._strategy.add(outcome)
 
     def close(self, stopped: Stopped | None) -> None:
         """Make ready the outcomes that the strategy has held back: no other will come.

@@ -1,11 +1,11 @@
-"""The pump: pulls items from the source, starts a job for each, and knows the ways in which a run ends.
+"""The pump: the task of a run, and the ways in which the run ends.
 
-Theory of operation. The pump is a task of the run's own. It pulls an item from the source when a slot is free, has the
-engine start a job for it, and goes on until the source is exhausted or the run is stopped; then it closes the source
+Theory of operation. The pump is a task of the run's own. It has the feed pull an item from the source when a slot is
+free, and the engine start a job for it, until the source is exhausted or the run is stopped; then it closes the source
 and waits until no job is unfinished. When a job ends, its outcome goes to the strategy, and the pump wakes up. Whoever
 awaits the run waits for the pump in `join`. Everything goes in one direction:
 
-    source -> pump -> engine -> outcome -> strategy -> report or reader
+    source -> feed -> engine -> outcome -> strategy -> report or reader
 
 Laws, each with a test:
 - Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
@@ -37,14 +37,15 @@ from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
+from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
 from .config import RunConfig
+from .feed import Feed
 from .first_error import FirstError
 from .outlet import Outlet
-from .protocol import UNLIMITED, EngineContext, EngineRun
-from .source import END, AsyncSource, End, SyncSource
+from .protocol import EngineContext, EngineRun
+from .source import End
 
 T = TypeVar("T")
 
@@ -61,15 +62,12 @@ class Pump(Generic[T, I]):
         self._config = config
         self._source = config.source
         self._tally = tally
-        self._streamed = streamed
-        self._max_failures = config.max_failures
-        self._pulled = 0
-        self._unfinished = 0  # jobs that were handed to the engine and have no outcome
+        self._ends_run = config.strategy.ends_run
+        self._failures_left = config.max_failures
         self._why: Stopped | None = None  # what ended it early
-        self._stopped = False
         self._cancelled = False
-        self._change: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._feed = Feed(config.source, tally, self.error, self.outlet if streamed else None)
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=current_job.get())
@@ -79,12 +77,13 @@ class Pump(Generic[T, I]):
             tally,
             self._scope,
             record=self._record,
-            wake=self._wake,
+            wake=self._feed.wake,
             stop=self.stop,
             fail=self._fail,
             is_loop_shutting_down=self._is_loop_shutting_down,
         )
         self._engine: EngineRun = config.engine.start(self._context)
+        self._feed.connect(self._engine)
 
     def start(self) -> None:
         """Start the task."""
@@ -109,17 +108,17 @@ class Pump(Generic[T, I]):
         if is_first:
             self._why = why
         self._stop_pulling()
-        self._attempt(self._engine.stop)
+        self.error.attempt(self._engine.stop)
         if is_first and why in (Stopped.PROBES, Stopped.FAILURES):
             self._scope.emit(RunStopped, why)
 
     def _stop_pulling(self) -> None:
-        if self._stopped:
+        if self._feed.stopped:
             return
-        self._stopped = True
+        self._feed.stopped = True
         if not self._is_loop_shutting_down():
-            self._attempt(self._source.interrupt)
-        self._wake()
+            self.error.attempt(self._source.interrupt)
+        self._feed.wake()
 
     def cancel(self, why: Stopped) -> None:
         """Start no other job and cancel the running ones, once."""
@@ -127,16 +126,9 @@ class Pump(Generic[T, I]):
         if self._cancelled or self.outlet.closed:
             return
         self._cancelled = True
-        self._attempt(partial(self._engine.cancel, already_cancelled=self._is_loop_shutting_down()))
-        self._skip_rest()
+        self.error.attempt(partial(self._engine.cancel, already_cancelled=self._is_loop_shutting_down()))
+        self.error.attempt(self._feed.skip_rest)
         self._timers.append(self._loop.call_later(_STUBBORN, self._warn_of_stubborn_jobs))
-
-    def _attempt(self, step: Callable[[], None]) -> None:
-        """Take a step of ending the run, and keep its error: the steps after it are taken in any case."""
-        try:
-            step()
-        except BaseException as error:
-            self.error.keep(error)
 
     async def join(self) -> None:
         """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
@@ -153,7 +145,7 @@ class Pump(Generic[T, I]):
         self.error.keep(error)
         if isinstance(error, (Exception, asyncio.CancelledError)):
             self._stop_pulling()
-            self._attempt(self._engine.stop)
+            self.error.attempt(self._engine.stop)
         else:
             self.cancel(Stopped.CANCELLED)
 
@@ -171,21 +163,23 @@ class Pump(Generic[T, I]):
     async def read(self) -> Outcome[T, I] | End:
         """Return the next outcome, which frees its slot; END when there will be no more."""
         outcome = await self.outlet.next()
-        self._wake()
+        self._feed.wake()
         return outcome
 
     def status(self) -> str:
         """Return in words why no job is started at present; an empty text if nothing holds them up."""
-        return self._engine.status() or ("stopping" if self._stopped and not self.outlet.closed else "")
+        return self._engine.status() or ("stopping" if self._feed.stopped and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
-        self._unfinished -= 1
-        if self.outlet.add(outcome):
+        self._feed.unfinished -= 1
+        self.outlet.add(outcome)
+        if self._ends_run(outcome):
             self.cancel(Stopped.RETURN_WHEN)
-        if self._max_failures is not None and self._tally.failed > self._max_failures:
-            self.stop(Stopped.FAILURES)
-        if self._change is not None:
-            self._wake()
+        if self._failures_left is not None and isinstance(outcome, Failure):
+            self._failures_left -= 1
+            if self._failures_left < 0:
+                self.stop(Stopped.FAILURES)
+        self._feed.wake()
         if listeners.count:
             self._scope.emit(JobFinished, outcome)
 
@@ -193,12 +187,12 @@ class Pump(Generic[T, I]):
 
     async def _pump(self) -> None:
         await self._guard(self._engine.open)
-        await self._guard(self._fill_slots)
+        await self._guard(self._feed.fill_slots)
         await self._guard(self._source.close)
-        self._skip_rest()
-        while self._unfinished:
+        self.error.attempt(self._feed.skip_rest)
+        while self._feed.unfinished:
             try:
-                await self._wait_for_change()
+                await self._feed.wait_for_change()
             except asyncio.CancelledError:
                 self.cancel(Stopped.CANCELLED)
         await self._guard(self._engine.close)
@@ -219,97 +213,6 @@ class Pump(Generic[T, I]):
             else:
                 self.cancel(Stopped.CANCELLED)
 
-    async def _fill_slots(self) -> None:
-        source = self._source
-        while not self._stopped:
-            slots = self._free_slots()
-            if slots == 0:
-                await self._wait_for_change()
-            elif isinstance(source, SyncSource):
-                if not self._pull_and_start(source, slots):
-                    return
-                if slots == UNLIMITED:
-                    await asyncio.sleep(0)
-            elif not await self._await_and_start(source):
-                return
-
-    def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
-        """Fill all the free slots at once; return whether the source has more."""
-        pull, start_job, hand_over = source.pull, self._engine.start_job, self._hand_over
-        for _ in range(slots):
-            item = pull()
-            if item is END:
-                return self._on_exhausted()
-            if self._stopped:  # while the source was busy with this item
-                self._skip(item)
-                break
-            hand_over(item, start_job)
-        return True
-
-    async def _await_and_start(self, source: AsyncSource[object]) -> bool:
-        """Fill one slot. It may be gone when the item comes, which then waits for another."""
-        item = await source.pull()
-        if item is END:
-            return self._on_exhausted()
-        try:
-            while not self._stopped and self._free_slots() == 0:
-                await self._wait_for_change()
-        except BaseException:
-            self._skip(item)
-            raise
-        self._start_job(item)
-        return True
-
-    def _on_exhausted(self) -> bool:
-        if not self._stopped:
-            self._tally.total = self._pulled
-        return False
-
-    def _free_slots(self) -> int:
-        """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
-        taken = self._pulled - self.outlet.read if self._streamed else self._unfinished
-        return min(max(self._engine.free_slots(taken), 0), UNLIMITED)
-
-    def _start_job(self, item: object) -> None:
-        if self._stopped:  # while the source was busy with this item
-            self._skip(item)
-        else:
-            self._hand_over(item, self._engine.start_job)
-
-    def _skip_rest(self) -> None:
-        self._attempt(self._skip_held)
-
-    def _skip_held(self) -> None:
-        # Raises for a deque that its own jobs have changed.
-        for item in self._source.rest():
-            self._skip(item)
-
-    def _skip(self, item: object) -> None:
-        # Raises for a coroutine that was given twice, and whatever the `close` of one that has begun raises.
-        self._attempt(partial(self._hand_over, item, self._engine.skip))
-
-    def _hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
-        # A refused item has an index too, though no outcome: an index is a place in the input.
-        index, self._pulled = self._pulled, self._pulled + 1
-        self._unfinished = unfinished = self._unfinished + 1
-        try:
-            method(item, index)
-        except BaseException:
-            if self._unfinished == unfinished:  # else it has its outcome, and something after that raised
-                self._unfinished -= 1
-            raise
-
-    async def _wait_for_change(self) -> None:
-        """Wait until a job has ended, an outcome was read, or the run was stopped."""
-        self._change = self._loop.create_future()
-        await self._change
-
-    def _wake(self) -> None:
-        if self._change is not None:
-            if not self._change.done():  # the end of the loop may have cancelled it
-                self._change.set_result(None)
-            self._change = None
-
     def _finalize(self, task: asyncio.Task[None]) -> None:
         """Hand over the last outcomes and release everything, whatever ended the pump; the second time do nothing."""
         if self.outlet.closed:
@@ -318,7 +221,7 @@ class Pump(Generic[T, I]):
             self._why = self._why or Stopped.CANCELLED
         else:
             self.error.keep(task.exception())
-        self._skip_rest()
+        self.error.attempt(self._feed.skip_rest)
         is_complete = self._source.exhausted and not self._tally.pending
         self.outlet.close(None if is_complete else self._why)
         for timer in self._timers:

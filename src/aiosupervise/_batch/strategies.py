@@ -30,9 +30,13 @@ class Strategy(ABC, Generic[T, I]):
         self._held: dict[int, Outcome[T, I]] = {}
 
     @abstractmethod
-    def add(self, outcome: Outcome[T, I]) -> bool:
-        """Record the outcome of a job; return whether it ends the run, though jobs are unfinished."""
+    def add(self, outcome: Outcome[T, I]) -> None:
+        """Put an outcome in its place in the order."""
         ...
+
+    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - as for "wait"
+        """Return whether an outcome ends the run, though jobs are unfinished."""
+        return False
 
     def held(self) -> list[Outcome[T, I]]:
         """Return the outcomes that are held back, in input order."""
@@ -51,30 +55,28 @@ class Gather(Strategy[T, I]):
         super().__init__()
         self._next = 0
 
-    def add(self, outcome: Outcome[T, I]) -> bool:
-        """Record an outcome, and make ready those that it completes the order for."""
+    def add(self, outcome: Outcome[T, I]) -> None:
+        """Make ready an outcome, and those that it completes the order for."""
         held = self._held
         if outcome.index != self._next:
             held[outcome.index] = outcome
-            return False
+            return
         self.ready.append(outcome)
         self._next += 1
         while held and self._next in held:
             self.ready.append(held.pop(self._next))
             self._next += 1
-        return False
 
 
 class AsCompleted(Strategy[T, I]):
     """Completion order; pending outcomes come last."""
 
-    def add(self, outcome: Outcome[T, I]) -> bool:
+    def add(self, outcome: Outcome[T, I]) -> None:
         """Make an outcome ready, or hold it back to the end if it is pending."""
         if isinstance(outcome, Pending):
             self._held[outcome.index] = outcome
         else:
             self.ready.append(outcome)
-        return False
 
 
 class Wait(AsCompleted[T, I]):
@@ -84,9 +86,8 @@ class Wait(AsCompleted[T, I]):
         super().__init__()
         self._return_when = return_when
 
-    def add(self, outcome: Outcome[T, I]) -> bool:
-        """Record an outcome, and do as asyncio.wait does, for which a cancelled job has not raised an exception."""
-        super().add(outcome)
+    def ends_run(self, outcome: Outcome[T, I]) -> bool:
+        """Answer as asyncio.wait would, for which a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
             # Of the type: isinstance reads `__class__`, which a user's error may have made a property that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)

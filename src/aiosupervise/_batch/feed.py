@@ -1,0 +1,151 @@
+"""The feed of a run: pulls items from the source into free slots, and has the engine start a job for each.
+
+It runs in the task of the pump, which is the only one that pulls. An item has an index from the moment in which it is
+handed over, and so exactly one outcome, unless the engine refuses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiosupervise._events.outcomes import Tally
+
+from .first_error import FirstError
+from .outlet import Outlet
+from .protocol import UNLIMITED, EngineRun
+from .source import END, AsyncSource, Source, SyncSource
+
+
+class Feed:
+    """Feeds one run.
+
+    Attributes:
+        stopped: whether nothing more is started; set by the pump.
+        unfinished: jobs that were handed to the engine and have no outcome.
+
+    """
+
+    def __init__(
+        self, source: Source[object], tally: Tally, error: FirstError, reader: Outlet[Any, Any] | None
+    ) -> None:
+        """Make the feed of a run.
+
+        Args:
+            source: where the items come from.
+            tally: the counts of the run; it gets the total when the source is exhausted.
+            error: takes the errors of items that are skipped.
+            reader: the outlet of a streamed run, in which an unread outcome keeps its slot; None for an awaited run.
+
+        """
+        self.stopped = False
+        self.unfinished = 0
+        self._source = source
+        self._tally = tally
+        self._error = error
+        self._reader = reader
+        self._pulled = 0
+        self._change: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connect(self, engine: EngineRun) -> None:
+        """Hand items to this engine."""
+        self._engine = engine
+        self._start_job = engine.start_job
+
+    async def fill_slots(self) -> None:
+        """Start jobs until the source is exhausted or the run is stopped."""
+        source = self._source
+        while not self.stopped:
+            slots = self.free_slots()
+            if slots == 0:
+                await self.wait_for_change()
+            elif isinstance(source, SyncSource):
+                if not self._pull_and_start(source, slots):
+                    return
+                if slots == UNLIMITED:
+                    await asyncio.sleep(0)
+            elif not await self._await_and_start(source):
+                return
+
+    def free_slots(self) -> int:
+        """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
+        return self._free_of(self.unfinished if self._reader is None else self._pulled - self._reader.read)
+
+    def _free_of(self, taken: int) -> int:
+        return min(max(self._engine.free_slots(taken), 0), UNLIMITED)
+
+    def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
+        """Fill all the free slots at once; return whether the source has more."""
+        pull, start_job, hand_over = source.pull, self._start_job, self.hand_over
+        for _ in range(slots):
+            item = pull()
+            if item is END:
+                return self._on_exhausted()
+            if self.stopped:  # while the source was busy with this item
+                self.skip(item)
+                break
+            hand_over(item, start_job)
+        return True
+
+    async def _await_and_start(self, source: AsyncSource[object]) -> bool:
+        """Fill one slot. It may be gone when the item comes, which then waits for another."""
+        item = await source.pull()
+        if item is END:
+            return self._on_exhausted()
+        await self.start_when_free(item, self._start_job)
+        return True
+
+    async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:
+        """Start the job of an item that was pulled, or skip it if the run is stopped before a slot is free."""
+        try:
+            while not self.stopped and self.free_slots() == 0:
+                await self.wait_for_change()
+        except BaseException:
+            self.skip(item)
+            raise
+        if self.stopped:
+            self.skip(item)
+        else:
+            self.hand_over(item, start_job)
+
+    def _on_exhausted(self) -> bool:
+        if not self.stopped:
+            self._tally.total = self._pulled
+        return False
+
+    def skip_rest(self) -> None:
+        """Record what a list or the like still holds as pending; raises for a deque that its own jobs have changed."""
+        for item in self._source.rest():
+            self.skip(item)
+
+    def skip(self, item: object) -> None:
+        """Record an item that was pulled too late."""
+        # Raises for a coroutine that was given twice, and whatever the `close` of one that has begun raises.
+        self._error.attempt(partial(self.hand_over, item, self._engine.skip))
+
+    def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
+        """Give an item its index, and pass both on."""
+        # A refused item has an index too, though no outcome: an index is a place in the input.
+        index, self._pulled = self._pulled, self._pulled + 1
+        self.unfinished = unfinished = self.unfinished + 1
+        try:
+            method(item, index)
+        except BaseException:
+            if self.unfinished == unfinished:  # else it has its outcome, and something after that raised
+                self.unfinished -= 1
+            raise
+
+    async def wait_for_change(self) -> None:
+        """Wait until a job has ended, an outcome was read, or the run was stopped."""
+        self._change = self._loop.create_future()
+        await self._change
+
+    def wake(self) -> None:
+        """End the wait for a change."""
+        if self._change is not None:
+            if not self._change.done():  # the end of the loop may have cancelled it
+                self._change.set_result(None)
+            self._change = None
