@@ -1,0 +1,111 @@
+"""Keys of inputs: canonical JSON of the input, or of the text that the user's key function returns for it.
+
+A key has to be the same in every process and every version of Python, and different for inputs that differ. So only
+values of exact built-in types have one: an enum, a named tuple or a NumPy scalar would lose its type in JSON, and the
+repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys, and so
+have `0.0` and `-0.0`; a list and a tuple of the same values have the same, and the order of a dict does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any
+
+from aiosupervise._batch.jobs import discard
+from aiosupervise._policy.checks import error_text, kind_of
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_LARGEST = 2**63  # an int below it is short enough to be written
+
+_canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+_ascii = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+
+KeyFunction = Callable[[Any], str]
+
+
+def key_of(item: object, index: int, key: KeyFunction | None) -> str:
+    """Return the key of an input.
+
+    Args:
+        item: the input.
+        index: its place in the source, for the message.
+        key: the user's key function; None for the input itself.
+
+    Raises:
+        TypeError: for an input without a stable key, and for a key function that raises or returns anything but a str.
+
+    """
+    if key is not None:
+        return _encode(_call(key, item, index))
+    if type(item) is str:
+        return _encode(item)
+    try:
+        part = _unstable_part(item)
+        if part is None:
+            return _encode(item)
+    except (ValueError, RecursionError):  # NaN, an int of too many digits; nested too deeply, or in a circle
+        part = kind_of(item)
+    what = "contains" if type(item) in (list, tuple, dict) else "is"
+    rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
+    raise TypeError(f"{rule}: give the journal one, as in Journal('run.db', key=lambda item: item.id)")
+
+
+def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
+    """Raise unless every input has a key.
+
+    Raises:
+        TypeError: as `key_of`.
+
+    """
+    for index, item in enumerate(items):
+        kind = type(item)
+        if key is not None or not (kind is str or (kind is int and -_LARGEST < item < _LARGEST)):  # type: ignore[operator]  # an int
+            key_of(item, index, key)
+
+
+def hash_of(key: str) -> int:
+    """Return a hash of a key that is the same everywhere, as a signed integer of 64 bits, which SQLite's are."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _encode(value: object) -> str:
+    text = _canonical(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a surrogate without its other half, as file names can have; SQLite refuses it too
+            return _ascii(value)
+    return text
+
+
+def _unstable_part(value: object) -> str | None:
+    """Return in words which part of a value has no stable key; None if there is no such part."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return None
+    if kind is dict:
+        for name in value:  # type: ignore[attr-defined]
+            if type(name) is not str:
+                return f"the dict key {kind_of(name)}"
+        return _unstable_among(value.values())  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return _unstable_among(value)  # type: ignore[arg-type]
+    return kind_of(value)
+
+
+def _unstable_among(values: Iterable[object]) -> str | None:
+    return next(filter(None, map(_unstable_part, values)), None)
+
+
+def _call(key: KeyFunction, item: object, index: int) -> str:
+    try:
+        text = key(item)
+    except Exception as error:
+        raise TypeError(f"the key function of the journal raised for input {index}: {error_text(error)}") from error
+    if not isinstance(text, str):
+        discard(text)
+        rule = f"the key function of the journal must return a str; for input {index} it returned {kind_of(text)}"
+        raise TypeError(f"{rule}: write key=lambda item: str(item.id)")
+    return text

@@ -1,0 +1,106 @@
+"""Values on their way into the file and back, by the user's codec, and whether they come back as they were.
+
+Values of plain types come back unchanged from json and pickle. Any other value is decoded once when it is stored, and
+compared: a type that JSON does not know would otherwise be found when a run is replayed, which may be weeks later.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any, Protocol
+
+from aiosupervise._policy.checks import error_text, kind_of, name_of
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS = (list, dict)
+_REPAIR = "return plain values, or give the journal a codec for them, such as codec=pickle"
+
+
+class Codec(Protocol):
+    """Encodes values as text or bytes, and decodes them: a module such as `json` or `pickle`, or any object."""
+
+    def dumps(self, value: Any, /) -> str | bytes:
+        """Return a value as text or bytes."""
+
+    def loads(self, data: Any, /) -> Any:
+        """Return the value that `dumps` was given."""
+
+
+def encode(codec: Codec, value: object, job: str) -> str | bytes:
+    """Return a value as it is stored.
+
+    Args:
+        codec: the user's codec.
+        value: what a job returned.
+        job: the name of the job, for the message.
+
+    Raises:
+        TypeError: if the codec refuses the value, returns neither str nor bytes, or would give back another one.
+
+    """
+    rule = f"the journal cannot store the value of {job}"
+    try:
+        data = codec.dumps(value)
+        if not isinstance(data, (str, bytes)):
+            raise TypeError(f"dumps must return str or bytes; got {kind_of(data)}")  # noqa: TRY301 - one wrapping for all
+        if isinstance(data, str) and not data.isascii():
+            data.encode()  # SQLite refuses half of a surrogate pair
+        is_kept = (codec is json or codec is pickle) and _is_plain(value)
+        change = None if is_kept else _change(value, codec.loads(data))
+    except Exception as error:
+        raise TypeError(f"{rule}, by the codec {name_of(codec)}: {error_text(error)}; {_REPAIR}") from error
+    if change is not None:
+        raise TypeError(f"{rule}, which would come back changed: {change}; {_REPAIR}")
+    return data
+
+
+def decode(codec: Codec, data: str | bytes, path: str) -> object:
+    """Return a stored value.
+
+    Raises:
+        RuntimeError: if the codec cannot decode it any more.
+
+    """
+    try:
+        return codec.loads(data)
+    except Exception as error:
+        what = f"the journal {path} has a value that the codec {name_of(codec)} cannot decode: {error_text(error)}"
+        repair = "restore what it needs, or give the journal another version= to compute all values anew"
+        raise RuntimeError(f"{what}; {repair}") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value consists of types that json and pickle give back; each container is checked at once."""
+    if type(value) in _PLAIN:
+        return True
+    if type(value) is dict:
+        if not {str}.issuperset(map(type, value)):
+            return False
+        parts = value.values()
+    elif type(value) is list:
+        parts = value  # type: ignore[assignment]
+    else:
+        return False
+    return _PLAIN.issuperset(map(type, parts)) or all(map(_is_plain, parts))
+
+
+def _change(value: object, again: object) -> str | None:
+    """Return in words how a decoded value differs from the one that was encoded; None if it does not.
+
+    Objects are compared by their types alone, as most have no `__eq__`.
+    """
+    if type(again) is not type(value):
+        return f"{kind_of(value)} comes back as {kind_of(again)}"
+    if isinstance(value, dict) and isinstance(again, dict):
+        return _change_of_items([*value, *value.values()], [*again, *again.values()])
+    if isinstance(value, (list, tuple)) and isinstance(again, (list, tuple)):
+        return _change_of_items(value, again)
+    is_same = type(value) not in _PLAIN or value == again or value != value  # noqa: PLR0124 - NaN
+    return None if is_same else f"{kind_of(value)} comes back as {kind_of(again)}"
+
+
+def _change_of_items(values: Any, again: Any) -> str | None:
+    if len(values) != len(again):
+        return f"a collection of {len(values)} comes back with {len(again)}"
+    return next(filter(None, map(_change, values, again)), None)

@@ -1,0 +1,130 @@
+"""Values on their way into the file and back: unchanged, or refused."""
+
+import enum
+import json
+import math
+import pickle
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiosupervise._batch._journal.values import decode, encode
+
+
+@dataclass
+class Page:
+    """A value without JSON."""
+
+    text: str
+
+
+class Thing:
+    """An object that equals nothing but itself."""
+
+
+class Level(enum.IntEnum):
+    """A value that JSON takes for an int."""
+
+    LOW = 1
+
+
+Point = namedtuple("Point", "x y")  # noqa: PYI024 - the plain kind
+
+
+class Codec:
+    """A codec of a user's own, made of two functions."""
+
+    def __init__(self, dumps: Any, loads: Any = json.loads) -> None:
+        self.dumps = dumps
+        self.loads = loads
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(), parts, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("codec", [json, pickle, Codec(json.dumps)], ids=["json", "pickle", "own"])
+@given(value=PLAIN)
+def test_plain_values_come_back(codec: Any, value: object) -> None:
+    """Whatever the codec, with their types."""
+    again = decode(codec, encode(codec, value, "fetch-0"), "run.db")
+    assert (again, repr(again)) == (value, repr(value))
+
+
+def test_values_that_only_pickle_knows() -> None:
+    """Objects come back as what they were, though most do not equal their copies."""
+    values = [Page("x"), Thing(), (1, 2), {1: "x"}, {1, 2}, b"x", Level.LOW, Point(1, 2), OrderedDict(a=1), math.nan]
+    for value in [*values, values]:
+        assert type(decode(pickle, encode(pickle, value, "fetch-0"), "run.db")) is type(value)
+
+
+def test_nan_comes_back_from_json() -> None:
+    """Python writes and reads it, and it is no change that it does not equal itself."""
+    assert math.isnan(decode(json, encode(json, math.nan, "fetch-0"), "run.db"))  # type: ignore[arg-type]
+    own = Codec(json.dumps)
+    assert encode(own, [math.nan], "fetch-0") == "[NaN]"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((1, 2), "changed: a value of type tuple comes back as a value of type list"),
+        ({"a": [(1, 2)]}, "changed: a value of type tuple comes back as a value of type list"),
+        ({1: "x"}, "changed: 1 comes back as a value of type str"),
+        ({1: "x", "1": "y"}, "changed: 1 comes back as a value of type str|a collection of 4 comes back with 2"),
+        (Level.LOW, "changed: a value of type Level comes back as 1"),
+        ([Point(1, 2)], "changed: a value of type Point comes back as a value of type list"),
+        ({1, 2}, "by the codec json: TypeError: Object of type set is not JSON serializable"),
+        (Page("secret"), "by the codec json: TypeError: Object of type Page is not JSON serializable"),
+        pytest.param(10**5000, "by the codec json: ValueError", id="long"),
+    ],
+)
+def test_json_refuses_what_would_change(value: object, words: str) -> None:
+    """The error names the job, the reason and another codec, and shows nothing of the value itself."""
+    with pytest.raises(TypeError, match=f"the value of fetch-3,? .*({words}).*codec=pickle") as caught:
+        encode(json, value, "fetch-3")
+    assert "secret" not in str(caught.value)
+
+
+def refuse(_: object) -> str:
+    """A codec that raises what codecs should not."""
+    raise LookupError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("codec", "value", "words"),
+    [
+        (Codec(lambda _: 5), "x", "dumps must return str or bytes; got 5"),
+        (Codec(refuse), "x", "LookupError: no idea"),
+        (Codec(json.dumps, refuse), "x", "LookupError: no idea"),
+        (Codec(lambda _: "\udc80"), "x", "UnicodeEncodeError"),
+        (Codec(lambda _: "null"), math.nan, "nan comes back as None"),
+        (Codec(lambda _: "1"), 2, "2 comes back as 1"),
+        (Codec(lambda _: "[1]"), [1, 2], "a collection of 2 comes back with 1"),
+    ],
+)
+def test_a_codec_that_fails_or_loses_something(codec: Any, value: object, words: str) -> None:
+    """It is a TypeError with the name of the codec, or of what it changes."""
+    with pytest.raises(TypeError, match=f"the value of fetch-3.*{words}"):
+        encode(codec, value, "fetch-3")
+
+
+def test_a_value_that_cannot_be_decoded_any_more() -> None:
+    """Such as an object of a class that is gone: the error has the file and what to do."""
+    data = pickle.dumps(Page("x")).replace(b"Page", b"Gone")
+    words = r"journal run.db has a value that the codec pickle cannot decode: AttributeError: .*version="
+    with pytest.raises(RuntimeError, match=words):
+        decode(pickle, data, "run.db")
+
+
+def test_text_outside_of_ascii_is_text() -> None:
+    """As long as it can be written."""
+    codec = Codec(lambda value: json.dumps(value, ensure_ascii=False))
+    assert encode(codec, "é", "fetch-0") == '"é"'
