@@ -1,0 +1,72 @@
+"""The lock of a journal: at most one user of a file at a time, in this process and among all others.
+
+It is a lock on a file beside the journal. SQLite locks the journal itself too, but such a lock of POSIX belongs to the
+process, which loses it as soon as it closes any descriptor of that file: https://www.sqlite.org/howtocorrupt.html
+
+It is `lockf` and not `flock`: a forked process would share the latter and keep it when this one is killed, as do the
+workers of a process pool, which outlive a parent that was killed. A lock of `lockf` never hinders its own process, so
+the paths that this one holds are in a dict. The file stays: removing it would let two processes lock two files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_held: dict[str, int] = {}
+"""For each lock file that is held, the process: a forked one has a copy of this, but not of the locks."""
+
+
+class FileLock:
+    """The lock of one journal."""
+
+    def __init__(self, path: str) -> None:
+        self._path = f"{os.path.realpath(path)}.lock"
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            RuntimeError: if another Journal of this process has it.
+            BlockingIOError: if another process has it.
+            OSError: if the file cannot be made.
+
+        """
+        if _held.get(self._path) == os.getpid():
+            raise RuntimeError(
+                "another Journal of this process has it open: make one Journal, and give it to every run that needs it"
+            )
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            _lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        _held[self._path] = os.getpid()
+
+    def release(self) -> None:
+        """Give the lock back; do nothing without it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            _held.pop(self._path, None)
+
+
+if sys.platform == "win32":  # pragma: no cover
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(*error.args) from None
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except PermissionError as error:  # what POSIX allows a system to say in place of EAGAIN
+            raise BlockingIOError(*error.args) from None

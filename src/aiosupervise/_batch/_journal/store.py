@@ -1,0 +1,292 @@
+"""The file of a journal: an SQLite database with one row for each result.
+
+    function  id, name, version                                                 whose results there are
+    result    id, function, hash, key, value, attempts, elapsed, saved_at       one for each success
+    journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for people
+
+`hash` is a 64-bit hash of the key. An index of it takes 7 us a row, one of long keys 35. It is not unique: each of
+several equal inputs has a row of its own. Rows are written by statements of many rows: with `executemany`, this thread
+would have to get the GIL back after each row, while jobs keep it busy.
+
+`synchronous=NORMAL` means that a commit survives the end of the process, however it comes, but not a power cut. The
+database is locked for as long as it is open.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import NamedTuple
+
+from aiosupervise._policy.checks import error_text
+
+from .keys import hash_of
+from .lock import FileLock
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x61696F73
+_ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in all
+_SMALLEST = 512  # bytes of a page
+_BUSY = 1.0  # seconds to wait for somebody who looks into the file
+
+_SCHEMA = """
+CREATE TABLE function (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, UNIQUE (name, version));
+CREATE TABLE result (
+    id INTEGER PRIMARY KEY, function INTEGER NOT NULL REFERENCES function, hash INTEGER NOT NULL, key TEXT NOT NULL,
+    value NOT NULL, attempts INTEGER NOT NULL, elapsed REAL NOT NULL, saved_at INTEGER NOT NULL
+);
+CREATE INDEX result_by_hash ON result (function, hash);
+CREATE VIEW journal AS
+    SELECT name, version, key, value, attempts, elapsed, datetime(saved_at, 'unixepoch') AS saved_at
+    FROM result JOIN function ON function.id = result.function;
+"""
+_INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
+# The first row of each hash that has any, and how many it has: the latter comes from the index alone.
+_FIRST = """
+SELECT first.hash, first.rows, first.id, key, value, attempts, elapsed
+FROM (
+    SELECT hash, count(*) AS rows, min(id) AS id FROM result
+    WHERE function = ? AND id <= ? AND hash IN ({}) GROUP BY hash
+) AS first JOIN result ON result.id = first.id
+"""
+_NEXT = """
+SELECT id, key, value, attempts, elapsed FROM result
+WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
+"""
+
+
+class NewRow(NamedTuple):
+    """A result to be stored."""
+
+    key: str
+    value: str | bytes
+    attempts: int
+    elapsed: float
+
+
+class KnownRow(NamedTuple):
+    """A result that is stored."""
+
+    id: int
+    key: str
+    value: str | bytes
+    attempts: int
+    elapsed: float
+
+
+class KnownResults:
+    """The rows that a run found when it began, of which each input takes one that no other has taken.
+
+    Which are taken is one bit a row. Where several rows have the same hash they are taken in their order, so the last
+    one is enough to know; only those are in a dict.
+
+    Attributes:
+        function: the number of the function in the file.
+        count: how many rows of the function there are.
+        others: the names of other functions that have rows, if this one has none under any version.
+
+    """
+
+    def __init__(self, function: int, last: int, count: int, others: list[str]) -> None:
+        self.function = function
+        self.last = last
+        self.count = count
+        self.others = others
+        self.last_taken: dict[int, int] = {}
+        self._taken = bytearray((last >> 3) + 1)
+
+    def take(self, row: int) -> bool:
+        """Take a row; return whether it was free."""
+        byte, bit = row >> 3, 1 << (row & 7)
+        if self._taken[byte] & bit:
+            return False
+        self._taken[byte] |= bit
+        return True
+
+
+class Store:
+    """The open file. It belongs to one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = FileLock(path)
+        self._users: set[object] = set()
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody uses the file."""
+        return bool(self._users)
+
+    def open(self, user: object, name: str, version: str) -> KnownResults:
+        """Open the file for a user, and find out what it knows of a function.
+
+        Raises:
+            RuntimeError: if somebody else has it open, or it is no journal, or cannot be read or written.
+
+        """
+        with self._errors("opened", "is it a journal, and can this process write to it and to its folder?"):
+            if self._connection is None:
+                self._connection = self._connect()
+            self._users.add(user)
+            try:
+                return self._known(self._connection, name, version)
+            except BaseException:
+                self.close(user)
+                raise
+
+    def close(self, user: object) -> None:
+        """Close the file for a user; the last one closes it. Do nothing for somebody else."""
+        self._users.discard(user)
+        connection = self._connection
+        if connection is not None and not self._users:
+            self._connection = None
+            with suppress(sqlite3.Error):  # what is committed stays, in the file beside it, until the next one opens
+                connection.close()
+            self._lock.release()
+
+    def save(self, function: int, rows: Sequence[NewRow]) -> None:
+        """Store results, all or none, and return when they are safe.
+
+        Raises:
+            RuntimeError: if they cannot be stored.
+
+        """
+        now = int(time.time())
+        with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
+            for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+                part = rows[start : start + _ROWS_PER_STATEMENT]
+                values: list[object] = []
+                for row in part:
+                    values += (function, hash_of(row.key), *row, now)
+                connection.execute(_INSERT + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part)), values)
+
+    def look_up(self, known: KnownResults, keys: Sequence[str]) -> list[KnownRow | None]:
+        """Return for each key a row that no other input has taken, or None.
+
+        Raises:
+            RuntimeError: if the file cannot be read.
+
+        """
+        with self._errors("read", "is it damaged?"):
+            hashes = [hash_of(key) for key in keys]
+            first = self._first_rows(known, {number for number in hashes if number not in known.last_taken})
+            return [self._take(known, key, number, first) for key, number in zip(keys, hashes, strict=True)]
+
+    def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, tuple[int, KnownRow]]:
+        query = _FIRST.format(", ".join("?" * len(hashes)))
+        found = self._cursor(query, known.function, known.last, *hashes)
+        return {number: (rows, KnownRow(*row)) for number, rows, *row in found}
+
+    def _take(
+        self, known: KnownResults, key: str, number: int, first: dict[int, tuple[int, KnownRow]]
+    ) -> KnownRow | None:
+        row: KnownRow | None
+        if number in known.last_taken:
+            after = known.last_taken[number]
+            row = next((KnownRow(*row) for row in self._cursor(_NEXT, known.function, known.last, number, after)), None)
+        elif number in first:
+            rows, row = first[number]
+            if rows > 1:
+                known.last_taken[number] = row.id
+        else:
+            return None
+        # Two keys with the same hash are as good as impossible, and then the job runs again.
+        if row is None or row.key != key or not known.take(row.id):
+            return None
+        if number in known.last_taken:
+            known.last_taken[number] = row.id
+        return row
+
+    def _cursor(self, query: str, *values: object) -> sqlite3.Cursor:
+        assert self._connection is not None  # noqa: S101 - for the type checkers
+        return self._connection.execute(query, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - for the type checkers
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # some errors have ended it
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        try:
+            self._create_file()
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            self._lock.release()
+            raise
+        return connection
+
+    def _create_file(self) -> None:
+        # Nobody else may read what the functions returned. An existing file keeps its mode.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        size = os.fstat(descriptor).st_size
+        os.close(descriptor)
+        if 0 < size < _SMALLEST:  # SQLite would take it for an empty database, and overwrite it
+            raise RuntimeError(f"it has only {size} bytes, and is no journal: give another path")
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application == _APPLICATION_ID and version > SCHEMA_VERSION:
+            rule = f"its schema is version {version}, and this release of aiosupervise knows {SCHEMA_VERSION}"
+            raise RuntimeError(f"{rule}: install a newer release, or give another path")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != _APPLICATION_ID:
+            raise RuntimeError("it is a database of another program: give another path")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            numbers = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {numbers} COMMIT;")
+
+    def _known(self, connection: sqlite3.Connection, name: str, version: str) -> KnownResults:
+        with self._transaction():
+            connection.execute("INSERT OR IGNORE INTO function (name, version) VALUES (?, ?)", (name, version))
+        select = "SELECT id FROM function WHERE name = ? AND version = ?"
+        function = connection.execute(select, (name, version)).fetchone()[0]
+        with closing(connection.execute("SELECT count(*) FROM result WHERE function = ?", (function,))) as cursor:
+            count = cursor.fetchone()[0]
+        last = connection.execute("SELECT max(id) FROM result").fetchone()[0] or 0
+        return KnownResults(function, last, count, [] if count else self._others(connection, name))
+
+    def _others(self, connection: sqlite3.Connection, name: str) -> list[str]:
+        """Return the names that have rows, unless this one has."""
+        query = (
+            "SELECT DISTINCT name FROM function WHERE EXISTS (SELECT 1 FROM result WHERE result.function = function.id)"
+        )
+        names = sorted(row[0] for row in connection.execute(query))
+        return [] if name in names else names
+
+    @contextmanager
+    def _errors(self, done: str, question: str) -> Iterator[None]:
+        """Raise an error with the path in place of those of SQLite and the operating system."""
+        what = f"the journal {self._path} cannot be {done}"
+        try:
+            yield
+        except BlockingIOError:
+            repair = "wait until that has ended, or give this run another path"
+            raise RuntimeError(f"{what}: another process has it open; {repair}") from None
+        except RuntimeError as error:
+            raise RuntimeError(f"{what}: {error}") from None
+        except (sqlite3.Error, OSError) as error:
+            raise RuntimeError(f"{what}: {error_text(error)}; {question}") from error
