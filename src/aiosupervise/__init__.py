@@ -5,6 +5,7 @@ integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _e
 (One exception: `progress=True` imports the tqdm integration when it is called.)
 """
 
+from ._batch._journal.journal import Journal
 from ._batch.api import map_all, run_all
 from ._batch.overload import Adaptive, Overload
 from ._batch.report import Report
@@ -68,6 +69,7 @@ __all__ = [
     "GaveUp",
     "GiveUp",
     "JobFinished",
+    "Journal",
     "Outcome",
     "Overload",
     "Pending",

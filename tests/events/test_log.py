@@ -126,7 +126,9 @@ async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
         "failed": 1,
         "pending": 0,
         "retries": 1,
+        "outcomes": 3,
         "elapsed": 1.0,
+        "replayed": None,
     }
 
 
@@ -154,8 +156,12 @@ async def test_templates_are_constant_and_no_record_has_arguments(caplog: pytest
         raise ConnectionError("refused" if password else "no password")
 
     await map_all(log_in, ["hunter2", "hunter3"])
+    without_journal = LINES[RunFinished].otherwise
+    assert without_journal is not None
     assert {record.msg for record in caplog.records} == {
-        LINES[kind].template for kind in (AttemptFailed, GaveUp, RunFinished)
+        LINES[AttemptFailed].template,
+        LINES[GaveUp].template,
+        without_journal.template,
     }
     assert "hunter" not in str([vars(record) for record in caplog.records])
 
@@ -276,7 +282,7 @@ def test_each_line_of_the_table_can_be_written(caplog: pytest.LogCaptureFixture)
         if line.otherwise is not None:
             line.otherwise.write(sample(kind, last=None))
     texts = [record.getMessage() for record in caplog.records]
-    assert len(texts) == len(LINES) + 2
+    assert len(texts) == len(LINES) + 3
     assert not any("%(" in text or "None" in text for text in texts)
     assert {record.name for record in caplog.records} == {CALLS.name, RUNS.name, SUPERVISORS.name}
 
@@ -294,6 +300,7 @@ def sample(kind: Callable[..., Event], **last: None) -> Event:
         "error": ValueError("broken"),
     }
     values |= {"wait": 1.0, "elapsed": 1.0, "seconds": 1.0, "why": "full", "worker": "a", "reason": Reason.DEADLINE}
+    values["replayed"] = 1
     fields = [values[name] for name in cast("Any", kind).__match_args__]
     return kind(*(fields[:-1] if last else fields), *last.values())
 

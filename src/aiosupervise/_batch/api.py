@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ from aiosupervise._policy.checks import (
     safe_repr,
 )
 
+from ._journal.journal import Journal, checked_journal
 from .config import RunConfig
 from .jobs import GivenJobs, Job, MappedJobs, run_job
 from .local import LocalEngine
@@ -98,7 +100,7 @@ def run_all(
     name = name or "run_all"
     for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
     return Run(
-        RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine),
+        RunConfig(source, given, order, timeout, max_failures, listen, LocalEngine(given), for_engine, None),
         _progress_bar(progress, name),
         checked_signals(stop_on),
     )
@@ -119,6 +121,7 @@ def map_all(
     listen: Listener | None = None,
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
@@ -137,6 +140,8 @@ def map_all(
         listen: a function that is called with each `Event` of this run and of the calls in it; None for no listener.
         stop_on: signals that stop the run, and cancel the running jobs when they arrive again.
         name: the name of the run, its tasks and its bar; None for the function's name.
+        journal: the path of a file that keeps the results, or a `Journal`: when the same line is run again, after a
+            crash too, known inputs are not called. None for no such file.
         engine: where the calls are made: None for this process and loop,
             `aiosupervise.integrations.dask.DaskEngine` for a cluster, or an engine of your own
             (`aiosupervise.engines`).
@@ -150,9 +155,10 @@ def map_all(
     _check_func(func)
     _check_iterable("inputs", inputs)
     _check(limit, timeout, progress, overload, max_failures, listen, name)
-    name = name or name_of(func)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
     source: Source[object] = _source(inputs, total)
+    kept = checked_journal(journal, func, name, source.held())
+    name = name or name_of(func)
     mapped = MappedJobs(func, name)
     if engine is None:
         engine = LocalEngine(mapped)
@@ -160,7 +166,15 @@ def map_all(
     engine.check(func, source.held())
     return Run(
         RunConfig(
-            source, mapped, order, timeout, max_failures, listen, engine, EngineConfig(func, name, limit, overload)
+            source,
+            mapped,
+            order,
+            timeout,
+            max_failures,
+            listen,
+            engine,
+            EngineConfig(func, name, limit, overload),
+            kept,
         ),
         _progress_bar(progress, name),
         checked_signals(stop_on),

@@ -9,6 +9,7 @@ from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
 from aiosupervise._policy.record import record
 
+from ._journal.journal import Journal
 from .jobs import Jobs
 from .protocol import Engine, EngineConfig
 from .source import Source
@@ -29,6 +30,7 @@ class RunConfig(Generic[T, I]):
     listen: Listener | None
     engine: Engine
     for_engine: EngineConfig[T, I]
+    journal: Journal | None
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ class Outlet(Generic[T, I]):
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
         self.closed = False  # no other outcome will come
         self.read = 0  # outcomes that a reader has taken
+        self._last: int | None = None  # how many a reader may take, if not all
         self._strategy = strategy
         self._tally = tally
         self._streamed = streamed
@@ -41,6 +42,11 @@ class Outlet(Generic[T, I]):
             self._arrival.set()
         self._strategy.add(outcome)
 
+    def seal(self) -> None:
+        """Keep outcomes that are added from now on from the reader; they are in the report."""
+        if self._last is None:
+            self._last = self.read + len(self._strategy.ready)
+
     def close(self, stopped: Stopped | None) -> None:
         """Make ready the outcomes that the strategy has held back: no other will come.
 
@@ -57,7 +63,7 @@ class Outlet(Generic[T, I]):
     async def next(self) -> Outcome[T, I] | End:
         """Return the next outcome in the strategy's order; END when there will be no more."""
         ready = self._strategy.ready
-        while not ready:
+        while not ready or self.read == self._last:
             if self.closed:
                 return END
             self._arrival.clear()

@@ -40,6 +40,9 @@ from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
+from ._journal.journal import session_of
+from ._journal.replay import ReplayingFeed
+from ._journal.session import Session
 from .config import RunConfig
 from .feed import Feed
 from .first_error import FirstError
@@ -67,7 +70,14 @@ class Pump(Generic[T, I]):
         self._why: Stopped | None = None  # what ended it early
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
-        self._feed = Feed(config.source, tally, self.error, self.outlet if streamed else None)
+        self._session = None if config.journal is None else session_of(config.journal, config.name)
+        reader = self.outlet if streamed else None
+        if self._session is None:
+            self._feed = Feed(config.source, tally, self.error, reader)
+        else:
+            self._feed = ReplayingFeed(config.source, tally, self.error, reader, self._session)
+            self._session.connect(deliver=self._deliver, fail=self._on_journal_failed, wake=self._feed.wake)
+        self._is_announced = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=current_job.get())
@@ -88,7 +98,8 @@ class Pump(Generic[T, I]):
     def start(self) -> None:
         """Start the task."""
         self._scope.open()
-        self._scope.emit(RunStarted)
+        if self._session is None:
+            self._announce(None)
         pumping = self._pump()
         try:
             self._task = self._loop.create_task(pumping, name=f"{self._config.name} pump")
@@ -153,10 +164,15 @@ class Pump(Generic[T, I]):
         return self._task is not None and self._task.cancelling() > self._source.interrupts
 
     def _warn_of_stubborn_jobs(self) -> None:
-        names = ", ".join(self._engine.job_names()) or "the source"
+        names = ", ".join(self._engine.job_names()) or self._what_else_runs()
         warnings.warn(
             f"cancelled {_STUBBORN:g} s ago and still running, so the run waits: {names}", RuntimeWarning, stacklevel=2
         )
+
+    def _what_else_runs(self) -> str:
+        if self._session is None or not self._session.queue:
+            return "the source"
+        return f"the commit of the journal {self._session.path}"
 
     # Outcomes, and what can be seen of the run.
 
@@ -172,7 +188,10 @@ class Pump(Generic[T, I]):
 
     def _record(self, outcome: Outcome[T, I]) -> None:
         self._feed.unfinished -= 1
-        self.outlet.add(outcome)
+        if self._session is None:
+            self._deliver(outcome)
+        else:
+            self._session.add(outcome)
         if self._ends_run(outcome):
             self.cancel(Stopped.RETURN_WHEN)
         if self._failures_left is not None and isinstance(outcome, Failure):
@@ -180,22 +199,60 @@ class Pump(Generic[T, I]):
             if self._failures_left < 0:
                 self.stop(Stopped.FAILURES)
         self._feed.wake()
+
+    def _deliver(self, outcome: Outcome[T, I]) -> None:
+        self.outlet.add(outcome)
         if listeners.count:
             self._scope.emit(JobFinished, outcome)
+
+    def _announce(self, known: int | None) -> None:
+        if not self._is_announced:
+            self._is_announced = True
+            self._scope.emit(RunStarted, known)
 
     # The task.
 
     async def _pump(self) -> None:
+        try:
+            await self._run()
+        finally:
+            if self._session is not None:
+                self._session.abandon()
+
+    async def _run(self) -> None:
+        if self._session is not None:
+            await self._guard(partial(self._open, self._session))
         await self._guard(self._engine.open)
         await self._guard(self._feed.fill_slots)
         await self._guard(self._source.close)
         self.error.attempt(self._feed.skip_rest)
-        while self._feed.unfinished:
+        while self._feed.unfinished or self._is_saving():
             try:
                 await self._feed.wait_for_change()
             except asyncio.CancelledError:
                 self.cancel(Stopped.CANCELLED)
+        if self._session is not None:
+            await self._guard(self._session.close)
         await self._guard(self._engine.close)
+
+    async def _open(self, session: Session) -> None:
+        try:
+            await session.open()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._announce(session.known)
+
+    def _is_saving(self) -> bool:
+        """Return whether outcomes wait for their commit, and have it made at once: there will be no others."""
+        if self._session is None or not self._session.queue:
+            return False
+        self._session.flush()
+        return True
+
+    def _on_journal_failed(self, error: BaseException) -> None:
+        self.outlet.seal()
+        self._fail(error)
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step that runs code of the user; see "Which error does the caller get?" above."""
@@ -222,6 +279,8 @@ class Pump(Generic[T, I]):
         else:
             self.error.keep(task.exception())
         self.error.attempt(self._feed.skip_rest)
+        if self._session is not None:
+            self.error.attempt(self._session.detach)
         is_complete = self._source.exhausted and not self._tally.pending
         self.outlet.close(None if is_complete else self._why)
         for timer in self._timers:
@@ -230,5 +289,6 @@ class Pump(Generic[T, I]):
         self._close_scope()
 
     def _close_scope(self) -> None:
-        self._scope.emit(RunFinished, self.outlet.elapsed)
+        self._announce(None if self._session is None else self._session.known)
+        self._scope.emit(RunFinished, self.outlet.elapsed, None if self._session is None else self._tally.replayed)
         self._scope.close()

@@ -83,8 +83,8 @@ def without_traceback(error: E) -> E:
     return error.with_traceback(None) if issubclass(type(error), asyncio.CancelledError) else error
 
 
-async def wait_until_done(task: asyncio.Task[Any], end: Callable[[], None]) -> None:
-    """Wait until a task is done, however often the caller is cancelled; call `end` at each cancel, to hurry the task.
+async def wait_until_done(task: asyncio.Future[Any], end: Callable[[], None]) -> None:
+    """Wait until a task or a future is done, however often the caller is cancelled; call `end` at each cancel.
 
     A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, gets control back on the turn
     after the task has ended, and maybe before the callbacks of the task. `asyncio.wait` suspends for two turns even

@@ -98,6 +98,11 @@ class LogLine:
             self.logger.log(self.level, self.template, values, exc_info=error, extra=extra)
 
 
+_FINISHED = (
+    "run %(name)s finished in %(elapsed).2f s: %(succeeded)d succeeded, %(failed)d failed, %(pending)d pending,"
+    " %(retries)d retries"
+)
+
 # An event that is not in this table is not logged.
 LINES: dict[Callable[..., Event], LogLine] = {
     AttemptFailed: LogLine(
@@ -123,8 +128,8 @@ LINES: dict[Callable[..., Event], LogLine] = {
     RunFinished: LogLine(
         RUNS,
         INFO,
-        "run %(name)s finished in %(elapsed).2f s: %(succeeded)d succeeded, %(failed)d failed, %(pending)d pending,"
-        " %(retries)d retries",
+        f"{_FINISHED}; %(replayed)d of %(outcomes)d from the journal",
+        otherwise=LogLine(RUNS, INFO, _FINISHED),
     ),
     ChildStarted: LogLine(SUPERVISORS, INFO, "child %(child)s of %(supervisor)s started"),
     ChildExited: LogLine(
@@ -168,6 +173,12 @@ CANCELLED_AGAIN = LogLine(
     "child %(child)s of %(supervisor)s is still running %(seconds).1f s after it was cancelled, and is cancelled again;"
     " it waits at\n%(stack)s",
 )
+STRANGE_NAMES = LogLine(
+    RUNS,
+    WARNING,
+    "run %(name)s finds no results of that name in the journal %(journal)s, but of %(others)s: if the function was"
+    " renamed, give the run the previous name by name=",
+)
 
 
 def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:
@@ -210,6 +221,7 @@ def _values_of(event: Event) -> dict[str, object]:
         value = getattr(event, name)
         if type(value) is Tally:
             values |= {count: getattr(value, count) for count in ("total", "succeeded", "failed", "pending", "retries")}
+            values["outcomes"] = value.succeeded + value.failed + value.pending
         elif issubclass(type(value), BaseException):
             values[name] = error_text(value)
         else:

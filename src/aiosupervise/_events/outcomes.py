@@ -37,6 +37,8 @@ class Success(Generic[T_co, I_co]):
         elapsed: seconds from the start of the job to its end.
         name: the name of the job's task.
         input: the argument of the function under `map_all`; None under `run_all`.
+        replayed: whether the value comes from the journal of the run: the job ran in an earlier one, and `attempts` and
+            `elapsed` are from there.
 
     """
 
@@ -46,9 +48,10 @@ class Success(Generic[T_co, I_co]):
     elapsed: float
     name: str = ""
     input: I_co = _NO_INPUT
+    replayed: bool = False
 
     # Inputs may be secret.
-    __not_in_repr__: ClassVar[tuple[str, ...]] = ("input",)
+    __not_in_repr__: ClassVar[tuple[str, ...]] = ("input", "replayed")
 
 
 @final
@@ -132,6 +135,7 @@ class Tally:
         running: jobs that are running.
         retries: retries that supervised calls have made in the jobs.
         limit: the number of jobs that may run at once; None for no limit.
+        replayed: how many of the succeeded jobs did not run, because a journal had their results.
 
     """
 
@@ -142,6 +146,7 @@ class Tally:
     pending: int = 0
     running: int = 0
     retries: int = 0
+    replayed: int = 0
 
     def copy(self) -> Tally:
         """Return a copy of the counts."""
@@ -151,6 +156,8 @@ class Tally:
         """Count one more outcome."""
         if isinstance(outcome, Success):
             self.succeeded += 1
+            if outcome.replayed:
+                self.replayed += 1
         elif isinstance(outcome, Failure):
             self.failed += 1
         else:

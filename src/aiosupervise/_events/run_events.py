@@ -35,8 +35,11 @@ class RunStarted(_OfRun):
         run: the number of the run, unique in its process.
         name: the name of the run, or else of its function.
         tally: its live counts.
+        known: the number of results that its journal had for it; None without a journal.
 
     """
+
+    known: int | None = None
 
 
 @final
@@ -124,7 +127,9 @@ class RunFinished(_OfRun):
 
     Attributes:
         elapsed: seconds from the start of the run to its end.
+        replayed: the number of outcomes that came from its journal; None without a journal.
 
     """
 
     elapsed: float
+    replayed: int | None = None

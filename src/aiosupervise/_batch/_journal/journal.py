@@ -1,0 +1,127 @@
+"""`Journal`: the object that the user makes and gives to `map_all`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection
+from typing import Any, final
+
+from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of, safe_repr
+
+from .keys import check_keys
+from .session import Session, Settings
+from .values import Codec
+from .writer import Writer
+
+
+@final
+class Journal:
+    """A file of results, by which a run that was killed is continued: `map_all(func, inputs, journal="run.db")`.
+
+    Each value that the function returns is stored before anybody sees its outcome. When the same line is run again,
+    known inputs are not called: each is a `Success` with `replayed=True`. Failures and pending inputs run again. A job
+    that ran when the process died, or whose result waited for its commit, runs again as well: at least once, not
+    exactly once.
+
+    An input is recognized by its key, by the name of the run, and by `version`, never by its place in the source or by
+    the code of the function. So one file serves several functions, one after another or at a time. Make one Journal for
+    runs that take place at the same time.
+
+    The file is an SQLite database with the view `journal`, to be read while no run uses it. A commit survives the end
+    of the process, but not a power cut.
+
+    Args:
+        path: the file, which is made where there is none; its folder has to exist. It must not be on a network file
+            system. A file `<path>.lock` beside it keeps other processes out.
+        key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`; None for inputs that
+            are their own key: str, int, float, bool, None, and lists, tuples and dicts with str keys of these.
+        version: a text of yours, to be changed when results that are known shall not be used any more, such as the
+            version of a prompt. Nothing is deleted: with the previous one they are known again.
+        codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`: `json`,
+            `pickle`, or one of your own. With pickle, opening a file that somebody else has written runs their code.
+
+    Attributes:
+        path: the file, as an absolute path.
+
+    Raises:
+        TypeError, ValueError: if an argument is invalid.
+
+    """
+
+    __slots__ = ("_settings", "_writer", "path")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        key: Callable[[Any], str] | None = None,
+        version: str = "",
+        codec: Codec = json,
+    ) -> None:
+        self.path: str = _checked_path(path)
+        _check_key(key)
+        if not isinstance(version, str):
+            raise TypeError(f"version must be a str; got {safe_repr(version)}")
+        if not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
+            raise TypeError(f"codec must have the functions dumps and loads, as json has; got {kind_of(codec)}")
+        self._settings = Settings(self.path, key, version, codec)
+        self._writer = Writer(self.path)
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.path}>"
+
+
+# Functions and not methods, to keep them out of the public class.
+
+
+def checked_journal(journal: object, func: object, name: str | None, inputs: Collection[object]) -> Journal | None:
+    """Return the journal of a run, given as it is or by its path.
+
+    Args:
+        journal: the argument of `map_all`.
+        func: the function of the run.
+        name: the name that the run was given.
+        inputs: those that a list or another collection holds; each must have a key.
+
+    Raises:
+        TypeError: for anything else, for an input without a key, and for a lambda without a name.
+        ValueError: for a path that cannot be one.
+
+    """
+    if journal is None:
+        return None
+    if not isinstance(journal, Journal):
+        if not isinstance(journal, (str, os.PathLike)):
+            raise TypeError(f"journal must be a path, a Journal(...), or None for none; got {safe_repr(journal)}")
+        journal = Journal(journal)
+    if name is None and getattr(inner_function(func), "__name__", None) == "<lambda>":
+        raise TypeError(
+            "a lambda has no name by which its results are found again: with a journal, write "
+            "map_all(func, inputs, journal=..., name='fetch')"
+        )
+    check_keys(inputs, journal._settings.key)  # noqa: SLF001 - see above
+    return journal
+
+
+def session_of(journal: Journal, name: str) -> Session:
+    """Return the part of a journal in one run of this name."""
+    return Session(journal._writer, journal._settings, name)  # noqa: SLF001 - see above
+
+
+def _checked_path(path: object) -> str:
+    rule = "the path of a journal must be a str or a PathLike of str"
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"{rule}; got {kind_of(path)}")
+    if not text or text.startswith((":memory:", "file:")) or "\0" in text:
+        raise ValueError(f"{rule}, of a file that outlives the process; got {safe_repr(text)}: give it a path")
+    return os.path.abspath(text)  # noqa: PTH100 - as the user wrote it, links included
+
+
+def _check_key(key: object) -> None:
+    rule = "key must be a function of an input that returns a str, or None for inputs that are their own key"
+    if key is not None and not callable(key):
+        raise TypeError(f"{rule}; got {kind_of(key)}")
+    if is_async_callable(key):
+        raise TypeError(f"{rule}; {name_of(key)} is async: write a plain function")

@@ -1,0 +1,124 @@
+"""The feed of a run with a journal: known inputs are recorded where they would have been started.
+
+Inputs are looked up in batches as large as the free slots, in the writer: in the loop, a look-up would wait behind a
+commit. As soon as every result that was there at the beginning has been taken, nothing is looked up any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any
+
+from aiosupervise._batch.feed import Feed
+from aiosupervise._batch.first_error import FirstError
+from aiosupervise._batch.outlet import Outlet
+from aiosupervise._batch.protocol import EngineRun
+from aiosupervise._batch.source import END, AsyncSource, Source
+from aiosupervise._events.outcomes import Success, Tally
+
+from .session import Known, Session
+
+# Known inputs that are recorded before the loop's other tasks get a turn.
+_LARGEST_BATCH = 200
+
+
+class ReplayingFeed(Feed):
+    """Feeds one run that has a journal."""
+
+    def __init__(
+        self,
+        source: Source[object],
+        tally: Tally,
+        error: FirstError,
+        reader: Outlet[Any, Any] | None,
+        session: Session,
+    ) -> None:
+        super().__init__(source, tally, error, reader)
+        self._session = session
+
+    def connect(self, engine: EngineRun) -> None:
+        """Hand items to this engine, after their key is known: a job may change its input."""
+        super().connect(engine)
+        self._context = engine.context
+        self._start_job = self._start_new
+
+    def free_slots(self) -> int:
+        """Return how many more jobs may start now; an outcome that waits for its commit takes no slot."""
+        if self._session.is_full:
+            return 0
+        if self._reader is None:
+            return self._free_of(self.unfinished)
+        return self._free_of(self._pulled - self._reader.read - len(self._session.queue))
+
+    async def fill_slots(self) -> None:
+        """Record known inputs and start jobs, until the source is exhausted or the run is stopped."""
+        while not self.stopped and self._session.left:
+            slots = min(self.free_slots(), _LARGEST_BATCH)
+            if slots == 0:
+                await self.wait_for_change()
+            elif not await self._pull_and_replay(slots):
+                return
+        await super().fill_slots()
+
+    async def _pull_and_replay(self, slots: int) -> bool:
+        batch: deque[tuple[object, str]] = deque()
+        try:
+            has_more = await self._pull(batch, slots)
+        except Exception:
+            await self._replay_or_start(batch)
+            raise
+        except BaseException:
+            self._skip_batch(batch)
+            raise
+        await self._replay_or_start(batch)
+        return has_more or self._on_exhausted()
+
+    async def _pull(self, batch: deque[tuple[object, str]], slots: int) -> bool:
+        """Pull items for the free slots, of an async source one; return whether the source has more."""
+        source = self._source
+        for _ in range(1 if isinstance(source, AsyncSource) else slots):
+            item = await source.pull() if isinstance(source, AsyncSource) else source.pull()
+            if item is END:
+                return False
+            batch.append((item, self._session.key_of(item, self._pulled + len(batch))))
+            if self.stopped:  # while the source was busy with this item
+                break
+        return True
+
+    async def _replay_or_start(self, batch: deque[tuple[object, str]]) -> None:
+        try:
+            found = await self._session.look_up([key for _, key in batch]) if batch else []
+            for known in found:
+                item, key = batch.popleft()
+                if self.stopped:
+                    self.skip(item)
+                elif isinstance(known, Known):
+                    self.hand_over(item, partial(self._replay, known=known))
+                elif known is None:
+                    await self.start_when_free(item, partial(self._start, key=key))
+                else:
+                    self._context.fail(known)
+                    self.skip(item)
+        except BaseException:
+            self._skip_batch(batch)
+            raise
+
+    def _skip_batch(self, batch: deque[tuple[object, str]]) -> None:
+        while batch:
+            self.skip(batch.popleft()[0])
+
+    def _replay(self, item: object, index: int, *, known: Known) -> None:
+        name = self._context.job_name(item, index)
+        self._context.record(Success(index, *known, name, item, True))  # noqa: FBT003 - it is replayed
+
+    def _start_new(self, item: object, index: int) -> None:
+        self._start(item, index, key=self._session.key_of(item, index))
+
+    def _start(self, item: object, index: int, *, key: str) -> None:
+        self._session.keys[index] = key
+        try:
+            self._engine.start_job(item, index)
+        except BaseException:
+            self._session.keys.pop(index, None)
+            raise

@@ -1,0 +1,279 @@
+"""One run's part of a journal: what it knew when the run began, and the outcomes that wait for their commit.
+
+Theory of operation. Outcomes have two moments. One that has *arrived* has freed its slot, and counts for `return_when`
+and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners when its row is safe.
+Meanwhile it is in a queue, and whatever arrives behind it waits too, so that the order stays:
+
+    add -> queue -> a group of rows, in the writer -> deliver
+
+A group is sent 20 ms after its first row, or when it is large enough, or at once when the run ends. There is one group
+in the writer at a time; what arrives meanwhile becomes the next, however large, so that a run which ends while a disk
+is slow needs one more commit and not many.
+
+Laws, each with a test:
+- Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
+- A commit that fails delivers its outcomes only after `fail` was called: they are in the report, and no reader gets
+  them. A value that is refused fails the run too, but the rows beside it are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._events.log import STRANGE_NAMES
+from aiosupervise._events.outcomes import Outcome, Success
+from aiosupervise._policy.record import record
+
+from .keys import KeyFunction, key_of
+from .store import KnownResults, NewRow, Store
+from .values import Codec, decode, encode
+from .writer import Writer
+
+_INTERVAL = 0.02  # seconds
+_MOST_ROWS = 200
+_MOST_BYTES = 2_000_000
+_FIRST_ROWS = 20  # of the first group, before the size of a row is known
+
+
+@record
+class Settings:
+    """The settings of a journal that concern inputs and values."""
+
+    path: str
+    key: KeyFunction | None
+    version: str
+    codec: Codec
+
+
+class Known(NamedTuple):
+    """What the journal has of an input."""
+
+    value: Any
+    attempts: int
+    elapsed: float
+
+
+class _Saved(NamedTuple):
+    size: int  # bytes
+    refused: dict[int, TypeError]  # by the index of the job
+
+
+class Session:
+    """The outcomes of one run.
+
+    Attributes:
+        left: how many known results no input has taken; None before `open`.
+        keys: the key of each running job, by its index.
+        queue: the outcomes that were not handed over, with the key of each that needs a row.
+
+    """
+
+    def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
+        self.path = settings.path
+        self.known = 0
+        self.left = 0
+        self.keys: dict[int, str] = {}
+        self.queue: deque[tuple[Outcome[Any, Any], str | None]] = deque()
+        self._writer = writer
+        self._settings = settings
+        self._name = name
+        self._results: KnownResults | None = None
+        self._is_attached = False  # the writer was asked to open the file
+        self._is_broken = False
+        self._in_writer = 0  # outcomes of the queue
+        self._safe = 0  # outcomes of the queue, to be handed over
+        self._new_rows = 0  # in the queue, and not in the writer
+        self._most_rows = _FIRST_ROWS
+        self._refused: dict[int, TypeError] = {}
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connect(
+        self,
+        *,
+        deliver: Callable[[Outcome[Any, Any]], None],
+        fail: Callable[[BaseException], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """Hand outcomes over to a run.
+
+        Args:
+            deliver: takes each outcome.
+            fail: takes an error after which nothing more can be stored, or of a value that cannot be.
+            wake: called when the queue is shorter than before.
+
+        """
+        self._deliver, self._fail, self._wake = deliver, fail, wake
+
+    async def open(self) -> None:
+        """Open the file, and find out what it knows.
+
+        Raises:
+            RuntimeError: if it cannot be used.
+
+        """
+        self._is_attached = True
+        self._results = results = await self._writer.call(self._open)
+        self.known = self.left = results.count
+        if results.others:
+            others = ", ".join(results.others)
+            STRANGE_NAMES.log({"name": self._name, "journal": self.path, "others": others})
+
+    def _open(self, store: Store) -> KnownResults:
+        return store.open(self, self._name, self._settings.version)
+
+    # Inputs.
+
+    def key_of(self, item: object, index: int) -> str:
+        """Return the key of an input.
+
+        Raises:
+            TypeError: if it has none.
+
+        """
+        return key_of(item, index, self._settings.key)
+
+    async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
+        """Return what is known of inputs; None for each that is new, an error for each that cannot be decoded."""
+        found = await self._writer.call(partial(self._look_up, keys=keys))
+        self.left -= len(found) - found.count(None)
+        return found
+
+    def _look_up(self, store: Store, *, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
+        assert self._results is not None  # noqa: S101 - for the type checkers
+        found: list[Known | RuntimeError | None] = []
+        for row in store.look_up(self._results, keys):
+            if row is None:
+                found.append(None)
+                continue
+            try:
+                value = decode(self._settings.codec, row.value, self.path)
+            except RuntimeError as error:
+                found.append(error.with_traceback(None))
+            else:
+                found.append(Known(value, row.attempts, row.elapsed))
+        return found
+
+    # Outcomes.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many outcomes wait that no other job should start."""
+        return len(self.queue) >= 2 * self._most_rows
+
+    def add(self, outcome: Outcome[Any, Any]) -> None:
+        """Take an outcome that has arrived; it is delivered when it is safe, and everything before it is delivered."""
+        key = self.keys.pop(outcome.index, None)
+        if key is None or self._is_broken or not isinstance(outcome, Success):
+            if self.queue:
+                self.queue.append((outcome, None))
+            else:
+                self._deliver(outcome)
+            return
+        self.queue.append((outcome, key))
+        self._new_rows += 1
+        if self._new_rows >= self._most_rows:
+            self.flush()
+        elif self._timer is None and not self._is_due:
+            self._timer = self._loop.call_later(_INTERVAL, self.flush)
+
+    def flush(self) -> None:
+        """Store what waits, at once or when the writer is free."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_due = bool(self._new_rows)
+        if self._is_due and not self._in_writer:
+            self._is_due = False
+            self._new_rows = 0
+            self._in_writer = len(self.queue)
+            self._writer.call(partial(self._save, group=[*self.queue])).add_done_callback(self._on_saved)
+
+    def _save(self, store: Store, *, group: list[tuple[Outcome[Any, Any], str | None]]) -> _Saved:
+        assert self._results is not None  # noqa: S101 - for the type checkers
+        rows: list[NewRow] = []
+        refused: dict[int, TypeError] = {}
+        size = 0
+        for outcome, key in group:
+            if key is None or not isinstance(outcome, Success):
+                continue
+            try:
+                value = encode(self._settings.codec, outcome.value, outcome.name)
+            except TypeError as error:
+                refused[outcome.index] = error.with_traceback(None)
+            else:
+                rows.append(NewRow(key, value, outcome.attempts, outcome.elapsed))
+                size += len(key) + len(value)
+        if rows:
+            store.save(self._results.function, rows)
+            size //= len(rows)
+        return _Saved(size, refused)
+
+    def _on_saved(self, future: asyncio.Future[_Saved]) -> None:
+        error = future.exception()
+        if error is None:
+            size, self._refused = future.result()
+            self._most_rows = min(_MOST_ROWS, max(1, _MOST_BYTES // max(size, 1)))
+            self._safe = self._in_writer
+        else:
+            self._break(error)
+        self._hand_over()
+
+    def _break(self, error: BaseException) -> None:
+        """Store nothing more."""
+        self._is_broken = True
+        self._new_rows = 0
+        self._safe = len(self.queue)
+        self._fail(error)
+
+    def _hand_over(self) -> None:
+        """Deliver what is safe, and the outcomes behind it that need no row."""
+        queue = self.queue
+        try:
+            while queue and (self._safe or queue[0][1] is None):
+                self._safe = max(self._safe - 1, 0)
+                outcome, _ = queue.popleft()
+                if self._refused and (error := self._refused.pop(outcome.index, None)) is not None:
+                    self._fail(error)
+                self._deliver(outcome)
+        except BaseException:  # of a listener: KeyboardInterrupt or the like
+            self._loop.call_soon(self._hand_over)
+            raise
+        self._in_writer = 0
+        if self._is_due or self._new_rows >= self._most_rows:
+            self.flush()
+        self._wake()
+
+    # The end.
+
+    async def close(self) -> None:
+        """Close the file, and return when another process can open it."""
+        self._is_attached = False
+        await wait_until_done(self._writer.call(self._close), _ignore)
+
+    def abandon(self) -> None:
+        """Have the file closed, unless it is: the run was thrown away."""
+        if self._is_attached:
+            self._is_attached = False
+            self._writer.post(self._close)
+
+    def _close(self, store: Store) -> None:
+        store.close(self)
+
+    def detach(self) -> None:
+        """Deliver what is left, and let go of the run, which has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self.queue:
+            self._deliver(self.queue.popleft()[0])
+        self.connect(deliver=_ignore, fail=_ignore, wake=_ignore)
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing: the run has ended."""

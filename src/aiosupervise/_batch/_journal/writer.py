@@ -1,0 +1,119 @@
+"""The writer of a journal: the one thread that uses the file, so that a slow disk does not block the event loop.
+
+Theory of operation. The runs of one journal hand it work, which it does in order, and it resolves a future in the loop
+that asked. The thread starts with the first work, and ends when nobody has the file open. It is a daemon: a program may
+end while a run that was thrown away with its loop has left the file open.
+
+In a loop with a clock of its own, as tests have it, a wait for a thread takes no time at all or for ever. So the work
+is done at once, in the loop, and its answer comes in the next turn. `no_waiting` means the same.
+
+After a fork, the child has no such thread and must not touch the connection. Even closing it would take part of the
+file away from the parent: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the thread, and
+the frames of threads that do not exist in the child are never freed there, so nothing closes it. `call` begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
+
+from aiosupervise._call.no_waiting import no_waits
+
+from .store import Store
+
+R = TypeVar("R")
+Work: TypeAlias = Callable[[Store], R]
+Answer: TypeAlias = Callable[[Any, BaseException | None], object]
+
+
+class Writer:
+    """Does the work of a journal, in one thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._store = Store(self._path)
+        self._starting = threading.Lock()
+        self._working = threading.Lock()  # two loops may do their work themselves
+        self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def call(self, work: Work[R]) -> asyncio.Future[R]:
+        """Have work done; return a future of its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        if _has_own_clock(loop) or no_waits.get() is not None:
+            self._begin_anew_in_a_fork()
+            self._do(self._store, work, partial(_answer_in_next_turn, loop, future))
+        else:
+            self.post(work, partial(_answer, loop, future))
+        return future
+
+    def post(self, work: Work[object], answer: Answer = lambda *_: None) -> None:
+        """Have work done in the thread, and `answer` called there."""
+        self._begin_anew_in_a_fork()
+        with self._starting:
+            self._queue.put((work, answer))
+            if self._thread is None:
+                name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - a text
+                self._thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
+                self._thread.start()
+
+    def _begin_anew_in_a_fork(self) -> None:
+        if self._process != os.getpid():
+            self._reset()
+
+    def _run(self, store: Store) -> None:
+        while True:
+            self._do(store, *self._queue.get())
+            if not store.is_open:
+                with self._starting:
+                    if self._queue.empty():
+                        self._thread = None
+                        return
+
+    def _do(self, store: Store, work: Work[object], answer: Answer) -> None:
+        try:
+            with self._working:
+                result = work(store)
+        except BaseException as error:
+            # Its frames hold the work, which holds the run. The error that caused it keeps its own.
+            answer(None, error.with_traceback(None))
+        else:
+            answer(result, None)
+
+
+def _has_own_clock(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a loop has overridden asyncio's clock; those that are not built upon asyncio's have a real one."""
+    return isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
+
+
+def _answer_in_next_turn(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: object, error: BaseException | None
+) -> None:
+    loop.call_soon(_resolve, future, result, error)
+
+
+def _answer(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: object, error: BaseException | None
+) -> None:
+    with suppress(RuntimeError):  # the loop was closed
+        loop.call_soon_threadsafe(_resolve, future, result, error)
+
+
+def _resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():  # whoever waited for it was cancelled
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
