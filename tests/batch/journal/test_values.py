@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosupervise._batch._journal.values import decode, encode
+from aiosupervise._batch._journal.values import encode, undecodable
 
 
 @dataclass
@@ -33,6 +33,14 @@ class Level(enum.IntEnum):
 
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - the plain kind
+
+
+def decode(codec: Any, data: str | bytes, path: str) -> Any:
+    """The value that the codec returns, or the error that says why not."""
+    try:
+        return codec.loads(data)
+    except Exception as error:
+        raise undecodable(codec, path, error) from error
 
 
 class Codec:
@@ -67,7 +75,7 @@ def test_values_that_only_pickle_knows() -> None:
 
 def test_nan_comes_back_from_json() -> None:
     """Python writes and reads it, and it is no change that it does not equal itself."""
-    assert math.isnan(decode(json, encode(json, math.nan, "fetch-0"), "run.db"))  # type: ignore[arg-type]
+    assert math.isnan(decode(json, encode(json, math.nan, "fetch-0"), "run.db"))
     own = Codec(json.dumps)
     assert encode(own, [math.nan], "fetch-0") == "[NaN]"
 

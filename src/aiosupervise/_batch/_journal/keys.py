@@ -39,15 +39,18 @@ def key_of(item: object, index: int, key: KeyFunction | None) -> str:
     """
     if key is not None:
         return _encode(_call(key, item, index))
-    if type(item) is str:
+    kind = type(item)
+    if kind is str:
         return _encode(item)
+    if kind is int and -_LARGEST < item < _LARGEST:  # type: ignore[operator]  # an int
+        return str(item)
     try:
         part = _unstable_part(item)
         if part is None:
             return _encode(item)
     except (ValueError, RecursionError):  # NaN, an int of too many digits; nested too deeply, or in a circle
         part = kind_of(item)
-    what = "contains" if type(item) in (list, tuple, dict) else "is"
+    what = "contains" if kind in (list, tuple, dict) else "is"
     rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
     raise TypeError(f"{rule}: give the journal one, as in Journal('run.db', key=lambda item: item.id)")
 

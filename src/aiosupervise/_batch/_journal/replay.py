@@ -41,6 +41,7 @@ class ReplayingFeed(Feed):
         """Hand items to this engine, after their key is known: a job may change its input."""
         super().connect(engine)
         self._context = engine.context
+        self._do_start_job = engine.start_job
         self._start_job = self._start_new
 
     def free_slots(self) -> int:
@@ -62,7 +63,7 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     async def _pull_and_replay(self, slots: int) -> bool:
-        batch: deque[tuple[object, str]] = deque()
+        batch: deque[tuple[object, str | None]] = deque()
         try:
             has_more = await self._pull(batch, slots)
         except Exception:
@@ -74,51 +75,63 @@ class ReplayingFeed(Feed):
         await self._replay_or_start(batch)
         return has_more or self._on_exhausted()
 
-    async def _pull(self, batch: deque[tuple[object, str]], slots: int) -> bool:
-        """Pull items for the free slots, of an async source one; return whether the source has more."""
-        source = self._source
-        for _ in range(1 if isinstance(source, AsyncSource) else slots):
+    async def _pull(self, batch: deque[tuple[object, str | None]], slots: int) -> bool:
+        """Pull items for the free slots, of an async source one; return whether the source has more.
+
+        Raises:
+            TypeError: for an input without a key, which is the last one of the batch.
+
+        """
+        source, key_of = self._source, self._session.key_of
+        is_async = isinstance(source, AsyncSource)
+        for index in range(self._pulled, self._pulled + (1 if is_async else slots)):
             item = await source.pull() if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
-            batch.append((item, self._session.key_of(item, self._pulled + len(batch))))
+            batch.append((item, None))
+            batch[-1] = item, key_of(item, index)
             if self.stopped:  # while the source was busy with this item
                 break
         return True
 
-    async def _replay_or_start(self, batch: deque[tuple[object, str]]) -> None:
+    async def _replay_or_start(self, batch: deque[tuple[object, str | None]]) -> None:
+        """Record the items of a batch that are known, and start the others; skip one without a key."""
+        keys = [key for _, key in batch if key is not None]
         try:
-            found = await self._session.look_up([key for _, key in batch]) if batch else []
-            for known in found:
-                item, key = batch.popleft()
+            found = await self._session.look_up(keys) if keys else []
+            for key, known in zip(keys, found, strict=True):
+                item, _ = batch.popleft()
                 if self.stopped:
                     self.skip(item)
-                elif isinstance(known, Known):
-                    self.hand_over(item, partial(self._replay, known=known))
                 elif known is None:
                     await self.start_when_free(item, partial(self._start, key=key))
+                elif isinstance(known, tuple):
+                    self._replay(item, known)
                 else:
                     self._context.fail(known)
                     self.skip(item)
-        except BaseException:
+        finally:
             self._skip_batch(batch)
-            raise
 
-    def _skip_batch(self, batch: deque[tuple[object, str]]) -> None:
+    def _skip_batch(self, batch: deque[tuple[object, str | None]]) -> None:
         while batch:
             self.skip(batch.popleft()[0])
 
-    def _replay(self, item: object, index: int, *, known: Known) -> None:
+    def _replay(self, item: object, known: Known) -> None:
+        index, self._pulled = self._pulled, self._pulled + 1
+        self.unfinished += 1
+        value, attempts, elapsed = known
         name = self._context.job_name(item, index)
-        self._context.record(Success(index, *known, name, item, True))  # noqa: FBT003 - it is replayed
+        self._context.record(Success(index, value, attempts, elapsed, name, item, True))  # noqa: FBT003 - it is replayed
 
     def _start_new(self, item: object, index: int) -> None:
-        self._start(item, index, key=self._session.key_of(item, index))
+        try:
+            self._session.keys[index] = self._session.key_of(item, index)
+        except TypeError:
+            self._engine.skip(item, index)
+            raise
+        self._do_start_job(item, index)
 
     def _start(self, item: object, index: int, *, key: str) -> None:
         self._session.keys[index] = key
-        try:
-            self._engine.start_job(item, index)
-        except BaseException:
-            self._session.keys.pop(index, None)
-            raise
+        self._do_start_job(item, index)

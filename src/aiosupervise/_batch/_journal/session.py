@@ -19,19 +19,20 @@ Laws, each with a test:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from aiosupervise._call.tasks import wait_until_done
 from aiosupervise._events.log import STRANGE_NAMES
 from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.record import record
 
-from .keys import KeyFunction, key_of
+from .keys import KeyFunction, hash_of, key_of
 from .store import KnownResults, NewRow, Store
-from .values import Codec, decode, encode
+from .values import Codec, encode, undecodable
 from .writer import Writer
 
 _INTERVAL = 0.02  # seconds
@@ -50,12 +51,8 @@ class Settings:
     codec: Codec
 
 
-class Known(NamedTuple):
-    """What the journal has of an input."""
-
-    value: Any
-    attempts: int
-    elapsed: float
+Known: TypeAlias = tuple[Any, int, float]
+"""What the journal has of an input: the value, the attempts and the seconds."""
 
 
 class _Saved(NamedTuple):
@@ -67,7 +64,9 @@ class Session:
     """The outcomes of one run.
 
     Attributes:
-        left: how many known results no input has taken; None before `open`.
+        key_of: returns the key of an input, given that and its index; raises a TypeError if it has none.
+        known: how many results of this function the file has; 0 before `open`.
+        left: how many of them no input has taken.
         keys: the key of each running job, by its index.
         queue: the outcomes that were not handed over, with the key of each that needs a row.
 
@@ -75,6 +74,7 @@ class Session:
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
         self.path = settings.path
+        self.key_of = partial(key_of, key=settings.key)
         self.known = 0
         self.left = 0
         self.keys: dict[int, str] = {}
@@ -130,15 +130,6 @@ class Session:
 
     # Inputs.
 
-    def key_of(self, item: object, index: int) -> str:
-        """Return the key of an input.
-
-        Raises:
-            TypeError: if it has none.
-
-        """
-        return key_of(item, index, self._settings.key)
-
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
         """Return what is known of inputs; None for each that is new, an error for each that cannot be decoded."""
         found = await self._writer.call(partial(self._look_up, keys=keys))
@@ -147,17 +138,13 @@ class Session:
 
     def _look_up(self, store: Store, *, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
         assert self._results is not None  # noqa: S101 - for the type checkers
+        codec = self._settings.codec
         found: list[Known | RuntimeError | None] = []
         for row in store.look_up(self._results, keys):
-            if row is None:
-                found.append(None)
-                continue
             try:
-                value = decode(self._settings.codec, row.value, self.path)
-            except RuntimeError as error:
-                found.append(error.with_traceback(None))
-            else:
-                found.append(Known(value, row.attempts, row.elapsed))
+                found.append(row and (codec.loads(row[4]), row[5], row[6]))
+            except Exception as error:
+                found.append(undecodable(codec, self.path, error))
         return found
 
     # Outcomes.
@@ -197,6 +184,7 @@ class Session:
 
     def _save(self, store: Store, *, group: list[tuple[Outcome[Any, Any], str | None]]) -> _Saved:
         assert self._results is not None  # noqa: S101 - for the type checkers
+        function, now = self._results.function, int(time.time())
         rows: list[NewRow] = []
         refused: dict[int, TypeError] = {}
         size = 0
@@ -208,10 +196,10 @@ class Session:
             except TypeError as error:
                 refused[outcome.index] = error.with_traceback(None)
             else:
-                rows.append(NewRow(key, value, outcome.attempts, outcome.elapsed))
+                rows.append((function, hash_of(key), key, value, outcome.attempts, outcome.elapsed, now))
                 size += len(key) + len(value)
         if rows:
-            store.save(self._results.function, rows)
+            store.save(rows)
             size //= len(rows)
         return _Saved(size, refused)
 

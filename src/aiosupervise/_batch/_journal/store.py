@@ -4,9 +4,11 @@
     result    id, function, hash, key, value, attempts, elapsed, saved_at       one for each success
     journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for people
 
-`hash` is a 64-bit hash of the key. An index of it takes 7 us a row, one of long keys 35. It is not unique: each of
-several equal inputs has a row of its own. Rows are written by statements of many rows: with `executemany`, this thread
-would have to get the GIL back after each row, while jobs keep it busy.
+`hash` is a 64-bit hash of the key, whose index is smaller and quicker than one of long keys. It is not unique: each of
+several equal inputs has a row of its own. The index is made when a file is opened that has rows: rows that come in the
+order of a hash change every page of it, so that a first run would pay half as much again for each. Rows are written by
+statements of many rows: with `executemany`, this thread would have to get the GIL back after each row, while jobs keep
+it busy.
 
 `synchronous=NORMAL` means that a commit survives the end of the process, however it comes, but not a power cut. The
 database is locked for as long as it is open.
@@ -16,10 +18,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import TypeAlias
 
 from aiosupervise._policy.checks import error_text
 
@@ -30,6 +32,7 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
 _ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in all
 _SMALLEST = 512  # bytes of a page
+_CACHE = -16_000  # kB: rows come in the order of a hash, so all over the index
 _BUSY = 1.0  # seconds to wait for somebody who looks into the file
 
 _SCHEMA = """
@@ -38,11 +41,11 @@ CREATE TABLE result (
     id INTEGER PRIMARY KEY, function INTEGER NOT NULL REFERENCES function, hash INTEGER NOT NULL, key TEXT NOT NULL,
     value NOT NULL, attempts INTEGER NOT NULL, elapsed REAL NOT NULL, saved_at INTEGER NOT NULL
 );
-CREATE INDEX result_by_hash ON result (function, hash);
 CREATE VIEW journal AS
     SELECT name, version, key, value, attempts, elapsed, datetime(saved_at, 'unixepoch') AS saved_at
     FROM result JOIN function ON function.id = result.function;
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
 # The first row of each hash that has any, and how many it has: the latter comes from the index alone.
 _FIRST = """
@@ -53,35 +56,23 @@ FROM (
 ) AS first JOIN result ON result.id = first.id
 """
 _NEXT = """
-SELECT id, key, value, attempts, elapsed FROM result
+SELECT hash, 1, id, key, value, attempts, elapsed FROM result
 WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
 """
 
 
-class NewRow(NamedTuple):
-    """A result to be stored."""
+NewRow: TypeAlias = tuple[int, int, str, str | bytes, int, float, int]
+"""A result to be stored: function, hash, key, value, attempts, elapsed, saved_at."""
 
-    key: str
-    value: str | bytes
-    attempts: int
-    elapsed: float
-
-
-class KnownRow(NamedTuple):
-    """A result that is stored."""
-
-    id: int
-    key: str
-    value: str | bytes
-    attempts: int
-    elapsed: float
+KnownRow: TypeAlias = tuple[int, int, int, str, str | bytes, int, float]
+"""A result that is stored: hash, how many rows have it, id, key, value, attempts, elapsed."""
 
 
 class KnownResults:
     """The rows that a run found when it began, of which each input takes one that no other has taken.
 
     Which are taken is one bit a row. Where several rows have the same hash they are taken in their order, so the last
-    one is enough to know; only those are in a dict.
+    one is enough to know. Only those are in a dict.
 
     Attributes:
         function: the number of the function in the file.
@@ -148,21 +139,18 @@ class Store:
                 connection.close()
             self._lock.release()
 
-    def save(self, function: int, rows: Sequence[NewRow]) -> None:
+    def save(self, rows: Sequence[NewRow]) -> None:
         """Store results, all or none, and return when they are safe.
 
         Raises:
             RuntimeError: if they cannot be stored.
 
         """
-        now = int(time.time())
         with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
             for start in range(0, len(rows), _ROWS_PER_STATEMENT):
                 part = rows[start : start + _ROWS_PER_STATEMENT]
-                values: list[object] = []
-                for row in part:
-                    values += (function, hash_of(row.key), *row, now)
-                connection.execute(_INSERT + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part)), values)
+                places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part))
+                connection.execute(_INSERT + places, [*chain.from_iterable(part)])
 
     def look_up(self, known: KnownResults, keys: Sequence[str]) -> list[KnownRow | None]:
         """Return for each key a row that no other input has taken, or None.
@@ -173,32 +161,34 @@ class Store:
         """
         with self._errors("read", "is it damaged?"):
             hashes = [hash_of(key) for key in keys]
-            first = self._first_rows(known, {number for number in hashes if number not in known.last_taken})
-            return [self._take(known, key, number, first) for key, number in zip(keys, hashes, strict=True)]
+            first = self._first_rows(known, {*hashes} - known.last_taken.keys())
+            found: list[KnownRow | None] = []
+            for key, number in zip(keys, hashes, strict=True):
+                row = first.get(number) or self._next_row(known, number)
+                # Two keys with the same hash are as good as impossible, and then the job runs again.
+                is_known = row is not None and row[3] == key and known.take(row[2])
+                found.append(row if is_known else None)
+            return found
 
-    def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, tuple[int, KnownRow]]:
+    def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, KnownRow]:
+        """Return the row of each hash that has one row, and remember the hashes that have more."""
+        first: dict[int, KnownRow] = {}
         query = _FIRST.format(", ".join("?" * len(hashes)))
-        found = self._cursor(query, known.function, known.last, *hashes)
-        return {number: (rows, KnownRow(*row)) for number, rows, *row in found}
+        for row in self._cursor(query, known.function, known.last, *hashes):
+            if row[1] == 1:
+                first[row[0]] = row
+            else:
+                known.last_taken[row[0]] = row[2] - 1
+        return first
 
-    def _take(
-        self, known: KnownResults, key: str, number: int, first: dict[int, tuple[int, KnownRow]]
-    ) -> KnownRow | None:
-        row: KnownRow | None
-        if number in known.last_taken:
-            after = known.last_taken[number]
-            row = next((KnownRow(*row) for row in self._cursor(_NEXT, known.function, known.last, number, after)), None)
-        elif number in first:
-            rows, row = first[number]
-            if rows > 1:
-                known.last_taken[number] = row.id
-        else:
+    def _next_row(self, known: KnownResults, number: int) -> KnownRow | None:
+        """Return the next row of a hash that has several."""
+        after = known.last_taken.get(number)
+        if after is None:
             return None
-        # Two keys with the same hash are as good as impossible, and then the job runs again.
-        if row is None or row.key != key or not known.take(row.id):
-            return None
-        if number in known.last_taken:
-            known.last_taken[number] = row.id
+        row: KnownRow | None = self._cursor(_NEXT, known.function, known.last, number, after).fetchone()
+        if row is not None:
+            known.last_taken[number] = row[2]
         return row
 
     def _cursor(self, query: str, *values: object) -> sqlite3.Cursor:
@@ -255,6 +245,7 @@ class Store:
             raise RuntimeError("it is a database of another program: give another path")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = {_CACHE}")
         if not tables:
             numbers = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {numbers} COMMIT;")
@@ -264,9 +255,10 @@ class Store:
             connection.execute("INSERT OR IGNORE INTO function (name, version) VALUES (?, ?)", (name, version))
         select = "SELECT id FROM function WHERE name = ? AND version = ?"
         function = connection.execute(select, (name, version)).fetchone()[0]
-        with closing(connection.execute("SELECT count(*) FROM result WHERE function = ?", (function,))) as cursor:
-            count = cursor.fetchone()[0]
         last = connection.execute("SELECT max(id) FROM result").fetchone()[0] or 0
+        if last:
+            connection.execute(_INDEX)
+        count = connection.execute("SELECT count(*) FROM result WHERE function = ?", (function,)).fetchone()[0]
         return KnownResults(function, last, count, [] if count else self._others(connection, name))
 
     def _others(self, connection: sqlite3.Connection, name: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_CONTAINERS = (list, dict)
+_NAMES = frozenset({str})
 _REPAIR = "return plain values, or give the journal a codec for them, such as codec=pickle"
 
 
@@ -55,19 +55,13 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
     return data
 
 
-def decode(codec: Codec, data: str | bytes, path: str) -> object:
-    """Return a stored value.
-
-    Raises:
-        RuntimeError: if the codec cannot decode it any more.
-
-    """
-    try:
-        return codec.loads(data)
-    except Exception as error:
-        what = f"the journal {path} has a value that the codec {name_of(codec)} cannot decode: {error_text(error)}"
-        repair = "restore what it needs, or give the journal another version= to compute all values anew"
-        raise RuntimeError(f"{what}; {repair}") from error
+def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
+    """Return the error for a stored value that the codec cannot decode any more."""
+    what = f"the journal {path} has a value that the codec {name_of(codec)} cannot decode: {error_text(error)}"
+    repair = "restore what it needs, or give the journal another version= to compute all values anew"
+    made = RuntimeError(f"{what}; {repair}")
+    made.__cause__ = error
+    return made
 
 
 def _is_plain(value: object) -> bool:
@@ -75,7 +69,7 @@ def _is_plain(value: object) -> bool:
     if type(value) in _PLAIN:
         return True
     if type(value) is dict:
-        if not {str}.issuperset(map(type, value)):
+        if not _NAMES.issuperset(map(type, value)):
             return False
         parts = value.values()
     elif type(value) is list:
