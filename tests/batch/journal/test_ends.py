@@ -1,0 +1,571 @@
+"""Every way in which a run with a journal ends: nothing that was done is lost, and nothing is done for ever."""
+
+import asyncio
+import pickle
+import signal
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiosupervise import Failure, JobFinished, Journal, Pending, Report, Run, Stopped, Success, listen, map_all
+from aiosupervise._batch._journal.lock import FileLock
+from aiosupervise._batch._journal.session import Session
+from aiosupervise._batch._journal.store import Store
+from aiosupervise._batch._journal.writer import Writer
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file."""
+    return tmp_path / "run.db"
+
+
+async def work(item: Any) -> int:
+    """A job that takes as many hundredths as its input."""
+    await asyncio.sleep(item / 100)
+    return int(item)
+
+
+def now() -> float:
+    """The loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+def is_free(path: Path) -> bool:
+    """Whether somebody else could open the file."""
+    lock = FileLock(str(path))
+    try:
+        lock.acquire()
+    except RuntimeError:
+        return False
+    lock.release()
+    return True
+
+
+async def known(path: Path, function: Any = work) -> list[int]:
+    """The inputs below 20 that are known."""
+
+    async def fail(_: int) -> int:
+        raise LookupError
+
+    assert is_free(path)
+    report = await map_all(fail, range(20), journal=path, name=function.__name__)
+    return [outcome.input for outcome in report.succeeded]
+
+
+async def read_all(run: Run[Any, Any], read: list[int]) -> None:
+    """Read the indexes of a streamed run."""
+    async for outcome in run:
+        read.append(outcome.index)  # noqa: PERF401 - it may raise after some
+
+
+class SlowDisk:
+    """Holds up every commit until it is released; the time of the loop goes on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+        self.commits: list[int] = []
+        self._seconds = seconds
+        call = Writer.call
+        save = Store.save
+
+        def counted(store: Store, rows: Any) -> None:
+            self.commits.append(len(rows))
+            save(store, rows)
+
+        def slow(writer: Writer, job: Any) -> Any:
+            if getattr(job, "func", None) is None or job.func.__name__ != "_save":
+                return call(writer, job)
+            loop = asyncio.get_running_loop()
+            later = loop.create_future()
+            loop.call_later(self._seconds, lambda: later.set_result(job(writer._store)))
+            return later
+
+        monkeypatch.setattr(Store, "save", counted)
+        monkeypatch.setattr(Writer, "call", slow)
+
+
+# Ends that the user asks for.
+
+
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_a_timeout(path: Path, strategy: Any) -> None:
+    """What was done is committed at once, though it was not yet; the rest is pending."""
+    report = await map_all(work, range(20), journal=path, timeout=0.055, strategy=strategy)
+    assert now() == 0.055
+    assert [outcome.index for outcome in report.succeeded] == [0, 1, 2, 3, 4, 5]
+    assert [outcome.index for outcome in report.pending] == [*range(6, 20)]
+    assert report.stopped is Stopped.TIMEOUT
+    assert await known(path) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_slow_disk_delays_the_end_by_two_commits_at_most(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That under way, and one for everything that has arrived meanwhile, however much that is."""
+    disk = SlowDisk(monkeypatch, seconds=0.5)
+
+    async def quick(item: int) -> int:
+        await asyncio.sleep(0.0001)
+        return item
+
+    report = await map_all(quick, iter(range(10_000)), limit=500, journal=path, timeout=0.1)
+    assert now() == pytest.approx(1.02, abs=0.03)
+    assert len(disk.commits) == 2
+    assert disk.commits[1] > 200
+    assert report.tally.succeeded == sum(disk.commits)
+
+
+async def test_stop_lets_running_jobs_finish(path: Path) -> None:
+    """And commits them; what they return last is committed at once."""
+    run = map_all(work, range(20), limit=5, journal=path)
+    asyncio.get_running_loop().call_later(0.035, run.stop)
+    report = await run
+    assert report.stopped is Stopped.STOP
+    done = [outcome.input for outcome in report.succeeded]
+    assert now() == pytest.approx(0.035 + 0.05, abs=0.015)
+    assert done == await known(path)
+
+
+async def test_stop_while_inputs_are_looked_up(path: Path) -> None:
+    """They were pulled, so each has an outcome."""
+    await map_all(work, range(10), journal=path)
+    run = map_all(work, iter(range(10)), journal=path, limit=4)
+
+    def stop(event: object) -> None:
+        if isinstance(event, JobFinished) and event.outcome.index == 1:
+            run.stop()
+
+    with listen(stop):
+        report = await run
+    assert [type(outcome) for outcome in report] == [Success, Success, Pending, Pending]
+
+
+async def test_a_source_that_stops_the_run(path: Path) -> None:
+    """The item that it was busy with is pending."""
+    await map_all(work, range(10), journal=path)
+
+    def source() -> Iterator[int]:
+        yield 0
+        run.stop()
+        yield 1
+
+    run = map_all(work, source(), journal=path)
+    report = await run
+    assert [outcome.index for outcome in report] == [0, 1]
+    assert all(isinstance(outcome, Pending) for outcome in report)
+
+
+async def test_signals(path: Path) -> None:
+    """The first one stops the run."""
+    run = map_all(work, range(20), limit=5, journal=path, stop_on=[signal.SIGUSR1])
+    asyncio.get_running_loop().call_later(0.035, signal.raise_signal, signal.SIGUSR1)
+    report = await run
+    assert report.stopped is Stopped.SIGNAL
+    assert [outcome.input for outcome in report.succeeded] == await known(path)
+
+
+async def test_leaving_the_block(path: Path) -> None:
+    """What was done and not read is committed."""
+    async with map_all(work, range(20), limit=5, strategy="as_completed", journal=path) as run:
+        async for outcome in run:
+            assert outcome.index == 0
+            break
+    assert [outcome.index for outcome in run.report.succeeded] == [1, 2]
+    assert await known(path) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_cancellation(path: Path, times: int) -> None:
+    """However often the caller is cancelled, what was done is committed before control returns."""
+    run = map_all(work, range(20), journal=path)
+    task = asyncio.ensure_future(run)
+    await asyncio.sleep(0.055)
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert [outcome.index for outcome in run.report.succeeded] == [0, 1, 2, 3, 4, 5]
+    assert len(run.report) == 20
+    assert await known(path) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("when", ["opening", "looking up", "saving", "closing"])
+async def test_a_cancel_on_every_turn(path: Path, when: str) -> None:
+    """The run ends as soon as its commit has."""
+    if when == "looking up":
+        await map_all(work, range(3), journal=path)
+    run = map_all(work, [*range(5)], journal=path)
+    task = asyncio.ensure_future(run)
+    await asyncio.sleep({"opening": 0, "looking up": 0, "saving": 0.025, "closing": 0.04}[when])
+    for _ in range({"looking up": 3}.get(when, 0)):
+        await asyncio.sleep(0)
+    turns = 0
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns < 20
+    assert len(run.report) == 5
+    assert [outcome.index for outcome in run.report.succeeded] == [
+        index for index in await known(path) if index in {outcome.index for outcome in run.report.succeeded}
+    ]
+
+
+async def test_return_when(path: Path) -> None:
+    """It is judged when a job has arrived: waiting for the commit would mean to call many more."""
+    calls = 0
+
+    async def count(item: int) -> int:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.001)
+        return item
+
+    report = await map_all(count, range(100), limit=5, strategy="wait", return_when="FIRST_COMPLETED", journal=path)
+    assert calls == 5
+    assert len(report.succeeded) == 5
+    assert report.stopped is Stopped.RETURN_WHEN
+    # A known input is completed, too.
+    calls = 0
+    report = await map_all(count, range(100), limit=5, strategy="wait", return_when="FIRST_COMPLETED", journal=path)
+    assert (calls, report.tally.replayed) == (0, 1)
+
+
+async def test_max_failures(path: Path) -> None:
+    """They count when they have arrived, though they are handed over behind what is not committed yet."""
+
+    async def fail(item: int) -> int:
+        await asyncio.sleep(0.001)
+        if item % 2:
+            raise LookupError
+        return item
+
+    report = await map_all(fail, range(100), limit=2, max_failures=2, journal=path)
+    assert report.stopped is Stopped.FAILURES
+    assert [outcome.index for outcome in report if isinstance(outcome, (Success, Failure))] == [*range(6)]
+    assert await known(path, fail) == [0, 2, 4]
+
+
+# Sources.
+
+
+def failing(count: int) -> Iterator[int]:
+    """A source that raises."""
+    yield from range(count)
+    raise LookupError("the list is broken")
+
+
+async def failing_later(count: int) -> AsyncIterator[int]:
+    """Likewise."""
+    for number in range(count):
+        yield number
+    raise LookupError("the list is broken")
+
+
+@pytest.mark.parametrize("source", [failing, failing_later])
+@pytest.mark.parametrize("before", [0, 2, 5])
+async def test_a_source_that_fails(path: Path, source: Callable[[int], Any], before: int) -> None:
+    """What it gave before is done and committed, known or not; then its error is raised."""
+    await map_all(work, range(before), journal=path)
+    run = map_all(work, source(5), journal=path)
+    with pytest.raises(LookupError, match="the list is broken"):
+        await run
+    assert [outcome.index for outcome in run.report.succeeded] == [0, 1, 2, 3, 4]
+    assert await known(path) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_a_source_that_is_interrupted(path: Path, interrupt: type[BaseException]) -> None:
+    """Its items that were not started are pending."""
+    await map_all(work, range(2), journal=path)
+
+    def source() -> Iterator[int]:
+        yield 0
+        yield 5
+        raise interrupt
+
+    run = map_all(work, source(), journal=path)
+    with pytest.raises(interrupt):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_an_input_without_a_key_in_a_lazy_source(path: Path, before: int) -> None:
+    """It is an error of the source, when it is pulled; the input is pending."""
+    await map_all(work, range(before), journal=path)
+    run = map_all(work, iter([0, 1, {2}, 3]), journal=path)
+    with pytest.raises(TypeError, match="input 2 is a value of type set"):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Success, Success, Pending]
+
+
+# Failures of the journal.
+
+
+async def test_a_file_that_cannot_be_opened(path: Path) -> None:
+    """Nothing starts: what a list holds is pending, and the error is raised."""
+    path.write_text("my notes\n" * 1000)  # noqa: ASYNC240 - the test itself
+    run = map_all(work, [1, 2], journal=path)
+    with pytest.raises(RuntimeError, match=f"the journal {path} cannot be opened: DatabaseError"):
+        await run
+    assert [outcome.started for outcome in run.report.pending] == [False, False]
+    async with map_all(work, iter([1, 2]), journal=path) as run:
+        with pytest.raises(RuntimeError, match=f"the journal {path} cannot be opened: DatabaseError"):
+            await anext(run)
+    assert is_free(path)
+
+
+class FullDisk:
+    """Lets some commits succeed, and no other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, commits: int) -> None:
+        save = Store.save
+
+        def fail_at_last(store: Store, rows: Any) -> None:
+            nonlocal commits
+            commits -= 1
+            if commits < 0:
+                store._connection.execute("PRAGMA max_page_count = 1")  # type: ignore[union-attr]
+                rows = [(*row[:3], "x" * 1_000_000, *row[4:]) for row in rows]
+            save(store, rows)
+
+        monkeypatch.setattr(Store, "save", fail_at_last)
+
+
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_a_commit_that_fails(path: Path, strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stops, running jobs finish, the error is raised, and the report has every outcome."""
+    FullDisk(monkeypatch, commits=1)
+    run = map_all(work, [*range(20)], limit=5, journal=path, strategy=strategy)
+    words = f"the journal {path} cannot be written: OperationalError: database or disk is full; is there space left"
+    with pytest.raises(RuntimeError, match=words):
+        await run
+    report: Report[int, int] = run.report
+    done = [outcome.index for outcome in report.succeeded]
+    assert sorted(outcome.index for outcome in report) == [*range(20)]
+    assert 5 < len(done) < 15
+    assert all(not outcome.started for outcome in report.pending)
+    assert 0 < len(await known(path)) < len(done)
+
+
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_a_commit_that_fails_hands_nothing_to_the_reader(
+    path: Path, strategy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader gets what is safe, then the error; the rest is in the report."""
+    FullDisk(monkeypatch, commits=1)
+    read: list[int] = []
+    async with map_all(work, [*range(20)], limit=5, journal=path, strategy=strategy) as run:
+        with pytest.raises(RuntimeError, match="cannot be written"):
+            await read_all(run, read)
+    monkeypatch.undo()
+    assert read == await known(path)
+    assert sorted([*read, *(outcome.index for outcome in run.report)]) == [*range(20)]
+    assert run.report.succeeded != ()
+
+
+async def test_a_disk_that_is_full_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one outcome is handed over, and what arrives later is in the report too."""
+    FullDisk(monkeypatch, commits=0)
+    async with map_all(work, range(10), journal=path, strategy="as_completed") as run:
+        with pytest.raises(RuntimeError, match="cannot be written"):
+            await anext(run)
+    assert [outcome.index for outcome in run.report.succeeded] == [*range(10)]
+
+
+async def test_a_value_that_is_refused(path: Path) -> None:
+    """The run stops with a TypeError; the values beside it are stored, and those of jobs that ran."""
+
+    async def pair(item: int) -> object:
+        await asyncio.sleep(0.001)
+        return (item, item) if item == 3 else item
+
+    run = map_all(pair, range(20), limit=10, journal=path)
+    with pytest.raises(TypeError, match="the value of pair-3, which would come back changed: a value of type tuple"):
+        await run
+    done = [outcome.index for outcome in run.report.succeeded]
+    assert len(run.report) == 20
+    assert 3 in done
+    assert await known(path, pair) == [index for index in done if index != 3]
+
+
+async def test_a_value_that_is_refused_is_not_read(path: Path) -> None:
+    """Nor is what comes behind it; all of it is in the report."""
+
+    async def pair(item: int) -> object:
+        return {item} if item in (3, 5) else item
+
+    read: list[int] = []
+    async with map_all(pair, range(6), strategy="as_completed", journal=path) as run:
+        with pytest.raises(TypeError, match="the value of pair-3, by the codec json: TypeError: Object of type set"):
+            await read_all(run, read)
+    assert read == [0, 1, 2]
+    assert [outcome.index for outcome in run.report.succeeded] == [3, 4, 5]
+    assert await known(path, pair) == [0, 1, 2, 4]
+
+
+class Gone:
+    """A value whose class is removed."""
+
+
+async def test_a_value_that_cannot_be_decoded_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stops before it is called again: it may have cost money. Everything pulled has an outcome."""
+
+    async def make(item: int) -> object:
+        return Gone() if item == 2 else item
+
+    journal = Journal(path, codec=pickle)
+    await map_all(make, range(4), journal=journal)
+    monkeypatch.delitem(globals(), "Gone")
+    run = map_all(make, range(6), journal=journal)
+    with pytest.raises(RuntimeError, match=f"{path} has a value that the codec pickle cannot decode: AttributeError"):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Success, Success, Pending, Pending, Pending, Pending]
+    assert is_free(path)
+
+
+class Interrupting:
+    """A codec that is hit by a signal."""
+
+    def __init__(self, *, dumps: bool) -> None:
+        self._dumps = dumps
+
+    def dumps(self, value: object) -> str:
+        """Raise what is no Exception."""
+        if self._dumps:
+            raise SystemExit(3)
+        return str(value)
+
+    def loads(self, data: str) -> object:
+        """Likewise."""
+        if not self._dumps:
+            raise SystemExit(3)
+        return int(data)
+
+
+async def test_a_codec_that_is_interrupted(path: Path) -> None:
+    """As anywhere in a run, running jobs are cancelled, and the exception is raised."""
+    run = map_all(work, [1, 2, 50], journal=Journal(path, codec=Interrupting(dumps=True)))
+    with pytest.raises(SystemExit):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Success, Success, Pending]
+    await map_all(work, [1], journal=path)
+    run = map_all(work, [1, 2], journal=Journal(path, codec=Interrupting(dumps=False)))
+    with pytest.raises(SystemExit):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Pending, Pending]
+    assert is_free(path)
+
+
+async def test_a_run_that_waits_for_its_commit_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning does not blame the source."""
+    SlowDisk(monkeypatch, seconds=8)
+    with pytest.warns(RuntimeWarning, match=f"so the run waits: the commit of the journal {path}"):
+        report = await map_all(work, range(20), journal=path, timeout=0.05)
+    assert report.tally.succeeded == 6
+
+
+async def test_listeners_that_are_interrupted(path: Path) -> None:
+    """Everything is handed over all the same."""
+    loop = asyncio.get_running_loop()
+    session = Session(Journal(path)._writer, Journal(path)._settings, "fetch")
+    delivered: list[int] = []
+    errors: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    def deliver(outcome: Any) -> None:
+        delivered.append(outcome.index)
+        if outcome.index == 1:
+            raise ValueError("as if it were a signal")
+
+    session.connect(deliver=deliver, fail=errors.append, wake=lambda: None)
+    await session.open()
+    for index in range(4):
+        session.keys[index] = str(index)
+        session.add(Success(index, index, 1, 0.0))
+    await asyncio.sleep(1)
+    assert delivered == [0, 1, 2, 3]
+    assert [type(error) for error in errors] == [ValueError]
+    await session.close()
+    session.detach()
+
+
+# Runs that are thrown away.
+
+
+def test_a_loop_that_is_closed_under_a_run(path: Path) -> None:
+    """The file is closed when the run is collected."""
+    loop = asyncio.new_event_loop()
+    run = map_all(work, [0, 1000], journal=path)
+    task = loop.create_task(_finish(run))
+    loop.call_later(0.2, loop.stop)
+    loop.run_forever()
+    assert not is_free(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loop.close()
+        task.get_coro().close()
+        pump = run._pump
+        assert pump is not None
+        assert pump._task is not None
+        pump._task.get_coro().close()
+        task._log_destroy_pending = pump._task._log_destroy_pending = False  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
+        if thread.name == "journal run.db":
+            thread.join(10)
+    assert is_free(path)
+
+
+async def _finish(run: Any) -> Any:
+    return await run
+
+
+def test_a_loop_that_shuts_down(path: Path) -> None:
+    """asyncio.run cancels every task: what was done is committed, and the file is closed."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(map_all(work, [0, 1, 1000, *range(1001, 1030)], journal=path, limit=5))
+        await asyncio.sleep(0.1)
+        assert not task.done()
+
+    asyncio.run(main())
+    assert asyncio.run(known(path)) == [0, 1]
+
+
+def test_a_loop_that_shuts_down_while_inputs_are_looked_up(path: Path) -> None:
+    """Nothing is left open."""
+
+    async def main(turns: int) -> None:
+        run = map_all(work, range(300), journal=path, limit=50)
+        task = asyncio.ensure_future(run)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert task is not None
+
+    asyncio.run(_finish(map_all(work, [0] * 300, journal=path)))
+    for turns in range(0, 12, 2):
+        asyncio.run(main(turns))
+        assert is_free(path)
+
+
+async def test_no_garbage(path: Path, garbage: list[object]) -> None:
+    """A run with a journal leaves no cycles: neither when it succeeds, nor when it fails."""
+
+    async def pair(item: int) -> object:
+        return (item,)
+
+    for _ in range(2):
+        await map_all(work, range(5), journal=path)
+    with suppress(TypeError):
+        await map_all(pair, [1], journal=path)
+    with suppress(TypeError):
+        await map_all(work, iter([1, {1}]), journal=path)
+    assert garbage == []
