@@ -72,6 +72,21 @@ def engine(request: pytest.FixtureRequest) -> DaskEngine | None:
 # What holds for every engine.
 
 
+async def test_known_inputs_are_not_sent(engine: DaskEngine | None, tmp_path: Path) -> None:
+    """The driver writes the journal, and replays it: only failures and new inputs go to the workers."""
+    first = await map_all(jobs.odd_fails, list(range(300)), engine=engine, journal=tmp_path / "run.db")
+    inputs = [*range(290), *range(1000, 1010, 2)]
+    run = map_all(jobs.odd_fails, inputs, engine=engine, journal=tmp_path / "run.db", strategy="as_completed")
+    async with run:
+        second = [outcome async for outcome in run]
+    assert first.tally.succeeded == 150
+    assert (run.tally.succeeded, run.tally.replayed, run.tally.failed) == (150, 145, 145)
+    assert sorted(outcome.index for outcome in second) == [*range(295)]
+    assert {outcome.input for outcome in second if isinstance(outcome, Success) and not outcome.replayed} == {
+        *range(1000, 1010, 2)
+    }
+
+
 async def test_each_input_has_its_outcome_in_input_order(engine: DaskEngine | None) -> None:
     """Gather: successes and failures in input order, with their inputs, names, attempts and errors."""
     report = await map_all(jobs.odd_fails, list(range(100)), engine=engine)

@@ -640,3 +640,22 @@ async def test_stderr_is_put_back() -> None:
     with redirect_stderr(io.StringIO()) as before, listen(Bars()):
         await map_all(job, [0])
         assert sys.stderr is before
+
+
+async def test_replayed_jobs_are_done_and_no_part_of_the_speed() -> None:
+    """The line jumps to where a journal brings it, and the estimate goes by the jobs that run."""
+    now = 0.0
+    progress = Progress(auto_refresh=False, console=Console(file=io.StringIO()), get_time=lambda: now)
+    bars = Bars(progress)
+    tally = Tally(100, 1)
+    bars(RunStarted(7, "fetch", tally, 90))
+    tally.succeeded = tally.replayed = 90
+    for seconds in (1.0, 2.0, 3.0):
+        now = seconds
+        await asyncio.sleep(0.1)
+        tally.succeeded += 2
+    [task] = progress.tasks
+    assert task.completed == 94
+    assert task.speed == 2.0
+    bars(RunFinished(7, "fetch", tally, 1.0, 90))
+    assert task.completed == 96

@@ -242,3 +242,20 @@ def test_the_bars_are_cleared_and_drawn_with_their_lock_and_the_line_is_printed_
                 steps.append("printed")
         bar.close()
     assert steps == ["acquired", "cleared", "released", "printed", "acquired", "drawn", "released"]
+
+
+async def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
+    """The bar jumps to where a journal brings it, and the estimate goes by the jobs that run."""
+    bar = ProgressBar("fetch", {"file": io.StringIO(), "ncols": 100, "smoothing": 0})
+    tally = Tally(100, 1)
+    bar.open(tally)
+    inner = bar._bar
+    assert inner is not None
+    tally.succeeded = tally.replayed = 90
+    bar.show(tally)
+    assert (inner.n, inner.n - inner.initial) == (90, 0)
+    tally.succeeded = 93
+    bar.show(tally)
+    assert (inner.n, inner.n - inner.initial) == (93, 3)
+    assert "90 from the journal" in str(inner)
+    bar.close()

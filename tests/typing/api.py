@@ -2,10 +2,13 @@
 
 import asyncio
 import functools
+import json
+import pickle
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import assert_never, assert_type
 
 from aiosupervise import (
@@ -31,6 +34,7 @@ from aiosupervise import (
     GaveUp,
     GiveUp,
     JobFinished,
+    Journal,
     Outcome,
     Overload,
     Pending,
@@ -265,14 +269,15 @@ def on_event(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each e
             assert_type(end, BaseException | None)
         case RunStarted() | RunResumed():
             assert_type((event.run, event.name, event.tally), tuple[int, str, Tally])
+            assert_type(event.known if isinstance(event, RunStarted) else None, int | None)
         case RunPaused(seconds=seconds, why=why):
             assert_type((seconds, why), tuple[float, str])
         case JobFinished(outcome=outcome):
             assert_type(outcome, Outcome[object, object])
         case WorkerLost(worker=worker, jobs=jobs):
             assert_type((worker, jobs), tuple[str, int])
-        case RunFinished(elapsed=elapsed):
-            assert_type(elapsed, float)
+        case RunFinished(elapsed=elapsed, replayed=replayed):
+            assert_type((elapsed, replayed), tuple[float, int | None])
         case RunStopped(why=stopped):
             assert_type(stopped, Stopped)
         case ChildStarted(supervisor=number, name=name, child=child):
@@ -394,8 +399,30 @@ async def maps() -> None:
     assert_type((await map_all(length, inputs())).values(), list[int])
     assert_type((await map_all(Client().get, ["one"])).values(), list[list[str]])
     map_all(length, ["one"], stop_on=[2, signal.SIGTERM])
+    map_all(length, ["one"], journal="run.db")
+    map_all(length, ["one"], journal=Path("run.db"))
+    assert_type(map_all(length, ["one"], journal=Journal("run.db")), Run[int, str])
+    map_all(length, ["one"], journal=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no path
     map_all(length, ["one"], stop_on=signal.SIGINT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - one alone
     map_all(length, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its inputs
+
+
+class Json:
+    def dumps(self, value: object, /) -> bytes:
+        return json.dumps(value).encode()
+
+    def loads(self, data: bytes, /) -> object:
+        return json.loads(data)
+
+
+def journals() -> None:
+    journal = Journal(Path("run.db"), key=lambda item: str(item.id), version="3", codec=pickle)
+    assert_type(journal.path, str)
+    Journal("run.db", codec=json)
+    Journal("run.db", codec=Json(), key=None)
+    Journal("run.db", key=len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no str
+    Journal("run.db", "v3")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue] - keywords only
+    Journal("run.db", codec=str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no codec
 
 
 async def streams() -> None:
@@ -416,12 +443,14 @@ def tally(counts: Tally) -> None:
     assert_type(counts.total, int | None)
     assert_type(counts.limit, int | None)
     assert_type(counts.succeeded + counts.failed + counts.pending + counts.running + counts.retries, int)
+    assert_type(counts.replayed, int)
 
 
 def narrow(outcome: Outcome[int]) -> int:
     if isinstance(outcome, Success):
         assert_type(outcome.value, int)
         assert_type(outcome.attempts, int)
+        assert_type(outcome.replayed, bool)
         return outcome.value
     if isinstance(outcome, Failure):
         assert_type(outcome.error, BaseException)

@@ -23,7 +23,7 @@ class RunLine:
 
     """
 
-    __slots__ = ("_name", "_pause", "_retrying", "_tally", "_waiting", "loop", "task", "timer")
+    __slots__ = ("_name", "_pause", "_replayed", "_retrying", "_tally", "_waiting", "loop", "task", "timer")
 
     task: TaskID
     timer: asyncio.TimerHandle
@@ -32,6 +32,7 @@ class RunLine:
         self.loop = asyncio.get_running_loop()
         self._name = escape(event.name)
         self._tally = event.tally
+        self._replayed = 0
         self._retrying: set[int] = set()  # numbers of calls
         self._waiting: set[int] = set()
         self._pause: tuple[float, str] | None = None  # the loop's time at its end, and the reason
@@ -61,6 +62,11 @@ class RunLine:
         self._pause = None
         self._retrying.clear()
         self._waiting.clear()
+
+    def take_replayed(self) -> int:
+        """Return how many more jobs than at the last call did not run: they are done, and no part of the rate."""
+        before, self._replayed = self._replayed, self._tally.replayed
+        return self._replayed - before
 
     def task_fields(self, *, finished: bool = False) -> dict[str, Any]:
         """Return the arguments for `Progress.add_task` and `Progress.update`."""

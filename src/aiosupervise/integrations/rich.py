@@ -199,7 +199,7 @@ class _Display:
             if line is None or progress is None:
                 # Another thread has finished the line while this one waited for the lock.
                 return
-            progress.update(line.task, **line.task_fields())
+            _update(progress, line)
             # Only the first line draws, so that the display is drawn ten times a second for any number of lines.
             if next(iter(self._lines)) == run:
                 _draw(progress)
@@ -213,7 +213,7 @@ class _Display:
                 return
             line.finish()
             try:
-                progress.update(line.task, **line.task_fields(finished=True))
+                _update(progress, line, finished=True)
                 progress.stop_task(line.task)
                 self._finished.append(line.task)
                 if len(self._finished) > _MAX_FINISHED:
@@ -229,6 +229,14 @@ class _Display:
         """Finish the lines of runs whose end will not be announced."""
         for run in tuple(runs):
             self.finish(run)
+
+
+def _update(progress: Progress, line: RunLine, *, finished: bool = False) -> None:
+    if replayed := line.take_replayed():
+        for task in progress.tasks:
+            if task.id == line.task:
+                task.completed += replayed  # by `update`, they would be part of the speed
+    progress.update(line.task, **line.task_fields(finished=finished))
 
 
 def _draw(progress: Progress) -> None:

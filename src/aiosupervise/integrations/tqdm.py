@@ -96,6 +96,7 @@ class ProgressBar:
         self._is_terminal = False
         self._has_format = False  # of the user's own
         self._shown: object = None
+        self._replayed = 0
 
     def open(self, tally: Tally) -> None:
         """Show the bar."""
@@ -126,7 +127,15 @@ class ProgressBar:
             # While the run is paused there is no rate and no end in sight, and the reason needs the room.
             bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
         bar.set_postfix_str(status or _counts(tally), refresh=False)
+        self._skip_replayed(bar, tally.replayed)
         bar.update(done - bar.n)
+
+    def _skip_replayed(self, bar: _Bar, replayed: int) -> None:
+        """Move the bar by the jobs that did not run: they are done, and no part of the rate."""
+        new, self._replayed = replayed - self._replayed, replayed
+        bar.initial += new
+        bar.n += new
+        bar.last_print_n += new
 
     def close(self) -> None:
         """Close the bar, and leave its last line."""
@@ -138,5 +147,6 @@ class ProgressBar:
 def _counts(tally: Tally) -> str:
     """Return the counts that are not in the bar itself, as short as they can be: a line may have 80 columns."""
     retries = "retry" if tally.retries == 1 else "retries"
-    counts = ((tally.failed, "failed"), (tally.retries, retries), (tally.pending, "pending"))
+    done = ((tally.replayed, "from the journal"), (tally.failed, "failed"))
+    counts = (*done, (tally.retries, retries), (tally.pending, "pending"))
     return ", ".join(f"{count} {what}" for count, what in counts if count)
