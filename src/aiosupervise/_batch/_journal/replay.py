@@ -6,7 +6,6 @@ commit. As soon as every result that was there at the beginning has been taken, 
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from typing import Any
 
@@ -63,23 +62,24 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     async def _pull_and_replay(self, slots: int) -> bool:
-        batch: deque[tuple[object, str | None]] = deque()
+        items: list[object] = []
+        keys: list[str] = []  # fewer than items if the last one has none
         try:
-            has_more = await self._pull(batch, slots)
+            has_more = await self._pull(items, keys, slots)
         except Exception:
-            await self._replay_or_start(batch)
+            await self._replay_or_start(items, keys)
             raise
         except BaseException:
-            self._skip_batch(batch)
+            self._skip_all(items)
             raise
-        await self._replay_or_start(batch)
+        await self._replay_or_start(items, keys)
         return has_more or self._on_exhausted()
 
-    async def _pull(self, batch: deque[tuple[object, str | None]], slots: int) -> bool:
+    async def _pull(self, items: list[object], keys: list[str], slots: int) -> bool:
         """Pull items for the free slots, of an async source one; return whether the source has more.
 
         Raises:
-            TypeError: for an input without a key, which is the last one of the batch.
+            TypeError: for an input without a key, which is the last item.
 
         """
         source, key_of = self._source, self._session.key_of
@@ -88,19 +88,19 @@ class ReplayingFeed(Feed):
             item = await source.pull() if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
-            batch.append((item, None))
-            batch[-1] = item, key_of(item, index)
+            items.append(item)
+            keys.append(key_of(item, index))
             if self.stopped:  # while the source was busy with this item
                 break
         return True
 
-    async def _replay_or_start(self, batch: deque[tuple[object, str | None]]) -> None:
-        """Record the items of a batch that are known, and start the others; skip one without a key."""
-        keys = [key for _, key in batch if key is not None]
+    async def _replay_or_start(self, items: list[object], keys: list[str]) -> None:
+        """Record the items that are known, and start the others; skip one without a key."""
+        begun = 0  # items that have an outcome, or will have one
         try:
             found = await self._session.look_up(keys) if keys else []
-            for key, known in zip(keys, found, strict=True):
-                item, _ = batch.popleft()
+            for item, key, known in zip(items, keys, found, strict=False):
+                begun += 1
                 if self.stopped:
                     self.skip(item)
                 elif known is None:
@@ -111,11 +111,11 @@ class ReplayingFeed(Feed):
                     self._context.fail(known)
                     self.skip(item)
         finally:
-            self._skip_batch(batch)
+            self._skip_all(items[begun:])
 
-    def _skip_batch(self, batch: deque[tuple[object, str | None]]) -> None:
-        while batch:
-            self.skip(batch.popleft()[0])
+    def _skip_all(self, items: list[object]) -> None:
+        for item in items:
+            self.skip(item)
 
     def _replay(self, item: object, known: Known) -> None:
         index, self._pulled = self._pulled, self._pulled + 1

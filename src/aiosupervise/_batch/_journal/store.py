@@ -47,6 +47,11 @@ CREATE VIEW journal AS
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
+# The rows of hashes, unless there are more rows than hashes: then some hash has several, perhaps a great many.
+_ROWS = """
+SELECT hash, 1, id, key, value, attempts, elapsed FROM result
+WHERE function = ? AND id <= ? AND hash IN ({}) LIMIT ?
+"""
 # The first row of each hash that has any, and how many it has: the latter comes from the index alone.
 _FIRST = """
 SELECT first.hash, first.rows, first.id, key, value, attempts, elapsed
@@ -172,13 +177,17 @@ class Store:
 
     def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, KnownRow]:
         """Return the row of each hash that has one row, and remember the hashes that have more."""
-        first: dict[int, KnownRow] = {}
-        query = _FIRST.format(", ".join("?" * len(hashes)))
-        for row in self._cursor(query, known.function, known.last, *hashes):
-            if row[1] == 1:
-                first[row[0]] = row
-            else:
-                known.last_taken[row[0]] = row[2] - 1
+        places = ", ".join("?" * len(hashes))
+        limit = len(hashes) + 1
+        rows = self._cursor(_ROWS.format(places), known.function, known.last, *hashes, limit).fetchall()
+        first: dict[int, KnownRow] = {row[0]: row for row in rows}
+        if len(first) < len(rows):
+            first.clear()
+            for row in self._cursor(_FIRST.format(places), known.function, known.last, *hashes):
+                if row[1] == 1:
+                    first[row[0]] = row
+                else:
+                    known.last_taken[row[0]] = row[2] - 1
         return first
 
     def _next_row(self, known: KnownResults, number: int) -> KnownRow | None:
