@@ -53,7 +53,11 @@ class Feed:
     def connect(self, engine: EngineRun) -> None:
         """Hand items to this engine."""
         self._engine = engine
-        self._start_job = engine.start_job
+
+    def _start_job(self) -> Callable[[Any, int], None]:
+        """Return what starts the job of an item."""
+        # Not an attribute: a method of this object would be a cycle.
+        return self._engine.start_job
 
     async def fill_slots(self) -> None:
         """Start jobs until the source is exhausted or the run is stopped."""
@@ -79,7 +83,7 @@ class Feed:
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
         """Fill all the free slots at once; return whether the source has more."""
-        pull, start_job, hand_over = source.pull, self._start_job, self.hand_over
+        pull, start_job, hand_over = source.pull, self._start_job(), self.hand_over
         for _ in range(slots):
             item = pull()
             if item is END:
@@ -95,7 +99,7 @@ class Feed:
         item = await source.pull()
         if item is END:
             return self._on_exhausted()
-        await self.start_when_free(item, self._start_job)
+        await self.start_when_free(item, self._start_job())
         return True
 
     async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:

@@ -1,6 +1,7 @@
 """Every way in which a run with a journal ends: nothing that was done is lost, and nothing is done for ever."""
 
 import asyncio
+import gc
 import pickle
 import signal
 import sqlite3
@@ -592,4 +593,5 @@ async def test_no_garbage(path: Path, garbage: list[object]) -> None:
         await map_all(pair, [1], journal=path)
     with suppress(TypeError):
         await map_all(work, iter([1, {1}]), journal=path)
+    gc.collect()
     assert garbage == []

@@ -301,7 +301,7 @@ def test_a_file_that_was_truncated(tmp_path: Path) -> None:
     for size, words in [(1, "it has only 1 bytes"), (511, "it has only 511 bytes"), (5000, "DatabaseError")]:
         path.write_bytes(whole[:size])
         fails(path, f"cannot be opened: {words}")
-    path.write_bytes(whole[:-4096])
+    path.write_bytes(whole[:-8192])
     fails(path, "cannot be opened: DatabaseError: database disk image is malformed")
     path.write_bytes(b"")  # as if it had never been there
     save(path, row("a"))
@@ -380,7 +380,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     with opened(path) as (store, _):
         store.save([row("a")])
-        store._connection.execute("PRAGMA max_page_count = 20")  # type: ignore[union-attr]
+        store._connection.execute("PRAGMA max_page_count = 10")  # type: ignore[union-attr]
         words = f"{path} cannot be written: OperationalError: database or disk is full; is there space left"
         with pytest.raises(RuntimeError, match=words):
             store.save([row("b"), row("c", "x" * 100_000)])

@@ -6,6 +6,7 @@ commit. As soon as every result that was there at the beginning has been taken, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,8 +41,9 @@ class ReplayingFeed(Feed):
         """Hand items to this engine, after their key is known: a job may change its input."""
         super().connect(engine)
         self._context = engine.context
-        self._do_start_job = engine.start_job
-        self._start_job = self._start_new
+
+    def _start_job(self) -> Callable[[Any, int], None]:
+        return self._start_new
 
     def free_slots(self) -> int:
         """Return how many more jobs may start now; an outcome that waits for its commit takes no slot."""
@@ -130,8 +132,8 @@ class ReplayingFeed(Feed):
         except TypeError:
             self._engine.skip(item, index)
             raise
-        self._do_start_job(item, index)
+        self._engine.start_job(item, index)
 
     def _start(self, item: object, index: int, *, key: str) -> None:
         self._session.keys[index] = key
-        self._do_start_job(item, index)
+        self._engine.start_job(item, index)

@@ -31,7 +31,8 @@ from .lock import FileLock
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
 _ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in all
-_SMALLEST = 512  # bytes of a page
+_PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
+_SMALLEST = 512  # bytes of any page
 _CACHE = -16_000  # kB: rows come in the order of a hash, so all over the index
 _BUSY = 1.0  # seconds to wait for somebody who looks into the file
 
@@ -252,6 +253,7 @@ class Store:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION_ID:
             raise RuntimeError("it is a database of another program: give another path")
+        connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA cache_size = {_CACHE}")

@@ -66,15 +66,15 @@ def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
 
 def _is_plain(value: object) -> bool:
     """Return whether a value consists of types that json and pickle give back; each container is checked at once."""
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return True
-    if type(value) is dict:
-        if not _NAMES.issuperset(map(type, value)):
+    parts: Any = value
+    if kind is dict:
+        if not _NAMES.issuperset(map(type, parts)):
             return False
-        parts = value.values()
-    elif type(value) is list:
-        parts = value  # type: ignore[assignment]
-    else:
+        parts = parts.values()
+    elif kind is not list:
         return False
     return _PLAIN.issuperset(map(type, parts)) or all(map(_is_plain, parts))
 
