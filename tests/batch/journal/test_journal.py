@@ -534,9 +534,10 @@ def test_one_journal_in_two_runs_at_once(path: Path, service: Service, *, thread
     journal = Journal(path)
 
     async def main() -> list[int]:
-        gate = asyncio.Event()
+        gate, started = asyncio.Event(), asyncio.Event()
 
         async def wait(item: int) -> int:
+            started.set()
             await gate.wait()
             return item
 
@@ -548,7 +549,7 @@ def test_one_journal_in_two_runs_at_once(path: Path, service: Service, *, thread
 
         with nullcontext() if thread else no_waiting():
             first = asyncio.ensure_future(map_all(wait, range(300), journal=journal))
-            await asyncio.sleep(0.05)
+            await started.wait()
             await second()
             report = await first
             again = await map_all(wait, range(300), journal=journal)
