@@ -42,7 +42,7 @@ class Writer:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._store = Store(self._path)
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # the garbage collector may throw a run away at any moment
         self._working = threading.Lock()  # two loops may do their work themselves
         self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -65,8 +65,9 @@ class Writer:
             self._queue.put((work, answer))
             if self._thread is None:
                 name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - a text
-                self._thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
+                self._thread = thread
+                thread.start()
 
     def _begin_anew_in_a_fork(self) -> None:
         if self._process != os.getpid():
