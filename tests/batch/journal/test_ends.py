@@ -81,9 +81,9 @@ class SlowDisk:
             self.commits.append(len(rows))
             save(store, rows)
 
-        def slow(writer: Writer, job: Any) -> Any:
+        def slow(writer: Writer, job: Any, *, in_loop: bool) -> Any:
             if getattr(job, "func", None) is None or job.func.__name__ != "_save":
-                return call(writer, job)
+                return call(writer, job, in_loop=in_loop)
             loop = asyncio.get_running_loop()
             later = loop.create_future()
             loop.call_later(self._seconds, lambda: later.set_result(job(writer._store)))

@@ -33,7 +33,7 @@ from aiosupervise._policy.record import record
 from .keys import KeyFunction, hash_of, key_of
 from .store import KnownResults, NewRow, Store
 from .values import Codec, encode, undecodable
-from .writer import Writer
+from .writer import Writer, works_in_loop
 
 _INTERVAL = 0.02  # seconds
 _MOST_ROWS = 200
@@ -93,6 +93,7 @@ class Session:
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._call = partial(writer.call, in_loop=works_in_loop(self._loop))
 
     def connect(
         self,
@@ -119,7 +120,7 @@ class Session:
 
         """
         self._is_attached = True
-        self._results = results = await self._writer.call(self._open)
+        self._results = results = await self._call(self._open)
         self.known = self.left = results.count
         if results.others:
             others = ", ".join(results.others)
@@ -132,7 +133,7 @@ class Session:
 
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
         """Return what is known of inputs; None for each that is new, an error for each that cannot be decoded."""
-        found = await self._writer.call(partial(self._look_up, keys=keys))
+        found = await self._call(partial(self._look_up, keys=keys))
         self.left -= len(found) - found.count(None)
         return found
 
@@ -180,7 +181,7 @@ class Session:
             self._is_due = False
             self._new_rows = 0
             self._in_writer = len(self.queue)
-            self._writer.call(partial(self._save, group=[*self.queue])).add_done_callback(self._on_saved)
+            self._call(partial(self._save, group=[*self.queue])).add_done_callback(self._on_saved)
 
     def _save(self, store: Store, *, group: list[tuple[Outcome[Any, Any], str | None]]) -> _Saved:
         assert self._results is not None  # noqa: S101 - for the type checkers
@@ -243,7 +244,7 @@ class Session:
     async def close(self) -> None:
         """Close the file, and return when another process can open it."""
         self._is_attached = False
-        await wait_until_done(self._writer.call(self._close), _ignore)
+        await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
         """Have the file closed, unless it is: the run was thrown away."""

@@ -47,11 +47,11 @@ class Writer:
         self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def call(self, work: Work[R]) -> asyncio.Future[R]:
-        """Have work done; return a future of its result."""
+    def call(self, work: Work[R], *, in_loop: bool) -> asyncio.Future[R]:
+        """Have work done, in the thread or at once; return a future of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        if _has_own_clock(loop) or no_waits.get() is not None:
+        if in_loop:
             self._begin_anew_in_a_fork()
             self._do(self._store, work, partial(_answer_in_next_turn, loop, future))
         else:
@@ -93,9 +93,13 @@ class Writer:
             answer(result, None)
 
 
-def _has_own_clock(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a loop has overridden asyncio's clock; those that are not built upon asyncio's have a real one."""
-    return isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
+def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a run that begins here has the work done in its loop: under `no_waiting`, or by its own clock.
+
+    A loop that is not built upon asyncio's, such as uvloop's, has a real clock.
+    """
+    has_own_clock = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
+    return has_own_clock or no_waits.get() is not None
 
 
 def _answer_in_next_turn(
