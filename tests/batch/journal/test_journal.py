@@ -7,6 +7,7 @@ import logging
 import pickle
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -290,6 +291,23 @@ async def test_attempts_and_seconds_are_those_of_the_job(path: Path) -> None:
     assert isinstance(before, Success)
     assert isinstance(after, Success)
     assert (before.attempts, before.elapsed) == (after.attempts, after.elapsed) == (2, 5.0)
+
+
+@pytest.mark.looptime
+async def test_a_clock_that_jumps(path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day is stored for people, and nothing goes by it."""
+    for moment in (1_800_000_000.5, 0.0, 2_000_000_000.0):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        await map_all(service, ["a", moment], journal=path, name="fetch")
+    assert service.calls == ["a", 1_800_000_000.5, 0.0, 2_000_000_000.0]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT saved_at FROM journal").fetchall() == [
+        ("2027-01-15 08:00:00",),
+        ("2027-01-15 08:00:00",),
+        ("1970-01-01 00:00:00",),
+        ("2033-05-18 03:33:20",),
+    ]
+    connection.close()
 
 
 # Slots.

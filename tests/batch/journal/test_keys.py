@@ -189,6 +189,12 @@ def test_a_hash_is_the_same_in_every_process() -> None:
     assert -(2**63) <= hash_of("x") < 2**63
 
 
+def test_keys_and_hashes_are_those_of_every_release() -> None:
+    """A file that was written by another version, of Python or of this library, is understood."""
+    assert key({"b": [1, 2.5, None, True, 1e22], "a": "é/"}) == '{"a":"é/","b":[1,2.5,null,true,1e+22]}'
+    assert hash_of('"a"') == 1616797661514831016
+
+
 @given(st.text())
 def test_hashes_of_texts(text: str) -> None:
     """Every key has one."""
