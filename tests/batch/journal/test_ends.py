@@ -5,6 +5,7 @@ import gc
 import pickle
 import signal
 import sqlite3
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -162,6 +163,7 @@ async def test_a_source_that_stops_the_run(path: Path) -> None:
     assert all(isinstance(outcome, Pending) for outcome in report)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
 async def test_signals(path: Path) -> None:
     """The first one stops the run."""
     run = map_all(work, range(20), limit=5, journal=path, stop_on=[signal.SIGUSR1])
