@@ -7,6 +7,7 @@ import pytest
 
 from aiosupervise import AttemptTimeout, DeadlineExceeded, GiveUp, RestartsExceeded, RetryAfter
 from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.errors import unwrap
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,30 @@ def test_the_lines_of_an_error_are_joined_for_a_note() -> None:
     """A message of many lines, such as gRPC's, is shown in full; other unprintable characters are escaped."""
     error = ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n\x1b>")
     assert error_text(error, join_lines=True) == "ValueError: <RPC that ended with: status = 14 \\x1b>"
+
+
+def test_a_group_that_is_shared_is_derived_once() -> None:
+    """Both members of the outer group stay the same object."""
+    derived = []
+
+    class Counted(ExceptionGroup[Exception]):
+        def derive(self, excs: Any) -> "Counted":
+            derived.append(self.message)
+            return Counted(self.message, excs)
+
+    given_up = GiveUp()
+    given_up.__cause__ = ValueError("no")
+    shared = Counted("shared", [given_up])
+    outer = unwrap(Counted("outer", [shared, shared]))
+    assert isinstance(outer, Counted)
+    assert outer.exceptions[0] is outer.exceptions[1]
+    assert derived == ["shared", "outer"]
+
+
+def test_an_error_whose_cause_contains_it_stands_for_that_cause() -> None:
+    """In such a circle, the inner one stays as it is."""
+    given_up = GiveUp()
+    group = ExceptionGroup("circle", [given_up])
+    given_up.__cause__ = group
+    assert unwrap(given_up) is group
+    assert group.exceptions == (given_up,)
