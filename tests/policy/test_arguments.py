@@ -54,7 +54,7 @@ def upload(*args: object, **kwargs: object) -> None:
 async def test_an_argument_that_was_begun_is_described(make: Any, what: str) -> None:
     """The sentence says which argument it is, its kind and its name, and the repair; one that was not begun is fine."""
     made = make()
-    arguments = read_once(upload, (1,), {"body": made})
+    arguments = read_once((upload, (1,), {"body": made}))
     assert used_up(arguments) is None
     begin(made)
     told = f"argument body, {what}, was begun and cannot be read again: pass a function that creates it"
@@ -69,7 +69,7 @@ def test_arguments_inside_of_partials_are_found() -> None:
     """Python keeps a partial of a partial apart if the inner one has attributes."""
     inner = partial(upload, body := lines())
     inner.note = "kept apart"  # type: ignore[attr-defined]
-    assert read_once(partial(inner, 2), (3,), {}) == (("argument 1", body),)
+    assert read_once((partial(inner, 2), (3,), {})) == (("argument 1", body),)
 
 
 def test_an_object_that_only_has_the_methods_may_be_passed_again() -> None:
@@ -79,4 +79,4 @@ def test_an_object_that_only_has_the_methods_may_be_passed_again() -> None:
         def throw(self) -> int:
             return 6
 
-    assert read_once(upload, (Dice(),), {}) == ()
+    assert read_once((upload, (Dice(),), {})) == ()
