@@ -76,12 +76,16 @@ class AsyncCall(Call):
             set_context(final, context)
             del final, context
 
-    async def rest(self, last_error: Exception) -> None:
-        """Wait after a failed attempt, until another one may be made; or give up, if the run does not permit it."""
+    def rest(self, last_error: Exception) -> Awaitable[None]:
+        """Return the wait after a failed attempt, until another one may be made, or the run does not permit it."""
         drop_tracebacks(last_error)
-        await (asyncio.sleep(self.delay) if self.delay > 0 else _next_turn())
-        if self.job is not None:
-            await self._acquire_permit(self.job, last_error)
+        wait = asyncio.sleep(self.delay) if self.delay > 0 else _next_turn()
+        # A coroutine around it would cost as much as the rest of a wait of 0 seconds.
+        return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
+
+    async def _rest_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:
+        await wait
+        await self._acquire_permit(job, last_error)
 
     async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> None:
         """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
