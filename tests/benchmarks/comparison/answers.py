@@ -42,6 +42,7 @@ class Feature(Generic[L]):
     link: str
     "The page that describes ours, from docs, with its anchor."
     probe: Callable[[L], Awaitable[Answer]]
+    limit: float = LIMIT
 
 
 def answer(good: object, seen: str, *, using: Callable[..., Any] | None = None) -> Answer:
@@ -63,7 +64,7 @@ def ask(feature: Feature[L], library: L) -> Answer:
     with collected(complaints), asyncio.Runner() as runner:
         loop = runner.get_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(reported(context)))
-        found = runner.run(within_limit(feature.probe(library)))
+        found = runner.run(within_limit(feature.probe(library), feature.limit))
     if not complaints:
         return found
     return replace(found, seen=f"{found.seen}; left behind: {', '.join(sorted(set(complaints)))}")
@@ -90,14 +91,14 @@ def reported(context: dict[str, Any]) -> str:
     return f"{type(error).__name__} reported to the loop's exception handler" if error else context["message"]
 
 
-async def within_limit(probe: Awaitable[Answer]) -> Answer:
+async def within_limit(probe: Awaitable[Answer], limit: float) -> Answer:
     """Let the probe answer; one that hangs or raises is an answer too."""
     task = asyncio.ensure_future(probe)
-    done, _ = await asyncio.wait({task}, timeout=LIMIT)
+    done, _ = await asyncio.wait({task}, timeout=limit)
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=LIMIT)
-        return Answer("no", f"hangs: stopped after {LIMIT:g} s")
+        return Answer("no", f"hangs: stopped after {limit:g} s")
     try:
         return task.result()
     except BaseException as error:  # the CancelledError of a job as well

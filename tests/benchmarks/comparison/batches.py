@@ -3,11 +3,16 @@
 import asyncio
 import itertools
 import signal
+import sys
+import tempfile
 import threading
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
+from . import crashing
 from .answers import Answer, Feature, answer, left_running, swallowed, turns, until
 from .runners import Runner
 
@@ -314,12 +319,18 @@ def _how_many(started: int) -> str:
     return "less than 10" if started < 10 else "all" if started == 100 else "more than 10"
 
 
+_OBSERVERS = {
+    "pyarallel": "`on_progress` passes counts to a function",
+    "streamable": "`observe` passes counts and time to a function or the log",
+}
+
+
 async def progress(lib: Runner) -> Answer:
     """What is drawn at the end of four jobs."""
     drawn = await lib.shown(_double, range(4))
     how = "that of tqdm, updated for each result" if hasattr(lib.shown, "by_hand") else "shows 4/4 at the end"
-    if lib.name == "streamable" and "4/4" in drawn:
-        return Answer("partly", "`observe` passes counts and time to a function or the log; no bar")
+    if (observer := _OBSERVERS.get(lib.name)) and "4/4" in drawn:
+        return Answer("partly", f"{observer}; no bar")
     return answer("4/4" in drawn, how, using=lib.shown)
 
 
@@ -369,6 +380,48 @@ async def threads(lib: Runner) -> Answer:
     return answer(sorted(results) == [0, 1, 2], how, using=lib.threaded)
 
 
+async def crash(lib: Runner) -> Answer:
+    """A process is killed in the middle of a batch, and started again."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = [await _process(lib.name, folder) for _ in range(2)]
+        calls = crashing.calls(folder)
+    how = "a line of JSON for each result, read at the next start: " if hasattr(lib.resumed, "by_hand") else ""
+    if (first, second) != (b"", str(crashing.RESULTS).encode()):
+        return Answer("no", f"{how}the process that was started again had no or wrong results")
+    again = sum(calls.count(number) > 1 for number in range(crashing.DONE))
+    seen = f"killed after {crashing.DONE} of {crashing.JOBS} jobs: {again or 'none'} of those ran again"
+    return answer(again == 0, f"{how}{seen}", using=lib.resumed)
+
+
+async def _process(library: str, folder: str) -> bytes:
+    command = (sys.executable, "-m", crashing.__name__, library, folder)
+    where = Path(__file__).parents[1]
+    process = await asyncio.create_subprocess_exec(*command, cwd=where, stdout=PIPE, stderr=DEVNULL)
+    try:
+        printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return printed.strip()
+
+
+async def failures(lib: Runner) -> Answer:
+    """All jobs fail: a run that stops after five failures makes few more calls."""
+    started = 0
+
+    async def job(_: int) -> None:
+        nonlocal started
+        started += 1
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    await lib.given_up(job, range(100), 5)
+    how = "a counter that each job looks at: " if hasattr(lib.given_up, "by_hand") else ""
+    seen = f"{how}100 jobs that fail, limit 3, stopped after 5 failures: {_how_many(started)} were started"
+    return answer(started < 10, seen, using=lib.given_up)
+
+
 BATCHES: tuple[Feature[Runner], ...] = (
     Feature("a limit of jobs at once", f"{PAGE}#the-limit", limit),
     Feature("a rate limit", "", rate),
@@ -387,4 +440,6 @@ BATCHES: tuple[Feature[Runner], ...] = (
     Feature("a progress bar", f"{PAGE}#progress", progress),
     Feature("pauses while the service is down", "reference/overload.md#what-a-run-does", pause),
     Feature("a signal lets running jobs finish", f"{PAGE}#signals", signals),
+    Feature("stops after a number of failures", f"{PAGE}#how-runs-end", failures),
+    Feature("goes on after `kill -9`", "how-to/survive-a-crash.md#run-the-same-line-again", crash, limit=40.0),
 )

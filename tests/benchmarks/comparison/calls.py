@@ -286,7 +286,7 @@ async def test_kit(lib: Retrier) -> Answer:
         "aiosupervise": "`no_waiting()`",
         "stamina": "`set_testing`",
         "tenacity": "`retry_with(wait=wait_none())` on each function",
-        "backoff": "with asyncio.sleep patched",
+        "python-backoff": "with asyncio.sleep patched",
     }[lib.name]
     return answer(flaky.attempts == 3, how, using=lib.without_waiting)
 

@@ -329,9 +329,10 @@ class Stamina(Retrier):
 
 
 class Backoff(Retrier):
-    """backoff."""
+    """python-backoff, whose module is `backoff`."""
 
-    name = package = module = "backoff"
+    name = package = "python-backoff"
+    module = "backoff"
 
     def __init__(self) -> None:
         self.lib = import_module("backoff")
@@ -348,6 +349,13 @@ class Backoff(Retrier):
             wait, types, max_tries=retries + 1, jitter=None, logger=None, **settings
         )
         return decorate
+
+    async def block(self, lines: Func) -> Any:
+        settings = {"max_tries": 3, "interval": 0, "jitter": None, "logger": None}
+        async for attempt in self.lib.aretry_context(ConnectionError, self.lib.constant, **settings):
+            with attempt:
+                result = await lines()
+        return result
 
     def retry_result(self, func: Func, bad: Any) -> Any:
         settings = {"max_tries": 3, "interval": 0, "jitter": None, "logger": None}

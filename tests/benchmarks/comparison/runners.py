@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import io
+import json
 import signal
 from collections.abc import (
     AsyncGenerator,
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nu
 from functools import partial
 from importlib import import_module
 from operator import length_hint
+from pathlib import Path
 from typing import Any
 
 import aiosupervise
@@ -156,12 +158,53 @@ class Runner(Library):
 
         return await self.ordered(job, inputs, len(inputs))
 
+    @by_hand
+    async def resumed(self, func: Job, inputs: Sequence[Any], path: Path) -> list[Any]:
+        """Keep results in a file, and do not call for those that it has: by hand, a line of JSON for each."""
+        known = read_results(path)
+        with path.open("a") as file:
+
+            async def job(number: Any) -> Any:
+                if number not in known:
+                    known[number] = await func(number)
+                    file.write(f"\n{json.dumps([number, known[number]])}")
+                    file.flush()
+                return known[number]
+
+            return await self.ordered(job, inputs, 2)
+
+    @by_hand
+    async def given_up(self, func: Job, inputs: Sequence[Any], failures: int) -> Any:
+        """Run three at once, and stop after this many failures: by hand, a counter that each job looks at."""
+        failed = 0
+
+        async def job(number: Any) -> Any:
+            nonlocal failed
+            if failed >= failures:
+                return None
+            try:
+                return await func(number)
+            except ConnectionError as error:
+                failed += 1
+                return error
+
+        return await self.limited(job, inputs, 3)
+
     shield = ""
     "What `protected` gives."
 
     def protected(self) -> AbstractContextManager[Any]:
         """Give what the library says to put around clean-up that awaits."""
         return nullcontext()
+
+
+def read_results(path: Path) -> dict[Any, Any]:
+    """Read what `Runner.resumed` has written."""
+    known: dict[Any, Any] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError):  # an empty line, or one that the process was killed in
+            known.update([json.loads(line)])
+    return known
 
 
 def caught(func: Job) -> Job:
@@ -228,6 +271,12 @@ class Aiosupervise(Runner):
     async def stopped(self, func: Job, inputs: Sequence[Any]) -> list[Any]:
         report = await aiosupervise.map_all(func, inputs, limit=2, stop_on=[signal.SIGTERM])
         return [one.value for one in report.succeeded]
+
+    async def resumed(self, func: Job, inputs: Sequence[Any], path: Path) -> list[Any]:
+        return (await aiosupervise.map_all(func, inputs, limit=2, journal=path)).values()
+
+    async def given_up(self, func: Job, inputs: Sequence[Any], failures: int) -> Any:
+        return await aiosupervise.map_all(func, inputs, limit=3, max_failures=failures - 1)
 
 
 class Aiometer(Runner):
@@ -455,5 +504,55 @@ class Streamable(Runner):
         return [result async for result in self.stream(inputs).map(func, concurrency=len(inputs))]
 
 
+class Pyarallel(Runner):
+    """pyarallel: async_parallel_map and async_parallel_iter, and parallel_map for threads."""
+
+    name = package = module = "pyarallel"
+
+    def __init__(self) -> None:
+        self.lib = import_module("pyarallel")
+
+    async def ordered(self, func: Job, inputs: Sequence[Any], limit: int) -> list[Any]:
+        return (await self.lib.async_parallel_map(func, inputs, concurrency=limit)).values()  # type: ignore[no-any-return]
+
+    limited = ordered
+
+    async def each(self, func: Job, inputs: Sequence[Any], limit: int) -> list[Any]:
+        results = await self.lib.async_parallel_map(func, inputs, concurrency=limit)
+        return [one.value if one.ok else one.error for one in results.item_results()]
+
+    @asynccontextmanager
+    async def completed(self, func: Job, source: Source, limit: int) -> AsyncIterator[AsyncIterator[Any]]:
+        async with aclosing(self.lib.async_parallel_iter(func, source, concurrency=limit)) as results:
+
+            async def values() -> AsyncIterator[Any]:
+                async for result in results:
+                    yield result.value
+
+            yield values()
+
+    async def paced(self, func: Job, inputs: Sequence[Any], seconds: float) -> Any:
+        return await self.lib.async_parallel_map(func, inputs, rate_limit=self.lib.RateLimit(1 / seconds, burst=1))
+
+    async def timed(self, func: Job, inputs: Sequence[Any], seconds: float) -> tuple[list[Any], list[Any]]:
+        results = await self.lib.async_parallel_map(func, inputs, concurrency=len(inputs), timeout=seconds)
+        return results.ok_values(), [inputs[index] for index, _ in results.failures()]
+
+    async def shown(self, func: Job, inputs: Sequence[Any]) -> str:
+        shown: list[str] = []
+        await self.lib.async_parallel_map(func, inputs, on_progress=lambda done, of: shown.append(f"{done}/{of}"))
+        return shown[-1]
+
+    async def threaded(self, func: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
+        return self.lib.parallel_map(func, inputs, workers=len(inputs)).values()  # type: ignore[no-any-return]
+
+    async def resumed(self, func: Job, inputs: Sequence[Any], path: Path) -> list[Any]:
+        results = await self.lib.async_parallel_map(func, inputs, concurrency=2, checkpoint=path, checkpoint_key=str)
+        return results.values()  # type: ignore[no-any-return]
+
+    async def given_up(self, func: Job, inputs: Sequence[Any], failures: int) -> Any:
+        return await self.lib.async_parallel_map(func, inputs, concurrency=3, max_errors=failures)
+
+
 STREAMS: tuple[type[Runner], ...] = (Aiostream, Streamable)
-RUNNERS: tuple[type[Runner], ...] = (Aiosupervise, Aiometer, Tqdm, Anyio, Aiotools, *STREAMS)
+RUNNERS: tuple[type[Runner], ...] = (Aiosupervise, Aiometer, Tqdm, Anyio, Aiotools, Pyarallel, *STREAMS)

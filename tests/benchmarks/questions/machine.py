@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGES = (
     "aiosupervise",
-    "backoff",
+    "python-backoff",
     "tenacity",
     "stamina",
     "aiometer",
