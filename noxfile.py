@@ -228,8 +228,9 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run batches through a server that fails in every way and is killed meanwhile."""
-    _thoroughly(session, "tests/faults/test_faults.py", "tests/faults/test_throttled.py")
+    """Run batches through a server that fails in every way and is killed meanwhile, and kill runs with a journal."""
+    files = ("test_faults.py", "test_throttled.py", "test_journal_kills.py")
+    _thoroughly(session, *(f"tests/faults/{file}" for file in files))
 
 
 @nox.session
