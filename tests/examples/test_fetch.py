@@ -13,12 +13,13 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientTimeout, web
 
-from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, run_all, verdict
+from aiosupervise import Failure, Outcome, Pending, Reason, Report, Run, Success, Tally, map_all, verdict
 from aiosupervise.examples.fetch import __main__ as command
 from aiosupervise.examples.fetch import _cluster, _terminal, fetch
 from aiosupervise.examples.site import Fault, flaky_site
@@ -129,12 +130,12 @@ def test_a_run_repeats(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fast_site")
-def test_a_cluster_makes_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_makes_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By two worker processes the same fetches have the same outcomes, after the same attempts."""
     options = ["--jobs", "6", "--strategy", "gather", "--quiet", "--max-retries", "20"]
     printed: list[list[str]] = []
-    for engine in ("local", "dask"):
-        assert command.main([*options, "--engine", engine]) == 0
+    for more in ([], ["--engine", "dask", "--journal", str(tmp_path / "run.db")]):
+        assert command.main([*options, *more]) == 0
         printed.append(rows_of(capsys.readouterr().out))
     assert len(printed[0]) == 6
     assert printed[0] == printed[1]
@@ -234,14 +235,17 @@ def test_what_a_row_says(capsys: pytest.CaptureFixture[str]) -> None:
         Success(0, "12 bytes", 2, 0.5, "a", None),
         Failure(1, TimeoutError(), 4, 1.25, Reason.EXHAUSTED, "b", None),
         Pending(2, None, started=True, name="c", input=None),
+        Success(3, "12 bytes", 1, 0.25, "d", None, replayed=True),
     )
-    _terminal.show(Report(outcomes, Tally(total=3, limit=None, succeeded=1, failed=1, pending=1, retries=4), 1.3))
+    tally = Tally(total=4, limit=None, succeeded=2, failed=1, pending=1, retries=4, replayed=1)
+    _terminal.show(Report(outcomes, tally, 1.3))
     assert capsys.readouterr().out.splitlines() == [
         "job  result or error                  attempts  seconds",
         "a    12 bytes                                2     0.50",
         "b    retries exhausted: TimeoutError         4     1.25",
         "c    pending: stopped",
-        "3 jobs in 1.30 s: 1 succeeded, 1 failed, 1 pending; 4 retries",
+        "d    12 bytes, from the journal              1     0.25",
+        "4 jobs in 1.30 s: 2 succeeded, 1 failed, 1 pending; 4 retries; 1 from the journal",
         "",
     ]
 
@@ -303,17 +307,21 @@ def test_interrupted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stopped_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A signal during a run lets its running jobs finish, and no other strategy follows."""
 
-    async def interrupt() -> str:
-        signal.raise_signal(signal.SIGINT)
-        return "sent"
+    def map_all_and_interrupt(
+        func: Callable[[int], Awaitable[str]], inputs: list[int], **options: Any
+    ) -> Run[str, int]:
+        async def fetch_or_interrupt(page: int) -> str:
+            if page < len(inputs):
+                return await func(page)
+            signal.raise_signal(signal.SIGINT)
+            return "sent"
 
-    def run_all_and_interrupt(jobs: list[Callable[[], Awaitable[str]]], **options: Any) -> Run[str]:
-        return run_all([*jobs, interrupt], **options)
+        return map_all(fetch_or_interrupt, [*inputs, len(inputs)], **options)
 
-    monkeypatch.setattr(fetch, "run_all", run_all_and_interrupt)
+    monkeypatch.setattr(fetch, "map_all", map_all_and_interrupt)
     assert command.main(["--jobs", "2", "--quiet"]) == 130
     printed = capsys.readouterr().out
-    assert "interrupt-2  sent" in printed
+    assert "fetch-2  sent" in printed
     assert "as_completed" not in printed
 
 
@@ -334,11 +342,13 @@ class Busy:
     def __init__(self, requests: int) -> None:
         self.reached = asyncio.Event()
         self.release = asyncio.Event()
+        self.requests = 0
         self._to_come = requests
         self._quick = 2
 
     async def answer(self, _: web.Request) -> web.Response:
         """Answer one request."""
+        self.requests += 1
         self._to_come -= 1
         self._quick -= 1
         if not self._to_come:
@@ -394,6 +404,32 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
         assert b"pending: not started" in out
     assert (b"pending: stopped" in out) is (signals == 2)
     assert b"Traceback" not in shown + err
+
+
+@pytest.mark.slow
+@no_child_signals
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+async def test_kill_9_with_a_journal(strategy: str, tmp_path: Path) -> None:
+    """Killed and started again, it does not fetch what it had fetched, and shows what came from the journal."""
+    busy = Busy(requests=4)
+    options = ["--jobs", "6", "--limit", "2", "--strategy", strategy, "--seed", "3"]
+    options += ["--journal", str(tmp_path / "run.db")]
+    async with serve(busy.answer) as url:
+        async with run_example(url, *options) as child:
+            await until_shown(b"2/6", child)  # the bar counts a fetch when its row is committed
+            await busy.reached.wait()
+            child.kill()
+            await child.communicate()
+        assert child.returncode == -signal.SIGKILL
+        busy.release.set()
+        async with run_example(url, *options) as child:
+            out, err = await child.communicate()
+    assert child.returncode == 0
+    assert out.count(b"4 bytes, from the journal") == 2
+    assert out.count(b"4 bytes ") == 4
+    assert b"6 succeeded, 0 failed, 0 pending; 0 retries; 2 from the journal" in out
+    assert busy.requests == 2 + 2 + 4
+    assert b"rror" not in err
 
 
 @pytest.mark.slow

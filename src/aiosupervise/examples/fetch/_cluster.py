@@ -15,7 +15,7 @@ from aiosupervise import map_all, policy_of, supervise
 from aiosupervise.integrations.dask import DaskEngine
 
 from ._terminal import Options, Strategy, show
-from .fetch import SIGNALS, FetchAll, fetch, injected_errors
+from .fetch import SIGNALS, FetchAll, fetch, injected_errors, journal_of
 
 __all__ = ["start_cluster"]
 
@@ -59,6 +59,7 @@ async def fetch_all(
         progress=not options.quiet,
         stop_on=SIGNALS,
         name="fetch",
+        journal=journal_of(options, strategy, key=lambda page: page.seed),
         engine=engine,
     )
     try:

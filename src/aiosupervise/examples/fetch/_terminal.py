@@ -30,6 +30,7 @@ class Options:
     seed: int
     quiet: bool
     engine: str
+    journal: str | None
 
 
 def read_options(arguments: Sequence[str] | None) -> Options:
@@ -53,6 +54,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         help="the same seed gives the same faults (default: %(default)s)",
     )
     add("--engine", choices=["local", "dask"], default="local", help="dask: on two worker processes (default: local)")
+    add("--journal", metavar="PATH", help="keep the results in this file; killed and started again, continue")
     add("--quiet", action="store_true", help="no progress bar")
     values = vars(parser.parse_args(arguments))
     strategy = values.pop("strategy")
@@ -74,15 +76,17 @@ def show(report: Report[str, object]) -> None:
         )
         print("  ".join(cells).rstrip())
     tally = report.tally
+    journal = f"; {tally.replayed} from the journal" if tally.replayed else ""
     print(
         f"{len(report)} jobs in {report.elapsed:.2f} s: {tally.succeeded} succeeded, {tally.failed} failed, "
-        f"{tally.pending} pending; {tally.retries} retries\n"
+        f"{tally.pending} pending; {tally.retries} retries{journal}\n"
     )
 
 
 def _row(outcome: Outcome[str, object]) -> tuple[str, str, str, str]:
     if isinstance(outcome, Success):
-        return outcome.name, outcome.value, str(outcome.attempts), f"{outcome.elapsed:.2f}"
+        value = f"{outcome.value}, from the journal" if outcome.replayed else outcome.value
+        return outcome.name, value, str(outcome.attempts), f"{outcome.elapsed:.2f}"
     if isinstance(outcome, Failure):
         return outcome.name, _describe(outcome), str(outcome.attempts), f"{outcome.elapsed:.2f}"
     return outcome.name, "pending: stopped" if outcome.started else "pending: not started", "", ""

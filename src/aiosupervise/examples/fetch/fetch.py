@@ -6,11 +6,11 @@ from contextlib import nullcontext
 from functools import partial
 from random import Random
 from signal import SIGINT, SIGTERM, Signals
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
 
-from aiosupervise import policy_of, run_all, supervise
+from aiosupervise import Journal, map_all, policy_of, supervise
 from aiosupervise.examples.site import flaky_site
 from aiosupervise.integrations.aiohttp import is_transient
 
@@ -42,19 +42,29 @@ async def fetch_all(
     """Fetch all pages under one strategy, print the outcomes, and return the signal that stopped the run, if any."""
     worker = supervise(policy_of(fetch).replace(max_retries=options.max_retries))(inspect.unwrap(fetch))
     errors = injected_errors(options)
-    randoms = [Random(f"{options.seed} {n}") for n in range(len(urls))]
-    jobs = [partial(worker, session, url, random, errors) for url, random in zip(urls, randoms, strict=True)]
-    limit, timeout, progress = options.limit, options.timeout, not options.quiet
 
+    async def fetch_page(page: int) -> str:
+        text: str = await worker(session, urls[page], Random(f"{options.seed} {page}"), errors)
+        return text
+
+    start = partial(
+        map_all,
+        fetch_page,
+        list(range(len(urls))),
+        limit=options.limit,
+        timeout=options.timeout,
+        progress=not options.quiet,
+        stop_on=SIGNALS,
+        name="fetch",
+        journal=journal_of(options, strategy),
+    )
     match strategy:
         case "gather":  # outcomes in input order
-            run = run_all(jobs, strategy="gather", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
+            run = start(strategy="gather")
         case "as_completed":  # outcomes in completion order
-            run = run_all(
-                jobs, strategy="as_completed", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS
-            )
+            run = start(strategy="as_completed")
         case _:  # completion order too; `return_when` may end the run early
-            run = run_all(jobs, strategy="wait", limit=limit, timeout=timeout, progress=progress, stop_on=SIGNALS)
+            run = start(strategy="wait")
     try:
         await run
     finally:
@@ -66,6 +76,14 @@ async def fetch_all(
 def injected_errors(options: Options) -> Sequence[type[Exception]]:
     """Return the errors to inject: all types into a real site, one into the flaky site, which fails by itself."""
     return INJECTED_ERRORS if options.url else (RuntimeError,)
+
+
+def journal_of(options: Options, strategy: Strategy, key: Callable[[Any], str] | None = None) -> Journal | None:
+    """Return the journal that keeps the results, if there is one; each strategy and each site has its own results."""
+    if options.journal is None:
+        return None
+    site = options.url or f"flaky site {options.seed}"
+    return Journal(options.journal, key=key, version=f"{strategy}: {site}")
 
 
 async def demonstrate(options: Options, fetch_on_engine: FetchAll) -> Signals | None:
