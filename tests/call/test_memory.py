@@ -86,6 +86,15 @@ def uses_attempt(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param == "uses attempt()"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """Keep what other tests have left out of the collections of these, which would take most of the time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
     """Disable the cyclic collector: only objects without references are freed."""
