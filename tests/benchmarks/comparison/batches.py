@@ -441,5 +441,5 @@ BATCHES: tuple[Feature[Runner], ...] = (
     Feature("pauses while the service is down", "reference/overload.md#what-a-run-does", pause),
     Feature("a signal lets running jobs finish", f"{PAGE}#signals", signals),
     Feature("stops after a number of failures", f"{PAGE}#how-runs-end", failures),
-    Feature("goes on after `kill -9`", "how-to/survive-a-crash.md#run-the-same-line-again", crash, limit=40.0),
+    Feature("resumes after `kill -9`", "how-to/survive-a-crash.md#run-the-same-line-again", crash, limit=40.0),
 )
