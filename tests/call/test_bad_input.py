@@ -304,7 +304,7 @@ class Client:
     ids=lambda value: None if isinstance(value, tuple) else type(value).__name__,
 )
 def test_what_cannot_be_supervised(func: object, expected: tuple[str, ...]) -> None:
-    """Each kind of thing that is no function is refused at decoration, by an error that shows the right code."""
+    """Each kind of object that is not a function is refused at decoration, by an error that shows the right code."""
     decorate: Callable[..., object] = supervise(retry_on=ConnectionError)
     with pytest.raises(TypeError, match=words("supervise takes a function", *expected)):
         decorate(func)

@@ -309,10 +309,10 @@ def test_a_loop_that_the_end_of_the_program_leaves() -> None:
 
 async def test_a_second_iteration_without_the_with() -> None:
     """It gets an error with the right code; so does a `list` of a policy."""
-    with pytest.raises(RuntimeError, match=f"was not made, and no other follows: a Policy is for {PLAIN}"):
+    with pytest.raises(RuntimeError, match=f"was not entered, so no other one follows: write {PLAIN}"):
         for _ in POLICY:
             pass
-    with pytest.raises(RuntimeError, match=f"was not made, and no other follows: a Policy is for {ASYNC}"):
+    with pytest.raises(RuntimeError, match=f"was not entered, so no other one follows: write {ASYNC}"):
         async for _ in POLICY:
             pass
     with pytest.raises(RuntimeError, match=PLAIN):
@@ -345,7 +345,7 @@ async def test_the_wrong_with() -> None:
 
 def test_plain_loops_over_policies_that_need_the_event_loop() -> None:
     """An attempt_timeout and an async gate need `async for`, and the error shows it."""
-    with pytest.raises(TypeError, match=f"attempt_timeout cannot be kept by a loop that is not async.* write {ASYNC}"):
+    with pytest.raises(TypeError, match=f"attempt_timeout does not work with a loop that is not async.* write {ASYNC}"):
         iter(POLICY.replace(attempt_timeout=1))
     with pytest.raises(TypeError, match=r"gate Lock is async, and test_plain_.*:\d+ is not"):
         iter(POLICY.replace(gate=asyncio.Lock()))
@@ -384,7 +384,7 @@ async def test_an_attempt_is_entered_once() -> None:
 
 
 class Gate:
-    """A gate of both colours, that raises the errors in turn: when it is entered, then when it is left."""
+    """A gate that is both async and synchronous, and raises the errors in turn: on entry, then on exit."""
 
     def __init__(self, entering: list[BaseException | None], leaving: list[BaseException | None]) -> None:
         self.entering = entering

@@ -134,8 +134,8 @@ def test_methods() -> None:
 
 def test_attempt_timeout_is_refused() -> None:
     """At decoration, with the reason and what to do."""
-    rule = "attempt_timeout cannot be kept by the plain function generic, since running code that is not async cannot"
-    with pytest.raises(TypeError, match=rf"{rule} .*: set the time limit of the client .* write `async def generic`"):
+    rule = "attempt_timeout does not work with the plain function generic, since running synchronous code cannot"
+    with pytest.raises(TypeError, match=rf"{rule} .*: set the timeout of the client .* write `async def generic`"):
 
         @supervise(retry_on=OSError, attempt_timeout=3)
         def generic() -> None: ...
@@ -147,7 +147,7 @@ def test_attempt_timeout_is_refused() -> None:
 @pytest.mark.parametrize("policy", [POLICY.replace(retry_on=Exception), POLICY.replace(budget=Budget())])
 @pytest.mark.parametrize("failures", [0, 1])
 def test_an_awaitable_result_is_refused(policy: Policy, failures: int) -> None:
-    """It is not retried in silence: the error has the async wrapper to write, and the coroutine is closed."""
+    """It raises a TypeError that shows the async wrapper to write, and the coroutine is closed."""
     made: list[Any] = []
 
     class Service:
@@ -439,7 +439,7 @@ async def test_a_call_that_retries_while_the_run_ramps_up_goes_on() -> None:
     assert [outcome.attempts for outcome in report.succeeded] == [2, 2]
 
 
-def test_a_gate_of_each_colour() -> None:
+def test_a_gate_of_each_kind() -> None:
     """A policy takes both; a function checks that its own fits, at decoration or in the call."""
 
     async def fetch() -> None: ...
@@ -530,8 +530,8 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-async def test_layers_of_both_colours() -> None:
-    """Three attempts, not nine, in whichever order the colours are."""
+async def test_layers_of_both_kinds() -> None:
+    """Three attempts, not nine, whether the async layer is the inner or the outer one."""
     loading = Loading(99)
     policy = POLICY.replace(max_retries=2)
 

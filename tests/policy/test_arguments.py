@@ -23,7 +23,7 @@ async def parts() -> AsyncGenerator[str]:
 
 
 class Step:
-    """An awaitable that suspends whoever awaits it."""
+    """An awaitable that suspends the task that awaits it."""
 
     def __await__(self) -> Generator[None]:
         yield

@@ -224,7 +224,7 @@ def test_the_error_of_a_supervisor_has_a_repr_even_if_those_of_the_children_have
 
 
 async def test_a_broken_error_is_reported_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Its child is restarted like any other, and whoever waits for it gets the error."""
+    """Its child is restarted like any other, and tasks that wait for it get the error."""
     async with Supervisor(backoff=[0]) as sup:
         child = Scene().start(sup, "it", fails(1, BrokenReprError()), fails(1, BrokenReprError()), returns(1))
         await asyncio.sleep(2.5)

@@ -189,7 +189,7 @@ async def test_escalation_in_the_clean_up_of_a_cancelled_task() -> None:
 
 
 async def test_a_supervisor_that_is_entered_outside_of_a_task() -> None:
-    """A callback of the loop can enter one: escalation has no body to release, and is raised by whoever leaves it."""
+    """A callback of the loop can enter one: escalation has no body to release, and raises where it is left."""
     sup = Supervisor(max_restarts=0)
     asyncio.get_running_loop().call_soon(enter, sup)
     await turns()

@@ -86,7 +86,7 @@ async def test_without_an_order_no_child_waits_for_another() -> None:
 
 @ORDERED
 async def test_a_child_that_never_started_is_started_once(strategy: Any) -> None:
-    """If the one before fails before it is ready, its siblings wait for their first start, which is no restart."""
+    """If the one before fails before it is ready, its siblings wait for their first start, which is not a restart."""
     scene = Scene()
     runs = 0
 
@@ -200,7 +200,7 @@ async def test_a_new_child_that_must_become_ready_does_not_hold_up_a_group(strat
 
 
 async def test_a_child_that_waits_as_its_supervisor_stops_will_not_be_ready() -> None:
-    """Whoever waits for it is told at once, though it is not its turn to be stopped yet."""
+    """Tasks that wait for it get the error at once, though it is not its turn to be stopped yet."""
     async with Supervisor() as sup:
         child = Scene().start(sup, "it", ready=100.0)
         Scene().start(sup, "slow", clean_up=2)
@@ -295,7 +295,7 @@ def test_a_program_that_ends_in_the_clean_up_of_a_child_that_is_too_late(kind: A
 async def test_a_child_that_ends_before_it_was_ever_ready(
     run: Any, kind: type[Exception], words: str, restart: Any
 ) -> None:
-    """Wrong configuration fails fast: the error is raised to whoever waits; the restart type applies all the same."""
+    """Wrong configuration fails fast: waiting tasks get the error; the restart type applies all the same."""
     async with Supervisor(backoff=[1]) as sup:
         child = Scene().start(sup, "it", run, ready=10.0, restart=restart)
         with pytest.raises(kind, match=words):
@@ -323,7 +323,7 @@ async def test_failures_after_a_child_was_ready_are_waited_through() -> None:
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("way", ["stop", "stop the supervisor"])
 async def test_a_child_that_is_stopped_will_not_be_ready(when: str, way: str) -> None:
-    """Whoever waits gets an error, at once if the supervisor stops."""
+    """Waiting tasks get an error, at once if the supervisor stops."""
     async with Supervisor() as sup:
         child = Scene().start(sup, "it", clean_up=2, ready=10.0)
         await asyncio.sleep(1)

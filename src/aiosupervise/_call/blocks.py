@@ -1,13 +1,13 @@
 """Blocks: a loop over a policy makes the attempts of a block of lines.
 
-Theory of operation. The loop yields an attempt, and the `with` statement in its body makes it. A block that ends well
+Theory of operation. The loop yields an attempt, and the `with` statement in its body makes it. A block that succeeds
 ends the loop. An error that is retried is dropped, and the loop waits before it yields the next attempt. Each loop has
 a call of its own, the same as a supervised function has, and the same driver: an async function waits in its event
 loop, other code in its thread. The call is named after the function and the line of the loop.
 
-Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the state. Nothing
-but the running loop refers to the iterator: so it is thrown away when the loop is left, also by a `break` after a
-failed attempt, whose error would be lost without a word.
+Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the state. Only
+the running loop refers to the iterator, so it is deallocated when the loop is left. That detects a `break` after a
+failed attempt, whose error would otherwise be lost silently.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _State:
     __slots__ = ("call", "limits", "next")
 
     def __init__(self, call: Call, limits: Limits | SyncPassage | nullcontext[None]) -> None:
-        # Of one kind or the other: which methods of the attempt are called tells which.
+        # Async or synchronous; the attempt calls the matching methods.
         self.call: Any = call
         self.limits: Any = limits
         self.next = _Next.ATTEMPT
@@ -68,8 +68,8 @@ class _State:
         """Return whether the loop ends; raise if its last attempt was not made."""
         if self.next in (_Next.ENTER, _Next.LEAVE):
             self.abandon()
-            rule = "the attempt that a Policy yielded was not made, and no other follows"
-            raise RuntimeError(f"{rule}: a Policy is for {_CODE[type(self.call)]}")
+            rule = "the attempt that a Policy yielded was not entered, so no other one follows"
+            raise RuntimeError(f"{rule}: write {_CODE[type(self.call)]}")
         return self.next is _Next.END
 
     def abandon(self, error: BaseException | None = None) -> bool:
@@ -277,7 +277,7 @@ def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
 
 
 def _block() -> None:
-    """Stand for the function of a call, in a block, which has no arguments."""
+    """Take the place of the function of a call: a block has none, and no arguments."""
 
 
 loops.plain = _loop_of

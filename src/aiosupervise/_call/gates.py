@@ -1,10 +1,10 @@
 """The gate of an attempt: entered for each, unless the attempt would wait for itself.
 
 Theory of operation. A task that holds an asyncio lock or semaphore and acquires it again may wait for ever: at once if
-it is a lock, and only under load if it is a semaphore. So it is refused always. Who holds a gate is known by task,
-since a child task has a slot of its own. A context variable would be inherited by child tasks, and could not be reset
-when a coroutine is closed from elsewhere. The ids stay valid: an entry is removed before its frame lets go of the gate.
-A plain function holds the lock or semaphore of `threading` by its thread, in the same way.
+it is a lock, and only under load if it is a semaphore. So it is always refused. The holders of gates are recorded by
+task, since a child task has a slot of its own. A context variable would be inherited by child tasks, and could not be
+reset when a coroutine is closed from elsewhere. The ids stay valid: an entry is removed before its frame releases the
+gate. A plain function holds the lock or semaphore of `threading` by its thread, in the same way.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Passage:
         if self._key is not None:
             _holders[self._key] = self._name
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._key is not None:
             del _holders[self._key]
 
@@ -80,7 +80,7 @@ class AsyncPassage(_Passage):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._let_go()
+        self._release()
         if await self._gate.__aexit__(kind, error, traceback) and error is not None:
             raise self._suppression("__aexit__") from error
 
@@ -100,7 +100,7 @@ class SyncPassage(_Passage):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._let_go()
+        self._release()
         if self._gate.__exit__(kind, error, traceback) and error is not None:
             raise self._suppression("__exit__") from error
 

@@ -88,7 +88,7 @@ class ListenerRegistry:
         return is_first
 
     def forget(self, listener: object) -> None:
-        """Forget what is known of a listener that will receive nothing more: its id may be that of another then."""
+        """Forget a listener that will receive nothing more: its id may then be that of another."""
         self._returned_coroutines.discard(id(listener))
 
 

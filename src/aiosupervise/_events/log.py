@@ -176,8 +176,8 @@ CANCELLED_AGAIN = LogLine(
 STRANGE_NAMES = LogLine(
     RUNS,
     WARNING,
-    "run %(name)s finds no results of that name in the journal %(journal)s, but of %(others)s: if the function was"
-    " renamed, give the run the previous name by name=",
+    "run %(name)s has no results in the journal %(journal)s, which has results of %(others)s: if the function was"
+    " renamed, pass its previous name as name=",
 )
 
 

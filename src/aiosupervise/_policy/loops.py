@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class _BlockAttempt(Protocol):
-    """An attempt of a block, in whichever code."""
+    """An attempt of a block, async or synchronous."""
 
     @property
     def number(self) -> int:

@@ -149,9 +149,9 @@ class Policy:
 
 
 def cannot_interrupt(what: str, repair: str) -> str:
-    """Return the message for an `attempt_timeout` where code runs that nobody can interrupt."""
-    rule = f"attempt_timeout cannot be kept by {what}, since running code that is not async cannot be interrupted"
-    return f"{rule}: set the time limit of the client that it calls, and attempt_timeout=None, or {repair}"
+    """Return the message for an `attempt_timeout` of synchronous code, which cannot be interrupted."""
+    rule = f"attempt_timeout does not work with {what}, since running synchronous code cannot be interrupted"
+    return f"{rule}: set the timeout of the client that it calls, and attempt_timeout=None, or {repair}"
 
 
 def _check_condition(name: str, condition: object) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a task that may be anything: it is cancelled, and again each time its grace is over."""
+"""Cancelling a child again if it does not stop: each time its grace is over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def interval_of(child: ChildState) -> float:
 
 
 def cancel_again(child: ChildState, supervisor: str, seconds: float) -> None:
-    """Cancel a child that has not ended, and log its name and where it stands, which shows what it waits for.
+    """Cancel a child that has not ended, and log its name and its stack, which shows what it waits for.
 
     One cancellation may not be enough: asyncio's own server with an open connection needs three
     (https://github.com/python/cpython/issues/123720).

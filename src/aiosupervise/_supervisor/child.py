@@ -12,7 +12,7 @@ from .child_waits import wait_for_end, wait_ready
 
 
 class ChildControl(Protocol):
-    """What a handle needs of the state machine, which imports more than a handle may."""
+    """The part of the state machine that a handle needs; the machine itself imports more than a handle may."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor starts no more children."""
@@ -54,7 +54,7 @@ class Child:
         - "starting": its task runs, and has not called `ready()` yet; only of a child that was started with `ready=`.
         - "running": its task runs, and is ready.
         - "stopping": it has been cancelled, and its task has not ended yet.
-        - "stopped": it was stopped, or its supervisor was before it was restarted.
+        - "stopped": it was stopped, or its supervisor was stopped before the child was restarted.
         - "ended": it has returned and is not restarted.
         - "failed": it has raised an error and is not restarted.
         """
@@ -113,9 +113,9 @@ class Child:
         await wait_ready(self._child, is_stopping=self._control.is_stopping())
 
     async def wait(self) -> object:
-        """Wait until the child has ended and is not restarted any more, and return what its last run returned.
+        """Wait until the child has ended for good, and return the value that its last run returned.
 
-        It is None if the child was stopped.
+        The value is None if the child was stopped.
 
         Raises:
             Exception: the error with which its last run has ended.

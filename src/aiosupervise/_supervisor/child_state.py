@@ -46,7 +46,7 @@ class ChildState:
         context: copied for each start.
         intensity: the restarts of this child that count.
         ready: seconds in which it must call `ready()`; None if it is ready when it has been started.
-        heartbeat: seconds in which it must call `alive()`, again and again; None if it need not.
+        heartbeat: seconds that may pass between two calls of `alive()`; None if it need not call it.
 
     """
 
@@ -129,7 +129,7 @@ class ChildState:
         # While it is being stopped: why, and how it has failed if that is the reason.
         self.purpose: Purpose | None = None
         self.failure: Exception | None = None
-        # An end whose consequences have not been drawn yet.
+        # An end that the state machine has not handled yet.
         self.ending: Ending | None = None
         # Restarts are logged unless they follow a failure that is only counted.
         self.is_restart_logged: bool = True

@@ -1,4 +1,4 @@
-"""What the tasks that wait for a child get: for its readiness, its end, a stop or a restart of it."""
+"""Waiting for a child: for its readiness, its end, a stop or a restart, and the error if it will not come."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def not_ready(child: ChildState) -> BaseException:
 
 
 def wrapped(child: ChildState, error: BaseException) -> BaseException:
-    """Return the error of a child for those who wait for it: a CancelledError would look like their own."""
+    """Return the error of a child for tasks that wait for it: a CancelledError would look like their own."""
     if not isinstance(error, asyncio.CancelledError):
         return error
     failure = RuntimeError(f"child {child.name} raised CancelledError by itself")
@@ -57,7 +57,7 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
 
 
 def complete_end(child: ChildState, *, is_stopping: bool) -> None:
-    """Wake those who wait for the end of a run of a child, and if it has ended for good, all others."""
+    """Wake the tasks that wait for the end of a run of a child, and if it has ended for good, all others."""
     if child.stopped is not None:
         child.stopped.resolve()
         child.stopped = None
@@ -72,14 +72,14 @@ def complete_end(child: ChildState, *, is_stopping: bool) -> None:
 
 
 def reject_readiness(child: ChildState) -> None:
-    """Wake those who wait until a child is ready with the reason why it will not be."""
+    """Wake the tasks that wait until a child is ready, with the reason why it will not be."""
     if child.became_ready is not None:
         child.became_ready.reject(not_ready(child))
         child.became_ready = None
 
 
 def reject_restart(child: ChildState, reason: str) -> None:
-    """Wake those who wait for a restart of a child that will not be made."""
+    """Wake the tasks that wait for a restart of a child, with the reason why it will not be made."""
     if child.restarted is not None:
         child.restarted.reject(cannot_restart(child, reason))
         child.restarted = None

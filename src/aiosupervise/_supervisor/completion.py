@@ -10,7 +10,7 @@ class Completion:
     """Await it to wait until something has been done.
 
     It is neither a coroutine nor a future: nothing warns if nobody awaits it, several tasks may await it, and
-    cancelling one of them does not call off what they wait for. Awaiting one that is done already yields a turn of the
+    cancelling one of them does not cancel the command. Awaiting one that is done already yields a turn of the
     event loop, so that a loop around it cannot starve the program.
     """
 

@@ -1,4 +1,4 @@
-"""Crash reports: a failure is logged in full once, and by count when it happens in the same way again."""
+"""Crash reports: the first failure of a kind is logged in full, and repetitions are counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_WAIT = 1.0  # seconds
 
 
 class _Kind:
-    """Failures that are alike: when one was reported in full, and how many were not since they were last counted."""
+    """Failures of one kind: the time of the full report, and the number of failures since the last line of the log."""
 
     __slots__ = ("child", "count", "error", "reported_at", "timer", "wait")
 
@@ -32,7 +32,7 @@ class CrashReports:
     A report with its traceback takes about 0.3 ms, and ten thousand children of one dead dependency fail alike. So the
     first failure of a kind is logged in full, and later ones within `within` seconds by their count: after a second,
     two seconds, four and so on. Failures are of one kind if their errors have the same type and were raised at the same
-    line. The error of a child that has stalled was not raised: where the child stood is in its cause.
+    line. The error of a child that has stalled was not raised: the line is that of its cause.
 
     Args:
         name: of the supervisor.
@@ -68,7 +68,7 @@ class CrashReports:
         return False
 
     def log_return(self, child: str) -> None:
-        """Log that a child has returned and will be restarted: without this line, nobody would see why."""
+        """Log that a child has returned and will be restarted, since the line about the restart gives no reason."""
         if RETURNED.is_read():
             RETURNED.log({"child": child, "supervisor": self._name})
 

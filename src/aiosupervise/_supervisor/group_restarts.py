@@ -6,7 +6,7 @@ Theory of operation. There is at most one sequence at a time, and every failure 
 - a failure of another child extends the group, and so does one while the group waits;
 - a failure while members are started makes the group begin anew.
 
-A member that does not stop holds up its group, but nobody else: members before it run on until it is their turn.
+A member that does not stop holds up its group only, and members before it run until their turn to be stopped.
 A member that was stopped or restarted by a command has left the group; if it is being stopped when its turn comes, the
 group waits for its end.
 
@@ -93,13 +93,13 @@ class GroupRestarts:
         self._stop_next()
 
     def leave(self, child: ChildState) -> None:
-        """Take a child out of the group."""
+        """Remove a child from the group."""
         self._members.pop(child, None)
         if not self._members and not self._to_stop:
             self._cancel_timer()
 
     def go_on(self, child: ChildState) -> None:
-        """Go on if the group has waited for the end of this child, or for it to become ready."""
+        """Continue if the group waits for the end of this child, or for it to become ready."""
         if self._to_stop:
             if self._to_stop[-1] is child:
                 self._stop_next()
@@ -110,7 +110,7 @@ class GroupRestarts:
             )
 
     def close(self) -> None:
-        """Restart nothing any more."""
+        """Cancel the restart that is under way; begin no other one."""
         self._reset()
         self._members = {}
 
@@ -128,7 +128,7 @@ class GroupRestarts:
             self._timer = None
 
     def _stop_next(self) -> None:
-        if self._is_stopping_next:  # the loop below looks itself at the ends that it draws consequences from
+        if self._is_stopping_next:  # the loop below checks the ends that it handles itself
             return
         self._is_stopping_next = True
         try:

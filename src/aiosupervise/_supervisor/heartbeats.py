@@ -1,4 +1,4 @@
-"""Heartbeats: which child has not called `alive()` for too long."""
+"""Heartbeats: detects children that have not called `alive()` in time."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Heartbeats:
         self._hearts: dict[ChildState, _Heart] = {}
 
     def watch(self, child: ChildState, seconds: float, on_stalled: Callable[[], None]) -> None:
-        """Watch a child, which is alive now, and call `on_stalled` when it has been silent for so long."""
+        """Watch a child from now on; call `on_stalled` when it has not called `alive()` for this many seconds."""
         self._clock.acquire(seconds)
         heart = self._hearts[child] = _Heart(seconds, self._clock.time(), on_stalled)
         self._schedule(heart, seconds)
 
     def beat(self, child: ChildState) -> None:
-        """Note that a child is alive; from any thread."""
+        """Record that a child is alive; may be called from any thread."""
         heart = self._hearts.get(child)
         if heart is not None:
             heart.last = self._clock.time()
 
     def release(self, child: ChildState) -> None:
-        """Watch a child no more; if it is not watched, do nothing."""
+        """Stop watching a child; do nothing if it is not watched."""
         heart = self._hearts.pop(child, None)
         if heart is not None:
             if heart.timer is not None:

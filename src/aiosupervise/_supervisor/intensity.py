@@ -34,12 +34,12 @@ class RestartIntensity:
         return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
     def pause(self, now: float) -> None:
-        """Pause the clock at `now`. A clock that is paused stays so."""
+        """Pause the clock at `now`. Do nothing if it is paused."""
         if self._paused_at is None:
             self._paused_at = now
 
     def resume(self, now: float) -> None:
-        """Resume the clock at `now`. A clock that is not paused goes on."""
+        """Resume the clock at `now`. Do nothing if it is not paused."""
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
             self._paused_at = None

@@ -1,11 +1,11 @@
-r"""The life of a child: it starts its task, takes in its end, and stops it.
+r"""The lifecycle of children: starting their tasks, recording their ends, and stopping them.
 
     waiting -> starting -> running -> (ends by itself) -> waiting, ended, failed
                   \-> stopping <-/
     stopping -> stopped, or waiting (for its group), or started (on request), or as after a failure
 
-The end of a task changes the state of its child at once. Its consequences follow in slices, so that thousands of
-children which end in the same turn do not hold up the event loop.
+The end of a task changes the state of its child at once. The state machine handles ends in slices, so that thousands of
+children that end in the same turn do not hold up the event loop.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SLICE = 64  # ends
 
 
 class Consequences(Protocol):
-    """What the state machine does about changes that it has not asked for."""
+    """The reactions of the state machine to changes that it has not requested."""
 
     def is_stopping(self) -> bool:
-        """Return whether children that end are not restarted any more."""
+        """Return whether the supervisor is stopping, so that children that end are not restarted."""
         ...
 
     def are_tasks_cancelled(self) -> bool:
@@ -44,11 +44,11 @@ class Consequences(Protocol):
         ...
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
-        """Draw the consequences of the end of a run."""
+        """Handle the end of a run."""
         ...
 
     def on_ready(self, child: ChildState) -> None:
-        """Go on where something has waited for this child."""
+        """Continue a group restart that waits for this child."""
         ...
 
 
@@ -72,7 +72,7 @@ class Lifecycle:
 
     @property
     def has_ends(self) -> bool:
-        """Whether the consequences of an end are still to be drawn."""
+        """Whether an end has not been handled yet."""
         return bool(self._ends)
 
     @property
@@ -124,8 +124,8 @@ class Lifecycle:
             if not isinstance(error, Exception):
                 raise
         else:
-            # Taking in an end is no step: thousands may come in one turn, and nothing but the child changes.
-            child.task.add_done_callback(partial(self._take_in, child), context=self.context)
+            # Recording an end is not a step: there may be thousands in one turn, and only the child changes.
+            child.task.add_done_callback(partial(self._record_end, child), context=self.context)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
         """Let a child forget its last run; return the coroutine of the next one, and its context."""
@@ -202,7 +202,7 @@ class Lifecycle:
 
     # Ends.
 
-    def _take_in(self, child: ChildState, task: asyncio.Task[object]) -> None:
+    def _record_end(self, child: ChildState, task: asyncio.Task[object]) -> None:
         """Let a child whose task has ended enter its next state."""
         if child.task is not task:  # a command came before this callback
             return
@@ -240,33 +240,33 @@ class Lifecycle:
             return "waiting"
         return "ended" if error is None else "failed"
 
-    def _take_slice(self) -> None:
+    def _handle_slice(self) -> None:
         self._slice = None
         try:
             for _ in range(min(_SLICE, len(self._ends))):
-                self._steps.run(partial(self.take_end, self._ends.popleft()))
+                self._steps.run(partial(self.handle_end, self._ends.popleft()))
         finally:  # a KeyboardInterrupt may come from a listener
             self._schedule_slice()
 
     def _schedule_slice(self) -> None:
         if self._ends and self._slice is None:
-            self._slice = self.loop.call_soon(self._take_slice, context=self.context)
+            self._slice = self.loop.call_soon(self._handle_slice, context=self.context)
 
     def catch_up(self, child: ChildState) -> None:
-        """Draw the consequences of an end that has happened, before anything else is done with the child."""
+        """Handle an end that has happened, before anything else is done with the child."""
         if child.task is not None and child.task.done():
-            self._take_in(child, child.task)
-        self.take_end(child)
+            self._record_end(child, child.task)
+        self.handle_end(child)
 
-    def take_end(self, child: ChildState) -> None:
-        """Draw the consequences of the end of a child, unless they have been drawn."""
+    def handle_end(self, child: ChildState) -> None:
+        """Handle the end of a child, unless that has been done."""
         ending, child.ending = child.ending, None
         if ending is not None:
             self._then.on_end(child, ending)
 
 
 def _has_ended(child: ChildState) -> bool:
-    """Return whether the task of a child has ended in this very turn, and its end has not been taken in."""
+    """Return whether the task of a child has ended in this very turn, and its end has not been recorded."""
     return child.task is not None and child.task.done()
 
 
@@ -274,7 +274,7 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
     if not task.cancelled():
         return task.exception()
     # The error is raised to get it. If that happens while the body's error is handled, it would become the context of
-    # the child's error: that is not true, and a reference cycle.
+    # the child's error, which would be wrong, and a reference cycle.
     handled = sys.exception()
     error = cancellation(task)
     if error is not None and error.__context__ is handled:
@@ -283,7 +283,7 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
 
 
 def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
-    """Return the failure of a child that was stopped for it; its cause shows where the child stood."""
+    """Return the failure of a child that was stopped for it; its cause shows the line where the child waited."""
     failure: BaseException | None = child.failure
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return error

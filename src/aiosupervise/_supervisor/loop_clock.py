@@ -10,11 +10,11 @@ _TICKS = 8  # in the shortest heartbeat
 
 
 class LoopClock:
-    """Measures how long the event loop could run callbacks. It ticks while somebody uses it.
+    """Measures how long the event loop could run callbacks. It ticks while it has users.
 
-    A tick that comes late shows for how long the loop was blocked: this time passes for nobody, because a child that
-    could not run could not call `alive()` either. A block is seen only from the tick that it delays, so up to an eighth
-    of the shortest heartbeat is not seen of each.
+    A late tick shows for how long the loop was blocked. This time does not count, because a child that could not run
+    could not call `alive()` either. Blocking is detected only by the tick that it delays, so up to an eighth of the
+    shortest heartbeat goes undetected each time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
@@ -37,7 +37,7 @@ class LoopClock:
         self._tick()
 
     def release(self) -> None:
-        """Stop ticking if nobody else needs it."""
+        """Stop ticking if it has no other user."""
         self._users -= 1
         if not self._users:
             self._end_tick()
@@ -48,7 +48,7 @@ class LoopClock:
         self._timer = self._loop.call_at(self._due, self._tick, context=self._context)
 
     def _end_tick(self) -> float:
-        """Count for how long the loop was blocked, and return its time."""
+        """Cancel the tick, add the time for which the loop was blocked, and return the loop's time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

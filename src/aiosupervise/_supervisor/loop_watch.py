@@ -1,4 +1,4 @@
-"""The task of a supervisor: it only notices that the event loop shuts down, and ends with the supervisor."""
+"""The task of a supervisor: it only detects the shutdown of the event loop, and ends with the supervisor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aiosupervise._call.tasks import wait_until_done
 class LoopWatch:
     """Waits until the supervisor has ended.
 
-    No user has its task. So a cancellation of it comes from asyncio.run, or from other code that cancels all tasks of
-    the event loop, those of the children included.
+    No user code has a reference to its task. So a cancellation comes from asyncio.run, or from other code that cancels
+    all tasks of the event loop, those of the children included.
 
     Args:
         name: of the task.
@@ -45,7 +45,7 @@ class LoopWatch:
         self._over.set()
 
     def note_shutdown(self) -> None:
-        """Note that the event loop shuts down."""
+        """Record that the event loop shuts down."""
         self._has_shut_down = True
 
     async def join(self, stop: Callable[[], None]) -> None:

@@ -24,15 +24,15 @@ class Restarts(Protocol):
         ...
 
     def leave(self, child: ChildState) -> None:
-        """Take a child out of the restart that it waits for, because a command decides about it."""
+        """Remove a child from the restart that it waits for, because a command takes precedence."""
         ...
 
     def go_on(self, child: ChildState) -> None:
-        """Go on if this child, which has ended or is ready, is the one that a restart waits for."""
+        """Continue a restart that waits for this child, which has ended or is ready."""
         ...
 
     def close(self) -> None:
-        """Restart nothing any more."""
+        """Cancel all restarts; begin no other one."""
         ...
 
 

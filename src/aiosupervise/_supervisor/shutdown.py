@@ -19,7 +19,7 @@ class Shutdown:
         self.has_begun = False
 
     def begin(self, children: Iterable[ChildState], *, at_once: bool) -> None:
-        """Stop these children, given in start order; those that wait are stopped already."""
+        """Stop these children, given in start order; waiting ones enter the state "stopped" at once."""
         self.has_begun = True
         self._to_stop = [*children]
         for child in self._to_stop:
@@ -31,7 +31,7 @@ class Shutdown:
     def go_on(self, *, at_once: bool = False) -> None:
         """Stop the next child if the one before it has ended, or all of them at once."""
         self._is_at_once = self._is_at_once or at_once
-        if self._is_going_on:  # the loop below looks itself at the ends that it draws consequences from
+        if self._is_going_on:  # the loop below checks the ends that it handles itself
             return
         self._is_going_on = True
         try:
@@ -47,8 +47,8 @@ class Shutdown:
             self._lifecycle.stop(child, Purpose.STOP)
         return child.task is None
 
-    def hurry(self, children: Iterable[ChildState]) -> None:
-        """Cancel all children at once, also those that are being stopped, whatever their grace."""
+    def cancel_all(self, children: Iterable[ChildState]) -> None:
+        """Cancel all children at once, including children that are being stopped, regardless of their grace."""
         self._to_stop = []
         for child in reversed([*children]):
             self._lifecycle.catch_up(child)

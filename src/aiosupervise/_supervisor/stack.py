@@ -1,4 +1,4 @@
-"""Where a task stands: the frames from its function down to the place where it waits."""
+"""The stack of a suspended task: the frames from its function down to the line where it waits."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The state machine: what becomes of the children of a supervisor when they end, and when a command is given.
+"""The state machine of a supervisor: it decides what follows when a child ends or a command is given.
 
-Theory of operation. There is no task that waits for a child. Callbacks of tasks, timers and commands each run one step
-to its end before the next one (see `steps`). A step never waits: a child that does not stop holds up only what depends
-on it. The task of the supervisor only notices that the event loop shuts down (see `loop_watch`).
+Theory of operation. No task waits for a child. Each callback of a task or a timer, and each command, runs one step to
+its end before the next one begins (see `steps`). A step never waits, so a child that does not stop holds up only the
+children that depend on it. The task of the supervisor only detects the shutdown of the event loop (see `loop_watch`).
 
 Laws, each with a test:
 - A child that is stopped is cancelled once, and again each time its grace, 1 s at least, is over. When the event loop
-  shuts down, asyncio.run cancels every task: the first cancellation is that one then.
+  shuts down, asyncio.run cancels every task, which then is the first cancellation.
 - Giving up is announced at once; the supervisor ends when no child runs.
 - Each command is completed: carried out, or rejected.
 """
@@ -104,7 +104,7 @@ class StateMachine:
             self._steps.run(self._stop)
 
     def cancel(self) -> None:
-        """Stop, and cancel all children at once, also those that are being stopped."""
+        """Stop, and cancel all children at once, including children that are being stopped."""
         self._steps.run(self._cancel)
 
     def end_when_idle(self) -> None:
@@ -135,7 +135,7 @@ class StateMachine:
         if self.is_stopping():
             raise cannot_restart(child, SUPERVISOR_STOPPED)
         if self.children.is_replaced(child):
-            raise cannot_restart(child, "it has ended, and its name is another child's")
+            raise cannot_restart(child, "it has ended, and another child has its name")
         completion = child.restarted = child.restarted or Completion()
         self._steps.run(partial(self._restart_child, child))
         return completion
@@ -186,7 +186,7 @@ class StateMachine:
 
     def _cancel(self) -> None:
         self._stop()
-        self._shutdown.hurry(self.children)
+        self._shutdown.cancel_all(self.children)
 
     def _on_loop_shutdown(self) -> None:
         self._watch.note_shutdown()
@@ -203,11 +203,11 @@ class StateMachine:
         return self._watch.is_shutdown
 
     def on_ready(self, child: ChildState) -> None:
-        """Go on starting the group of a child that has become ready."""
+        """Continue to start the group of a child that has become ready."""
         self._restarts.go_on(child)
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
-        """Draw the consequences of the end of a run."""
+        """Handle the end of a run: emit its event, and restart the child or escalate if that is due."""
         purpose, error = ending
         self.children.forget(child)
         has_exited = purpose in (None, Purpose.FAILURE)
@@ -268,7 +268,7 @@ class StateMachine:
         return self.children.alive > 0 or self._lifecycle.has_ends
 
     def _settle(self) -> None:
-        """Wake those who wait for all children, and end, if nothing is left to do."""
+        """Wake the tasks that wait for all children, and end the supervisor, if nothing is left to do."""
         if self._has_work():
             return
         self._idle.set()
@@ -290,11 +290,11 @@ class StateMachine:
 
 
 def _nothing() -> None:
-    """Change nothing: for a step that is run for what every step does at its end, and for a body that has ended."""
+    """Do nothing: a step that only triggers the check after every step, or a cancellation after the body has ended."""
 
 
 def _as_failure(child: ChildState, error: BaseException | None) -> Exception:
-    """Return how a child has ended as an Exception, for a user's backoff."""
+    """Return the end of a run as an Exception, the argument of a user's backoff function."""
     if isinstance(error, Exception):
         return error
     if error is None:

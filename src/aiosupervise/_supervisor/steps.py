@@ -1,4 +1,4 @@
-"""Steps: each change of the state machine runs to its end before the next one, whoever asks for it."""
+"""Steps: each change of the state machine runs to its end before the next one begins, whoever requests it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Step: TypeAlias = Callable[[], None]
 class Steps:
     """Runs the steps of one supervisor, and after each of them the calls that it has put off, such as events.
 
-    A step runs at once, unless another one is under way: a task factory may run the first step of a child inside of
-    one, and that child may ask for another. Listeners are called between two steps, and may ask for any.
+    A step runs at once, unless another one is under way: a task factory may run the first lines of a child inside a
+    step, and that child may request another one. Listeners are called between two steps, and may request steps too.
 
     Args:
         settle: called when there is nothing left to do.
@@ -47,7 +47,7 @@ class Steps:
         self._later.append(call)
 
     def close(self) -> None:
-        """Let go of the state machine, which has ended."""
+        """Drop the references to the state machine, which has ended."""
         self._settle = self._interrupted = _nothing
 
     def _execute(self, step: Step) -> None:

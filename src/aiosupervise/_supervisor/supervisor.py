@@ -48,11 +48,11 @@ class Supervisor:
     errors escalate up a tree of supervisors.
 
     Args:
-        strategy: which children are restarted when one of them is: "one_for_one", this child only; "one_for_all", all
+        strategy: which children are restarted when one has ended: "one_for_one", this child only; "one_for_all", all
             children; "rest_for_one", this child and those started after it. Siblings that run are stopped first, in
             reverse start order. The group is restarted in start order, without temporary children.
-            "simple_one_for_one" is for children that come and go: this child only, children that have ended are
-            forgotten, and all are stopped at once at the end.
+            "simple_one_for_one" is for children that come and go: only this child is restarted, children that have
+            ended are forgotten, and a shutdown stops all children at once.
         max_restarts: the restart intensity: the supervisor escalates if one child causes one more restart than this in
             `within` seconds. 0 allows no restarts; None means no limit.
         within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago
@@ -131,9 +131,9 @@ class Supervisor:
                 and a number, such as "poll-0".
             grace: seconds that the child has for its clean-up, 0 or more; None for the grace of the supervisor.
             ready: seconds, above 0, in which each run of the child must call `ready()`: the child is "starting" until
-                then, and has failed if it is too late. None if it counts as ready when it has been started.
-            heartbeat: seconds, above 0: a child that is running and has not called `alive()` for so long has failed,
-                and is cancelled. None if it need not call it.
+                then, and has failed if it is too late. None if it is ready when it has been started.
+            heartbeat: seconds, above 0: a running child that has not called `alive()` for this long has failed, and is
+                cancelled. None if it need not call `alive()`.
 
         Raises:
             TypeError: if `func` is not an async function, or another argument has the wrong type.

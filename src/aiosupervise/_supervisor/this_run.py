@@ -1,4 +1,4 @@
-"""`ready()` and `alive()`: what a child tells its supervisor, from any of its tasks and threads."""
+"""`ready()` and `alive()`: the reports of a child to its supervisor, from any of its tasks and threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiosupervise._call.tasks import running_loop
 
 @final
 class ThisRun:
-    """One run of a child, as its context sees it. It lets go of its supervisor at the end of the run."""
+    """One run of a child, as its context sees it. At the end of the run it drops its references to the supervisor."""
 
     __slots__ = ("_loop", "_on_alive", "_on_ready")
 
@@ -45,7 +45,7 @@ class ThisRun:
             on_alive()
 
     def close(self) -> None:
-        """Take no more reports: the run has ended, though its threads and tasks may go on."""
+        """Ignore further reports: the run has ended, though its threads and tasks may still be running."""
         self._on_ready = self._on_alive = None
 
 

@@ -223,7 +223,7 @@ async def test_a_cancel_on_every_turn(path: Path, when: str) -> None:
 
 
 async def test_return_when(path: Path) -> None:
-    """It is judged when a job has arrived: waiting for the commit would mean to call many more."""
+    """It is checked when an outcome arrives: waiting for the commit would allow many more calls."""
     calls = 0
 
     async def count(item: int) -> int:
@@ -419,7 +419,7 @@ async def test_a_value_that_is_refused_is_not_read(path: Path) -> None:
 
     read: list[int] = []
     async with map_all(pair, range(6), strategy="as_completed", journal=path) as run:
-        with pytest.raises(TypeError, match="the value of pair-3, by the codec json: TypeError: Object of type set"):
+        with pytest.raises(TypeError, match="the value of pair-3 with the codec json: TypeError: Object of type set"):
             await read_all(run, read)
     assert read == [0, 1, 2]
     assert [outcome.index for outcome in run.report.succeeded] == [3, 4, 5]
@@ -453,7 +453,7 @@ class Interrupting:
         self._dumps = dumps
 
     def dumps(self, value: object) -> str:
-        """Raise what is no Exception."""
+        """Raise a BaseException."""
         if self._dumps:
             raise SystemExit(3)
         return str(value)

@@ -1,4 +1,4 @@
-"""`map_all(..., journal=...)`: what is known is not called again, whatever has changed, and nothing else is known."""
+"""`map_all(..., journal=...)`: known inputs are not called again, whatever has changed, and all others are."""
 
 import asyncio
 import functools
@@ -196,7 +196,7 @@ async def fetch(item: Any) -> str:
 
 @pytest.mark.looptime
 async def test_another_function_of_that_name(path: Path, service: Service) -> None:
-    """The code is no part of the key: a changed function, a method, a closure, a partial and a lambda replay alike."""
+    """The code is not part of the key: a changed function, a method, a closure, a partial and a lambda replay alike."""
     old = (await map_all(fetch, ["a", "b"], journal=path)).values()
 
     async def new(item: Any) -> str:
@@ -238,8 +238,8 @@ async def test_a_renamed_function(path: Path, service: Service, caplog: pytest.L
     for _ in range(2):
         await map_all(service, ["a"], journal=path, name="fetch_page")
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    found = f"run fetch_page finds no results of that name in the journal {path}, but of fetch"
-    repair = "if the function was renamed, give the run the previous name by name="
+    found = f"run fetch_page has no results in the journal {path}, which has results of fetch"
+    repair = "if the function was renamed, pass its previous name as name="
     assert [record.getMessage() for record in warnings] == [f"{found}: {repair}"]
     assert warnings[0].__dict__["aiosupervise_others"] == "fetch"
 
@@ -468,11 +468,11 @@ def test_held_inputs_without_a_key(path: Path, source: Any) -> None:
 @pytest.mark.parametrize(
     ("journal", "error", "words"),
     [
-        (":memory:", ValueError, "outlives the process; got ':memory:'"),
-        ("", ValueError, "outlives the process"),
-        ("file:x?mode=memory", ValueError, "outlives the process"),
-        ("a\0b", ValueError, "outlives the process"),
-        (5, TypeError, r"journal must be a path, a Journal\(...\), or None for none; got 5"),
+        (":memory:", ValueError, "names a file on disk; got ':memory:'"),
+        ("", ValueError, "names a file on disk"),
+        ("file:x?mode=memory", ValueError, "names a file on disk"),
+        ("a\0b", ValueError, "names a file on disk"),
+        (5, TypeError, r"journal must be a path, a Journal\(...\), or None for no journal; got 5"),
         (b"run.db", TypeError, "journal must be a path"),
         (True, TypeError, "journal must be a path"),
     ],
@@ -491,7 +491,7 @@ class BytesPath:
 
 
 async def async_key(_: object) -> str:
-    """What is no key function."""
+    """Objects that are not key functions."""
     raise AssertionError
 
 
@@ -522,7 +522,7 @@ def test_a_lambda_needs_a_name(path: Path) -> None:
 def test_an_async_lambda_needs_a_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as an async function that is called so, or a lambda that is marked as one."""
     monkeypatch.setattr(anything, "__name__", "<lambda>")
-    with pytest.raises(TypeError, match="a lambda has no name by which its results are found again"):
+    with pytest.raises(TypeError, match="a journal finds results by the name of the function, and a lambda has none"):
         map_all(anything, [1], journal=path)
     map_all(anything, [1], journal=path, name="fetch").close()
 
@@ -599,7 +599,7 @@ async def _report(run: Run[Any, Any]) -> Any:
 
 
 def test_many_inputs_that_are_known_leave_others_their_turn(path: Path) -> None:
-    """A run without a limit that replays gives way after 200 inputs."""
+    """A run without a limit yields to the event loop after replaying 200 inputs."""
 
     async def work(item: int) -> int:
         return item

@@ -74,7 +74,7 @@ def test_values_that_only_pickle_knows() -> None:
 
 
 def test_nan_comes_back_from_json() -> None:
-    """Python writes and reads it, and it is no change that it does not equal itself."""
+    """Python writes and reads it, and that it does not equal itself does not count as a change."""
     assert math.isnan(decode(json, encode(json, math.nan, "fetch-0"), "run.db"))
     own = Codec(json.dumps)
     assert encode(own, [math.nan], "fetch-0") == "[NaN]"
@@ -89,9 +89,9 @@ def test_nan_comes_back_from_json() -> None:
         ({1: "x", "1": "y"}, "changed: 1 comes back as a value of type str|a collection of 4 comes back with 2"),
         (Level.LOW, "changed: a value of type Level comes back as 1"),
         ([Point(1, 2)], "changed: a value of type Point comes back as a value of type list"),
-        ({1, 2}, "by the codec json: TypeError: Object of type set is not JSON serializable"),
-        (Page("secret"), "by the codec json: TypeError: Object of type Page is not JSON serializable"),
-        pytest.param(10**5000, "by the codec json: ValueError", id="long"),
+        ({1, 2}, "with the codec json: TypeError: Object of type set is not JSON serializable"),
+        (Page("secret"), "with the codec json: TypeError: Object of type Page is not JSON serializable"),
+        pytest.param(10**5000, "with the codec json: ValueError", id="long"),
     ],
 )
 def test_json_refuses_what_would_change(value: object, words: str) -> None:

@@ -142,7 +142,7 @@ def test_a_fork(tmp_path: Path) -> None:
         timeout=30,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    repair = "wait until that has ended, or give this run another path"
+    repair = "wait until that has ended, or use another path"
     error = f"the journal {path} cannot be opened: another process has it open; {repair}"
     lines = made.stdout.splitlines()
     assert lines == [error, error, "child of a run None", "parent 0", "again 400", "child 400"], made.stderr

@@ -1,4 +1,4 @@
-"""A process that dies in the middle of a batch, and finishes it when it is started again."""
+"""A process that dies in the middle of a batch, and resumes it when it is started again."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ def calls(folder: str) -> list[int]:
 
 
 def note_call(folder: str, number: int) -> None:
-    """Write down that a job is begun."""
+    """Record the start of a job."""
     with Path(folder, "calls").open("a") as file:
         print(number, file=file)
 

@@ -109,7 +109,7 @@ class Keeper(Library):
 
     @by_hand
     async def keep_beating(self, func: Callable[[Beat], Coroutine[Any, Any, Any]], seconds: float) -> None:
-        """Restart a child that has not beaten for so long: by hand, a timeout that each beat puts off."""
+        """Restart a child that sends no heartbeat for this long: by hand, a timeout that each heartbeat postpones."""
 
         async def child() -> None:
             loop = asyncio.get_running_loop()

@@ -160,7 +160,7 @@ class Runner(Library):
 
     @by_hand
     async def resumed(self, func: Job, inputs: Sequence[Any], path: Path) -> list[Any]:
-        """Keep results in a file, and do not call for those that it has: by hand, a line of JSON for each."""
+        """Store results in a file, and skip inputs that have one: by hand, a line of JSON for each."""
         known = read_results(path)
         with path.open("a") as file:
 

@@ -152,7 +152,7 @@ async def ready(lib: Keeper) -> Answer:
 
 
 async def hangs(lib: Keeper) -> Answer:
-    """A child says that it is alive, and then hangs."""
+    """A child sends heartbeats, and then hangs."""
     starts, beats = 0, 0
 
     async def child(beat: Any) -> None:
@@ -167,8 +167,8 @@ async def hangs(lib: Keeper) -> Answer:
     task = asyncio.ensure_future(lib.keep_beating(child, 0.06))
     await until(lambda: starts == 2)
     await stopped(task)
-    how = "a timeout that each beat puts off: " if hasattr(lib.keep_beating, "by_hand") else ""
-    seen = f"{how}a child was started again when it had stopped to beat"
+    how = "a timeout that each heartbeat postpones: " if hasattr(lib.keep_beating, "by_hand") else ""
+    seen = f"{how}a child that stopped calling was restarted"
     return answer(starts == 2 and beats >= 5, seen, using=lib.keep_beating)
 
 
@@ -196,7 +196,7 @@ async def stubborn(lib: Keeper) -> Answer:
 async def forgotten(lib: Keeper) -> Answer:
     """A hundred children end, while others may still be started."""
     kept = await lib.come_and_go([_quick() for _ in range(100)])
-    return answer(not kept, "of 100 children that had ended, nothing was left")
+    return answer(not kept, "of 100 children that had ended, none was kept")
 
 
 def _quick() -> Func:
@@ -244,7 +244,7 @@ SERVICES: tuple[Feature[Keeper], ...] = (
     Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
     Feature("one child can be stopped", f"{PAGE}#children", stop_one),
     Feature("the error of a child is reported", "reference/seeing.md#events", reports_errors),
-    Feature("start waits until the child says that it is ready", f"{PAGE}#readiness", ready),
+    Feature("start waits until the child is ready", f"{PAGE}#readiness", ready),
     Feature("a child that hangs is restarted", f"{PAGE}#heartbeats", hangs),
     Feature("a child that swallows a cancellation is cancelled again", f"{PAGE}#leaving-the-block", stubborn),
     Feature("children that have ended are forgotten", f"{PAGE}#restart-types-and-strategies", forgotten),

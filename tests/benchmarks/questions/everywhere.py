@@ -1,4 +1,4 @@
-"""What do a plain function and a block of lines cost that succeed at once?"""
+"""What does a plain function cost, and a block of lines, if it succeeds at once?"""
 
 import asyncio
 import functools
@@ -82,7 +82,7 @@ def answer(number: int, *, key: int) -> int:
 
 
 def handwritten(func: Plain) -> Plain:
-    """What people write themselves."""
+    """The handwritten loop."""
 
     @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

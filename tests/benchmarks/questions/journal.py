@@ -65,7 +65,7 @@ async def returning(inputs: Inputs, _: Path) -> None:
 
 
 async def replayed(inputs: Inputs, path: Path) -> None:
-    """Run with a journal that knows every input."""
+    """Run with a journal that has the result of every input."""
     report = await map_all(at_once, inputs, limit=LIMIT, journal=path)
     if report.tally.replayed != JOBS:
         raise RuntimeError(f"{report.tally.replayed} of {JOBS} were replayed")

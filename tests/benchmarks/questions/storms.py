@@ -24,7 +24,7 @@ SECONDS, TURNS, RATIO = 2.0, 1.5, 1.3
 
 
 class Storm(NamedTuple):
-    """How long it took, and the longest turn of the event loop meanwhile, in seconds."""
+    """The duration, and the longest turn of the event loop meanwhile, in seconds."""
 
     total: float
     longest_turn: float

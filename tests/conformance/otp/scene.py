@@ -20,8 +20,8 @@ class Behaviour:
     """What a child does, as scene.erl has it; times are in seconds.
 
     Attributes:
-        clean_up: the time between being told to stop and the end.
-        clean_up_fails: whether it raises an error when it is told to stop.
+        clean_up: the time between the stop and the end.
+        clean_up_fails: whether it raises an error when it is stopped.
         starts_in: the time until it is ready; None if nobody waits for that.
         broken_runs: the numbers of its runs that fail before they are ready.
         quiet: whether it says nothing.

@@ -74,7 +74,7 @@ async def test_the_defaults_of_a_child(strategy: Any) -> None:
 
 @each_strategy
 async def test_a_call_that_fails_adds_no_child(strategy: Any) -> None:
-    """Its error is raised to whoever starts the child."""
+    """Its error is raised to the caller that starts the child."""
     async with Supervisor(strategy=strategy) as sup:
         with pytest.raises(TypeError, match="argument"):
             sup.start(forever, 1)  # type: ignore[arg-type]  # the mistake

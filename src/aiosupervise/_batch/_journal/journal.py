@@ -1,4 +1,4 @@
-"""`Journal`: the object that the user makes and gives to `map_all`."""
+"""`Journal`: the object that the user creates and passes to `map_all`."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from .writer import Writer
 
 @final
 class Journal:
-    """A file of results, by which a run that was killed is continued: `map_all(func, inputs, journal="run.db")`.
+    """A file of results from which a run resumes after a crash: `map_all(func, inputs, journal="run.db")`.
 
-    Each value that the function returns is stored before anybody sees its outcome. When the same line is run again,
-    known inputs are not called: each is a `Success` with `replayed=True`. Failures and pending inputs run again. A job
-    that ran when the process died, or whose result waited for its commit, runs again as well: at least once, not
-    exactly once.
+    Each value that the function returns is stored before its outcome is handed over. When the same line is run again,
+    the function is not called for inputs that have a result: the outcome is a `Success` with `replayed=True`. Failed
+    and pending inputs run again. A job that was running when the process died, or whose result waited for its commit,
+    runs again as well: at least once, not exactly once.
 
-    An input is recognized by its key, by the name of the run, and by `version`, never by its place in the source or by
-    the code of the function. So one file serves several functions, one after another or at a time. Make one Journal for
-    runs that take place at the same time.
+    An input is recognized by its key, by the name of the run, and by `version`, never by its position in the source or
+    by the code of the function. So one file serves several functions, one after another or at the same time. Runs that
+    use the file at the same time must share one Journal.
 
-    The file is an SQLite database with the view `journal`, to be read while no run uses it. A commit survives the end
-    of the process, but not a power cut.
+    The file is an SQLite database with the view `journal`, which can be read while no run uses the file. A commit
+    survives the end of the process, but not a power cut.
 
     Args:
-        path: the file, which is made where there is none; its folder has to exist. It must not be on a network file
+        path: the file, which is created if it does not exist; its folder must exist. It must not be on a network file
             system. A file `<path>.lock` beside it keeps other processes out.
         key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`; None for inputs that
             are their own key: str, int, float, bool, None, and lists, tuples and dicts with str keys of these.
-        version: a text of yours, to be changed when results that are known shall not be used any more, such as the
-            version of a prompt. Nothing is deleted: with the previous one they are known again.
+        version: a str that you change when stored results must no longer be used, such as the version of a prompt.
+            Nothing is deleted: with the previous version, its results are used again.
         codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`: `json`,
-            `pickle`, or one of your own. With pickle, opening a file that somebody else has written runs their code.
+            `pickle`, or one of your own. With pickle, reading a file runs the code in it: use only files that you
+            wrote.
 
     Attributes:
         path: the file, as an absolute path.
@@ -76,7 +77,7 @@ class Journal:
 
 
 def checked_journal(journal: object, func: object, name: str | None, inputs: Collection[object]) -> Journal | None:
-    """Return the journal of a run, given as it is or by its path.
+    """Return the journal of a run, given as a Journal or as a path.
 
     Args:
         journal: the argument of `map_all`.
@@ -93,11 +94,11 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
         return None
     if not isinstance(journal, Journal):
         if not isinstance(journal, (str, os.PathLike)):
-            raise TypeError(f"journal must be a path, a Journal(...), or None for none; got {safe_repr(journal)}")
+            raise TypeError(f"journal must be a path, a Journal(...), or None for no journal; got {safe_repr(journal)}")
         journal = Journal(journal)
     if name is None and getattr(inner_function(func), "__name__", None) == "<lambda>":
         raise TypeError(
-            "a lambda has no name by which its results are found again: with a journal, write "
+            "a journal finds results by the name of the function, and a lambda has none: write "
             "map_all(func, inputs, journal=..., name='fetch')"
         )
     check_keys(inputs, journal._settings.key)  # noqa: SLF001 - see above
@@ -105,7 +106,7 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
 
 
 def session_of(journal: Journal, name: str) -> Session:
-    """Return the part of a journal in one run of this name."""
+    """Return the session of a run of this name in a journal."""
     return Session(journal._writer, journal._settings, name)  # noqa: SLF001 - see above
 
 
@@ -115,7 +116,7 @@ def _checked_path(path: object) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{rule}; got {kind_of(path)}")
     if not text or text.startswith((":memory:", "file:")) or "\0" in text:
-        raise ValueError(f"{rule}, of a file that outlives the process; got {safe_repr(text)}: give it a path")
+        raise ValueError(f"{rule} that names a file on disk; got {safe_repr(text)}")
     return os.path.abspath(text)  # noqa: PTH100 - as the user wrote it, links included
 
 

@@ -30,7 +30,7 @@ def key_of(item: object, index: int, key: KeyFunction | None) -> str:
 
     Args:
         item: the input.
-        index: its place in the source, for the message.
+        index: its position in the source, for the message.
         key: the user's key function; None for the input itself.
 
     Raises:
@@ -52,7 +52,7 @@ def key_of(item: object, index: int, key: KeyFunction | None) -> str:
         part = kind_of(item)
     what = "contains" if kind in (list, tuple, dict) else "is"
     rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
-    raise TypeError(f"{rule}: give the journal one, as in Journal('run.db', key=lambda item: item.id)")
+    raise TypeError(f"{rule}: pass a key function, as in Journal('run.db', key=lambda item: item.id)")
 
 
 def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:

@@ -1,4 +1,4 @@
-"""The lock of a journal: at most one user of a file at a time, in this process and among all others.
+"""The lock of a journal: at most one user of a file at a time, in this process and across all others.
 
 It is a lock on a file beside the journal. SQLite locks the journal itself too, but such a lock of POSIX belongs to the
 process, which loses it as soon as it closes any descriptor of that file: https://www.sqlite.org/howtocorrupt.html
@@ -30,12 +30,12 @@ class FileLock:
         Raises:
             RuntimeError: if another Journal of this process has it.
             BlockingIOError: if another process has it.
-            OSError: if the file cannot be made.
+            OSError: if the file cannot be created.
 
         """
         if _held.get(self._path) == os.getpid():
             raise RuntimeError(
-                "another Journal of this process has it open: make one Journal, and give it to every run that needs it"
+                "another Journal of this process has it open: create one Journal, and pass it to every run that uses it"
             )
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
@@ -47,7 +47,7 @@ class FileLock:
         _held[self._path] = os.getpid()
 
     def release(self) -> None:
-        """Give the lock back; do nothing without it."""
+        """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -19,7 +19,7 @@ from aiosupervise._events.outcomes import Success, Tally
 
 from .session import Known, Session
 
-# Known inputs that are recorded before the loop's other tasks get a turn.
+# Known inputs that are recorded before other tasks of the loop get a turn.
 _LARGEST_BATCH = 200
 
 

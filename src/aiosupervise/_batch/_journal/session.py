@@ -1,19 +1,19 @@
-"""One run's part of a journal: what it knew when the run began, and the outcomes that wait for their commit.
+"""The session of one run in a journal: the results from earlier runs, and the outcomes that wait for their commit.
 
 Theory of operation. Outcomes have two moments. One that has *arrived* has freed its slot, and counts for `return_when`
 and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners when its row is safe.
-Meanwhile it is in a queue, and whatever arrives behind it waits too, so that the order stays:
+Meanwhile it is in a queue, and outcomes that arrive after it wait too, which preserves the order:
 
     add -> queue -> a group of rows, in the writer -> deliver
 
 A group is sent 20 ms after its first row, or when it is large enough, or at once when the run ends. There is one group
-in the writer at a time; what arrives meanwhile becomes the next, however large, so that a run which ends while a disk
-is slow needs one more commit and not many.
+in the writer at a time; outcomes that arrive meanwhile become the next group, however large, so that a run which ends
+while a disk is slow needs one more commit, not many.
 
 Laws, each with a test:
 - Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
-- A commit that fails delivers its outcomes only after `fail` was called: they are in the report, and no reader gets
-  them. A value that is refused fails the run too, but the rows beside it are stored.
+- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, and no reader
+  gets them. A value that is refused fails the run too, but the other rows of its group are stored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Settings:
 
 
 Known: TypeAlias = tuple[Any, int, float]
-"""What the journal has of an input: the value, the attempts and the seconds."""
+"""The stored result of an input: the value, the attempts and the seconds."""
 
 
 class _Saved(NamedTuple):
@@ -65,10 +65,10 @@ class Session:
 
     Attributes:
         key_of: returns the key of an input, given that and its index; raises a TypeError if it has none.
-        known: how many results of this function the file has; 0 before `open`.
-        left: how many of them no input has taken.
+        known: the number of results of this function in the file; 0 before `open`.
+        left: the number of these results that no input has taken.
         keys: the key of each running job, by its index.
-        queue: the outcomes that were not handed over, with the key of each that needs a row.
+        queue: the outcomes that have not been handed over, with the key of each that needs a row.
 
     """
 
@@ -106,14 +106,14 @@ class Session:
 
         Args:
             deliver: takes each outcome.
-            fail: takes an error after which nothing more can be stored, or of a value that cannot be.
-            wake: called when the queue is shorter than before.
+            fail: takes an error after which nothing more can be stored, or the error of a value that cannot be stored.
+            wake: called when the queue has become shorter.
 
         """
         self._deliver, self._fail, self._wake = deliver, fail, wake
 
     async def open(self) -> None:
-        """Open the file, and find out what it knows.
+        """Open the file, and count the results of this function.
 
         Raises:
             RuntimeError: if it cannot be used.
@@ -132,7 +132,7 @@ class Session:
     # Inputs.
 
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
-        """Return what is known of inputs; None for each that is new, an error for each that cannot be decoded."""
+        """Return the result of each key: None if there is none, an error if it cannot be decoded."""
         found = await self._call(partial(self._look_up, keys=keys))
         self.left -= len(found) - found.count(None)
         return found
@@ -152,11 +152,11 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many outcomes wait that no other job should start."""
+        """Whether too many outcomes wait for their commit to start another job."""
         return len(self.queue) >= 2 * self._most_rows
 
     def add(self, outcome: Outcome[Any, Any]) -> None:
-        """Take an outcome that has arrived; it is delivered when it is safe, and everything before it is delivered."""
+        """Add an outcome that has arrived; it is delivered when it is safe, after all outcomes before it."""
         key = self.keys.pop(outcome.index, None)
         if key is None or self._is_broken or not isinstance(outcome, Success):
             if self.queue:
@@ -172,7 +172,7 @@ class Session:
             self._timer = self._loop.call_later(_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Store what waits, at once or when the writer is free."""
+        """Store the waiting rows, at once or as soon as the writer is free."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -222,7 +222,7 @@ class Session:
         self._fail(error)
 
     def _hand_over(self) -> None:
-        """Deliver what is safe, and the outcomes behind it that need no row."""
+        """Deliver the outcomes that are safe, and those behind them that need no row."""
         queue = self.queue
         try:
             while queue and (self._safe or queue[0][1] is None):
@@ -247,7 +247,7 @@ class Session:
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Have the file closed, unless it is: the run was thrown away."""
+        """Let the writer close the file, unless it is closed: the run was discarded."""
         if self._is_attached:
             self._is_attached = False
             self._writer.post(self._close)
@@ -256,7 +256,7 @@ class Session:
         store.close(self)
 
     def detach(self) -> None:
-        """Deliver what is left, and let go of the run, which has ended."""
+        """Deliver the remaining outcomes, and drop the references to the run, which has ended."""
         if self._timer is not None:
             self._timer.cancel()
         while self.queue:

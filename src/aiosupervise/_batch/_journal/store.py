@@ -1,8 +1,8 @@
 """The file of a journal: an SQLite database with one row for each result.
 
-    function  id, name, version                                                 whose results there are
+    function  id, name, version                                                 one for each function that has results
     result    id, function, hash, key, value, attempts, elapsed, saved_at       one for each success
-    journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for people
+    journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for users
 
 `hash` is a 64-bit hash of the key, whose index is smaller and quicker than one of long keys. It is not unique: each of
 several equal inputs has a row of its own. The index is made when a file is opened that has rows: rows that come in the
@@ -34,7 +34,7 @@ _ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in a
 _PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
 _SMALLEST = 512  # bytes of any page
 _CACHE = -16_000  # kB: rows come in the order of a hash, so all over the index
-_BUSY = 1.0  # seconds to wait for somebody who looks into the file
+_BUSY = 1.0  # seconds to wait for another program that reads the file
 
 _SCHEMA = """
 CREATE TABLE function (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, UNIQUE (name, version));
@@ -77,12 +77,12 @@ KnownRow: TypeAlias = tuple[int, int, int, str, str | bytes, int, float]
 class KnownResults:
     """The rows that a run found when it began, of which each input takes one that no other has taken.
 
-    Which are taken is one bit a row. Where several rows have the same hash they are taken in their order, so the last
-    one is enough to know. Only those are in a dict.
+    One bit for each row records whether it is taken. Several rows with the same hash are taken in their order, so that
+    only the last one taken has to be known. Only such hashes are in a dict.
 
     Attributes:
         function: the number of the function in the file.
-        count: how many rows of the function there are.
+        count: the number of rows of the function.
         others: the names of other functions that have rows, if this one has none under any version.
 
     """
@@ -96,7 +96,7 @@ class KnownResults:
         self._taken = bytearray((last >> 3) + 1)
 
     def take(self, row: int) -> bool:
-        """Take a row; return whether it was free."""
+        """Mark a row as taken; return whether it was free."""
         byte, bit = row >> 3, 1 << (row & 7)
         if self._taken[byte] & bit:
             return False
@@ -115,14 +115,14 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody uses the file."""
+        """Whether the file has users."""
         return bool(self._users)
 
     def open(self, user: object, name: str, version: str) -> KnownResults:
-        """Open the file for a user, and find out what it knows of a function.
+        """Open the file for a user, and return the results of a function.
 
         Raises:
-            RuntimeError: if somebody else has it open, or it is no journal, or cannot be read or written.
+            RuntimeError: if another process has it open, it is not a journal, or it cannot be read or written.
 
         """
         with self._errors("opened", "is it a journal, and can this process write to it and to its folder?"):
@@ -136,7 +136,7 @@ class Store:
                 raise
 
     def close(self, user: object) -> None:
-        """Close the file for a user; the last one closes it. Do nothing for somebody else."""
+        """Close the file for a user; it is closed with its last user. Do nothing for any other object."""
         self._users.discard(user)
         connection = self._connection
         if connection is not None and not self._users:
@@ -171,7 +171,7 @@ class Store:
             found: list[KnownRow | None] = []
             for key, number in zip(keys, hashes, strict=True):
                 row = first.get(number) or self._next_row(known, number)
-                # Two keys with the same hash are as good as impossible, and then the job runs again.
+                # Two keys with the same hash are practically impossible, and then the job runs again.
                 is_known = row is not None and row[3] == key and known.take(row[2])
                 found.append(row if is_known else None)
             return found
@@ -241,7 +241,7 @@ class Store:
         size = os.fstat(descriptor).st_size
         os.close(descriptor)
         if 0 < size < _SMALLEST:  # SQLite would take it for an empty database, and overwrite it
-            raise RuntimeError(f"it has only {size} bytes, and is no journal: give another path")
+            raise RuntimeError(f"it has only {size} bytes, and is not a journal: use another path")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -249,10 +249,10 @@ class Store:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application == _APPLICATION_ID and version > SCHEMA_VERSION:
             rule = f"its schema is version {version}, and this release of aiosupervise knows {SCHEMA_VERSION}"
-            raise RuntimeError(f"{rule}: install a newer release, or give another path")
+            raise RuntimeError(f"{rule}: install a newer release, or use another path")
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION_ID:
-            raise RuntimeError("it is a database of another program: give another path")
+            raise RuntimeError("it is a database of another program: use another path")
         connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -287,7 +287,7 @@ class Store:
         try:
             yield
         except BlockingIOError:
-            repair = "wait until that has ended, or give this run another path"
+            repair = "wait until that has ended, or use another path"
             raise RuntimeError(f"{what}: another process has it open; {repair}") from None
         except RuntimeError as error:
             raise RuntimeError(f"{what}: {error}") from None

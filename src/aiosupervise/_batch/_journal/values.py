@@ -1,7 +1,7 @@
-"""Values on their way into the file and back, by the user's codec, and whether they come back as they were.
+"""Encoding and decoding values by the user's codec, and checking that they come back unchanged.
 
 Values of plain types come back unchanged from json and pickle. Any other value is decoded once when it is stored, and
-compared: a type that JSON does not know would otherwise be found when a run is replayed, which may be weeks later.
+compared: otherwise a change would be noticed only when a run is replayed, which may be weeks later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NAMES = frozenset({str})
-_REPAIR = "return plain values, or give the journal a codec for them, such as codec=pickle"
+_REPAIR = "return plain values, or pass the journal a codec for them, such as codec=pickle"
 
 
 class Codec(Protocol):
@@ -49,7 +49,7 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
         is_kept = (codec is json or codec is pickle) and _is_plain(value)
         change = None if is_kept else _change(value, codec.loads(data))
     except Exception as error:
-        raise TypeError(f"{rule}, by the codec {name_of(codec)}: {error_text(error)}; {_REPAIR}") from error
+        raise TypeError(f"{rule} with the codec {name_of(codec)}: {error_text(error)}; {_REPAIR}") from error
     if change is not None:
         raise TypeError(f"{rule}, which would come back changed: {change}; {_REPAIR}")
     return data
@@ -58,7 +58,7 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
 def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
     """Return the error for a stored value that the codec cannot decode any more."""
     what = f"the journal {path} has a value that the codec {name_of(codec)} cannot decode: {error_text(error)}"
-    repair = "restore what it needs, or give the journal another version= to compute all values anew"
+    repair = "restore the code that it needs, or pass the journal a new version= to compute all values again"
     made = RuntimeError(f"{what}; {repair}")
     made.__cause__ = error
     return made

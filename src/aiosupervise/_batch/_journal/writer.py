@@ -1,11 +1,11 @@
 """The writer of a journal: the one thread that uses the file, so that a slow disk does not block the event loop.
 
-Theory of operation. The runs of one journal hand it work, which it does in order, and it resolves a future in the loop
-that asked. The thread starts with the first work, and ends when nobody has the file open. It is a daemon: a program may
-end while a run that was thrown away with its loop has left the file open.
+Theory of operation. The runs of one journal submit calls, which the writer makes in order; it resolves a future in the
+loop of each caller. The thread starts with the first call, and ends when no run has the file open. It is a daemon: a
+program may end while a run that was discarded with its loop has left the file open.
 
-In a loop with a clock of its own, as tests have it, a wait for a thread takes no time at all or for ever. So the work
-is done at once, in the loop, and its answer comes in the next turn. `no_waiting` means the same.
+In a loop with a virtual clock, as in tests, waiting for a thread takes no time at all or for ever. So the call is made
+at once, in the loop, and its result arrives in the next turn. `no_waiting` has the same effect.
 
 After a fork, the child has no such thread and must not touch the connection. Even closing it would take part of the
 file away from the parent: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the thread, and
@@ -33,7 +33,7 @@ Answer: TypeAlias = Callable[[Any, BaseException | None], object]
 
 
 class Writer:
-    """Does the work of a journal, in one thread."""
+    """Makes the calls that use the file of a journal, in one thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -42,13 +42,13 @@ class Writer:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._store = Store(self._path)
-        self._starting = threading.RLock()  # the garbage collector may throw a run away at any moment
-        self._working = threading.Lock()  # two loops may do their work themselves
+        self._starting = threading.RLock()  # the garbage collector may discard a run at any moment
+        self._working = threading.Lock()  # several loops may work without the thread
         self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def call(self, work: Work[R], *, in_loop: bool) -> asyncio.Future[R]:
-        """Have work done, in the thread or at once; return a future of its result."""
+        """Submit work, to the thread or to be done at once; return a future of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         if in_loop:
@@ -59,7 +59,7 @@ class Writer:
         return future
 
     def post(self, work: Work[object], answer: Answer = lambda *_: None) -> None:
-        """Have work done in the thread, and `answer` called there."""
+        """Submit work to the thread, which then calls `answer`."""
         self._begin_anew_in_a_fork()
         with self._starting:
             self._queue.put((work, answer))
@@ -94,7 +94,7 @@ class Writer:
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a run that begins here has the work done in its loop: under `no_waiting`, or by its own clock.
+    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock.
 
     A loop that is not built upon asyncio's, such as uvloop's, has a real clock.
     """
@@ -116,7 +116,7 @@ def _answer(
 
 
 def _resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():  # whoever waited for it was cancelled
+    if future.done():  # the task that waited for it was cancelled
         return
     if error is not None:
         future.set_exception(error)
