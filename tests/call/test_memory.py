@@ -58,7 +58,7 @@ class Failing:
     async def fail(self) -> None:
         if self.way == "hangs":
             if clock.runs_plain_code:
-                pytest.skip("plain code cannot be interrupted")
+                pytest.skip("plain functions cannot be interrupted")
             await asyncio.sleep(100)
         if self.way == "group":
             raise ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [ConnectionError()])])
@@ -188,7 +188,7 @@ async def test_every_other_end_leaves_no_cycle(kind: str, retries: int, supervis
         if kind == "gives up":
             raise GiveUp from LookupError()
         if clock.runs_plain_code:
-            pytest.skip("plain code cannot be interrupted")
+            pytest.skip("plain functions cannot be interrupted")
         await asyncio.sleep(100)
 
     ends = {"interrupted": "DeadlineExceeded", "too late": "ConnectionError"}

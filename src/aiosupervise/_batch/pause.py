@@ -1,4 +1,4 @@
-"""What the two states of a circuit share in which nothing goes on until a moment: `Paused` and `Open`."""
+"""The base of the states of a circuit in which nothing starts before a given time: `Paused` and `Open`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .circuit import Circuit, State, Timer
 
 
 class Pause(State, ABC):
-    """Nothing goes on until a moment; retries wait in the queue."""
+    """Nothing starts before a given time; retries wait in the queue."""
 
     why: ClassVar[str]
 

@@ -41,7 +41,7 @@ def restarted(func: Func, *, most: int = 1000, within: float = 5.0) -> Func:
 
 
 def alive_after(funcs: list[Func]) -> list["weakref.ref[Func]"]:
-    """Let go of the functions, and return what tells whether anybody else has."""
+    """Drop the functions, and return weak references that show whether they are freed."""
     references = [weakref.ref(func) for func in funcs]
     funcs.clear()
     return references

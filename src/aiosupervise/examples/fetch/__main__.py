@@ -3,7 +3,7 @@
 python -m aiosupervise.examples.fetch         # a flaky site on loopback, started in this process
 python -m aiosupervise.examples.fetch URL     # a real site
 python -m aiosupervise.examples.fetch --engine dask     # on two worker processes of a local cluster
-python -m aiosupervise.examples.fetch --journal run.db  # killed and started again, it continues
+python -m aiosupervise.examples.fetch --journal run.db  # killed and started again, it resumes
 
 This module is separate from fetch.py because Python loads the module of a command under the name __main__. The workers
 of a cluster import fetch.py under its own name, so it would be loaded twice, with two functions `fetch`.
