@@ -59,7 +59,7 @@ class _State:
     __slots__ = ("call", "limits", "next")
 
     def __init__(self, call: Call, limits: Limits | SyncPassage | nullcontext[None]) -> None:
-        # Async or synchronous; the attempt calls the matching methods.
+        # Of one kind or the other: which methods of the attempt are called tells which.
         self.call: Any = call
         self.limits: Any = limits
         self.next = _Next.ATTEMPT

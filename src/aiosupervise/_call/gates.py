@@ -55,7 +55,7 @@ class _Passage:
         if self._key is not None:
             _holders[self._key] = self._name
 
-    def _release(self) -> None:
+    def _let_go(self) -> None:
         if self._key is not None:
             del _holders[self._key]
 
@@ -80,7 +80,7 @@ class AsyncPassage(_Passage):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._release()
+        self._let_go()
         if await self._gate.__aexit__(kind, error, traceback) and error is not None:
             raise self._suppression("__aexit__") from error
 
@@ -100,7 +100,7 @@ class SyncPassage(_Passage):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._release()
+        self._let_go()
         if self._gate.__exit__(kind, error, traceback) and error is not None:
             raise self._suppression("__exit__") from error
 
