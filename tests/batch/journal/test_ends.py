@@ -148,6 +148,22 @@ async def test_stop_while_inputs_are_looked_up(path: Path) -> None:
     assert [type(outcome) for outcome in report] == [Success, Success, Pending, Pending]
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_cancel_while_inputs_are_looked_up(path: Path, turns: int) -> None:
+    """Whenever it comes, each outcome has the index and the input of one place in the source."""
+    inputs = [f"item {number}" for number in range(8)]
+    await map_all(work, [0, inputs[1], inputs[6]], journal=path)
+
+    run = map_all(work, inputs, journal=path, limit=3)
+    task = asyncio.ensure_future(run)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    if turns:  # else the run has not begun
+        assert {outcome.index: outcome.input for outcome in run.report} == dict(enumerate(inputs))
+
+
 async def test_a_source_that_stops_the_run(path: Path) -> None:
     """The item that it was busy with is pending."""
     await map_all(work, range(10), journal=path)

@@ -6,6 +6,7 @@ commit. As soon as every result that was there at the beginning has been taken, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ class ReplayingFeed(Feed):
     ) -> None:
         super().__init__(source, tally, error, reader)
         self._session = session
+        self._waiting: deque[object] = deque()  # items that were pulled, and have no index yet
 
     def connect(self, engine: EngineRun) -> None:
         """Hand items to this engine, after their key is known: a job may change its input."""
@@ -63,21 +65,29 @@ class ReplayingFeed(Feed):
                 return
         await super().fill_slots()
 
+    def skip_rest(self) -> None:
+        """Record as pending what was pulled, and then what a list or the like still holds: in the order of the input."""
+        self._skip_waiting()
+        super().skip_rest()
+
+    def _skip_waiting(self) -> None:
+        while self._waiting:
+            self.skip(self._waiting.popleft())
+
     async def _pull_and_replay(self, slots: int) -> bool:
-        items: list[object] = []
-        keys: list[str] = []  # fewer than items if the last one has none
+        keys: list[str] = []  # fewer than the items if the last one has none
         try:
-            has_more = await self._pull(items, keys, slots)
+            has_more = await self._pull(keys, slots)
         except Exception:
-            await self._replay_or_start(items, keys)
+            await self._replay_or_start(keys)
             raise
         except BaseException:
-            self._skip_all(items)
+            self._skip_waiting()
             raise
-        await self._replay_or_start(items, keys)
+        await self._replay_or_start(keys)
         return has_more or self._on_exhausted()
 
-    async def _pull(self, items: list[object], keys: list[str], slots: int) -> bool:
+    async def _pull(self, keys: list[str], slots: int) -> bool:
         """Pull items for the free slots, of an async source one; return whether the source has more.
 
         Raises:
@@ -90,33 +100,37 @@ class ReplayingFeed(Feed):
             item = await source.pull() if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
-            items.append(item)
+            self._waiting.append(item)
             keys.append(key_of(item, index))
             if self.stopped:  # while the source was busy with this item
                 break
         return True
 
-    async def _replay_or_start(self, items: list[object], keys: list[str]) -> None:
-        """Record the items that are known, and start the others; skip one without a key."""
-        begun = 0  # items that have an outcome, or will have one
+    async def _replay_or_start(self, keys: list[str]) -> None:
+        """Record the items that are known, and start the others; skip one without a key.
+
+        An early end can come at each `await`, and has `skip_rest` record all the items that have no index yet. So an
+        item gets its index, by being handed over, only after the wait for its slot.
+        """
         try:
             found = await self._session.look_up(keys) if keys else []
-            for item, key, known in zip(items, keys, found, strict=False):
-                begun += 1
+            for key, known in zip(keys, found, strict=True):
+                while known is None and not self.stopped and self.free_slots() == 0:
+                    await self.wait_for_change()
                 if self.stopped:
-                    self.skip(item)
-                elif known is None:
-                    await self.start_when_free(item, partial(self._start, key=key))
-                elif isinstance(known, tuple):
-                    self._replay(item, known)
-                else:
-                    self._context.fail(known)
-                    self.skip(item)
+                    return
+                self._replay_or_start_next(key, known)
         finally:
-            self._skip_all(items[begun:])
+            self._skip_waiting()
 
-    def _skip_all(self, items: list[object]) -> None:
-        for item in items:
+    def _replay_or_start_next(self, key: str, known: Known | RuntimeError | None) -> None:
+        item = self._waiting.popleft()
+        if known is None:
+            self.hand_over(item, partial(self._start, key=key))
+        elif isinstance(known, tuple):
+            self._replay(item, known)
+        else:
+            self._context.fail(known)
             self.skip(item)
 
     def _replay(self, item: object, known: Known) -> None:
