@@ -524,7 +524,17 @@ def test_an_async_lambda_needs_a_name(path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(anything, "__name__", "<lambda>")
     with pytest.raises(TypeError, match="a journal finds results by the name of the function, and a lambda has none"):
         map_all(anything, [1], journal=path)
+    with pytest.raises(TypeError, match="a lambda has no name by which its results are found again"):
+        map_all(anything, [1], journal=path, name="")
     map_all(anything, [1], journal=path, name="fetch").close()
+
+
+@pytest.mark.parametrize("keywords", [{"name": "\ud800"}, {"version": "\ud800"}])
+async def test_a_name_that_no_file_can_hold(path: Path, service: Service, keywords: dict[str, str]) -> None:
+    """Half of a surrogate pair is refused, by an error that names the file."""
+    journal = Journal(path, version=keywords.get("version", ""))
+    with pytest.raises(RuntimeError, match=r"run\.db cannot be opened: UnicodeEncodeError"):
+        await map_all(service, [1], journal=journal, name=keywords.get("name"))
 
 
 def test_a_journal_shows_its_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
         if not isinstance(journal, (str, os.PathLike)):
             raise TypeError(f"journal must be a path, a Journal(...), or None for no journal; got {safe_repr(journal)}")
         journal = Journal(journal)
-    if name is None and getattr(inner_function(func), "__name__", None) == "<lambda>":
+    if not name and getattr(inner_function(func), "__name__", None) == "<lambda>":
         raise TypeError(
             "a journal finds results by the name of the function, and a lambda has none: write "
             "map_all(func, inputs, journal=..., name='fetch')"

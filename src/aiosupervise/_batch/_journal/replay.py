@@ -66,7 +66,7 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     def skip_rest(self) -> None:
-        """Record as pending what was pulled, and then what a list or the like still holds: in the order of the input."""
+        """Record as pending what was pulled, and then what a list or the like still holds: in input order."""
         self._skip_waiting()
         super().skip_rest()
 

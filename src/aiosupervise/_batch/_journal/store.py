@@ -291,5 +291,5 @@ class Store:
             raise RuntimeError(f"{what}: another process has it open; {repair}") from None
         except RuntimeError as error:
             raise RuntimeError(f"{what}: {error}") from None
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:  # the latter of a name or a version
             raise RuntimeError(f"{what}: {error_text(error)}; {question}") from error
