@@ -219,6 +219,18 @@ async def test_a_gate_that_suppresses_errors_is_refused(
     assert calls == [1]
 
 
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+async def test_a_gate_cannot_suppress_cancellation_and_exit(kind: type[BaseException], supervise: Supervise) -> None:
+    """They go on, though the gate says that they do not."""
+
+    @supervise(retry_on=ConnectionError, gate=Reentrant(suppresses=True))
+    async def fetch() -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        await fetch()
+
+
 async def test_a_suppressed_error_leaves_no_cycle(supervise: Supervise) -> None:
     """An error that a gate does not suppress leaves none either."""
     gates: list[Any] = [Reentrant(suppresses=True), Reentrant(), asyncio.Lock()]

@@ -33,7 +33,7 @@ class _Passage:
 
     Raises:
         GateError: if a call around this one, in the same task or thread, holds the gate, or if the gate suppresses an
-            error.
+            error. Cancellation and exit go on, whatever the gate says.
 
     """
 
@@ -81,7 +81,7 @@ class AsyncPassage(_Passage):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._let_go()
-        if await self._gate.__aexit__(kind, error, traceback) and error is not None:
+        if await self._gate.__aexit__(kind, error, traceback) and issubclass(type(error), Exception):
             raise self._suppression("__aexit__") from error
 
 
@@ -101,7 +101,7 @@ class SyncPassage(_Passage):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._let_go()
-        if self._gate.__exit__(kind, error, traceback) and error is not None:
+        if self._gate.__exit__(kind, error, traceback) and issubclass(type(error), Exception):
             raise self._suppression("__exit__") from error
 
 
