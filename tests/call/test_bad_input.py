@@ -276,6 +276,18 @@ class Thing:
         """Call."""
 
 
+class Generating:
+    def __call__(self) -> Iterator[None]:
+        """Yield once."""
+        yield
+
+
+class GeneratingAsync:
+    async def __call__(self) -> AsyncIterator[None]:
+        """Yield once."""
+        yield
+
+
 class Client:
     """A class whose methods are supervised."""
 
@@ -296,6 +308,10 @@ class Client:
         (functools.partial(Thing), ("not a class", "Thing")),
         (agenerate, ("not the async generator agenerate", "the calls that it makes")),
         (agenerate(), ("not the async generator agenerate",)),
+        (Generating(), ("not the generator Generating",)),
+        (GeneratingAsync(), ("not the async generator GeneratingAsync",)),
+        (contextlib.contextmanager(generate), ("not the context manager generate", "the calls that it makes")),
+        (contextlib.asynccontextmanager(agenerate), ("not the context manager agenerate",)),
         (classmethod(of_class), ("put @classmethod above @supervise(...)", "of_class")),
         (staticmethod(fetch), ("put @staticmethod above @supervise(...)", "fetch")),
         (5, ("got 5",)),

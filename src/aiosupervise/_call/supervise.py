@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+# The functions that the two decorators return share their code.
+_CONTEXT_MANAGERS: tuple[Any, ...] = (contextlib.contextmanager(iter), contextlib.asynccontextmanager(aiter))
 
 
 class _NamedFunction(Protocol[P, R_co]):
@@ -192,9 +196,15 @@ def _check_plain_function(rule: str, func: object, inner: object) -> None:
         raise TypeError(f"{rule}: put @{kind} above @supervise(...), not below it, for {name}")
     if isinstance(inner, type):
         raise TypeError(f"{rule}, not a class: put @supervise(...) on the methods of {name}")
-    if inspect.isasyncgenfunction(inner) or inspect.isasyncgen(inner):
+    if any(getattr(inner, "__code__", None) is each.__code__ for each in _CONTEXT_MANAGERS):
+        raise TypeError(
+            f"{rule}, not the context manager {name}, which runs after its call has returned: supervise the calls that "
+            f"it makes"
+        )
+    call = type(inner).__call__
+    if inspect.isasyncgenfunction(inner) or inspect.isasyncgenfunction(call) or inspect.isasyncgen(inner):
         raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
-    if inspect.isgeneratorfunction(inner) or inspect.isgenerator(inner):
+    if inspect.isgeneratorfunction(inner) or inspect.isgeneratorfunction(call) or inspect.isgenerator(inner):
         raise TypeError(
             f"{rule}, not the generator {name}, which runs after its call has returned: supervise the calls that it "
             f"makes, or retry a block in it: `for attempt in policy:` and in it `with attempt:`"
