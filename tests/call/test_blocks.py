@@ -3,6 +3,7 @@
 # ruff: noqa: PT012 - the loop is the statement that raises
 
 import asyncio
+import contextlib
 import gc
 import random
 import subprocess
@@ -160,6 +161,49 @@ def test_an_error_of_the_code_after_the_block_hides_nothing(events: list[Event])
     with pytest.raises(LookupError):
         leave()
     assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+
+
+def fail_to_judge(_: Exception) -> bool:
+    raise LookupError("of the predicate")
+
+
+def test_a_predicate_that_fails_finishes_the_call(events: list[Event]) -> None:
+    """The loop ends with its error."""
+    with pytest.raises(LookupError, match="of the predicate"):
+        for each in Policy(retry_on=fail_to_judge):
+            with each:
+                raise ConnectionError
+    assert names(events) == ["AttemptStarted", "CallFinished"]
+    assert isinstance(events[-1], CallFinished)
+    assert str(events[-1].error) == "of the predicate"
+
+
+def end_too_late() -> None:
+    for each in Policy(retry_on=StopIteration, deadline=0.01, backoff=[0.005]):
+        with each:
+            raise StopIteration
+        time.sleep(0.02)
+
+
+async def end_async_too_late() -> None:
+    async for each in Policy(retry_on=StopAsyncIteration, deadline=0.01, backoff=[0.005]):
+        async with each:
+            raise StopAsyncIteration
+        time.sleep(0.02)  # noqa: ASYNC251 - code that takes its time
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [(end_too_late, StopIteration), (lambda: asyncio.run(end_async_too_late()), StopAsyncIteration)],
+)
+def test_a_final_error_that_would_end_the_loop_silently(
+    end: Callable[[], None], cause: type[Exception], events: list[Event]
+) -> None:
+    """It is the cause of a RuntimeError, as where a generator raises it."""
+    with pytest.raises(RuntimeError, match=f"gave up on a {cause.__name__}, by which") as raised:
+        end()
+    assert type(raised.value.__cause__) is cause
+    assert names(events)[-2:] == ["GaveUp", "CallFinished"]
 
 
 def test_an_attempt_that_is_not_made_leaves_nothing(events: list[Event]) -> None:
@@ -503,17 +547,37 @@ async def test_attempt_timeout_and_deadline_in_async_blocks() -> None:
 
 @pytest.mark.looptime
 async def test_a_deadline_that_has_passed_before_the_attempt_ends_the_call() -> None:
-    """Code after the block takes its time too."""
+    """Code before the block takes its time too."""
 
     async def block() -> None:
         async for each in POLICY.replace(deadline=5, backoff=[1]):
+            if each.number == 2:
+                await asyncio.sleep(9)
             async with each:
                 raise ConnectionError("dropped")
-            await asyncio.sleep(9)
 
     error = await error_of(block())
     assert type(error) is DeadlineExceeded
     assert str(error.__cause__) == "dropped"
+
+
+@pytest.mark.looptime
+async def test_no_wait_begins_that_would_end_after_the_deadline() -> None:
+    """Code after the block takes its time too: the loop gives up on the last error, without waiting."""
+    for slept, reason in ((2, Reason.EXHAUSTED), (3.5, Reason.DEADLINE)):
+        started = asyncio.get_running_loop().time()
+
+        async def block(slept: float) -> None:
+            async for each in POLICY.replace(deadline=5, backoff=[2], max_retries=1):
+                async with each:
+                    raise ConnectionError("dropped")
+                await asyncio.sleep(slept)
+
+        error = await error_of(block(slept))
+        assert type(error) is ConnectionError
+        assert verdict_of(error).reason is reason
+        waited = asyncio.get_running_loop().time() - started - slept
+        assert waited == (2 if reason is Reason.EXHAUSTED else 0)
 
 
 def test_a_deadline_of_plain_code_that_has_passed_before_the_wait() -> None:
@@ -597,6 +661,26 @@ async def test_blocks_in_blocks_and_in_functions() -> None:
 
     load()
     assert numbers == [1, 1, 2, 1]
+
+
+async def test_an_exit_stack_enters_an_attempt_for_its_function() -> None:
+    """`attempt()` finds the block there, and nowhere else."""
+    numbers: list[int] = []
+    for plain in POLICY:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(plain)
+            numbers.append(attempt().number)
+            if plain.number == 1:
+                raise ConnectionError
+    async for each in POLICY:
+        async with contextlib.AsyncExitStack() as async_stack:
+            await async_stack.enter_async_context(each)
+            numbers.append(attempt().number)
+            if each.number == 1:
+                raise ConnectionError
+    assert numbers == [1, 2, 1, 2]
+    with pytest.raises(RuntimeError, match="outside of a supervised function"):
+        attempt()
 
 
 async def test_a_child_task_is_outside_of_the_block() -> None:

@@ -12,12 +12,12 @@ failed attempt, whose error would otherwise be lost silently.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import opcode
 import sys
 import time
 import warnings
-from contextlib import nullcontext
 from types import FrameType, TracebackType
 from typing import Any, final
 
@@ -43,6 +43,9 @@ _CODE = {
 # The instructions by which a frame drops the iterator of a loop that it leaves, unless an exception ends the loop.
 _POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
 
+# Of the frames of an ExitStack.
+_STACKS = vars(contextlib)
+
 
 class _Next(enum.Enum):
     """What comes next in a loop."""
@@ -58,7 +61,7 @@ class _State:
 
     __slots__ = ("call", "limits", "next")
 
-    def __init__(self, call: Call, limits: Limits | SyncPassage | nullcontext[None]) -> None:
+    def __init__(self, call: Call, limits: Limits | SyncPassage | contextlib.nullcontext[None]) -> None:
         # Of one kind or the other: which methods of the attempt are called tells which.
         self.call: Any = call
         self.limits: Any = limits
@@ -71,6 +74,14 @@ class _State:
             rule = "the attempt that a Policy yielded was not entered, so no other one follows"
             raise RuntimeError(f"{rule}: write {_CODE[type(self.call)]}")
         return self.next is _Next.END
+
+    def check_end(self, end: type[Exception]) -> None:
+        """Raise if the call ends with an error that its loop would take for an end without one."""
+        final = self.call.final_error
+        if issubclass(type(final), end):
+            self.call.take_final_error()
+            what = f"{self.call.name} gave up on a {end.__name__}, by which a loop would end silently"
+            raise RuntimeError(what) from final  # noqa: TRY004 - as where a generator raises it
 
     def abandon(self, error: BaseException | None = None) -> bool:
         """End the loop, for this reason or since it was left; return whether that drops the error of an attempt."""
@@ -108,6 +119,9 @@ class _Attempt:
             raise RuntimeError(f"attempt {self.number} of {state.call.name} was entered twice, or is over: {rule}")
         state.next = _Next.LEAVE
         state.call.begin()
+        while frame.f_globals is _STACKS and frame.f_back is not None:
+            # An ExitStack enters the attempt, for the function that has the stack.
+            frame = frame.f_back
         self._frame = id(frame)
         self._outer = BLOCKS.get(self._frame)
         BLOCKS[self._frame] = state.call
@@ -130,7 +144,12 @@ class _Attempt:
         elif not issubclass(type(error), Exception):
             call.on_abandoned(error)
         else:
-            call.on_failure(error)
+            try:
+                call.on_failure(error)
+            except BaseException as raised:
+                # By a function in the policy.
+                call.on_abandoned(raised)
+                raise
             if call.final_error is None:
                 state.next = _Next.ATTEMPT
                 return True
@@ -220,6 +239,7 @@ class _Loop:
         except BaseException as error:
             state.abandon(error)
             raise
+        state.check_end(StopIteration)
         attempt = _Attempt(state)
         state.call.raise_final_error()
         return attempt
@@ -234,6 +254,7 @@ class _Loop:
         except BaseException as error:
             state.abandon(error)
             raise
+        state.check_end(StopAsyncIteration)
         attempt = _Attempt(state)
         state.call.raise_final_error()
         return attempt
@@ -256,7 +277,7 @@ def _loop_of(policy: Policy, frame: FrameType) -> _Loop:
     name = _checked_name(policy, frame, is_async=False)
     gate = sync_gate_for(policy.gate, (), {})
     call = SyncCall(policy, name, time.monotonic(), (_block, (), {}))
-    return _Loop(_State(call, nullcontext() if gate is None else SyncPassage(gate, name)))
+    return _Loop(_State(call, contextlib.nullcontext() if gate is None else SyncPassage(gate, name)))
 
 
 def _async_loop_of(policy: Policy, frame: FrameType) -> _Loop:

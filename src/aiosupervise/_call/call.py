@@ -249,6 +249,18 @@ class Call:
         self.last_error, self.error_before = self.error_before, None
         self._give_up(last_error, reason)
 
+    def is_too_late(self, last_error: Exception) -> bool:
+        """Return whether the wait would end after the deadline, and then give up.
+
+        Something else has taken its time since the decision to wait: a listener, the code after a block, or a pause of
+        the run, which makes the wait longer.
+        """
+        left = self.time_left()
+        if left is None or self.delay < left:
+            return False
+        self.on_refusal(last_error, Reason.DEADLINE)
+        return True
+
     def _give_up(self, error: Exception, reason: Reason, detail: str | None = None) -> None:
         elapsed = self.now() - self.first_failure
         self._add_other_lines(self.attempts - 1)

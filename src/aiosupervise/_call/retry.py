@@ -77,8 +77,13 @@ class AsyncCall(Call):
             del final, context
 
     def rest(self, last_error: Exception) -> Awaitable[None]:
-        """Return the wait after a failed attempt, until another one may be made, or the run does not permit it."""
+        """Return the wait after a failed attempt, until another one may be made, or the run does not permit it.
+
+        There is none, and the call gives up, if it would end after the deadline.
+        """
         drop_tracebacks(last_error)
+        if self.is_too_late(last_error):
+            return _next_turn()
         wait = asyncio.sleep(self.delay) if self.delay > 0 else _next_turn()
         # A coroutine around it would cost as much as the rest of a wait of 0 seconds.
         return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)

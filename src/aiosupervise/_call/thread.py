@@ -80,10 +80,7 @@ class SyncCall(Call):
     def rest(self, last_error: Exception) -> None:
         """Wait after a failed attempt, until another one may be made; or give up, if it may not."""
         drop_tracebacks(last_error)
-        left = self.time_left()
-        if left is not None and self.delay >= left:
-            # Something else took its time since the decision to wait: a listener, or code after the block.
-            self.on_refusal(last_error, Reason.DEADLINE)
+        if self.is_too_late(last_error):
             return
         if self.delay > 0:
             if running_loop() is not None:
