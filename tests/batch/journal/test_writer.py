@@ -71,6 +71,23 @@ def test_a_loop_that_is_not_built_upon_asyncios(tmp_path: Path, saving: list[thr
     assert threading.current_thread() not in saving
 
 
+def test_a_system_without_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run fails and says why; the next one of the journal starts the thread."""
+    journal = Journal(tmp_path / "run.db")
+
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> bool:
+        return (await asyncio.wait_for(map_all(work, [1, 2], journal=journal), 10)).ok
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            asyncio.run(run())
+    assert asyncio.run(run())
+
+
 def test_a_journal_is_used_again_and_again(tmp_path: Path) -> None:
     """Each run opens the file and closes it, in loops and threads of their own."""
     journal = Journal(tmp_path / "run.db")

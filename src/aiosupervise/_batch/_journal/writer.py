@@ -67,7 +67,17 @@ class Writer:
                 name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - a text
                 thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
                 self._thread = thread
-                thread.start()
+                try:
+                    thread.start()
+                except Exception as error:
+                    self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Answer that the system has no thread left; the next work tries again."""
+        self._thread = None
+        while not self._queue.empty():
+            _, answer = self._queue.get()
+            answer(None, error)
 
     def _begin_anew_in_a_fork(self) -> None:
         if self._process != os.getpid():
