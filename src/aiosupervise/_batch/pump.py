@@ -31,7 +31,7 @@ import itertools
 import warnings
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
@@ -41,14 +41,15 @@ from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
 from ._journal.journal import session_of
-from ._journal.replay import ReplayingFeed
-from ._journal.session import Session
 from .config import RunConfig
 from .feed import Feed
 from .first_error import FirstError
 from .outlet import Outlet
 from .protocol import EngineContext, EngineRun
 from .source import End
+
+if TYPE_CHECKING:
+    from ._journal.session import Session
 
 T = TypeVar("T")
 
@@ -75,6 +76,8 @@ class Pump(Generic[T, I]):
         if self._session is None:
             self._feed = Feed(config.source, tally, self.error, reader)
         else:
+            from ._journal.replay import ReplayingFeed  # noqa: PLC0415 - as in `journal`
+
             self._feed = ReplayingFeed(config.source, tally, self.error, reader, self._session)
             self._session.connect(deliver=self._deliver, fail=self._on_journal_failed, wake=self._feed.wake)
         self._is_announced = False

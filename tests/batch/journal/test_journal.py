@@ -524,7 +524,7 @@ def test_an_async_lambda_needs_a_name(path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(anything, "__name__", "<lambda>")
     with pytest.raises(TypeError, match="a journal finds results by the name of the function, and a lambda has none"):
         map_all(anything, [1], journal=path)
-    with pytest.raises(TypeError, match="a lambda has no name by which its results are found again"):
+    with pytest.raises(TypeError, match="and a lambda has none"):
         map_all(anything, [1], journal=path, name="")
     map_all(anything, [1], journal=path, name="fetch").close()
 

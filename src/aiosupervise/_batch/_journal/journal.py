@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of, safe_repr
 
-from .keys import check_keys
-from .session import Session, Settings
-from .values import Codec
-from .writer import Writer
+# The other modules are imported by the first Journal: SQLite, pickle and hashlib would be a fifth of what importing the
+# library costs.
+if TYPE_CHECKING:
+    from .session import Session
+    from .values import Codec
 
 
 @final
@@ -66,6 +67,9 @@ class Journal:
             raise TypeError(f"version must be a str; got {safe_repr(version)}")
         if not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
             raise TypeError(f"codec must have the functions dumps and loads, as json has; got {kind_of(codec)}")
+        from .session import Settings  # noqa: PLC0415 - see above
+        from .writer import Writer  # noqa: PLC0415
+
         self._settings = Settings(self.path, key, version, codec)
         self._writer = Writer(self.path)
 
@@ -101,12 +105,16 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
             "a journal finds results by the name of the function, and a lambda has none: write "
             "map_all(func, inputs, journal=..., name='fetch')"
         )
+    from .keys import check_keys  # noqa: PLC0415 - see above
+
     check_keys(inputs, journal._settings.key)  # noqa: SLF001 - see above
     return journal
 
 
 def session_of(journal: Journal, name: str) -> Session:
     """Return the session of a run of this name in a journal."""
+    from .session import Session  # noqa: PLC0415 - see above
+
     return Session(journal._writer, journal._settings, name)  # noqa: SLF001 - see above
 
 
