@@ -403,7 +403,8 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
     if signals == 2:
         assert b"pending: not started" in out
     assert (b"pending: stopped" in out) is (signals == 2)
-    assert b"Traceback" not in shown + err
+    # Dask logs a connection that it was making when it closed its pool, now and then.
+    assert b"Traceback" not in shown + err or err.rstrip().endswith(b"CommClosedError: ConnectionPool closing.")
 
 
 @pytest.mark.slow
