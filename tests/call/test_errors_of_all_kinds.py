@@ -8,7 +8,18 @@ from typing import Any, Self
 
 import pytest
 
-from aiosupervise import GiveUp, Policy, Reason, RetryAfter, attempt, listen, map_all, verdict
+from aiosupervise import (
+    GiveUp,
+    Policy,
+    Reason,
+    RestartsExceeded,
+    RetryAfter,
+    Supervisor,
+    attempt,
+    listen,
+    map_all,
+    verdict,
+)
 
 from .endings import error_of, verdict_of
 from .forms import Supervise, now, only_async, two_forms
@@ -351,6 +362,54 @@ async def test_no_error_is_replaced_in_a_batch(kind: type[ConnectionError], supe
 
     report = await map_all(func, [1])
     assert report.failed[0].error is error
+
+
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_is_replaced_where_jobs_come_from(kind: type[ConnectionError]) -> None:
+    """The error of a source is raised, and that of the body of a streamed run leaves it."""
+    error = kind()
+
+    def source() -> Iterator[int]:
+        yield 0
+        raise error
+
+    async def streamed() -> None:
+        async with map_all(asyncio.sleep, [0]) as run:
+            async for _ in run:
+                raise error
+
+    async def awaited() -> None:
+        await map_all(asyncio.sleep, source())
+
+    assert await error_of(awaited()) is error
+    assert await error_of(streamed()) is error
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_keeps_a_child_from_its_restart(
+    kind: type[ConnectionError], strategy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A child is restarted whatever it raises, and its crash is logged, until its supervisor gives up."""
+    errors: list[Exception] = []
+
+    async def child() -> None:
+        errors.append(kind())
+        raise errors[-1]
+
+    async def serve() -> None:
+        async with Supervisor(strategy=strategy, max_restarts=2, backoff=[0]) as supervisor:
+            supervisor.start(child)
+            await asyncio.sleep(60)
+
+    raised = await error_of(serve())
+    assert isinstance(raised, ExceptionGroup)
+    (exceeded,) = raised.exceptions
+    assert isinstance(exceeded, RestartsExceeded)
+    assert [id(error) for error in exceeded.errors] == [id(error) for error in errors]
+    assert len(errors) == 3
+    assert "child child-0 of supervisor has failed" in caplog.text
 
 
 # Huge errors: with these, recursion fails, and a walk along every path takes forever.

@@ -1,5 +1,5 @@
-"""The sweep of supervisors: cancel the caller of a scripted one at every single step of the loop, once, twice,
-and from there on at every step until it ends, as anyio's cancel scopes do.
+"""The sweep of supervisors: cancel the caller of a scripted one at each step of the loop, once, twice, and from there
+on at every step until it ends, as anyio's cancel scopes do. An ordinary run begins at every third step only.
 
 After each of these ends, all rules of `supervisor_laws` hold, and a cancellation that the task of the caller
 has accepted is raised.
@@ -33,7 +33,7 @@ def sweep(
 ) -> None:
     """Play a scripted supervisor, then once for each of its steps, and for pairs of steps up to five apart.
 
-    An ordinary run takes every third step, and which one it begins with depends on the case.
+    Which of the first steps an ordinary run begins with depends on the case.
     """
     steps, escalated = 0, []
 

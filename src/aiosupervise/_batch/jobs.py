@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
 from aiosupervise._policy.checks import kind_of, name_of
+from aiosupervise._policy.raw import traceback_of
 
 T = TypeVar("T")
 Job: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
@@ -224,9 +225,9 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
 
 def _explain(error: Exception, job: object, index: int) -> None:
     """Add to an error that was raised instead of returning an awaitable what was expected."""
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     name = name_of(job)
-    if isinstance(error, TypeError) and traceback is not None and traceback.tb_next is None:
+    if issubclass(type(error), TypeError) and traceback is not None and traceback.tb_next is None:
         # The traceback ends here, so the function was not entered: its parameters do not fit the call.
         repair = (
             f"run_all calls it without arguments, map_all with one input: bind others, functools.partial({name}, ...)"

@@ -157,7 +157,7 @@ class Pump(Generic[T, I]):
 
     def _fail(self, error: BaseException) -> None:
         self.error.keep(error)
-        if isinstance(error, (Exception, asyncio.CancelledError)):
+        if issubclass(type(error), (Exception, asyncio.CancelledError)):
             self._stop_pulling()
             self.error.attempt(self._engine.stop)
         else:
@@ -264,11 +264,12 @@ class Pump(Generic[T, I]):
         except GeneratorExit:  # the pump is thrown away
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self._is_loop_shutting_down():
+            # Of the types, since `isinstance` would ask the error for its `__class__`.
+            if issubclass(type(error), asyncio.CancelledError) and self._is_loop_shutting_down():
                 self.cancel(Stopped.CANCELLED)
                 return
             self.error.keep(error)
-            if isinstance(error, (Exception, asyncio.CancelledError)):
+            if issubclass(type(error), (Exception, asyncio.CancelledError)):
                 self._stop_pulling()  # not `stop`: an engine still sends what it has been given, and does it
             else:
                 self.cancel(Stopped.CANCELLED)

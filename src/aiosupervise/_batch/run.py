@@ -159,7 +159,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pump = self._entered()
-        pump.cancel(Stopped.CANCELLED if isinstance(error, asyncio.CancelledError) else Stopped.LEFT)
+        pump.cancel(Stopped.CANCELLED if issubclass(type(error), asyncio.CancelledError) else Stopped.LEFT)
         await self._end(pump)
         if error is None:
             pump.error.raise_once()

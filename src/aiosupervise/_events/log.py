@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack
 from logging import ERROR, INFO, WARNING
 
 from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.raw import traceback_of
 from aiosupervise._policy.verdict import Reason
 
 from .outcomes import Stopped, Tally
@@ -95,7 +96,9 @@ class LogLine:
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
-            self.logger.log(self.level, self.template, values, exc_info=error, extra=extra)
+            # Of the error alone, `logging` would ask the error for its traceback.
+            exc_info = None if error is None else (type(error), error, traceback_of(error))
+            self.logger.log(self.level, self.template, values, exc_info=exc_info, extra=extra)
 
 
 _FINISHED = (

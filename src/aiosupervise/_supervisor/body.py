@@ -19,6 +19,8 @@ import asyncio
 
 from aiosupervise._policy.checks import error_text
 
+from .child_state import is_exit
+
 
 class Body:
     """The task that runs the body of a block, from the entry of the block on.
@@ -69,7 +71,7 @@ class Body:
                     cancellation.add_note(f"{name} had escalated: {error_text(failure)}")
                 if cancellation is not error:
                     raise cancellation
-            elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
+            elif is_exit(failure):
                 raise failure
             elif failure is not None:
                 errors = [failure] if error is None or error is cancellation else [failure, error]

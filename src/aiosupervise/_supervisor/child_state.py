@@ -6,7 +6,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeGuard
 
 from .completion import Completion
 from .intensity import RestartIntensity
@@ -33,6 +33,11 @@ class Ending(NamedTuple):
 
     purpose: Purpose | None
     error: BaseException | None
+
+
+def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | SystemExit]:
+    """Return whether an error ends the program; `isinstance` would ask the error for its `__class__`."""
+    return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
 class ChildState:
@@ -162,7 +167,7 @@ class ChildState:
 
     def will_restart(self, error: BaseException | None) -> bool:
         """Return whether the restart type has the child restarted after a run that ended like this."""
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)
 

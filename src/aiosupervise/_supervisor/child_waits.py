@@ -49,7 +49,7 @@ def not_ready(child: ChildState) -> BaseException:
 
 def wrapped(child: ChildState, error: BaseException) -> BaseException:
     """Return the error of a child for tasks that wait for it: a CancelledError would look like their own."""
-    if not isinstance(error, asyncio.CancelledError):
+    if not issubclass(type(error), asyncio.CancelledError):
         return error
     failure = RuntimeError(f"child {child.name} raised CancelledError by itself")
     failure.__cause__ = error

@@ -8,6 +8,7 @@ from contextvars import Context
 
 from aiosupervise._events.log import FAILED_AGAIN, RETURNED
 from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.raw import cause_of, traceback_of
 
 _MOST_KINDS = 100  # that are remembered
 _FIRST_WAIT = 1.0  # seconds
@@ -92,8 +93,8 @@ class CrashReports:
 
 
 def _key_of(error: BaseException) -> Hashable:
-    cause = error.__cause__
-    traceback = error.__traceback__ or (None if cause is None else cause.__traceback__)
+    cause = cause_of(error)
+    traceback = traceback_of(error) or (None if cause is None else traceback_of(cause))
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return (type(error), *(() if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)))

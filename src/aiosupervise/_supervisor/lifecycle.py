@@ -21,9 +21,10 @@ from typing import Protocol
 from aiosupervise._call.tasks import cancellation, task_factory
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.records import ChildReady, ChildRestarted, ChildStalled, ChildStarted, Event
+from aiosupervise._policy.raw import context_of, set_context
 
 from .cancelling import LEAST_GRACE, cancel_again, interval_of
-from .child_state import ChildState, Ending, Purpose, StateName
+from .child_state import ChildState, Ending, Purpose, StateName, is_exit
 from .heartbeats import Heartbeats
 from .registry import ChildRegistry
 from .steps import Steps
@@ -121,7 +122,7 @@ class Lifecycle:
             child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
         except BaseException as error:
             self._end_run(child, Ending(None, error))
-            if not isinstance(error, Exception):
+            if not issubclass(type(error), Exception):
                 raise
         else:
             # Recording an end is not a step: there may be thousands in one turn, and only the child changes.
@@ -277,15 +278,15 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
     # the child's error, which would be wrong, and a reference cycle.
     handled = sys.exception()
     error = cancellation(task)
-    if error is not None and error.__context__ is handled:
-        error.__context__ = None
+    if error is not None and context_of(error) is handled:
+        set_context(error, None)
     return error
 
 
 def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
     """Return the failure of a child that was stopped for it; its cause shows the line where the child waited."""
     failure: BaseException | None = child.failure
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+    if is_exit(error):
         return error
     if failure is not None and error is not None:
         failure.__cause__ = error

@@ -23,7 +23,7 @@ from aiosupervise._policy.backoff import BackoffLike, delay_before
 from aiosupervise._policy.errors import RestartsExceeded
 from aiosupervise._policy.record import record
 
-from .child_state import ChildState, Ending, Purpose
+from .child_state import ChildState, Ending, Purpose, is_exit
 from .child_waits import SUPERVISOR_STOPPED, cannot_restart, complete_end, reject_readiness, reject_restart
 from .completion import Completion, done
 from .crash_reports import CrashReports
@@ -88,7 +88,7 @@ class StateMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all children that are to run do, and are ready."""
+        """Whether every child that has not ended for good is running and ready."""
         return not self.is_stopping() and self.children.running == self.children.alive
 
     def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
@@ -219,7 +219,7 @@ class StateMachine:
             self._steps.put_off(partial(self._reports.log_return, child.name))
         if has_exited and not child.was_ready:
             reject_readiness(child)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if is_exit(error):
             self._escalate(error)
         elif child.state == "waiting" and purpose is Purpose.RESTART:
             self._lifecycle.start(child)
@@ -295,8 +295,8 @@ def _nothing() -> None:
 
 def _as_failure(child: ChildState, error: BaseException | None) -> Exception:
     """Return the end of a run as an Exception, the argument of a user's backoff function."""
-    if isinstance(error, Exception):
-        return error
+    if issubclass(type(error), Exception):
+        return error  # type: ignore[return-value]  # see `raw`
     if error is None:
         return RuntimeError(f"child {child.name} returned")
     return RuntimeError(f"child {child.name} raised CancelledError by itself")

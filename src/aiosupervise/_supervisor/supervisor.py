@@ -243,7 +243,8 @@ class Supervisor:
             machine.end_when_idle()
         else:
             machine.stop()
-        cancellation = error if isinstance(error, asyncio.CancelledError) else None
+        is_cancelled = issubclass(type(error), asyncio.CancelledError)
+        cancellation: asyncio.CancelledError | None = error if is_cancelled else None  # type: ignore[assignment]
         try:
             await machine.join()
         except asyncio.CancelledError as late_cancellation:
