@@ -125,6 +125,39 @@ async def test_a_failure_before_a_group_extends_it() -> None:
         sup.stop()
 
 
+async def test_a_failure_of_a_member_while_its_group_stops_is_absorbed() -> None:
+    """It is part of the restart that is under way: it has no delay of its own, and does not count."""
+    scene, failures = Scene(), list[str]()
+
+    def backoff(_: int, error: Exception) -> float:
+        failures.append(str(error))
+        return 0
+
+    async with Supervisor(strategy="one_for_all", backoff=backoff) as sup:
+        scene.start(sup, "a", fails(1.5, ConnectionError("a")))
+        scene.start(sup, "b", fails(1, ConnectionError("b")))
+        scene.start(sup, "slow", clean_up=1)
+        await asyncio.sleep(10)
+        assert failures == ["b"]
+        assert [scene.times(f"{name} starts") for name in ("a", "b", "slow")] == [[0, 2], [0, 2], [0, 2]]
+        sup.stop()
+
+
+async def test_a_failure_before_a_group_that_waits_does_not_shorten_its_delay() -> None:
+    """The members wait as long as the longer of the two delays."""
+    scene = Scene()
+
+    def backoff(_: int, error: Exception) -> float:
+        return 8 if str(error) == "long" else 1
+
+    async with Supervisor(strategy="rest_for_one", backoff=backoff) as sup:
+        scene.start(sup, "a", fails(2, ConnectionError("short")))
+        scene.start(sup, "b", fails(1, ConnectionError("long")))
+        await asyncio.sleep(20)
+        assert [scene.times(f"{name} starts") for name in ("a", "b")] == [[0, 10], [0, 10]]
+        sup.stop()
+
+
 async def test_a_new_child_that_fails_while_a_group_stops_joins_it() -> None:
     """It was not a member, and is restarted with the others."""
     scene = Scene()
@@ -205,7 +238,7 @@ async def test_a_group_whose_members_all_leave_while_it_stops_restarts_nothing()
             assert scene.times("it starts") == scene.times("slow starts") == [0]
 
 
-async def test_ends_are_taken_in_during_a_shutdown() -> None:
+async def test_ends_are_handled_during_a_shutdown() -> None:
     """A child that ends by itself while another one cleans up is not stopped, and not restarted."""
     scene, events = Scene(), list[Event]()
     with listen(events.append):
@@ -220,9 +253,12 @@ async def test_ends_are_taken_in_during_a_shutdown() -> None:
     assert now() == 5
 
 
-@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
-async def test_many_children_that_end_in_the_same_turn_are_taken_in_slices(strategy: Any) -> None:
-    """The states are true at once; the restarts follow, a part of them in each turn, and none is lost."""
+@pytest.mark.parametrize(("strategy", "first_slice"), [("one_for_one", 64), ("one_for_all", 1000)])
+async def test_many_children_that_end_in_the_same_turn_are_handled_in_slices(strategy: Any, first_slice: int) -> None:
+    """The states are true at once; the restarts follow, a part of them in each turn, and none is lost.
+
+    A group restart handles the ends of its members at once.
+    """
     crash = asyncio.Event()
     starts = 0
 
@@ -234,11 +270,16 @@ async def test_many_children_that_end_in_the_same_turn_are_taken_in_slices(strat
             raise ConnectionError
         await asyncio.Event().wait()
 
+    exits = list[Event]()
     async with Supervisor(strategy=strategy, backoff=[0], max_restarts=1) as sup:
         children = [sup.start(child) for _ in range(1000)]
         await turns(2)
         crash.set()
-        await turns(3)
+        await turns(2)
+        assert {one.state for one in children} == {"waiting"}
+        with listen(lambda event: exits.append(event) if isinstance(event, ChildExited) else None):
+            await turns(1)
+        assert len(exits) == first_slice
         assert {one.state for one in children} <= {"waiting", "running"}
         await asyncio.sleep(1)
         assert starts == 2000
@@ -248,7 +289,7 @@ async def test_many_children_that_end_in_the_same_turn_are_taken_in_slices(strat
 
 
 async def test_many_children_that_end_as_the_supervisor_stops() -> None:
-    """Each end is taken in once, however many there are."""
+    """Each end is handled once, however many there are."""
     crash, events = asyncio.Event(), list[Event]()
 
     async def child() -> None:

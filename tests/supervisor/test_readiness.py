@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Child, Event, Supervisor, listen, ready
+from aiosupervise import Child, ChildReady, Event, Supervisor, listen, ready
+from aiosupervise._supervisor.this_run import ThisRun
 
 from .scene import Scene, cancels, fails, nothing_left, now, returns, times_out, turns
 
@@ -449,6 +450,42 @@ async def test_a_task_of_an_earlier_run_does_not_make_the_child_ready() -> None:
         await asyncio.sleep(3)
         assert it.state == "starting"
         sup.stop()
+
+
+async def test_ready_does_nothing_when_it_is_called_again_or_too_late() -> None:
+    """There is one event for each run, and a child that is being stopped does not become "running" again."""
+    events: list[Event] = []
+
+    async def twice() -> None:
+        ready()
+        ready()
+        await asyncio.Event().wait()
+
+    async def in_its_clean_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ready()
+            await asyncio.sleep(1)
+
+    with listen(events.append):
+        async with Supervisor() as sup:
+            sup.start(twice, ready=10.0, name="twice")
+            late = sup.start(in_its_clean_up, ready=10.0, name="late")
+            await turns(3)
+            late.stop()
+            await turns(3)
+            assert late.state == "stopping"
+            sup.stop()
+    assert [event.child for event in events if isinstance(event, ChildReady)] == ["twice"]
+
+
+def test_a_run_whose_loop_is_closed_reports_nothing() -> None:
+    """A thread can outlive the loop, and the run that was abandoned with it."""
+    loop = asyncio.new_event_loop()
+    run = ThisRun(loop, pytest.fail, None)
+    loop.close()
+    run.ready()
 
 
 def test_ready_can_be_called_in_a_thread_of_the_child() -> None:
