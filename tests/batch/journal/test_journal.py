@@ -333,6 +333,25 @@ async def test_known_inputs_take_no_slot(path: Path, service: Service) -> None:
 
 
 @pytest.mark.looptime
+async def test_nothing_is_looked_up_when_all_results_are_taken(
+    path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the inputs cannot be known."""
+    await map_all(service, [0], journal=path, name="fetch")
+    keys: list[str] = []
+    look_up = Store.look_up
+
+    def counted(store: Store, results: Any, some: Any) -> Any:
+        keys.extend(some)
+        return look_up(store, results, some)
+
+    monkeypatch.setattr(Store, "look_up", counted)
+    report = await map_all(service, range(500), limit=10, journal=path, name="fetch")
+    assert report.tally.replayed == 1
+    assert keys == [str(item) for item in range(10)]
+
+
+@pytest.mark.looptime
 async def test_an_outcome_that_waits_for_its_commit_takes_no_slot(path: Path) -> None:
     """One slot, and ten jobs at once within a commit interval; they are handed over together."""
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ import pytest
 
 from aiosupervise import Journal, Run, map_all
 from aiosupervise._batch._journal.store import Store
+from aiosupervise._batch._journal.writer import Writer
 from aiosupervise.testing import no_waiting
 
 
@@ -86,6 +87,49 @@ def test_a_system_without_another_thread(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(RuntimeError, match="can't start new thread"):
             asyncio.run(run())
     assert asyncio.run(run())
+
+
+def test_a_loop_that_is_closed_before_the_answer(tmp_path: Path) -> None:
+    """The thread goes on, and serves the next loop."""
+    writer, free = Writer(str(tmp_path / "run.db")), threading.Event()
+
+    async def submit() -> None:
+        writer.call(lambda _: free.wait(20), in_loop=False)
+
+    async def ask() -> str:
+        return await writer.call(lambda _: "answer", in_loop=False)
+
+    asyncio.run(submit())
+    free.set()
+    assert asyncio.run(ask()) == "answer"
+
+
+def test_new_jobs_wait_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a commit takes long, at most two groups of outcomes and the running jobs are in memory."""
+    saving, free = threading.Event(), threading.Event()
+    save = Store.save
+    calls: list[int] = []
+
+    def slow(store: Store, rows: object) -> None:
+        saving.set()
+        free.wait(20)
+        save(store, rows)  # type: ignore[arg-type]
+
+    async def job(item: int) -> int:
+        calls.append(item)
+        return item
+
+    async def main() -> list[int]:
+        run = asyncio.create_task(finish(map_all(job, range(2000), limit=10, journal=tmp_path / "run.db")))
+        await asyncio.to_thread(saving.wait, 20)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(calls) <= 2 * 20 + 10
+        free.set()
+        return await run
+
+    monkeypatch.setattr(Store, "save", slow)
+    assert asyncio.run(main()) == [*range(2000)]
 
 
 def test_a_journal_is_used_again_and_again(tmp_path: Path) -> None:
