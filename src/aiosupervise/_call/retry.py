@@ -21,10 +21,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.records import AttemptStarted
 from aiosupervise._policy.errors import DeadlineExceeded
 from aiosupervise._policy.raw import context_of, set_context
-from aiosupervise._policy.verdict import Reason, serial_numbers
+from aiosupervise._policy.verdict import Reason
 
 from .call import Call
 from .enclosing_job import EnclosingJob, Permit
@@ -52,10 +51,7 @@ class AsyncCall(Call):
                     await self.rest(self.last_error)
                     if self.final_error is not None:
                         break
-                self.attempts += 1
-                self.last_serial = serial_numbers.issued
-                if listeners.count:
-                    self.emit(AttemptStarted, self.attempts)
+                self.begin()
                 try:
                     result = await func(*args, **kwargs)
                 except Exception as error:
