@@ -9,6 +9,7 @@ import pytest
 from aiosupervise import Event, Overload, RunPaused, RunResumed, Success, Tally, map_all, supervise
 from aiosupervise._batch.circuit import Circuit, Ended, Timer
 from aiosupervise._batch.first_attempts import LATEST, WINDOW, FirstAttempts
+from aiosupervise._batch.protected import ProtectedRun
 from aiosupervise._batch.states import Closed, Paused
 from aiosupervise._batch.waiters import Waiters
 
@@ -94,7 +95,7 @@ async def test_a_call_that_is_cancelled_as_it_is_sent_as_the_probe_makes_room_fo
 def circuit_of(tally: Tally) -> Circuit:
     """A closed circuit of a run with these counts."""
     context: Any = SimpleNamespace(tally=tally, scope=SimpleNamespace(emit=lambda *_: None), wake=lambda: None)
-    return Circuit(Overload(), context, Closed)
+    return Circuit(Overload(), ProtectedRun(context), Closed)
 
 
 async def test_a_circuit_that_has_ended_describes_nothing() -> None:

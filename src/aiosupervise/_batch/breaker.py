@@ -22,7 +22,6 @@ Laws, each with a test:
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.tasks import running_loop
@@ -30,7 +29,7 @@ from aiosupervise._events.outcomes import Outcome, Success
 
 from .circuit import Circuit, Ended, Payment
 from .overload import Overload
-from .protocol import EngineContext
+from .protected import Protected
 from .states import Closed
 
 _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", default=None)
@@ -40,8 +39,8 @@ _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", defa
 class Breaker:
     """What the calls of one run and its pump report to the run's circuit, and ask of it."""
 
-    def __init__(self, setting: Overload, context: EngineContext[Any, Any]) -> None:
-        self.circuit = Circuit(setting, context, Closed)
+    def __init__(self, setting: Overload, protected: Protected) -> None:
+        self.circuit = Circuit(setting, protected, Closed)
         self.budget = self.circuit.budget
         self.first_attempts = self.circuit.first_attempts
 
@@ -112,7 +111,7 @@ class Breaker:
         return self.circuit.state.free_slots(slots, taken)
 
     def started(self, job: object) -> None:
-        """Record that a new job starts."""
+        """Record that a new job starts, or the attempt of a call that was sent as the probe."""
         self.circuit.state.on_start(job)
 
     def ended(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:

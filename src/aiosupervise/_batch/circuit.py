@@ -1,20 +1,19 @@
-"""What the states of a run's circuit share, what a state is, and the two states that no other follows."""
+"""What the states of a circuit share, what a state is, and the two states that no other follows."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.no_waiting import no_waits
-from aiosupervise._events.outcomes import Stopped as StoppedBy
 from aiosupervise._policy.budget import Budget
 
 from .first_attempts import FirstAttempts
 from .overload import Overload
-from .protocol import EngineContext
+from .protected import Protected
 from .waiters import Waiters
 
 Payment: TypeAlias = tuple[int | None, float]
@@ -24,11 +23,9 @@ Payment: TypeAlias = tuple[int | None, float]
 class Circuit:
     """The current state, and what the states share: settings, budget, queue, and the server's request to wait."""
 
-    def __init__(
-        self, setting: Overload, context: EngineContext[Any, Any], initial: Callable[[Circuit], State]
-    ) -> None:
+    def __init__(self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State]) -> None:
         self.setting = setting
-        self.context = context
+        self.protected = protected
         self.budget = Budget() if setting.budget is None else setting.budget
         self.first_attempts = FirstAttempts()
         self.waiters = Waiters()
@@ -68,9 +65,7 @@ class Circuit:
         When every job has started, no new job can be the probe, only a call that has failed before. So an outage needs
         more evidence then.
         """
-        tally = self.context.tally
-        started = tally.running + tally.succeeded + tally.failed + tally.pending
-        if tally.total is not None and started >= tally.total:
+        if self.protected.have_all_started():
             return self.first_attempts.show_outage_now()
         return self.first_attempts.show_outage()
 
@@ -149,9 +144,9 @@ class Stopped(State):
         self._failed_probes = failed_probes
 
     def enter(self) -> None:
-        """Give up on all that wait, and stop the run."""
+        """Give up on all that wait, and stop the run or the group."""
         self._circuit.waiters.release_all(Permit.STOP)
-        self._circuit.context.stop(StoppedBy.PROBES)
+        self._circuit.protected.stop()
 
     def describe(self) -> str:
         """Return why the run has stopped."""

@@ -108,7 +108,11 @@ class JobContext:
     async def acquire(self, call: object) -> Permit:
         """Wait until the run permits a call to retry."""
         breaker = self._breaker()
-        permit = Permit.GO if breaker is None else await breaker.acquire(call, self)
+        permit = Permit.GO
+        if breaker is not None:
+            permit = await breaker.acquire(call, self)
+            if permit is Permit.PROBE:
+                breaker.started(call)
         self._begin_generation()
         return permit
 

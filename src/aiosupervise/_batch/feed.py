@@ -23,21 +23,19 @@ class Feed:
     """Feeds one run.
 
     Attributes:
-        stopped: whether nothing more is started; set by the pump.
+        stopped: whether nothing more is started.
         unfinished: jobs that were handed to the engine and have no outcome.
 
     """
 
-    def __init__(
-        self, source: Source[object], tally: Tally, error: FirstError, reader: Outlet[Any, Any] | None
-    ) -> None:
+    def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         """Make the feed of a run.
 
         Args:
             source: where the items come from.
             tally: the counts of the run; it gets the total when the source is exhausted.
             error: takes the errors of items that are skipped.
-            reader: the outlet of a streamed run, in which an unread outcome keeps its slot; None for an awaited run.
+            outlet: where the outcomes go; in a streamed run, an unread outcome keeps its slot.
 
         """
         self.stopped = False
@@ -45,7 +43,8 @@ class Feed:
         self._source = source
         self._tally = tally
         self._error = error
-        self._reader = reader
+        self._reader = outlet if outlet.streamed else None
+        self._is_exhausted = False  # as far as the feed has seen
         self._pulled = 0
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -62,45 +61,44 @@ class Feed:
     async def fill_slots(self) -> None:
         """Start jobs until the source is exhausted or the run is stopped."""
         source = self._source
-        while not self.stopped:
+        while not (self.stopped or self._is_exhausted):
             slots = self.free_slots()
             if slots == 0:
                 await self.wait_for_change()
             elif isinstance(source, SyncSource):
-                if not self._pull_and_start(source, slots):
-                    return
+                self._pull_and_start(source, slots)
                 if slots == UNLIMITED:
                     await asyncio.sleep(0)
-            elif not await self._await_and_start(source):
-                return
+            else:
+                await self._await_and_start(source)
 
     def free_slots(self) -> int:
         """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
-        return self._free_of(self.unfinished if self._reader is None else self._pulled - self._reader.read)
+        return min(max(self._engine.free_slots(self._taken()), 0), UNLIMITED)
 
-    def _free_of(self, taken: int) -> int:
-        return min(max(self._engine.free_slots(taken), 0), UNLIMITED)
+    def _taken(self) -> int:
+        return self.unfinished if self._reader is None else self._pulled - self._reader.read
 
-    def _pull_and_start(self, source: SyncSource[object], slots: int) -> bool:
-        """Fill all the free slots at once; return whether the source has more."""
+    def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
+        """Fill all the free slots at once."""
         pull, start_job, hand_over = source.pull, self._start_job(), self.hand_over
         for _ in range(slots):
             item = pull()
             if item is END:
-                return self._on_exhausted()
+                self._on_exhausted()
+                break
             if self.stopped:  # while the source was busy with this item
                 self.skip(item)
                 break
             hand_over(item, start_job)
-        return True
 
-    async def _await_and_start(self, source: AsyncSource[object]) -> bool:
+    async def _await_and_start(self, source: AsyncSource[object]) -> None:
         """Fill one slot. It may be gone when the item comes, which then waits for another."""
         item = await source.pull()
         if item is END:
-            return self._on_exhausted()
-        await self.start_when_free(item, self._start_job())
-        return True
+            self._on_exhausted()
+        else:
+            await self.start_when_free(item, self._start_job())
 
     async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:
         """Start the job of an item that was pulled, or skip it if the run is stopped before a slot is free."""
@@ -115,10 +113,15 @@ class Feed:
         else:
             self.hand_over(item, start_job)
 
-    def _on_exhausted(self) -> bool:
+    def _on_exhausted(self) -> None:
+        self._is_exhausted = True
         if not self.stopped:
             self._tally.total = self._pulled
-        return False
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        self.stopped = True
+        self.wake()
 
     def skip_rest(self) -> None:
         """Record what a list or the like still holds as pending; raises for a deque that its own jobs have changed."""
@@ -134,6 +137,9 @@ class Feed:
         """Give an item its index, and pass both on."""
         # A refused item has an index too, though no outcome: an index is a place in the input.
         index, self._pulled = self._pulled, self._pulled + 1
+        self._pass_on(item, index, method)
+
+    def _pass_on(self, item: object, index: int, method: Callable[[object, int], None]) -> None:
         self.unfinished = unfinished = self.unfinished + 1
         try:
             method(item, index)

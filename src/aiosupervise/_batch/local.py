@@ -19,6 +19,7 @@ from .breaker import Breaker
 from .context import JobContext, RunContext
 from .jobs import Jobs, used_twice
 from .overload import Adaptive
+from .protected import ProtectedRun
 from .protocol import EngineContext, EngineRun
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class LocalEngine:
         """Begin a run, with overload protection and an adaptive limit of its own where it asks for them."""
         config, tally = context.config, context.tally
         adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
-        breaker = None if config.overload is None else Breaker(config.overload, context)
+        breaker = None if config.overload is None else Breaker(config.overload, ProtectedRun(context))
         run = RunContext(tally, context.scope, breaker, adaptive, current_job.get())
         return LocalRun(self._jobs, context, run)
 
@@ -94,12 +95,15 @@ class LocalRun(EngineRun):
             BaseException: of a task factory; the job is pending.
 
         """
-        coroutine = self._jobs.coroutine(item, index)
+        self._start(item, JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run))
+
+    def _start(self, item: Any, job: JobContext) -> asyncio.Task[Any]:
+        coroutine = self._jobs.coroutine(item, job.index)
         if coroutine in self._tasks:
-            raise used_twice(item, index)
-        job = JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run)
-        if self._breaker is not None and not self._breaker.circuit.is_closed:
-            self._breaker.started(job)
+            raise used_twice(item, job.index)
+        breaker = job.run_context.breaker
+        if breaker is not None and not breaker.circuit.is_closed:
+            breaker.started(job)
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
         try:
@@ -117,6 +121,7 @@ class LocalRun(EngineRun):
         if self._adaptive is not None:
             self._adaptive.started()
         task.add_done_callback(partial(self._finish, job, coroutine), context=self._contextvars)
+        return task
 
     def skip(self, item: Any, index: int) -> None:
         """Record an item that was pulled too late; a task runs by itself, and is waited for as any other job."""
@@ -135,8 +140,8 @@ class LocalRun(EngineRun):
     def _refuse(self, job: JobContext, item: Any) -> None:
         """Record a job whose task could not be created."""
         outcome = self._jobs.pending(item, job.index, started=False)
-        if self._breaker is not None:
-            self._breaker.on_neutral(job)
+        if job.run_context.breaker is not None:
+            job.run_context.breaker.on_neutral(job)
         self.context.record(outcome)
 
     def _discard(self, item: Any) -> None:
@@ -196,7 +201,7 @@ class LocalRun(EngineRun):
         else:
             elapsed = self._loop.time() - job.started
             outcome = Success(job.index, task.result(), job.retries + 1, elapsed, job.name, self._jobs.input(item))
-        breaker = self._breaker
+        breaker = job.run_context.breaker
         try:
             if breaker is not None and not breaker.is_at_rest:
                 breaker.ended(job, outcome, has_failed=job.has_failed)

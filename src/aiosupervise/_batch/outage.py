@@ -18,7 +18,7 @@ class Outage:
     def __init__(self, circuit: Circuit) -> None:
         self.failed_probes = 0
         self._circuit = circuit
-        self._running = circuit.context.tally.running  # when the circuit opened
+        self._running = circuit.protected.running  # when the circuit opened
         self._overdue = set[object]()
 
     def seconds_to_pause(self) -> float:
@@ -33,7 +33,7 @@ class Outage:
         make one. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the
         number of jobs that ran when the circuit opened.
         """
-        limit = self._circuit.context.tally.limit
+        limit = self._circuit.protected.limit
         if limit is None:
             return True
         attempting = taken - self._circuit.waiters.count_jobs() - len(self._overdue)

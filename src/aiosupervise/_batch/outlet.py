@@ -23,7 +23,7 @@ class Outlet(Generic[T, I]):
         self._last: int | None = None  # how many a reader may take, if not all
         self._strategy = strategy
         self._tally = tally
-        self._streamed = streamed
+        self.streamed = streamed
         self._arrival = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
@@ -38,7 +38,7 @@ class Outlet(Generic[T, I]):
     def add(self, outcome: Outcome[T, I]) -> None:
         """Record an outcome."""
         self._tally.count(outcome)
-        if self._streamed:
+        if self.streamed:
             self._arrival.set()
         self._strategy.add(outcome)
 

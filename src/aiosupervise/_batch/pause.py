@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from aiosupervise._events.records import RunPaused
-
 from .circuit import Circuit, State, Timer
 
 
@@ -25,7 +23,7 @@ class Pause(State, ABC):
         self._timer.set(self._end, self._on_end)
         # The end of a pause that takes no time is in the past by now.
         seconds = max(self._end - self._circuit.now(), 0.0)
-        self._circuit.context.scope.emit(RunPaused, seconds, self.why)
+        self._circuit.protected.on_pause(seconds, self.why)
 
     def leave(self) -> None:
         """End the pause."""

@@ -42,7 +42,7 @@ from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, R
 
 from ._journal.journal import session_of
 from .config import RunConfig
-from .feed import Feed
+from .feeds import feed_of
 from .first_error import FirstError
 from .outlet import Outlet
 from .protocol import EngineContext, EngineRun
@@ -72,13 +72,8 @@ class Pump(Generic[T, I]):
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
         self._session = None if config.journal is None else session_of(config.journal, config.name)
-        reader = self.outlet if streamed else None
-        if self._session is None:
-            self._feed = Feed(config.source, tally, self.error, reader)
-        else:
-            from ._journal.replay import ReplayingFeed  # noqa: PLC0415 - as in `journal`
-
-            self._feed = ReplayingFeed(config.source, tally, self.error, reader, self._session)
+        self._feed = feed_of(config, tally, self.error, self.outlet, self._session)
+        if self._session is not None:
             self._session.connect(deliver=self._deliver, fail=self._on_journal_failed, wake=self._feed.wake)
         self._is_announced = False
         self._loop = asyncio.get_running_loop()
@@ -129,10 +124,9 @@ class Pump(Generic[T, I]):
     def _stop_pulling(self) -> None:
         if self._feed.stopped:
             return
-        self._feed.stopped = True
+        self._feed.stop()
         if not self._is_loop_shutting_down():
             self.error.attempt(self._source.interrupt)
-        self._feed.wake()
 
     def cancel(self, why: Stopped) -> None:
         """Start no other job and cancel the running ones, once."""

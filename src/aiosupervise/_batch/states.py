@@ -15,7 +15,6 @@ import random
 from functools import partial
 
 from aiosupervise._call.enclosing_job import Permit
-from aiosupervise._events.records import RunResumed
 
 from .circuit import Circuit, Payment, State, Stopped, Timer
 from .outage import Outage
@@ -35,7 +34,7 @@ class Closed(State):
     def enter(self) -> None:
         """Release the queue, in order and without paying, and let new jobs start."""
         self._circuit.waiters.release_all(Permit.GO)
-        self._circuit.context.wake()
+        self._circuit.protected.wake()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
         """Pay from the budget."""
@@ -89,7 +88,7 @@ class RampUp(State):
 
     def enter(self) -> None:
         """Release the first."""
-        self._circuit.context.scope.emit(RunResumed)
+        self._circuit.protected.on_resume()
         self._step()
 
     def leave(self) -> None:
@@ -126,8 +125,8 @@ class RampUp(State):
             return
         if circuit.waiters.release_first(Permit.GO) is None:
             self._new_jobs = 1
-            circuit.context.wake()
-        gap = self._seconds / max(circuit.context.tally.limit or 1, len(circuit.waiters))
+            circuit.protected.wake()
+        gap = self._seconds / max(circuit.protected.limit or 1, len(circuit.waiters))
         self._timer.set(now + random.uniform(0, 2 * gap), self._step)  # noqa: S311 - no secret
 
 
@@ -199,8 +198,8 @@ class HalfOpen(State):
         return int(self._probe is None and self._outage.admits_job(taken))
 
     def on_start(self, job: object) -> None:
-        """Make the job the probe."""
-        if self._probe is None:
+        """Make the job the probe; or begin the time of a call that was sent as one, and had to wait for a slot."""
+        if self._probe is None or self._probe is job:
             self._send(job)
 
     def on_failure(self, *who: object, asked: bool) -> None:
@@ -231,13 +230,12 @@ class HalfOpen(State):
         if circuit.retry_after_end > circuit.now():
             circuit.go_to(Open(circuit, self._outage, 0.0))
             return
-        circuit.context.wake()
+        circuit.protected.wake()
         self._timer.set(circuit.now(), self._send_waiter)
 
     def _send_waiter(self) -> None:
         call = self._circuit.waiters.release_first(Permit.PROBE)
-        if call is not None:
-            self._send(call)
+        self._probe = call
 
     def _send(self, probe: object) -> None:
         self._probe = probe
@@ -280,5 +278,5 @@ def _resume(circuit: Circuit) -> None:
     if circuit.retry_after_end > circuit.now():
         circuit.go_to(Paused(circuit))
     else:
-        circuit.context.scope.emit(RunResumed)
+        circuit.protected.on_resume()
         circuit.go_to(Closed(circuit))

@@ -32,10 +32,10 @@ class ReplayingFeed(Feed):
         source: Source[object],
         tally: Tally,
         error: FirstError,
-        reader: Outlet[Any, Any] | None,
+        outlet: Outlet[Any, Any],
         session: Session,
     ) -> None:
-        super().__init__(source, tally, error, reader)
+        super().__init__(source, tally, error, outlet)
         self._session = session
         self._waiting: deque[object] = deque()  # items that were pulled, and have no index yet
 
@@ -49,20 +49,19 @@ class ReplayingFeed(Feed):
 
     def free_slots(self) -> int:
         """Return how many more jobs may start now; an outcome that waits for its commit takes no slot."""
-        if self._session.is_full:
-            return 0
-        if self._reader is None:
-            return self._free_of(self.unfinished)
-        return self._free_of(self._pulled - self._reader.read - len(self._session.queue))
+        return 0 if self._session.is_full else super().free_slots()
+
+    def _taken(self) -> int:
+        return super()._taken() - (0 if self._reader is None else len(self._session.queue))
 
     async def fill_slots(self) -> None:
         """Record known inputs and start jobs, until the source is exhausted or the run is stopped."""
-        while not self.stopped and self._session.left:
+        while self._session.left and not (self.stopped or self._is_exhausted):
             slots = min(self.free_slots(), _LARGEST_BATCH)
             if slots == 0:
                 await self.wait_for_change()
-            elif not await self._pull_and_replay(slots):
-                return
+            else:
+                await self._pull_and_replay(slots)
         await super().fill_slots()
 
     def skip_rest(self) -> None:
@@ -74,7 +73,7 @@ class ReplayingFeed(Feed):
         while self._waiting:
             self.skip(self._waiting.popleft())
 
-    async def _pull_and_replay(self, slots: int) -> bool:
+    async def _pull_and_replay(self, slots: int) -> None:
         keys: list[str] = []  # fewer than the items if the last one has none
         try:
             has_more = await self._pull(keys, slots)
@@ -85,7 +84,8 @@ class ReplayingFeed(Feed):
             self._skip_waiting()
             raise
         await self._replay_or_start(keys)
-        return has_more or self._on_exhausted()
+        if not has_more:
+            self._on_exhausted()
 
     async def _pull(self, keys: list[str], slots: int) -> bool:
         """Pull items for the free slots, of an async source one; return whether the source has more.

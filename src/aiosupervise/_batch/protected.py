@@ -1,0 +1,80 @@
+"""What a circuit protects: the jobs that call one service, those of a run or those of a group."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from aiosupervise._events.outcomes import Stopped
+from aiosupervise._events.records import RunPaused, RunResumed
+
+from .protocol import EngineContext
+
+
+class Protected(Protocol):
+    """The jobs behind one circuit, as the circuit sees them."""
+
+    @property
+    def limit(self) -> int | None:
+        """How many of them may run at a time; None for no limit."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """How many of them run, those included that wait to retry."""
+        ...
+
+    def have_all_started(self) -> bool:
+        """Return whether no job is left that has not started."""
+        ...
+
+    def wake(self) -> None:
+        """Start jobs, as many as the circuit lets start now."""
+
+    def stop(self) -> None:
+        """Start no other job, since too many probes have failed."""
+
+    def on_pause(self, seconds: float, why: str) -> None:
+        """Record that the circuit lets nothing through for this many seconds."""
+
+    def on_resume(self) -> None:
+        """Record that the pause is over."""
+
+
+class ProtectedRun:
+    """The jobs of a run."""
+
+    def __init__(self, context: EngineContext[Any, Any]) -> None:
+        self._context = context
+        self._tally = context.tally
+
+    @property
+    def limit(self) -> int | None:
+        """The limit of the run."""
+        return self._tally.limit
+
+    @property
+    def running(self) -> int:
+        """The running jobs of the run."""
+        return self._tally.running
+
+    def have_all_started(self) -> bool:
+        """Return whether as many jobs have started as the run has."""
+        tally = self._tally
+        started = tally.running + tally.succeeded + tally.failed + tally.pending
+        return tally.total is not None and started >= tally.total
+
+    def wake(self) -> None:
+        """Wake the pump."""
+        self._context.wake()
+
+    def stop(self) -> None:
+        """Stop the run."""
+        self._context.stop(Stopped.PROBES)
+
+    def on_pause(self, seconds: float, why: str) -> None:
+        """Emit the pause."""
+        self._context.scope.emit(RunPaused, seconds, why)
+
+    def on_resume(self) -> None:
+        """Emit the end of the pause."""
+        self._context.scope.emit(RunResumed)
