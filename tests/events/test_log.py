@@ -300,7 +300,7 @@ def sample(kind: Callable[..., Event], **last: None) -> Event:
         "error": ValueError("broken"),
     }
     values |= {"wait": 1.0, "elapsed": 1.0, "seconds": 1.0, "why": "full", "worker": "a", "reason": Reason.DEADLINE}
-    values["replayed"] = 1
+    values |= {"replayed": 1, "group": "a.example"}
     fields = [values[name] for name in cast("Any", kind).__match_args__]
     return kind(*(fields[:-1] if last else fields), *last.values())
 
@@ -308,7 +308,7 @@ def sample(kind: Callable[..., Event], **last: None) -> Event:
 @pytest.mark.parametrize("kind", [AttemptFailed, ChildExited, ChildStopped])
 def test_what_goes_well_is_no_warning(kind: Callable[..., Event]) -> None:
     """An attempt without a retry is not logged by itself, and the end of a child without an error is at INFO."""
-    failed, ended = line_for(kind, (ValueError(),)), line_for(kind, (None,))
+    failed, ended = (line_for(kind, (*range(6), last)) for last in (ValueError(), None))
     assert failed is not None
     assert failed.level == (logging.ERROR if kind is ChildExited else logging.WARNING)
     assert ended is None if kind is AttemptFailed else ended is not None and ended.level == logging.INFO

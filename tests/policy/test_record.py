@@ -162,7 +162,7 @@ def test_a_record_prints_as_the_call_that_makes_it() -> None:
     cycle.append(point(cycle))
     assert repr(Named(1, 2, "a")) == "Named(x=1, y=2, name='a')"
     assert repr(cycle[0]) == "Point(x=[...], y=0)"
-    assert repr(ONE).endswith("attempt=1, error=<ValueError: broken>, wait=0.5)")
+    assert repr(ONE).endswith("attempt=1, error=<ValueError: broken>, wait=0.5, group=None)")
 
 
 def test_a_record_matches_by_position_and_by_name() -> None:

@@ -6,7 +6,7 @@ import json
 import pickle
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import assert_never, assert_type
@@ -33,6 +33,9 @@ from aiosupervise import (
     Failure,
     GaveUp,
     GiveUp,
+    GroupPaused,
+    GroupResumed,
+    GroupStopped,
     JobFinished,
     Journal,
     Outcome,
@@ -272,8 +275,12 @@ def on_event(event: Event) -> None:  # noqa: C901, PLR0912 - one case for each e
             assert_type(event.known if isinstance(event, RunStarted) else None, int | None)
         case RunPaused(seconds=seconds, why=why):
             assert_type((seconds, why), tuple[float, str])
-        case JobFinished(outcome=outcome):
-            assert_type(outcome, Outcome[object, object])
+        case GroupPaused(group=group, seconds=seconds, why=why):
+            assert_type((group, seconds, why), tuple[Hashable, float, str])
+        case GroupResumed(group=group) | GroupStopped(group=group):
+            assert_type(group, Hashable)
+        case JobFinished(outcome=outcome, group=group):
+            assert_type((outcome, group), tuple[Outcome[object, object], Hashable])
         case WorkerLost(worker=worker, jobs=jobs):
             assert_type((worker, jobs), tuple[str, int])
         case RunFinished(elapsed=elapsed, replayed=replayed):
@@ -402,6 +409,10 @@ async def maps() -> None:
     map_all(length, ["one"], journal="run.db")
     map_all(length, ["one"], journal=Path("run.db"))
     assert_type(map_all(length, ["one"], journal=Journal("run.db")), Run[int, str])
+    assert_type(map_all(length, ["one"], group_by=len, limit_per_group=4), Run[int, str])
+    map_all(length, inputs(), group_by=lambda text: text[0], limit_per_group=lambda group: 1 if group else None)
+    map_all(length, ["one"], group_by=abs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - of numbers
+    assert_type(report.stopped_groups, tuple[Hashable, ...])
     map_all(length, ["one"], journal=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no path
     map_all(length, ["one"], stop_on=signal.SIGINT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - one alone
     map_all(length, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its inputs

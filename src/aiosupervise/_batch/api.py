@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiosupervise._call.signals import checked_signals
@@ -21,6 +21,8 @@ from aiosupervise._policy.checks import (
     safe_repr,
 )
 
+from ._groups.engine import GroupedEngine
+from ._groups.settings import checked_groups
 from ._journal.journal import Journal, checked_journal
 from .config import RunConfig
 from .jobs import GivenJobs, Job, MappedJobs, run_job
@@ -122,6 +124,8 @@ def map_all(
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
+    group_by: Callable[[I], Hashable] | None = None,
+    limit_per_group: int | Callable[[Any], int | None] | None = None,
     engine: Engine | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
@@ -142,6 +146,11 @@ def map_all(
         name: the name of the run, its tasks and its bar; None for the function's name.
         journal: the path of a file that keeps the results, or a `Journal`: when the same line is run again, after a
             crash too, known inputs are not called. None for no such file.
+        group_by: a function of an input that returns its group, such as the host of a URL: anything hashable, which
+            the log names. Each group has a retry budget, a breaker and pauses of its own, and an input whose group may
+            not start yet lets later ones go first. None if all inputs go to one service.
+        limit_per_group: how many calls of a group run at a time, or a function of the group that returns that; None
+            for no limit but that of the run.
         engine: where the calls are made: None for this process and loop,
             `aiosupervise.integrations.dask.DaskEngine` for a cluster, or an engine of your own
             (`aiosupervise.engines`).
@@ -159,9 +168,10 @@ def map_all(
     source: Source[object] = _source(inputs, total)
     kept = checked_journal(journal, func, name, source.held())
     name = name or name_of(func)
+    groups = checked_groups(group_by, limit_per_group, limit, overload, engine)
     mapped = MappedJobs(func, name)
     if engine is None:
-        engine = LocalEngine(mapped)
+        engine = LocalEngine(mapped) if groups is None else GroupedEngine(mapped, groups)
     _check_engine(engine)
     engine.check(func, source.held())
     return Run(
@@ -175,6 +185,7 @@ def map_all(
             engine,
             EngineConfig(func, name, limit, overload),
             kept,
+            groups,
         ),
         _progress_bar(progress, name),
         checked_signals(stop_on),

@@ -9,6 +9,7 @@ from aiosupervise._events.listeners import Listener
 from aiosupervise._events.outcomes import I
 from aiosupervise._policy.record import record
 
+from ._groups.settings import GroupSettings
 from ._journal.journal import Journal
 from .jobs import Jobs
 from .protocol import Engine, EngineConfig
@@ -31,6 +32,7 @@ class RunConfig(Generic[T, I]):
     engine: Engine
     for_engine: EngineConfig[T, I]
     journal: Journal | None
+    groups: GroupSettings | None = None
 
     @property
     def name(self) -> str:

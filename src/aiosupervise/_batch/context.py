@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Hashable
 
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
 from aiosupervise._call.tasks import running_loop
@@ -22,9 +23,9 @@ _counting = threading.Lock()
 
 
 class RunContext:
-    """Shared by the jobs of one run: its counts and events, its overload protection, and the job around the run."""
+    """Shared by the jobs of one run or group: counts and events, overload protection, and the job around the run."""
 
-    __slots__ = ("_loop", "adaptive", "breaker", "parent", "scope", "tally")
+    __slots__ = ("_loop", "adaptive", "breaker", "group", "parent", "scope", "tally")
 
     def __init__(
         self,
@@ -33,13 +34,19 @@ class RunContext:
         breaker: Breaker | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
+        group: Hashable = None,
     ) -> None:
         self.tally = tally
         self.scope = scope
         self.breaker = breaker
         self.adaptive = adaptive
         self.parent = parent
+        self.group = group
         self._loop = asyncio.get_running_loop()
+
+    def protect(self) -> Breaker | None:
+        """Return the breaker that a failure is reported to; None without protection."""
+        return self.breaker
 
     def is_running_here(self) -> bool:
         """Return whether the caller runs in the loop of the run.
@@ -74,6 +81,11 @@ class JobContext:
         """The number of the run."""
         return self.run_context.scope.number
 
+    @property
+    def group(self) -> Hashable:
+        """The group of the job; None in a run without groups."""
+        return self.run_context.group
+
     def notify(self, event: Event) -> None:
         """Pass on an event to the listener of the run, and of the runs around it."""
         self.run_context.scope.notify(event)
@@ -82,16 +94,18 @@ class JobContext:
         """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""
         if not self.run_context.is_running_here():
             return
-        adaptive, breaker = self.run_context.adaptive, self.run_context.breaker
+        adaptive = self.run_context.adaptive
         asked = classification.retry_after if isinstance(classification, Transient) else None
         if adaptive is not None and (
             asked is not None or any(issubclass(type(leaf), TimeoutError) for leaf in leaves(error))
         ):
             adaptive.overloaded(self.generation)
-        if breaker is None:
-            return
         if classification in (IRRECOVERABLE, UNLISTED):
-            breaker.on_neutral(self)
+            if self.run_context.breaker is not None:
+                self.run_context.breaker.on_neutral(self)
+            return
+        breaker = self.run_context.protect()
+        if breaker is None:
             return
         if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
             asked = None
@@ -104,6 +118,9 @@ class JobContext:
         """Pay for a retry from the budget of the run."""
         breaker = self._breaker()
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
+
+    def on_wait(self) -> None:
+        """Do nothing: the job keeps its slot while a call waits."""
 
     async def acquire(self, call: object) -> Permit:
         """Wait until the run permits a call to retry."""

@@ -7,7 +7,7 @@ handed over, and so exactly one outcome, unless the engine refuses it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -76,6 +76,14 @@ class Feed:
         """Return how many more jobs may start now; in a streamed run, an unread outcome keeps its slot."""
         return min(max(self._engine.free_slots(self._taken()), 0), UNLIMITED)
 
+    def slots_to_pull(self) -> int:
+        """Return for how many free slots the source may be asked."""
+        return self.free_slots()
+
+    def group_of(self, index: int) -> Hashable:  # noqa: ARG002 - as in a run with groups
+        """Return the group of a job that has ended; None, since the run has none."""
+        return None
+
     def _taken(self) -> int:
         return self.unfinished if self._reader is None else self._pulled - self._reader.read
 
@@ -103,15 +111,23 @@ class Feed:
     async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:
         """Start the job of an item that was pulled, or skip it if the run is stopped before a slot is free."""
         try:
-            while not self.stopped and self.free_slots() == 0:
-                await self.wait_for_change()
+            await self.wait_for_slot()
         except BaseException:
             self.skip(item)
             raise
         if self.stopped:
             self.skip(item)
         else:
-            self.hand_over(item, start_job)
+            self.start_pulled(item, start_job)
+
+    async def wait_for_slot(self) -> None:
+        """Wait until an item that was pulled may start, or the run is stopped."""
+        while not self.stopped and self.free_slots() == 0:
+            await self.wait_for_change()
+
+    def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
+        """Start the job of an item that was pulled alone, and whose slot is free."""
+        self.hand_over(item, start_job)
 
     def _on_exhausted(self) -> None:
         self._is_exhausted = True

@@ -1,4 +1,4 @@
-"""Which feed a run has: with a journal or without."""
+"""Which feed a run has: with groups and a journal, or without."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiosupervise._events.outcomes import Tally
 
+from ._groups.feed import GroupedFeed
 from .config import RunConfig
 from .feed import Feed
 from .first_error import FirstError
@@ -29,7 +30,13 @@ def feed_of(
 
     """
     if session is None:
-        return Feed(config.source, tally, error, outlet)
-    from ._journal.replay import ReplayingFeed  # noqa: PLC0415 - as in `journal`
+        make = Feed if config.groups is None else GroupedFeed
+        return make(config.source, tally, error, outlet)
+    # SQLite is imported with the first journal.
+    if config.groups is None:
+        from ._journal.replay import ReplayingFeed  # noqa: PLC0415
 
-    return ReplayingFeed(config.source, tally, error, outlet, session)
+        return ReplayingFeed(config.source, tally, error, outlet, session)
+    from ._groups.replay import GroupedReplayingFeed  # noqa: PLC0415
+
+    return GroupedReplayingFeed(config.source, tally, error, outlet, session)

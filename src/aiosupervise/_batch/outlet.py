@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
@@ -19,6 +20,7 @@ class Outlet(Generic[T, I]):
 
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
         self.closed = False  # no other outcome will come
+        self.stopped_groups: Sequence[Hashable] = ()
         self.read = 0  # outcomes that a reader has taken
         self._last: int | None = None  # how many a reader may take, if not all
         self._strategy = strategy
@@ -34,6 +36,15 @@ class Outlet(Generic[T, I]):
     def elapsed(self) -> float:
         """Seconds from the start of the run to its end, or to now."""
         return (self._loop.time() if self._finished is None else self._finished) - self._started
+
+    @property
+    def awaited(self) -> int | None:
+        """The index of the outcome that a reader gets next; None if it may be any."""
+        return self._strategy.awaited
+
+    def hold_pending(self, *, hold: bool) -> None:
+        """Hand pending outcomes over last, or when they come."""
+        self._strategy.holds_pending = hold
 
     def add(self, outcome: Outcome[T, I]) -> None:
         """Record an outcome."""
@@ -74,4 +85,4 @@ class Outlet(Generic[T, I]):
     def report(self) -> Report[T, I]:
         """Make a report of the outcomes that are known and have not been read."""
         outcomes = [*self._strategy.ready, *self._strategy.held()]
-        return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped)
+        return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped, self.stopped_groups)

@@ -200,7 +200,7 @@ class Pump(Generic[T, I]):
     def _deliver(self, outcome: Outcome[T, I]) -> None:
         self.outlet.add(outcome)
         if listeners.count:
-            self._scope.emit(JobFinished, outcome)
+            self._scope.emit(JobFinished, outcome, self._feed.group_of(outcome.index))
 
     def _announce(self, known: int | None) -> None:
         if not self._is_announced:

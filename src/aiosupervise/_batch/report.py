@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar, final, overload
 
 from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
-from aiosupervise._policy.checks import safe_str
+from aiosupervise._policy.checks import line_of, safe_str
 
 T_co = TypeVar("T_co", covariant=True)
+_SHOWN_GROUPS = 10
 
 
 @final
@@ -19,10 +20,12 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         tally: the counts of the run, also of outcomes that a streamed run handed over before.
         elapsed: seconds that the run took, or has taken so far.
         stopped: why the run ended before its source did; None if it did not, or has not ended.
+        stopped_groups: the groups of `group_by` whose service stayed down, in the order in which they were stopped:
+            their inputs are pending, and the others went on.
 
     """
 
-    __slots__ = ("_failed", "_outcomes", "_pending", "_succeeded", "elapsed", "stopped", "tally")
+    __slots__ = ("_failed", "_outcomes", "_pending", "_succeeded", "elapsed", "stopped", "stopped_groups", "tally")
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         tally: Tally,
         elapsed: float,
         stopped: Stopped | None = None,
+        stopped_groups: Sequence[Hashable] = (),
     ) -> None:
         self._outcomes = tuple(outcomes)
         # Those of one kind, made when they are first asked for: a report may have a million.
@@ -39,6 +43,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         self.tally: Tally = tally
         self.elapsed: float = elapsed
         self.stopped: Stopped | None = stopped
+        self.stopped_groups: tuple[Hashable, ...] = tuple(stopped_groups)
 
     @property
     def succeeded(self) -> tuple[Success[T_co, I_co], ...]:
@@ -77,12 +82,21 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         errors = [failure.error for failure in self.failed]
         why = f": {self.stopped.value}" if self.stopped else ""
         if pending := len(self.pending):
-            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending, as the run ended before them{why}"))
+            before = "the run ended before them" if self.stopped or not self.stopped_groups else "groups were stopped"
+            errors.append(
+                RuntimeError(f"{pending} of {len(self)} jobs are pending, as {before}{why or self._groups()}")
+            )
         elif self.stopped:
             errors.append(RuntimeError(f"the run ended before its source did, so inputs may be missing{why}"))
         if errors:
             raise BaseExceptionGroup(f"{len(errors)} reasons why the values are not complete", errors)
         return [success.value for success in self.succeeded]
+
+    def _groups(self) -> str:
+        """Return the names of stopped groups, for an error."""
+        names = ", ".join(line_of(group) for group in self.stopped_groups[:_SHOWN_GROUPS])
+        more = ", ..." if len(self.stopped_groups) > _SHOWN_GROUPS else ""
+        return names + more
 
     def to_dicts(self) -> list[dict[str, object]]:
         """Return each outcome as a dict of plain values, in the report's order, as for a data frame or JSON lines.

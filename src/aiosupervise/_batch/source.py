@@ -55,13 +55,13 @@ class SyncSource(Generic[J]):
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
-        self._is_held = isinstance(items, HELD)
+        self.is_held = isinstance(items, HELD)
         self._iterator: Iterator[J] | None = None
         self.exhausted: bool = False  # no item is left that was not pulled
 
     def held(self) -> Collection[J]:
         """Return the items that a list or the like holds; of any other iterable none."""
-        return self._items if self._is_held else ()  # type: ignore[return-value] # its type was checked
+        return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
     def pull(self) -> J | End:
         """Return the next item, or END."""
@@ -76,7 +76,7 @@ class SyncSource(Generic[J]):
 
     def rest(self) -> Iterator[J]:
         """Take out the items that a list or the like still holds; of any other iterable, which may be endless, none."""
-        if self._is_held:
+        if self.is_held:
             while (item := self.pull()) is not END:
                 yield item
 
@@ -88,6 +88,8 @@ class SyncSource(Generic[J]):
 
 class AsyncSource(Generic[J]):
     """An async iterable. One task must do all the pulling and the closing."""
+
+    is_held: bool = False
 
     def __init__(self, items: AsyncIterable[J]) -> None:
         self.total: int | None = None

@@ -23,11 +23,21 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 
 
 class Strategy(ABC, Generic[T, I]):
-    """An order of outcomes: `ready` holds those that can be handed over, in that order."""
+    """An order of outcomes: `ready` holds those that can be handed over, in that order.
+
+    Where pending outcomes come last, they do so while `holds_pending`: those of a group that has been stopped come
+    before the end of the run.
+    """
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
+        self.holds_pending = True
         self._held: dict[int, Outcome[T, I]] = {}
+
+    @property
+    def awaited(self) -> int | None:
+        """The index of the outcome that comes next; None if it may be any."""
+        return None
 
     @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
@@ -55,6 +65,11 @@ class Gather(Strategy[T, I]):
         super().__init__()
         self._next = 0
 
+    @property
+    def awaited(self) -> int:
+        """The index of the first outcome that is not there."""
+        return self._next
+
     def add(self, outcome: Outcome[T, I]) -> None:
         """Make ready an outcome, and those that it completes the order for."""
         held = self._held
@@ -73,7 +88,7 @@ class AsCompleted(Strategy[T, I]):
 
     def add(self, outcome: Outcome[T, I]) -> None:
         """Make an outcome ready, or hold it back to the end if it is pending."""
-        if isinstance(outcome, Pending):
+        if isinstance(outcome, Pending) and self.holds_pending:
             self._held[outcome.index] = outcome
         else:
             self.ready.append(outcome)

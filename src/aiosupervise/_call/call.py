@@ -317,8 +317,10 @@ class Call:
     def emit(self, kind: Callable[..., Event], *values: object) -> None:
         """Emit an event of this call, given the values of its own fields."""
         self.number = self.number or next(_numbers)
-        run, index = (None, None) if self.job is None else (self.job.run, self.job.index)
-        emit(kind, (self.number, self.name, run, index, *values), self.job)
+        job = self.job
+        run, index, group = (None, None, None) if job is None else (job.run, job.index, job.group)
+        fields = (self.number, self.name, run, index, *values)
+        emit(kind, fields if group is None else (*fields, group), job)
 
 
 register_module(__name__)

@@ -7,6 +7,7 @@ circuit breaker of the run with all other calls in it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Hashable
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -36,6 +37,11 @@ class EnclosingJob(Protocol):
         """The position of the job in the input of the run."""
         ...
 
+    @property
+    def group(self) -> Hashable:
+        """The group of the job; None in a run without groups."""
+        ...
+
     def notify(self, event: Event) -> None:
         """Pass an event on to the listeners of the run and of the runs around it."""
 
@@ -51,6 +57,9 @@ class EnclosingJob(Protocol):
 
         """
         ...
+
+    def on_wait(self) -> None:
+        """Record that a call is about to wait for some time before it asks for another attempt."""
 
     async def acquire(self, call: object) -> Permit:
         """Wait until a call may make another attempt, or must give up."""

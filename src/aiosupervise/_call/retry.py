@@ -85,6 +85,8 @@ class AsyncCall(Call):
         return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
 
     async def _rest_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:
+        if self.delay > 0:
+            job.on_wait()
         await wait
         await self._acquire_permit(job, last_error)
 
@@ -94,6 +96,7 @@ class AsyncCall(Call):
             permit = await self._await_within_deadline(functools.partial(job.acquire, self))
         except DeadlineExceeded:
             refusal = Reason.DEADLINE
+            job.on_neutral()
         else:
             if permit is not Permit.STOP:
                 self.probes += permit is Permit.PROBE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, final
 
 from aiosupervise._policy.record import record
@@ -39,10 +40,12 @@ class AttemptStarted(_OfCall):
         run: the number of the run in which the call was made; None outside of a run.
         job: the index of its job in that run; None outside of a run.
         attempt: the number of the attempt, from 1.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
     attempt: int
+    group: Hashable = None
 
 
 @final
@@ -57,12 +60,14 @@ class AttemptFailed(_OfCall):
         error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error that this stands for.
         wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there will be
             no further attempt.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
     attempt: int
     error: Exception
     wait: float | None
+    group: Hashable = None
 
 
 @final
@@ -77,6 +82,7 @@ class GaveUp(_OfCall):
         elapsed: seconds since the first attempt failed.
         reason: why there is no further attempt.
         error: the error that the caller gets.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
@@ -84,6 +90,7 @@ class GaveUp(_OfCall):
     elapsed: float
     reason: Reason
     error: Exception
+    group: Hashable = None
 
 
 @final
@@ -96,11 +103,13 @@ class Recovered(_OfCall):
     Attributes:
         attempts: the number of attempts that were made.
         elapsed: seconds since the first attempt failed.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
     attempts: int
     elapsed: float
+    group: Hashable = None
 
 
 @final
@@ -113,8 +122,10 @@ class CallFinished(_OfCall):
     Attributes:
         attempts: the number of attempts that were made.
         error: the error that the caller gets, which may be an asyncio.CancelledError; None if the call returned.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
     attempts: int
     error: BaseException | None
+    group: Hashable = None

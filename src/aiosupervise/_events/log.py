@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from logging import ERROR, INFO, WARNING
 
-from aiosupervise._policy.checks import error_text
+from aiosupervise._policy.checks import error_text, line_of
 from aiosupervise._policy.raw import traceback_of
 from aiosupervise._policy.verdict import Reason
 
@@ -31,6 +31,9 @@ from .records import (
     Escalated,
     Event,
     GaveUp,
+    GroupPaused,
+    GroupResumed,
+    GroupStopped,
     RunFinished,
     RunPaused,
     RunResumed,
@@ -57,13 +60,14 @@ class LogLine:
         level: the level of the record.
         template: the message, with the names of values, see `_values_of`, and `in_job`, which says in which job of a
             run a call is made.
-        otherwise: the line for an event whose last field is None, such as a child that ended without an error; None
-            if such an event is not logged.
+        otherwise: the line for an event in which the decisive field is None, such as a child that ended without an
+            error; None if such an event is not logged.
+        decisive: the position of that field, by default the last one.
         traceback: whether the record has the traceback of the event's error.
 
     """
 
-    __slots__ = ("level", "logger", "otherwise", "template", "traceback")
+    __slots__ = ("decisive", "level", "logger", "otherwise", "template", "traceback")
 
     def __init__(
         self,
@@ -72,12 +76,14 @@ class LogLine:
         template: str,
         otherwise: LogLine | None = None,
         *,
+        decisive: int = -1,
         traceback: bool = False,
     ) -> None:
         self.logger = logger
         self.level = level
         self.template = template
         self.otherwise = otherwise
+        self.decisive = decisive
         self.traceback = traceback
 
     def is_read(self) -> bool:
@@ -92,7 +98,8 @@ class LogLine:
         """Log these values, and the traceback of an error, above the progress bars."""
         extra = {f"aiosupervise_{name}": value for name, value in values.items()}
         job = values.get("job")
-        values["in_job"] = "" if job is None else f" (job {job})"
+        in_group = f", group {values['group']}" if "group" in values else ""
+        values["in_job"] = "" if job is None else f" (job {job}{in_group})"
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
@@ -109,7 +116,10 @@ _FINISHED = (
 # An event that is not in this table is not logged.
 LINES: dict[Callable[..., Event], LogLine] = {
     AttemptFailed: LogLine(
-        CALLS, WARNING, "%(call)s%(in_job)s failed in attempt %(attempt)d and is retried in %(wait).2f s: %(error)s"
+        CALLS,
+        WARNING,
+        "%(call)s%(in_job)s failed in attempt %(attempt)d and is retried in %(wait).2f s: %(error)s",
+        decisive=AttemptFailed.__match_args__.index("wait"),
     ),
     GaveUp: LogLine(
         CALLS,
@@ -119,6 +129,14 @@ LINES: dict[Callable[..., Event], LogLine] = {
     ),
     RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
     RunResumed: LogLine(RUNS, INFO, "run %(name)s resumes"),
+    GroupPaused: LogLine(RUNS, WARNING, "group %(group)s of run %(name)s pauses for %(seconds).1f s: %(why)s"),
+    GroupResumed: LogLine(RUNS, INFO, "group %(group)s of run %(name)s resumes"),
+    GroupStopped: LogLine(
+        RUNS,
+        WARNING,
+        "group %(group)s of run %(name)s starts no other job: too many probes failed; the others go on; run the inputs"
+        " that are pending again when the cause is fixed",
+    ),
     RunStopped: LogLine(
         RUNS,
         WARNING,
@@ -187,7 +205,7 @@ STRANGE_NAMES = LogLine(
 def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:
     """Return how an event with these values is logged; None if it is not, or if nobody would read the record."""
     line = LINES.get(kind)
-    if line is not None and values[-1] is None:
+    if line is not None and values[line.decisive] is None:
         line = line.otherwise
     return line if line is not None and is_logged(line.logger, line.level) else None
 
@@ -227,6 +245,9 @@ def _values_of(event: Event) -> dict[str, object]:
             values["outcomes"] = value.succeeded + value.failed + value.pending
         elif issubclass(type(value), BaseException):
             values[name] = error_text(value)
+        elif name == "group":
+            if value is not None:
+                values[name] = line_of(value)
         else:
             values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
     # The number of a call or a supervisor says nothing to people. A run has both: its name in its own records, its

@@ -136,6 +136,7 @@ class Tally:
         retries: retries that supervised calls have made in the jobs.
         limit: the number of jobs that may run at once; None for no limit.
         replayed: how many of the succeeded jobs did not run, because a journal had their results.
+        paused_groups: groups of `group_by` that start no jobs at present, because their service is overloaded.
 
     """
 
@@ -147,6 +148,7 @@ class Tally:
     running: int = 0
     retries: int = 0
     replayed: int = 0
+    paused_groups: int = 0
 
     def copy(self) -> Tally:
         """Return a copy of the counts."""

@@ -19,7 +19,18 @@ from .child_events import (
     ChildStopped,
     Escalated,
 )
-from .run_events import JobFinished, RunFinished, RunPaused, RunResumed, RunStarted, RunStopped, WorkerLost
+from .run_events import (
+    GroupPaused,
+    GroupResumed,
+    GroupStopped,
+    JobFinished,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+    WorkerLost,
+)
 
 __all__ = [
     "AttemptFailed",
@@ -34,6 +45,9 @@ __all__ = [
     "Escalated",
     "Event",
     "GaveUp",
+    "GroupPaused",
+    "GroupResumed",
+    "GroupStopped",
     "JobFinished",
     "Recovered",
     "RunFinished",
@@ -53,6 +67,9 @@ Event: TypeAlias = (
     | RunStarted
     | RunPaused
     | RunResumed
+    | GroupPaused
+    | GroupResumed
+    | GroupStopped
     | JobFinished
     | WorkerLost
     | RunStopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, final
 
 from aiosupervise._policy.record import record
@@ -70,6 +71,59 @@ class RunResumed(_OfRun):
     """
 
 
+@record
+class _OfGroup(_OfRun):
+    """The fields of every event of a group.
+
+    Attributes:
+        run: the number of the run, unique in its process.
+        name: the name of the run, or else of its function.
+        tally: its live counts.
+        group: what `group_by` has returned for its inputs.
+
+    """
+
+    group: Hashable
+
+
+@final
+@record
+class GroupPaused(_OfGroup):
+    """A group of a run has paused because the service behind it is overloaded; other groups go on.
+
+    It has `run`, `name`, `tally` and `group`, as every event of a group.
+
+    Attributes:
+        seconds: the length of the pause. A `GroupResumed` follows, or the next `GroupPaused` after a failed probe, or a
+            `GroupStopped`, or the end of the run.
+        why: the reason in words.
+
+    """
+
+    seconds: float
+    why: str
+
+
+@final
+@record
+class GroupResumed(_OfGroup):
+    """A paused group has resumed.
+
+    It has `run`, `name`, `tally` and `group`, as every event of a group.
+
+    """
+
+
+@final
+@record
+class GroupStopped(_OfGroup):
+    """A group starts no other job, because too many probes have failed: its inputs are pending. Other groups go on.
+
+    It has `run`, `name`, `tally` and `group`, as every event of a group.
+
+    """
+
+
 @final
 @record
 class JobFinished(_OfRun):
@@ -79,10 +133,12 @@ class JobFinished(_OfRun):
 
     Attributes:
         outcome: a `Success`, a `Failure` or a `Pending`; the tally has already counted it.
+        group: the group of its job in a run with `group_by`; else None.
 
     """
 
     outcome: Outcome[object, object]
+    group: Hashable = None
 
 
 @final

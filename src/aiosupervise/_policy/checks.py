@@ -102,6 +102,11 @@ def safe_str(value: object) -> str:
         return f"a value of type {type(value).__name__} that cannot be read"
 
 
+def line_of(value: object) -> str:
+    """Return the text of a value as one line of bounded length, without characters that do not print."""
+    return _printable(safe_str(value)[:_SHOWN_TEXT])
+
+
 _ERROR_TEXT = 300  # characters
 
 # Of a group, so that the types of several leaves are seen.
@@ -130,11 +135,16 @@ def _message_of(error: BaseException, *, join_lines: bool) -> str:
         text = str(error)[:_ERROR_TEXT]
         if join_lines:
             text = " ".join(filter(None, map(str.strip, text.splitlines())))
-        if not text.isprintable():
-            text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+        text = _printable(text)
     except Exception:
         return f"{kind}, whose message cannot be read"
     return f"{kind}: {text}" if text else kind
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 IF_IT_BLOCKS = (

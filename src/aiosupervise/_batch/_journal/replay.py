@@ -57,7 +57,7 @@ class ReplayingFeed(Feed):
     async def fill_slots(self) -> None:
         """Record known inputs and start jobs, until the source is exhausted or the run is stopped."""
         while self._session.left and not (self.stopped or self._is_exhausted):
-            slots = min(self.free_slots(), _LARGEST_BATCH)
+            slots = min(self.slots_to_pull(), _LARGEST_BATCH)
             if slots == 0:
                 await self.wait_for_change()
             else:
@@ -115,8 +115,8 @@ class ReplayingFeed(Feed):
         try:
             found = await self._session.look_up(keys) if keys else []
             for key, known in zip(keys, found, strict=True):
-                while known is None and not self.stopped and self.free_slots() == 0:
-                    await self.wait_for_change()
+                if known is None:
+                    await self.wait_for_slot()
                 if self.stopped:
                     return
                 self._replay_or_start_next(key, known)
@@ -126,7 +126,7 @@ class ReplayingFeed(Feed):
     def _replay_or_start_next(self, key: str, known: Known | RuntimeError | None) -> None:
         item = self._waiting.popleft()
         if known is None:
-            self.hand_over(item, partial(self._start, key=key))
+            self.start_pulled(item, partial(self._start, key=key))
         elif isinstance(known, tuple):
             self._replay(item, known)
         else:

@@ -1,0 +1,213 @@
+"""The feed of a run with groups: looks ahead in the source for the next input whose group may start a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+from aiosupervise._batch.feed import Feed
+from aiosupervise._batch.first_error import FirstError
+from aiosupervise._batch.outlet import Outlet
+from aiosupervise._batch.protocol import UNLIMITED, EngineRun
+from aiosupervise._batch.source import END, Source, SyncSource
+from aiosupervise._events.outcomes import Stopped, Tally
+
+from .engine import GroupedRun
+from .group import Group
+from .schedule import Entry
+
+LOOK_AHEAD = 1000
+"""Inputs of a lazy source that may wait; ten times the limit, if that is more."""
+
+
+class GroupedFeed(Feed):
+    """Feeds one run that has groups.
+
+    Inputs that wait start in the task of the pump while that waits too. While it pulls from a source that takes its
+    time, they start in a callback.
+    """
+
+    def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
+        super().__init__(source, tally, error, outlet)
+        self._outlet = outlet
+        self._is_lazy = not source.is_held
+        self._is_starting = False  # soon, in a callback
+        self._stopped_in_a_row = 0  # inputs pulled last whose group was stopped
+
+    def connect(self, engine: EngineRun) -> None:
+        """Hand items to this engine."""
+        super().connect(engine)
+        assert isinstance(engine, GroupedRun)  # noqa: S101 - for the type checkers
+        self._groups = engine.groups
+        self._schedule = engine.groups.schedule
+        self._outlet.stopped_groups = engine.groups.stopped
+        self._outlet.hold_pending(hold=False)
+
+    def stop(self) -> None:
+        """Start nothing more; jobs that are pending by that come last."""
+        self._outlet.hold_pending(hold=True)
+        super().stop()
+
+    def group_of(self, index: int) -> Hashable:
+        """Return the group of a job that has ended."""
+        return self._groups.ended.pop(index, None)
+
+    # Pulling.
+
+    async def fill_slots(self) -> None:
+        """Start jobs until no input waits and the source is exhausted, or the run is stopped."""
+        source = self._source
+        self._start_waiting()
+        while not self.stopped and (self._schedule.waiting or not self._is_exhausted):
+            slots = 0 if self._is_exhausted else self.slots_to_pull()
+            if slots == 0:
+                await self.wait_for_change()
+            elif isinstance(source, SyncSource):
+                self._pull_and_start(source, slots)
+                # The look-ahead may go far, and the loop's other tasks want a turn.
+                await asyncio.sleep(0)
+                self._start_waiting()
+            else:
+                await self._await_and_start(source)
+
+    def slots_to_pull(self) -> int:
+        """Return for how many free slots the source may be asked."""
+        return self.free_slots() if self._room() > 0 else 0
+
+    def _room(self) -> int:
+        """Return how many more inputs may wait: any number of those that a list holds anyway."""
+        if not self._is_lazy:
+            return UNLIMITED
+        return max(LOOK_AHEAD, 10 * (self._tally.limit or 0)) - self._schedule.waiting
+
+    def _taken(self) -> int:
+        """Return how many slots are taken: neither by inputs that wait, nor by jobs that are away."""
+        waiting = 0 if self._reader is None else self._schedule.waiting
+        return super()._taken() - waiting - self._groups.slots.away
+
+    def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
+        """Pull until the slots are taken; return earlier if nothing may wait any more, or others want a turn."""
+        start_job, room = self._start_job(), self._room()
+        for _ in range(UNLIMITED):
+            if slots <= 0 or room <= 0:
+                return
+            item = source.pull()
+            if item is END:
+                self._on_exhausted()
+                return
+            if self.stopped:  # while the source was busy with this item
+                self.skip(item)
+                return
+            index, group = self._index(item)
+            if group.is_stopped:
+                self._skip_stopped(item, index)
+                slots -= self._reader is not None  # its outcome is unread
+            elif not group.queue and group.may_start():
+                self._begin(group, (index, item, start_job))
+                slots -= 1
+            else:
+                self._schedule.add(group, (index, item, start_job))
+                room -= self._is_lazy
+            if self.stopped:
+                return
+
+    async def wait_for_slot(self) -> None:
+        """Do nothing: an item that was pulled waits in the queue of its group."""
+
+    def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
+        """Have an item that was pulled wait, and start what may start."""
+        index, group = self._index(item)
+        if group.is_stopped:
+            self._skip_stopped(item, index)
+        else:
+            self._schedule.add(group, (index, item, start_job))
+            self._schedule.enlist(group)
+            self._start_waiting()
+
+    def _index(self, item: object) -> tuple[int, Group]:
+        """Give an item its index and its group; skip it if it has none."""
+        index, self._pulled = self._pulled, self._pulled + 1
+        try:
+            group = self._groups.of(item, index)
+        except BaseException:
+            self._skip(item, index)
+            raise
+        if not group.is_stopped:
+            self._stopped_in_a_row = 0
+        return index, group
+
+    def _on_exhausted(self) -> None:
+        super()._on_exhausted()
+        self._schedule.is_exhausted = True
+
+    # Starting.
+
+    async def wait_for_change(self) -> None:
+        """Wait until something has changed, and start what may start."""
+        await super().wait_for_change()
+        self._start_waiting()
+
+    def wake(self) -> None:
+        """Let jobs come back, and end the wait for a change; while the pump pulls, have a callback start inputs."""
+        self._groups.slots.release()
+        is_pump_busy = self._change is None
+        super().wake()
+        if is_pump_busy and not (self._is_starting or self.stopped) and self._schedule.waiting:
+            self._is_starting = True
+            self._loop.call_soon(self._start_beside_pump)
+
+    def _start_beside_pump(self) -> None:
+        self._is_starting = False
+        try:
+            self._start_waiting()
+        except BaseException as error:
+            self._engine.context.fail(error)
+
+    def _start_waiting(self) -> None:
+        """Start inputs that wait, as many as may start, and skip those of groups that have been stopped."""
+        schedule = self._schedule
+        if self._groups.stopping:
+            self._skip_all_of(self._groups.take_stopped())
+        if self.stopped or not schedule.waiting:
+            return
+        slots = self.free_slots()
+        while not self.stopped and (index := schedule.next_index()) is not None:
+            if slots <= 0 and not self._is_awaited(index):
+                return
+            group, entry = schedule.take()
+            assert isinstance(group, Group)  # noqa: S101 - for the type checkers
+            self._begin(group, entry)
+            schedule.enlist(group)
+            slots -= 1
+
+    def _is_awaited(self, index: int) -> bool:
+        """Return whether unread outcomes take all slots, and the reader gets none of them before this one."""
+        return self._reader is not None and self._reader.awaited == index and not self._groups.slots.are_full
+
+    def _begin(self, group: Group, entry: Entry) -> None:
+        index, item, start_job = entry
+        self._groups.starting[index] = group
+        self._pass_on(item, index, start_job)
+
+    # Skipping.
+
+    def skip_rest(self) -> None:
+        """Record the inputs that wait, and what a list or the like still holds, as pending."""
+        self._skip_all_of(self._groups.take_all())
+        super().skip_rest()
+
+    def _skip_all_of(self, entries: list[Entry]) -> None:
+        for index, item, _ in entries:
+            self._skip(item, index)
+
+    def _skip_stopped(self, item: object, index: int) -> None:
+        """Skip an input of a stopped group; stop the run if its source has nothing else, perhaps for ever."""
+        self._skip(item, index)
+        self._stopped_in_a_row += 1
+        if self._is_lazy and self._stopped_in_a_row >= LOOK_AHEAD:
+            self._engine.context.stop(Stopped.PROBES)
+
+    def _skip(self, item: object, index: int) -> None:
+        self._error.attempt(partial(self._pass_on, item, index, self._engine.skip))

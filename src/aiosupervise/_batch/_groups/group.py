@@ -1,0 +1,131 @@
+"""One group of a run: what its jobs report to, and what its circuit protects."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
+from aiosupervise._batch.breaker import Breaker
+from aiosupervise._batch.context import RunContext
+from aiosupervise._batch.protocol import UNLIMITED, EngineContext
+from aiosupervise._call.enclosing_job import EnclosingJob
+from aiosupervise._events.records import GroupPaused, GroupResumed, GroupStopped
+
+from .schedule import NOTHING, Entry, Schedule
+from .slots import Slots
+
+
+class GroupsContext:
+    """What the groups of one run share.
+
+    Attributes:
+        context: the run, as its engine sees it.
+        parent: the job around the run.
+        schedule: the inputs that wait.
+        slots: the slots of the run.
+        stopped: the keys of the groups whose service stayed down.
+        stopping: those whose waiting inputs are to be skipped.
+
+    """
+
+    def __init__(self, context: EngineContext[Any, Any], parent: EnclosingJob | None) -> None:
+        self.context = context
+        self.parent = parent
+        self.schedule = Schedule()
+        self.slots = Slots(context.tally)
+        self.stopped: list[Hashable] = []
+        self.stopping: list[Group] = []
+
+
+class Group(RunContext):
+    """The jobs of one group.
+
+    It has a breaker from its first failure on: most groups of a large run have none.
+
+    Attributes:
+        queue: its inputs that were pulled and have not started, in input order.
+        running: its running jobs, those included that are away from their slots.
+        away: its jobs that are away.
+        is_listed: whether the schedule has it in its list.
+        is_stopped: whether its service stayed down, so that it starts no other job.
+
+    """
+
+    __slots__ = ("_limit", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
+
+    def __init__(self, shared: GroupsContext, key: Hashable, limit: int | None) -> None:
+        context = shared.context
+        super().__init__(context.tally, context.scope, None, None, shared.parent, key)
+        self.queue: deque[Entry] = NOTHING
+        self.running = 0
+        self.away = 0
+        self.is_listed = False
+        self.is_stopped = False
+        self.is_paused = False
+        self._shared = shared
+        self._limit = limit
+
+    def may_start(self) -> bool:
+        """Return whether its limit and its circuit let another job start."""
+        breaker, limit, running = self.breaker, self._limit, self.running
+        if breaker is None or breaker.circuit.is_closed:
+            return limit is None or running < limit
+        return breaker.free_slots(UNLIMITED if limit is None else limit - running, running) > 0
+
+    def has_room(self) -> bool:
+        """Return whether a job may come back: probes may have filled the group beyond its limit."""
+        return self._limit is None or self.running - self.away < self._limit
+
+    def protect(self) -> Breaker | None:
+        """Return the breaker, which is made now if this is the first failure."""
+        overload = self._shared.context.config.overload
+        if self.breaker is None and overload is not None:
+            self.breaker = Breaker(overload, self)
+        return self.breaker
+
+    def close(self) -> None:
+        """Let go of the breaker: the group is forgotten, or the run has ended."""
+        breaker, self.breaker = self.breaker, None
+        if breaker is not None:
+            breaker.close()
+        self._set_paused(paused=False)
+
+    # What its circuit asks, and reports.
+
+    @property
+    def limit(self) -> int | None:
+        """The limit of the group, or that of the run where it has none."""
+        return self.tally.limit if self._limit is None else self._limit
+
+    def have_all_started(self) -> bool:
+        """Return whether no input of the group is left."""
+        return self._shared.schedule.is_exhausted and not self.queue
+
+    def wake(self) -> None:
+        """Start jobs of the group, as many as may start now."""
+        self._shared.schedule.enlist(self)
+        self._shared.context.wake()
+
+    def stop(self) -> None:
+        """Start no other job of the group; its inputs become pending."""
+        self.is_stopped = True
+        self._set_paused(paused=False)
+        self._shared.stopped.append(self.group)
+        self._shared.stopping.append(self)
+        self.scope.emit(GroupStopped, self.group)
+        self._shared.context.wake()
+
+    def on_pause(self, seconds: float, why: str) -> None:
+        """Count and emit the pause."""
+        self._set_paused(paused=True)
+        self.scope.emit(GroupPaused, self.group, seconds, why)
+
+    def on_resume(self) -> None:
+        """Count and emit the end of the pause."""
+        self._set_paused(paused=False)
+        self.scope.emit(GroupResumed, self.group)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        self.tally.paused_groups += paused - self.is_paused
+        self.is_paused = paused

@@ -1,0 +1,75 @@
+"""The job of a group: while it waits to retry, it leaves its slot of the run."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiosupervise._batch.context import JobContext
+from aiosupervise._call.enclosing_job import Permit
+
+from .group import Group
+from .slots import Slots
+
+
+class GroupedJob(JobContext):
+    """A running job of a group, as the supervised calls in it see it.
+
+    Only a call that the job's own task makes has it leave its slot: while a call in a child task waits, the job may be
+    busy with something else.
+
+    Attributes:
+        group_context: its group.
+        is_away: whether it has left its slot.
+        task_id: the id of its task.
+
+    """
+
+    __slots__ = ("_slots", "group_context", "is_away", "task_id")
+
+    def __init__(self, index: int, name: str, started: float, group: Group, slots: Slots) -> None:
+        super().__init__(index, name, started, group)
+        self.is_away = False
+        self.task_id = 0
+        self.group_context = group
+        self._slots = slots
+
+    def has_room(self) -> bool:
+        """Return whether its group lets it make an attempt."""
+        return self.group_context.has_room()
+
+    def on_away(self, change: int) -> None:
+        """Count it among the jobs of its group that are away, or no more."""
+        self.group_context.away += change
+
+    def on_wait(self) -> None:
+        """Leave the slot, since a call is about to wait."""
+        if not self.is_away and self._is_own_task():
+            self._slots.leave(self)
+            self.group_context.wake()
+
+    async def acquire(self, call: object) -> Permit:
+        """Wait until the group permits a call to retry, and the run has a slot for it."""
+        breaker = self._breaker()
+        permit = Permit.GO
+        try:
+            if breaker is not None:
+                if breaker.circuit.state.permit() is None:
+                    self.on_wait()
+                permit = await breaker.acquire(call, self)
+            if self._is_own_task():
+                await self._slots.come_back(self)
+        except BaseException:
+            self.on_neutral()
+            raise
+        if breaker is not None and permit is Permit.PROBE:
+            breaker.started(call)
+        return permit
+
+    def on_neutral(self) -> None:
+        """Record a call that ended without an answer from the service, perhaps in a wait."""
+        if self.is_away and self._is_own_task():
+            self._slots.take_back(self)
+        super().on_neutral()
+
+    def _is_own_task(self) -> bool:
+        return self.run_context.is_running_here() and id(asyncio.current_task()) == self.task_id

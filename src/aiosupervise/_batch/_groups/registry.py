@@ -1,0 +1,92 @@
+"""The groups of one run: those with jobs or inputs, and of the others the last that have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from aiosupervise._batch.protocol import EngineContext
+from aiosupervise._call.enclosing_job import EnclosingJob
+
+from .group import Group, GroupsContext
+from .schedule import Entry
+from .settings import GroupSettings, check_group
+
+_REMEMBERED = 1000
+"""Idle groups that have failed. Without a memory, a dead host whose inputs come one by one would never stop."""
+
+
+class Groups(GroupsContext):
+    """The groups of one run, by what `group_by` returns.
+
+    Attributes:
+        starting: the group of each input that is handed to the engine, by index.
+        ended: the group of each outcome that waits to be emitted, by index; kept only while somebody listens.
+
+    """
+
+    def __init__(self, settings: GroupSettings, context: EngineContext[Any, Any], parent: EnclosingJob | None) -> None:
+        super().__init__(context, parent)
+        self.starting: dict[int, Group] = {}
+        self.ended: dict[int, Hashable] = {}
+        self._settings = settings
+        self._group_by = settings.group_by
+        self._groups: dict[Hashable, Group] = {}
+        self._idle: dict[Hashable, Group] = {}  # those that have failed, the longest idle first
+
+    def of(self, item: object, index: int) -> Group:
+        """Return the group of an input.
+
+        Raises:
+            TypeError, ValueError: for a group that cannot be one, or whose limit cannot be one.
+            Exception: of the user's function.
+
+        """
+        key = self._group_by(item)
+        try:
+            group = self._groups.get(key)
+        except Exception:
+            check_group(key, index)
+            raise
+        if group is None:
+            if hasattr(type(key), "__await__"):
+                check_group(key, index)
+            self._groups[key] = group = Group(self, key, self._settings.limit_of(key))
+        return group
+
+    def on_busy(self, group: Group) -> None:
+        """Record that a group that has failed has a job again."""
+        self._idle.pop(group.group, None)
+
+    def on_idle(self, group: Group) -> None:
+        """Forget a group that has no job and no input that waits; one that has failed later than others."""
+        breaker = group.breaker
+        if breaker is None or breaker.is_at_rest:
+            self._forget(group)
+            return
+        self._idle[group.group] = group
+        if len(self._idle) > _REMEMBERED:
+            self._forget(self._idle.pop(next(iter(self._idle))))
+
+    def _forget(self, group: Group) -> None:
+        group.close()
+        self._groups.pop(group.group, None)
+
+    def take_stopped(self) -> list[Entry]:
+        """Take out the inputs of the groups that have been stopped, in input order."""
+        stopped, self.stopping = self.stopping, []
+        entries = self.schedule.take_all(stopped)
+        for group in stopped:
+            if not group.running:
+                self.on_idle(group)
+        return entries
+
+    def take_all(self) -> list[Entry]:
+        """Take out all inputs that wait, in input order."""
+        return self.schedule.take_all([*self._groups.values()])
+
+    def close(self) -> None:
+        """Let go of all groups: the run has ended."""
+        groups, self._groups, self._idle = self._groups, {}, {}
+        for group in groups.values():
+            group.close()

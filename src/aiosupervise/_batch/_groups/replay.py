@@ -1,0 +1,11 @@
+"""The feed of a run with groups and a journal. Apart from the other, since SQLite is imported with the first journal."""
+
+from __future__ import annotations
+
+from aiosupervise._batch._journal.replay import ReplayingFeed
+
+from .feed import GroupedFeed
+
+
+class GroupedReplayingFeed(ReplayingFeed, GroupedFeed):
+    """Feeds one run that has groups and a journal: known inputs are in no group."""

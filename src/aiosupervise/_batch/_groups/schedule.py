@@ -1,0 +1,80 @@
+"""Which inputs wait, and which of them starts next: that of the lowest index whose group may start a job."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+Entry: TypeAlias = tuple[int, Any, Callable[[Any, int], None]]
+"""An input that waits: its index, itself, and what starts its job."""
+
+
+NOTHING: deque[Entry] = deque(maxlen=0)
+"""The queue of every group in which no input has waited so far: most groups never need one of their own."""
+
+
+class Queued(Protocol):
+    """A group, as the schedule sees it."""
+
+    queue: deque[Entry]
+    is_listed: bool
+
+    def may_start(self) -> bool:
+        """Return whether the group may start a job now."""
+        ...
+
+
+class Schedule:
+    """The waiting inputs of a run.
+
+    Attributes:
+        waiting: how many inputs wait.
+        is_exhausted: whether the source has no more inputs.
+
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.is_exhausted = False
+        # By the index of the first input. A group is in it once, and its state is looked at when its turn comes.
+        self._listed: list[tuple[int, Queued]] = []
+
+    def add(self, group: Queued, entry: Entry) -> None:
+        """Have an input wait."""
+        if group.queue is NOTHING:
+            group.queue = deque()
+        group.queue.append(entry)
+        self.waiting += 1
+
+    def enlist(self, group: Queued) -> None:
+        """List a group that may start a job, if it may, and an input of it waits."""
+        if group.queue and not group.is_listed and group.may_start():
+            group.is_listed = True
+            heapq.heappush(self._listed, (group.queue[0][0], group))
+
+    def next_index(self) -> int | None:
+        """Return the index of the input that starts next; None if none may start."""
+        while self._listed:
+            index, group = self._listed[0]
+            if group.queue and group.may_start():
+                return index
+            heapq.heappop(self._listed)
+            group.is_listed = False
+        return None
+
+    def take(self) -> tuple[Queued, Entry]:
+        """Take out the input whose index `next_index` has returned, and its group."""
+        _, group = heapq.heappop(self._listed)
+        group.is_listed = False
+        self.waiting -= 1
+        return group, group.queue.popleft()
+
+    def take_all(self, groups: Sequence[Queued]) -> list[Entry]:
+        """Take out all inputs of some groups, in input order."""
+        entries = sorted((entry for group in groups for entry in group.queue), key=lambda entry: entry[0])
+        for group in groups:
+            group.queue.clear()
+        self.waiting -= len(entries)
+        return entries
