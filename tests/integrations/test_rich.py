@@ -184,6 +184,17 @@ async def test_a_run_that_has_ended_waits_for_nothing(event: Event) -> None:
     assert progress.fields("status", "waiting", "retrying", "paused") == ["0 succeeded, 0 failed", 0, 0, ""]
 
 
+@pytest.mark.parametrize(("count", "text"), [(1, "1 group paused"), (3, "3 groups paused")])
+async def test_groups_that_are_paused_are_counted(count: int, text: str) -> None:
+    """How many of the services behind the run are not called at present."""
+    progress = Drawn()
+    bars = Bars(progress)
+    tally = Tally(1, 1, paused_groups=count)
+    bars(RunStarted(7, "fetch", tally))
+    assert progress.fields("status", "paused") == [f"0 succeeded, 0 failed, {text}", ""]
+    bars(RunFinished(7, "fetch", tally, 1.0))
+
+
 async def test_a_pause_is_shown_with_its_reason_and_its_length() -> None:
     """While a run pauses, its line counts down, then says probing; when the run resumes, it shows neither."""
     progress = Drawn()

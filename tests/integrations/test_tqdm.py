@@ -16,7 +16,7 @@ from aiosupervise import Backoff, map_all, supervise
 from aiosupervise._events.log import beside_bars
 from aiosupervise._events.outcomes import Tally
 from aiosupervise.integrations import tqdm as tqdm_integration
-from aiosupervise.integrations.tqdm import ProgressBar
+from aiosupervise.integrations.tqdm import ProgressBar, _counts
 
 pytestmark = pytest.mark.looptime
 
@@ -242,6 +242,13 @@ def test_the_bars_are_cleared_and_drawn_with_their_lock_and_the_line_is_printed_
                 steps.append("printed")
         bar.close()
     assert steps == ["acquired", "cleared", "released", "printed", "acquired", "drawn", "released"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "1 group paused"), (3, "3 groups paused")])
+def test_groups_that_are_paused_are_counted(count: int, text: str) -> None:
+    """How many of the services behind the run are not called at present."""
+    tally = Tally(100, 1, paused_groups=count)
+    assert _counts(tally) == text
 
 
 async def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:

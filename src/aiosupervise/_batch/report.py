@@ -82,10 +82,10 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         errors = [failure.error for failure in self.failed]
         why = f": {self.stopped.value}" if self.stopped else ""
         if pending := len(self.pending):
-            before = "the run ended before them" if self.stopped or not self.stopped_groups else "groups were stopped"
-            errors.append(
-                RuntimeError(f"{pending} of {len(self)} jobs are pending, as {before}{why or self._groups()}")
-            )
+            cause = f"the run ended before them{why}"
+            if self.stopped_groups and not self.stopped:
+                cause = f"the services of some groups stayed down: {self._groups()}"
+            errors.append(RuntimeError(f"{pending} of {len(self)} jobs are pending, as {cause}"))
         elif self.stopped:
             errors.append(RuntimeError(f"the run ended before its source did, so inputs may be missing{why}"))
         if errors:

@@ -76,6 +76,8 @@ class RunLine:
         others = {"pending": tally.pending, "retrying": len(self._retrying), "waiting": len(self._waiting)}
         counts = jobs | {word: count for word, count in others.items() if count}
         paused = self._pause_text()
+        if tally.paused_groups:
+            counts["group paused" if tally.paused_groups == 1 else "groups paused"] = tally.paused_groups
         status = ", ".join(f"{count} {word}" for word, count in counts.items()) + (f"; {paused}" if paused else "")
         return {
             "description": f"{self._name}: {status}",

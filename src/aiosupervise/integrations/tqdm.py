@@ -148,5 +148,6 @@ def _counts(tally: Tally) -> str:
     """Return the counts that are not in the bar itself, as short as they can be: a line may have 80 columns."""
     retries = "retry" if tally.retries == 1 else "retries"
     done = ((tally.replayed, "from the journal"), (tally.failed, "failed"))
-    counts = (*done, (tally.retries, retries), (tally.pending, "pending"))
+    paused = "group paused" if tally.paused_groups == 1 else "groups paused"
+    counts = (*done, (tally.retries, retries), (tally.pending, "pending"), (tally.paused_groups, paused))
     return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -70,8 +70,6 @@ class GroupedRun(LocalRun):
     def _finish(self, job: JobContext, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]) -> None:
         assert isinstance(job, GroupedJob)  # noqa: S101 - for the type checkers
         group, groups = job.group_context, self.groups
-        if job.is_away:
-            groups.slots.take_back(job)
         group.running -= 1
         if group.queue:
             groups.schedule.enlist(group)

@@ -10,7 +10,7 @@ from aiosupervise._call.enclosing_job import EnclosingJob
 
 from .group import Group, GroupsContext
 from .schedule import Entry
-from .settings import GroupSettings, check_group
+from .settings import GroupSettings, no_group
 
 _REMEMBERED = 1000
 """Idle groups that have failed. Without a memory, a dead host whose inputs come one by one would never stop."""
@@ -45,12 +45,11 @@ class Groups(GroupsContext):
         key = self._group_by(item)
         try:
             group = self._groups.get(key)
-        except Exception:
-            check_group(key, index)
-            raise
+        except Exception as error:
+            raise no_group(key, index, error) from error
         if group is None:
             if hasattr(type(key), "__await__"):
-                check_group(key, index)
+                raise no_group(key, index, None)
             self._groups[key] = group = Group(self, key, self._settings.limit_of(key))
         return group
 
@@ -88,5 +87,6 @@ class Groups(GroupsContext):
     def close(self) -> None:
         """Let go of all groups: the run has ended."""
         groups, self._groups, self._idle = self._groups, {}, {}
+        self.schedule.close()
         for group in groups.values():
             group.close()

@@ -78,3 +78,7 @@ class Schedule:
             group.queue.clear()
         self.waiting -= len(entries)
         return entries
+
+    def close(self) -> None:
+        """Let go of the groups: the run has ended."""
+        self._listed.clear()

@@ -90,18 +90,16 @@ def _check_functions(group_by: object, limit_per_group: object) -> None:
         raise TypeError(f"{rule}; {name_of(limit_per_group)} is async: write a plain function")
 
 
-def check_group(group: object, index: int) -> None:
-    """Raise unless the group of an input can be one.
+def no_group(value: object, index: int, error: Exception | None) -> TypeError:
+    """Make the error for what `group_by` has returned, which is not hashable or a coroutine.
 
-    Raises:
-        TypeError: for a group that is not hashable, and for a coroutine.
+    Args:
+        value: what it has returned.
+        index: the index of the input.
+        error: what hashing it has raised; None if it was not that.
 
     """
+    discard(value)
     rule = "group_by must return something hashable, such as a str"
-    try:
-        hash(group)
-    except Exception as error:
-        raise TypeError(f"{rule}; for input {index} it returned {kind_of(group)}: {error_text(error)}") from error
-    if hasattr(type(group), "__await__"):
-        discard(group)
-        raise TypeError(f"{rule}; for input {index} it returned {kind_of(group)}: write a plain function")
+    why = "write a plain function" if error is None else error_text(error)
+    return TypeError(f"{rule}; for input {index} it returned {kind_of(value)}: {why}")

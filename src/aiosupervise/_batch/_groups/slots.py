@@ -52,10 +52,9 @@ class Slots:
 
     def take_back(self, job: Leaver) -> None:
         """Give a job a slot again at once, though there may be none: its wait has ended, and it goes on."""
-        if job.is_away:
-            job.is_away = False
-            self.away -= 1
-            job.on_away(-1)
+        job.is_away = False
+        self.away -= 1
+        job.on_away(-1)
 
     async def come_back(self, job: Leaver) -> None:
         """Wait until a slot is free for a job that has left its own, and take it."""

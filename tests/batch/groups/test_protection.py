@@ -1,0 +1,485 @@
+"""Each group has a budget, a breaker and a retry-after of its own, and one that is down holds up no other."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from aiosupervise import (
+    AttemptFailed,
+    Budget,
+    Event,
+    Failure,
+    GroupPaused,
+    GroupResumed,
+    GroupStopped,
+    Overload,
+    Policy,
+    Reason,
+    RetryAfter,
+    Run,
+    Stopped,
+    Success,
+    listen,
+    map_all,
+    supervise,
+)
+from aiosupervise._batch import circuit
+from aiosupervise._batch._groups import feed, registry
+
+pytestmark = pytest.mark.looptime
+
+
+def host_of(page: str) -> str:
+    """Return the group of a page: its first letter."""
+    return page[0]
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Hosts:
+    """Hosts that fail while they are down; h for healthy ones."""
+
+    def __init__(self, **back: float) -> None:
+        self.back = back
+        self.calls: Counter[str] = Counter()
+        self.running = 0
+        self.most = 0
+        self.ended: dict[str, float] = {}
+
+    async def fetch(self, page: str) -> str:
+        """Fetch a page."""
+        self.calls[page[0]] += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0.1)
+        finally:
+            self.running -= 1
+        if now() < self.back.get(page[0], 0):
+            raise ConnectionError("down")
+        self.ended[page] = now()
+        return page
+
+    def supervised(self, **options: Any) -> Any:
+        """Return the function of a run."""
+        return supervise(retry_on=ConnectionError, **options)(self.fetch)
+
+
+DEAD = float("inf")
+
+
+@pytest.fixture
+def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each group a budget of two retries."""
+    monkeypatch.setattr(circuit, "Budget", partial(Budget, capacity=30))
+
+
+SHORT = Overload(first_pause=1, longest_pause=4, probes=3)
+
+
+@pytest.mark.parametrize("limit_per_group", [None, 4])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_dead_host_holds_up_no_other(limit_per_group: int | None, *, streamed: bool) -> None:
+    """Wherever its pages stand: jobs that wait for it have left their slots. Its own probes are the last calls."""
+    healthy = [f"{host}{n}" for n in range(30) for host in "abcdefgh"]
+    dead = [f"x{n}" for n in range(30)]
+    alone = Hosts()
+    await map_all(alone.supervised(), healthy, limit=20, group_by=host_of, limit_per_group=limit_per_group)
+    for inputs in ([*dead, *healthy], random.Random(1).sample([*dead, *healthy], 270)):
+        hosts = Hosts(x=DEAD)
+        run = map_all(
+            hosts.supervised(),
+            inputs,
+            limit=20,
+            strategy="as_completed",
+            group_by=host_of,
+            limit_per_group=limit_per_group,
+        )
+        if streamed:
+            async with run:
+                outcomes: list[Any] = [outcome async for outcome in run]
+        else:
+            outcomes = [*await run]
+        assert max(hosts.ended.values()) - min(hosts.ended.values()) <= 1.3 * max(alone.ended.values())
+        assert hosts.most <= 20
+        assert hosts.calls["x"] <= 30 + 36 + 8
+        assert {outcome.attempts for outcome in outcomes if isinstance(outcome, Success)} == {1}
+        assert run.report.stopped_groups == ("x",)
+        assert run.report.stopped is None
+        assert not run.report.ok
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Its inputs are pending at once; the log, an event and the report name it, and the others go on."""
+    hosts = Hosts(x=DEAD)
+    events: list[Event] = []
+    inputs = ["x0", "h0", *(f"x{n}" for n in range(1, 20)), "h1"]
+    with caplog.at_level(logging.INFO):
+        report = await map_all(
+            hosts.supervised(max_retries=9),
+            inputs,
+            strategy="as_completed",
+            limit=2,
+            overload=SHORT,
+            group_by=host_of,
+            limit_per_group=1,
+            listen=events.append,
+            name="fetch",
+        )
+    groups = [event for event in events if isinstance(event, (GroupPaused, GroupStopped))]
+    assert [(type(event), event.name, event.group) for event in groups] == [
+        *[(GroupPaused, "fetch", "x")] * 3,
+        (GroupStopped, "fetch", "x"),
+    ]
+    assert {event.group for event in events if isinstance(event, AttemptFailed)} == {"x"}
+    assert [type(outcome) for outcome in report].count(Success) == 2
+    assert {outcome.input for outcome in report.pending} | {outcome.input for outcome in report.failed} == {
+        page for page in inputs if page[0] == "x"
+    }
+    assert {failure.reason for failure in report.failed} == {Reason.BUDGET}
+    assert report.stopped_groups == ("x",)
+    messages = [record.getMessage() for record in caplog.records if record.name == "aiosupervise.run"]
+    assert messages[0].startswith("group x of run fetch pauses for ")
+    assert messages[3].startswith("group x of run fetch starts no other job: too many probes failed; the others go on")
+    assert any("(job 0, group x) failed in attempt 1" in record.getMessage() for record in caplog.records)
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    assert "jobs are pending, as the services of some groups stayed down: x" in str(caught.value.exceptions[-1])
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_many_stopped_groups_are_named_in_part() -> None:
+    """The error of the values has the names of ten."""
+    hosts = Hosts(**dict.fromkeys("abcdefghijklm", DEAD))
+    inputs = [f"{host}{n}" for host in "abcdefghijklm" for n in range(6)]
+    report = await map_all(hosts.supervised(max_retries=9), inputs, overload=SHORT, group_by=host_of, limit_per_group=1)
+    assert len(report.stopped_groups) == 13
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    text = str(caught.value.exceptions[-1])
+    assert text.endswith(", ...")
+    assert text.count(", ") == 11
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_pause_is_that_of_a_group() -> None:
+    """The tally counts the groups that are paused; when the service is back, the group resumes, and nothing is lost."""
+    hosts = Hosts(x=3)
+    paused = []
+    names = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, (GroupPaused, GroupResumed)):
+            paused.append(event.tally.paused_groups)
+            names.append(type(event))
+
+    report = await map_all(
+        hosts.supervised(max_retries=9),
+        ["x0", "x1", "h0", "x2"],
+        overload=SHORT,
+        group_by=host_of,
+        limit_per_group=2,
+        listen=on_event,
+    )
+    assert report.ok
+    assert names[-1] is GroupResumed
+    assert set(paused[:-1]) == {1}
+    assert paused[-1] == report.tally.paused_groups == 0
+
+
+async def test_a_retry_after_pauses_its_group_alone() -> None:
+    """The others go on meanwhile, and afterwards its jobs come back one by one."""
+    asked = False
+    times: dict[str, float] = {}
+
+    @supervise(retry_on=ConnectionError)
+    async def fetch(page: str) -> str:
+        nonlocal asked
+        await asyncio.sleep(0.1)
+        if page[0] == "x" and not asked:
+            asked = True
+            raise RetryAfter(30) from ConnectionError()
+        times[page] = now()
+        return page
+
+    inputs = [*(f"x{n}" for n in range(6)), *(f"h{n}" for n in range(40))]
+    report = await map_all(fetch, inputs, limit=4, group_by=host_of, limit_per_group=2)
+    assert report.ok
+    assert max(time for page, time in times.items() if page[0] == "h") < 5
+    assert min(time for page, time in times.items() if page in ("x2", "x3", "x4", "x5")) > 30
+
+
+async def test_a_run_without_protection() -> None:
+    """Groups have their limits alone."""
+    hosts = Hosts(x=DEAD)
+    report = await map_all(
+        hosts.supervised(max_retries=1, backoff=[0]), ["x0", "h0", "x1"], overload=None, group_by=host_of
+    )
+    assert [type(outcome) for outcome in report] == [Failure, Success, Failure]
+    assert report.stopped_groups == ()
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_failure_of_the_calls_own_makes_no_breaker() -> None:
+    """An error that the policy does not list is neutral, with a breaker and without one."""
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=[0])
+    async def fetch(page: str) -> str:
+        await asyncio.sleep(0)
+        raise LookupError if page[1] in "02" else ConnectionError
+
+    report = await map_all(fetch, ["x0", "x1", "x2"], limit=1, group_by=host_of)
+    assert [failure.attempts for failure in report.failed] == [1, 2, 1]
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a whole look-ahead of inputs belongs to them; a list comes to its end by itself."""
+    monkeypatch.setattr(feed, "LOOK_AHEAD", 30)
+    pulled = 0
+
+    def pages() -> Iterator[str]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield "x"
+
+    async def async_pages() -> AsyncIterator[str]:
+        for page in pages():
+            yield page
+
+    for source in (pages(), async_pages()):
+        pulled = 0
+        run: Run[str, str] = map_all(
+            Hosts(x=DEAD).supervised(max_retries=9), source, limit=2, overload=SHORT, group_by=host_of
+        )
+        report = await run
+        assert report.stopped is Stopped.PROBES
+        assert len(report) == pulled < 200
+    report = await map_all(
+        Hosts(x=DEAD).supervised(max_retries=9), ["x"] * 200, limit=2, overload=SHORT, group_by=host_of
+    )
+    assert report.stopped is None
+    assert len(report) == 200
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_pending_inputs_of_a_stopped_group_reach_the_reader_at_once() -> None:
+    """A streamed run neither keeps them nor waits for its end; a slow reader gets them all the same."""
+    inputs = [f"x{n}" for n in range(40)] + [f"h{n}" for n in range(300)]
+    for strategy in ("gather", "as_completed", "wait"):
+        run = map_all(
+            Hosts(x=DEAD).supervised(max_retries=9),
+            iter(inputs),
+            limit=2,
+            strategy=strategy,
+            overload=SHORT,
+            group_by=host_of,
+        )
+        read = []
+        async with run:
+            async for outcome in run:
+                read.append(outcome)
+                await asyncio.sleep(0.01)
+        assert len(read) == 340
+        last = [type(outcome) for outcome in read[-5:]]
+        assert last == [Success] * 5, strategy
+
+
+async def test_failing_groups_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of them, while they are idle: a sparse dead host is asked no more often than a dense one."""
+    monkeypatch.setattr(registry, "_REMEMBERED", 2)
+    known: list[list[Any]] = []
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=[0])
+    async def fetch(page: str) -> str:
+        groups: Any = run._pump._engine.groups  # type: ignore[union-attr]
+        known.append([*groups._groups])
+        await asyncio.sleep(0)
+        if page[0] != "h":
+            raise ConnectionError
+        return page
+
+    run = map_all(fetch, ["a", "b", "h", "c", "a", "h"], limit=1, group_by=host_of)
+    await run
+    assert known == [["a"]] * 2 + [["a", "b"]] * 2 + [["a", "b", "h"]] + [["a", "b", "c"]] * 2 + [
+        ["b", "c", "a"]
+    ] * 2 + [["c", "a", "h"]]
+
+
+async def test_a_sparse_dead_host_stops_as_a_dense_one_does() -> None:
+    """It is remembered between its inputs."""
+    hosts = Hosts(x=DEAD)
+    inputs = [f"{'x' if n % 50 == 0 else 'h'}{n}" for n in range(3000)]
+    report = await map_all(hosts.supervised(backoff=[0]), inputs, limit=5, group_by=host_of)
+    assert report.stopped_groups == ("x",)
+    assert hosts.calls["x"] < 80
+
+
+async def test_a_group_that_has_recovered_is_forgotten() -> None:
+    """When its budget is full again and its last first attempts all succeeded."""
+    hosts = Hosts(x=0.05)
+    run = map_all(hosts.supervised(backoff=[0]), [f"x{n}" for n in range(100)], limit=1, group_by=host_of)
+    asleep = map_all(hosts.supervised(), ["h"], group_by=host_of)
+    await asleep
+    report = await run
+    assert report.ok
+    engine: Any = run._pump._engine  # type: ignore[union-attr]
+    assert engine.groups._groups == {}
+
+
+async def test_a_job_whose_wait_is_cut_short_by_itself_goes_on() -> None:
+    """It takes a slot again, and ends as it will."""
+    hosts = Hosts(x=DEAD)
+    fetch = hosts.supervised(backoff=[100], max_retries=1)
+
+    async def job(page: str) -> str:
+        if page[0] == "h":
+            return await hosts.fetch(page)
+        try:
+            async with asyncio.timeout(1):
+                await fetch(page)
+        except TimeoutError:
+            await asyncio.sleep(5)
+        return "instead"
+
+    run = map_all(job, ["x", *(f"h{n}" for n in range(20))], limit=1, group_by=host_of)
+    report = await run
+    assert report.values() == ["instead", *(f"h{n}" for n in range(20))]
+    # Meanwhile the slot was free, for nine pages; then they waited for the job to end.
+    assert [hosts.ended[f"h{n}"] < 1.2 for n in range(20)].count(True) in (9, 10)
+    assert hosts.ended["h19"] > 6
+
+
+async def test_a_call_in_a_child_task_keeps_the_slot_of_its_job() -> None:
+    """The job may be busy with something else while the call waits."""
+    hosts = Hosts(x=1)
+    fetch = hosts.supervised(backoff=[2], max_retries=1)
+
+    async def job(page: str) -> Any:
+        return await asyncio.gather(fetch(page), hosts.fetch(page.replace("x", "y")))
+
+    await map_all(job, ["x", "h"], limit=1, group_by=host_of)
+    assert hosts.ended["h"] > hosts.ended["x"] > 2
+
+
+async def test_a_job_comes_back_before_a_new_one_starts() -> None:
+    """When its wait is over, the next free slot is its own; with a deadline it waits no longer than that."""
+    order: list[str] = []
+    failed: set[str] = set()
+
+    def fetch_with(**options: Any) -> Any:
+        @supervise(retry_on=ConnectionError, backoff=[0.5], **options)
+        async def fetch(page: str) -> str:
+            order.append(page)
+            if page[0] == "x" and page not in failed:
+                failed.add(page)
+                raise ConnectionError
+            await asyncio.sleep(10)
+            return page
+
+        return fetch
+
+    inputs = ["x0", "x1", "h0", "h1", "h2"]
+    report = await map_all(fetch_with(), inputs, limit=1, group_by=host_of)
+    assert report.ok
+    assert order == ["x0", "x1", "h0", "x0", "x1", "h1", "h2"]
+
+    failed.clear()
+    report = await map_all(fetch_with(deadline=3.0), ["x0", "h0"], limit=1, group_by=host_of)
+    assert report.failed[0].reason is Reason.DEADLINE
+    assert report.failed[0].elapsed == pytest.approx(3.0)
+    assert report.failed[1].reason is Reason.DEADLINE
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_job_that_is_cancelled_while_it_comes_back() -> None:
+    """It was the probe, too: the next one is sent."""
+    hosts = Hosts(x=3)
+    tasks: dict[str, asyncio.Task[Any]] = {}
+    inner = hosts.supervised(max_retries=9, backoff=[0])
+
+    async def job(page: str) -> str:
+        tasks[page] = asyncio.current_task()  # type: ignore[assignment]
+        if page[0] == "h":
+            await asyncio.sleep(20)
+            return page
+        result: str = await inner(page)
+        return result
+
+    run = map_all(job, ["x0", "x1", "h0", "h1"], limit=2, overload=SHORT, group_by=host_of)
+    asyncio.get_running_loop().call_later(15, lambda: tasks["x0"].cancel("probe"))
+    report = await run
+    assert [type(outcome) for outcome in report] == [Failure, Success, Success, Success]
+    assert isinstance(report[0].error, asyncio.CancelledError)  # type: ignore[union-attr]
+    assert report.elapsed < 22
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_probe_that_waits_for_a_slot_has_not_failed() -> None:
+    """Its time begins with its attempt: a group is not stopped for the slowness of others."""
+    hosts = Hosts(x=5)
+    inner = hosts.supervised(max_retries=9, backoff=[0])
+
+    async def job(page: str) -> str:
+        if page[0] == "h":
+            await asyncio.sleep(100)
+            return page
+        result: str = await inner(page)
+        return result
+
+    report = await map_all(job, ["x0", "x1", "h0", "h1"], limit=2, overload=SHORT, group_by=host_of)
+    assert report.ok
+    assert report.stopped_groups == ()
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_probes_beyond_the_limit_of_their_group_come_back_one_by_one() -> None:
+    """So that its limit holds for attempts, though more of its jobs exist."""
+    running = most = 0
+    back = 20.0
+
+    @supervise(Policy(retry_on=ConnectionError, max_retries=9, backoff=[0.2]))
+    async def fetch(page: str) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(1)
+        finally:
+            running -= 1
+        if now() < back:
+            raise ConnectionError
+        return page
+
+    overload = Overload(first_pause=1, longest_pause=4, probes=20)
+    inputs = [f"x{n}" for n in range(12)]
+    report = await map_all(fetch, inputs, limit=50, overload=overload, group_by=host_of, limit_per_group=2)
+    assert report.ok
+    assert most == 2
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_call_that_outlives_its_run() -> None:
+    """It retries by itself."""
+    left: list[asyncio.Task[Any]] = []
+    hosts = Hosts(x=5)
+    fetch = hosts.supervised(max_retries=9, backoff=[1])
+
+    async def job(page: str) -> None:
+        await asyncio.sleep(0)
+        left.append(asyncio.ensure_future(fetch(page)))
+
+    await map_all(job, ["x0"], group_by=host_of)
+    with listen(lambda _: None):
+        assert await left[0] == "x0"
