@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, nullcontext, suppress
 from pathlib import Path
@@ -34,6 +35,25 @@ async def limit(lib: Runner) -> Answer:
     await lib.limited(job, range(10), 3)
     how = "a semaphore in the job: " if hasattr(lib.limited, "by_hand") else ""
     return answer(most == 3, f"{how}10 jobs, limit 3: {most} ran at once", using=lib.limited)
+
+
+async def groups(lib: Runner) -> Answer:
+    """Six pages of a slow host, then six of a quick one, four at once and two of each host."""
+    running = Counter[str]()
+    most = Counter[str]()
+    ended: list[str] = []
+
+    async def job(page: str) -> None:
+        running[page[0]] += 1
+        most[page[0]] = max(most[page[0]], running[page[0]])
+        await asyncio.sleep(0.03 if page[0] == "s" else 0.001)
+        running[page[0]] -= 1
+        ended.append(page[0])
+
+    await lib.grouped(job, [f"{host}{number}" for host in ("slow", "quick") for number in range(6)], 4, 2)
+    good = most == {"s": 2, "q": 2} and ended[:6] == ["q"] * 6
+    how = "a semaphore for each, and inside one for all: " if hasattr(lib.grouped, "by_hand") else ""
+    return answer(good, f"{how}2 of each of 2 hosts ran at once, and the slow one held up no other", using=lib.grouped)
 
 
 async def rate(lib: Runner) -> Answer:
@@ -424,6 +444,7 @@ async def failures(lib: Runner) -> Answer:
 
 BATCHES: tuple[Feature[Runner], ...] = (
     Feature("a limit of jobs at once", f"{PAGE}#the-limit", limit),
+    Feature("a limit for each group of jobs, such as a host", "how-to/many-services.md", groups),
     Feature("a rate limit", "", rate),
     Feature("a source without end", f"{PAGE}#jobs", endless),
     Feature("an async generator as source", f"{PAGE}#jobs", async_source),

@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import json
 import signal
+from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -82,6 +83,17 @@ class Runner(Library):
         async def job(number: Any) -> Any:
             async with semaphore:
                 return await func(number)
+
+        return await self.ordered(job, inputs, len(inputs))
+
+    @by_hand
+    async def grouped(self, func: Job, inputs: Sequence[Any], limit: int, each: int) -> list[Any]:
+        """Run this many at once, and this many of each group: by hand, a semaphore for each, and inside one for all."""
+        groups, slots = defaultdict[str, Any](partial(asyncio.Semaphore, each)), asyncio.Semaphore(limit)
+
+        async def job(page: Any) -> Any:
+            async with groups[page[0]], slots:
+                return await func(page)
 
         return await self.ordered(job, inputs, len(inputs))
 
@@ -233,6 +245,11 @@ class Aiosupervise(Runner):
         return (await aiosupervise.map_all(func, inputs, limit=limit)).values()
 
     limited = ordered
+
+    async def grouped(self, func: Job, inputs: Sequence[Any], limit: int, each: int) -> list[Any]:
+        """Give each group a limit."""
+        run = aiosupervise.map_all(func, inputs, limit=limit, group_by=lambda page: page[0], limit_per_group=each)
+        return (await run).values()
 
     async def each(self, func: Job, inputs: Sequence[Any], limit: int) -> list[Any]:
         report = await aiosupervise.map_all(func, inputs, limit=limit)
