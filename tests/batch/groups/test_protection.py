@@ -118,6 +118,52 @@ async def test_a_dead_host_holds_up_no_other(limit_per_group: int | None, *, str
         assert not run.report.ok
 
 
+class Thirty:
+    """Thirty hosts: one is slow, one dead, one asks every tenth time to wait for half a minute; all others are well."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[int] = Counter()
+        self.ended: dict[int, float] = {}
+
+    async def fetch(self, page: tuple[int, int]) -> None:
+        """Fetch a page of a host."""
+        host, _ = page
+        self.calls[host] += 1
+        await asyncio.sleep({SLOW: 10, GONE: 0.05}.get(host, 0.1))
+        if host == GONE:
+            raise ConnectionError
+        if host == BUSY and self.calls[host] % 10 == 5:
+            raise RetryAfter(30) from ConnectionError()
+        self.ended[host] = now()
+
+
+SLOW, GONE, BUSY = range(3)
+
+
+@pytest.mark.parametrize("order", ["slow first", "dead first", "shuffled", "by turns"])
+async def test_thirty_hosts_of_different_manners(order: str) -> None:
+    """The pages of the healthy ones finish nearly as soon as they would alone, whatever the order of the list."""
+
+    async def crawl(pages: list[tuple[int, int]]) -> tuple[Thirty, Any]:
+        hosts, start = Thirty(), now()
+        fetch = supervise(retry_on=ConnectionError)(hosts.fetch)
+        report = await map_all(fetch, pages, limit=20, group_by=lambda page: page[0], limit_per_group=4)
+        hosts.ended = {host: time - start for host, time in hosts.ended.items()}
+        return hosts, report
+
+    pages = [(host, number) for host in range(30) for number in range(30)]
+    alone, _ = await crawl([page for page in pages if page[0] > BUSY])
+    if order == "shuffled":
+        random.Random(1).shuffle(pages)
+    elif order != "slow first":
+        pages.sort(key=lambda page: (page[0] != GONE, page) if order == "dead first" else page[::-1])
+    hosts, report = await crawl(pages)
+    assert max(hosts.ended[host] for host in range(BUSY + 1, 30)) <= 1.3 * max(alone.ended.values())
+    assert report.stopped_groups == (GONE,)
+    assert hosts.calls[GONE] <= 60
+    assert {outcome.attempts for outcome in report.succeeded if outcome.input[0] > BUSY} == {1}
+
+
 @pytest.mark.usefixtures("small_budgets")
 async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Its inputs are pending at once; the log, an event and the report name it, and the others go on."""

@@ -29,7 +29,8 @@ class Groups(GroupsContext):
         super().__init__(context, parent)
         self.starting: dict[int, Group] = {}
         self.ended: dict[int, Hashable] = {}
-        self._settings = settings
+        self._limit = None if callable(settings.limit) else settings.limit
+        self._limit_of = settings.limit_of if callable(settings.limit) else None
         self._group_by = settings.group_by
         self._groups: dict[Hashable, Group] = {}
         self._idle: dict[Hashable, Group] = {}  # those that have failed, the longest idle first
@@ -50,7 +51,8 @@ class Groups(GroupsContext):
         if group is None:
             if hasattr(type(key), "__await__"):
                 raise no_group(key, index, None)
-            self._groups[key] = group = Group(self, key, self._settings.limit_of(key))
+            limit = self._limit if self._limit_of is None else self._limit_of(key)
+            self._groups[key] = group = Group(self, key, limit)
         return group
 
     def on_busy(self, group: Group) -> None:
@@ -60,7 +62,10 @@ class Groups(GroupsContext):
     def on_idle(self, group: Group) -> None:
         """Forget a group that has no job and no input that waits; one that has failed later than others."""
         breaker = group.breaker
-        if breaker is None or breaker.is_at_rest:
+        if breaker is None:
+            del self._groups[group.group]
+            return
+        if breaker.is_at_rest:
             self._forget(group)
             return
         self._idle[group.group] = group
@@ -69,7 +74,7 @@ class Groups(GroupsContext):
 
     def _forget(self, group: Group) -> None:
         group.close()
-        self._groups.pop(group.group, None)
+        del self._groups[group.group]
 
     def take_stopped(self) -> list[Entry]:
         """Take out the inputs of the groups that have been stopped, in input order."""

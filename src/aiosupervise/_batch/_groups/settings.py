@@ -26,14 +26,13 @@ class GroupSettings:
     limit: int | Callable[[Any], int | None] | None
 
     def limit_of(self, group: Hashable) -> int | None:
-        """Return the limit of a group.
+        """Return the limit of a group by the function of the user.
 
         Raises:
             TypeError, ValueError: if the function of the user raises, or returns anything else.
 
         """
-        if not callable(self.limit):
-            return self.limit
+        assert callable(self.limit)  # noqa: S101 - for the type checkers
         try:
             limit = self.limit(group)
         except Exception as error:
