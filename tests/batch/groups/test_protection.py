@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,12 +26,14 @@ from aiosupervise import (
     Run,
     Stopped,
     Success,
+    Tally,
     listen,
     map_all,
     supervise,
 )
 from aiosupervise._batch import circuit
 from aiosupervise._batch._groups import feed, registry
+from aiosupervise._batch._groups.settings import GroupSettings
 
 pytestmark = pytest.mark.looptime
 
@@ -373,15 +376,34 @@ async def test_a_sparse_dead_host_stops_as_a_dense_one_does() -> None:
 
 
 async def test_a_group_that_has_recovered_is_forgotten() -> None:
-    """When its budget is full again and its last first attempts all succeeded."""
-    hosts = Hosts(x=0.05)
-    run = map_all(hosts.supervised(backoff=[0]), [f"x{n}" for n in range(100)], limit=1, group_by=host_of)
-    asleep = map_all(hosts.supervised(), ["h"], group_by=host_of)
-    await asleep
-    report = await run
-    assert report.ok
-    engine: Any = run._pump._engine  # type: ignore[union-attr]
-    assert engine.groups._groups == {}
+    """When its budget is full again and its last fifty jobs succeeded at once."""
+    has_breaker: list[bool] = []
+
+    @supervise(retry_on=ConnectionError, backoff=[0])
+    async def fetch(page: int) -> int:
+        groups: Any = run._pump._engine.groups  # type: ignore[union-attr]
+        has_breaker.append(groups._groups["x"].breaker is not None)
+        await asyncio.sleep(0)
+        if len(has_breaker) == 1:
+            raise ConnectionError
+        return page
+
+    run = map_all(fetch, range(100), limit=1, group_by=lambda _: "x")
+    assert (await run).ok
+    assert has_breaker == [False] + [True] * 51 + [False] * 49
+
+
+async def test_a_group_that_is_stopped_when_its_last_job_has_ended() -> None:
+    """It is idle, and remembered like any other that has failed."""
+    context: Any = SimpleNamespace(tally=Tally(None, 1), scope=SimpleNamespace(emit=lambda *_: None), wake=lambda: None)
+    context.config = SimpleNamespace(overload=Overload())
+    groups = registry.Groups(GroupSettings(host_of, None), context, None)
+    group = groups.of("x0", 0)
+    group.protect()
+    group.stop()
+    assert groups.take_stopped() == []
+    assert groups._idle == {"x": group}
+    groups.close()
 
 
 async def test_a_job_whose_wait_is_cut_short_by_itself_goes_on() -> None:
