@@ -189,7 +189,7 @@ class Scene:
 @pytest.mark.parametrize("block", range(4))
 def test_random_runs_with_groups(block: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Random services behind random groups: nothing hangs, nothing is lost, and no limit is passed."""
-    size = 3000 if thorough else 100
+    size = 3000 if thorough else 60
     for seed in range(block * size, (block + 1) * size):
         scene = Scene(seed)
         loop = VirtualLoop()
@@ -206,7 +206,43 @@ def test_random_runs_with_groups(block: int, counts: "Counter[str]", *, thorough
         counts["random: groups stopped"] += sum(isinstance(event, GroupStopped) for event in scene.events)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(40))
+def test_a_free_slot_is_taken_at_once(seed: int) -> None:
+    """At any moment as many jobs run as the limits of the run and the groups admit, whatever the order of the input."""
+    dice = random.Random(seed)
+    limit, limit_per_group = dice.choice([1, 3, 5, None]), dice.choice([None, 1, 2, 3])
+    inputs = [dice.choice("aaabbcdefg") for _ in range(60)]
+    left, running = Counter(inputs), Counter[str]()
+    ticks = {group: dice.choice([1, 1, 2, 7]) for group in left}
+
+    async def fetch(group: str) -> None:
+        running[group] += 1
+        await pause(ticks[group])
+        running[group] -= 1
+        left[group] -= 1
+
+    async def watch() -> None:
+        await asyncio.sleep(TICK / 2)
+        while left.total():
+            most = sum(min(count, limit_per_group or count) for count in left.values())
+            assert running.total() == min(limit or most, most)
+            await asyncio.sleep(TICK)
+
+    async def main() -> None:
+        watching = asyncio.ensure_future(watch())
+        source = inputs if seed % 2 else iter(inputs)
+        report = await map_all(fetch, source, limit=limit, group_by=str, limit_per_group=limit_per_group)
+        assert report.ok
+        await watching
+
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("seed", range(16))
 def test_a_cancel_at_any_step(seed: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Whatever the groups are doing then, the rules of a clean end hold."""
     loop = VirtualLoop()
