@@ -1,4 +1,4 @@
-"""The feed of a run with groups and a journal. Apart from the other, since SQLite is imported with the first journal."""
+"""The feed of a run with groups and a journal, in a module of its own: SQLite is imported with the first journal."""
 
 from __future__ import annotations
 
