@@ -240,6 +240,11 @@ any_map: Any = map_all
         ),
         (lambda: any_run(jobs=[job()], return_exceptions=False), ["run_all has no return_exceptions"]),
         (lambda: any_map(job, [1], return_exceptions=True), ["map_all has no return_exceptions", "report.failed"]),
+        (
+            lambda: any_run([job()], journal="run.db"),
+            ["run_all has no journal", "write map_all(func, inputs, journal=...)"],
+        ),
+        (lambda: any_run([job()], engine=None), ["run_all has no engine", "write map_all(func, inputs, engine=...)"]),
         (lambda: any_run([job()], progress=print), ["a function that is called with each event is given as listen="]),
         (lambda: any_map(job(), [1]), ["func must be an async function"]),
         (lambda: any_map(job, job()), ["inputs must be an iterable"]),
@@ -275,6 +280,10 @@ def test_the_messages_in_full() -> None:
     )
     assert refusal(run_all, [], return_exceptions=True) == no_return_exceptions.format("run_all")
     assert refusal(map_all, job, [], return_exceptions=True) == no_return_exceptions.format("map_all")
+    assert refusal(run_all, [], journal="run.db") == (
+        "run_all has no journal, which needs the function and the input of each job: write "
+        "map_all(func, inputs, journal=...)"
+    )
     assert refusal(run_all, 1, 2) == (
         "run_all takes one iterable of jobs; got 2 arguments: put jobs into a list, "
         "run_all([fetch(1), fetch(2)]), and name all other arguments, as in run_all(jobs, limit=10)"
@@ -303,6 +312,8 @@ def test_other_errors_of_a_guarded_call_pass_through() -> None:
     for arguments in [(), (job,)]:
         with pytest.raises(TypeError, match=r"map_all\(\) missing"):
             cast("Callable[..., None]", misuse.guarded(map_all))(*arguments)
+    with pytest.raises(TypeError, match=r"map_all\(\) got an unexpected keyword argument 'journal'"):
+        cast("Callable[..., None]", misuse.guarded(map_all))(job, [], journal="run.db")
     with pytest.raises(TypeError, match=r"map_all\(\) got an unexpected keyword argument 'limits'"):
         cast("Callable[..., None]", misuse.guarded(map_all))(job, [], limits=2)
     with pytest.raises(TypeError, match=r"run_all\(\) got an unexpected keyword argument 'limits'"):

@@ -78,7 +78,8 @@ async def test_a_report_as_plain_dicts() -> None:
     rows = report.to_dicts()
     assert len({tuple(row) for row in rows}) == 1
     assert json.loads(json.dumps(rows)) == rows
-    common = {"value": None, "error_type": None, "error": None, "reason": None, "attempts": None, "elapsed": None}
+    nothing = ("value", "error_type", "error", "reason", "attempts", "elapsed")
+    common: dict[str, object] = {**dict.fromkeys(nothing), "replayed": False}
     assert rows == [
         {**common, "index": 0, "name": "job-0", "input": 0, "status": "succeeded", "value": 0, "attempts": 1}
         | {"elapsed": 0, "started": True},

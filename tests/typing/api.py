@@ -350,6 +350,7 @@ async def batches() -> None:
     assert_type(report.failed, tuple[Failure, ...])
     assert_type(report.pending, tuple[Pending[int], ...])
     assert_type(report.to_dicts(), list[dict[str, object]])
+    assert_type(report.summary(), str)
     assert_type((report.ok, report.stopped), tuple[bool, Stopped | None])
     assert_type(report.tally, Tally)
     assert_type(report.elapsed, float)

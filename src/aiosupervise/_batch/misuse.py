@@ -15,6 +15,7 @@ from .source import HELD
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_OF_MAP_ALL = ("journal", "group_by", "limit_per_group", "engine")
 
 
 def guarded(func: Callable[P, R]) -> Callable[P, R]:
@@ -49,6 +50,11 @@ def _message(error: TypeError, name: str, count: int, keywords: Collection[str])
         return (
             f"{name} has no return_exceptions, since a job that fails raises nowhere: its error is in report.failed; "
             f"report.values() raises if anything failed, as gather does"
+        )
+    if name == "run_all" and (missing := next((key for key in keywords if key in _OF_MAP_ALL), None)):
+        return (
+            f"run_all has no {missing}, which needs the function and the input of each job: write "
+            f"map_all(func, inputs, {missing}=...)"
         )
     if name == "run_all" and count > 1:
         return (

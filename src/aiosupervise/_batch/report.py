@@ -8,6 +8,8 @@ from typing import Generic, TypeVar, final, overload
 from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
 from aiosupervise._policy.checks import line_of, safe_str
 
+from .summary import Summary, summarize
+
 T_co = TypeVar("T_co", covariant=True)
 _SHOWN_GROUPS = 10
 
@@ -98,13 +100,40 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         more = ", ..." if len(self.stopped_groups) > _SHOWN_GROUPS else ""
         return names + more
 
+    def summary(self) -> str:
+        """Return a few lines of text for people, as in `print(report.summary())` at the end of a script.
+
+        They show the counts, the seconds, why the run stopped, the groups that were stopped, p50, p95 and the maximum
+        of the attempts and the seconds of a job, and the five most frequent errors: how many jobs failed with each, and
+        the index of one of them. The text is of bounded size, however many outcomes there are.
+
+        A percentile is a value that occurred, by the nearest-rank method. Pending jobs do not count towards it, nor do
+        jobs whose results came from a journal.
+
+        Errors of one class are counted together if their texts differ only in URLs and in numbers, apart from those of
+        three digits, which may be status codes. What differs is shown as `…`. Of more than 20,000 failures a sample is
+        examined. As in the log, the text of an error is shown and never its repr, cut at 60 characters.
+
+        The counts are those of the whole run, also if it was streamed. A streamed run keeps no outcome that was read,
+        so the percentiles and the errors are those of the outcomes that nobody has read, and the text says so.
+        """
+        return self._summarized().text()
+
+    def _repr_html_(self) -> str:
+        """Return the summary as HTML: notebooks call this to show a report."""
+        return self._summarized().html()
+
+    def _summarized(self) -> Summary:
+        return summarize(self._outcomes, self.tally, self.elapsed, self.stopped, self.stopped_groups)
+
     def to_dicts(self) -> list[dict[str, object]]:
         """Return each outcome as a dict of plain values, in the report's order, as for a data frame or JSON lines.
 
         All have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
         `error_type` and `error` (the name of the error's class, and its text), `reason` (in words), `attempts`,
-        `elapsed` and `started`. What an outcome does not have is None. Inputs and values are the same objects, and
-        nothing holds an error or its traceback.
+        `elapsed`, `started` and `replayed`. What an outcome does not have is None; only a pending one can be not
+        started, and only a success can be replayed. Inputs and values are the same objects, and nothing holds an error
+        or its traceback.
         """
         return [_as_dict(outcome) for outcome in self._outcomes]
 
@@ -132,12 +161,12 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 def _as_dict(outcome: Outcome[object, object]) -> dict[str, object]:
     row: dict[str, object] = {"index": outcome.index, "name": outcome.name, "input": outcome.input}
     row |= dict.fromkeys(("status", "value", "error_type", "error", "reason", "attempts", "elapsed"))
-    row["started"] = True
+    row |= {"started": True, "replayed": False}
     if isinstance(outcome, Pending):
         return row | {"status": "pending", "started": outcome.started}
     row |= {"attempts": outcome.attempts, "elapsed": outcome.elapsed}
     if isinstance(outcome, Success):
-        return row | {"status": "succeeded", "value": outcome.value}
+        return row | {"status": "succeeded", "value": outcome.value, "replayed": outcome.replayed}
     error = outcome.error
     row |= {"error_type": type(error).__name__, "error": safe_str(error)}
     return row | {"status": "failed", "reason": outcome.reason and outcome.reason.value}

@@ -272,6 +272,7 @@ async def test_an_input_that_its_job_changes(path: Path) -> None:
     await map_all(use_up, [{"n": 1}], journal=path)
     report = await map_all(use_up, iter([{"n": 1}, {"n": 2}]), journal=path)
     assert [outcome.replayed for outcome in report.succeeded] == [True, False]
+    assert [row["replayed"] for row in report.to_dicts()] == [True, False]
 
 
 @pytest.mark.looptime
