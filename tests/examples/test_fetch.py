@@ -102,8 +102,9 @@ def test_every_strategy_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert len(re.findall(r"^job +result or error +attempts +seconds$", printed.out, re.MULTILINE)) == 3
     assert (
-        len(re.findall(r"^4 jobs in \d\.\d\d s: \d succeeded, \d failed, 0 pending; ", printed.out, re.MULTILINE)) == 3
+        len(re.findall(r"^4 jobs in \d\.\d\d s: \d succeeded, \d failed, 0 pending$", printed.out, re.MULTILINE)) == 3
     )
+    assert len(re.findall(r"^per finished job +p50 +p95 +max$", printed.out, re.MULTILINE)) == 3
     assert printed.err == ""
 
 
@@ -191,20 +192,19 @@ def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) 
     assert any(row.endswith(" 4") and "retries exhausted: " in row for row in rows)
 
 
-def test_the_story_of_a_real_site(
+def test_a_real_site_gets_no_invented_faults(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a URL all injected errors are the worker's; a site that cannot be reached makes failures, no traceback."""
+    """With a URL no error is injected; a site that cannot be reached makes failures, no traceback."""
     monkeypatch.setenv("COLUMNS", "120")
     url = f"http://127.0.0.1:{closed_port}/"
     options = ["--jobs", "40", "--strategy", "gather", "--quiet", "--max-retries", "0", "--seed", "3"]
     assert command.main([url, *options]) == 0
     printed = capsys.readouterr()
-    assert "40 jobs in " in printed.out
-    assert "0 succeeded, 40 failed, 0 pending; 0 retries" in printed.out
-    assert "irrecoverable: RuntimeError: injected error" in printed.out
-    assert "retries exhausted: ServerDisconnectedError: injected error" in printed.out
-    assert "retries exhausted: ClientConnectorError: Cannot connect" in printed.out
+    assert re.search(r"^40 jobs in \d\.\d\d s: 0 succeeded, 40 failed, 0 pending$", printed.out, re.MULTILINE)
+    assert "injected error" not in printed.out
+    assert printed.out.count("retries exhausted: ClientConnectorError: Cannot connect") == 40
+    assert re.search(r"^ +40 +0  ClientConnectorError: Cannot connect", printed.out, re.MULTILINE)
     assert printed.err == ""
 
 
@@ -238,16 +238,41 @@ def test_what_a_row_says(capsys: pytest.CaptureFixture[str]) -> None:
         Success(3, "12 bytes", 1, 0.25, "d", None, replayed=True),
     )
     tally = Tally(total=4, limit=None, succeeded=2, failed=1, pending=1, retries=4, replayed=1)
-    _terminal.show(Report(outcomes, tally, 1.3))
-    assert capsys.readouterr().out.splitlines() == [
+    report = Report(outcomes, tally, 1.3)
+    _terminal.show(report)
+    table, _, summary = capsys.readouterr().out.partition("\n\n")
+    assert summary == f"{report.summary()}\n\n"
+    assert table.splitlines() == [
         "job  result or error                  attempts  seconds",
         "a    12 bytes                                2     0.50",
         "b    retries exhausted: TimeoutError         4     1.25",
         "c    pending: stopped",
         "d    12 bytes, from the journal              1     0.25",
-        "4 jobs in 1.30 s: 2 succeeded, 1 failed, 1 pending; 4 retries; 1 from the journal",
-        "",
     ]
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 78), ("120", 118)])
+def test_the_bar_leaves_room_for_the_echo_of_ctrl_c(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal writes ^C behind the bar, which would otherwise be broken into two lines."""
+    monkeypatch.setenv("COLUMNS", columns)
+
+    async def fetch_page(page: int) -> int:
+        if page > 50:
+            raise RuntimeError
+        return page
+
+    async def run_with_bar() -> None:
+        bar = _terminal.bar(_terminal.read_options([]))
+        run = map_all(fetch_page, list(range(1000)), limit=5, max_failures=500, name="fetch", progress=bar)
+        run.tally.retries = 99
+        await run
+
+    asyncio.run(run_with_bar())
+    *_, last = capsys.readouterr().err.rstrip("\n").split("\r")
+    assert re.search(r"^fetch:  5\d%\|█+.* *\| 5\d\d/1000 \[00:\d\d, 50\d failed, 99 retries, 4\d\d pending\]$", last)
+    assert len(last) == width
 
 
 # Its options
@@ -289,6 +314,69 @@ def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert f"usage: python -m {MODULE}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_help_fits_the_terminal(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line is wider than the terminal, and the exit codes are explained."""
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < int(columns)
+    text = " ".join(" ".join(lines).split())
+    assert text.endswith(
+        "exit code: 0 when every run has ended, whatever its outcomes; 130 after Ctrl-C and 143 after SIGTERM; 2 for "
+        "an invalid option, or a journal that cannot be used"
+    )
+    assert "gather, as_completed, wait, or all: one after another (default: all)" in text
+
+
+def _in_no_folder(folder: Path) -> str:
+    return str(folder / "missing" / "run.db")
+
+
+def _no_journal(folder: Path) -> str:
+    path = folder / "run.db"
+    path.write_text("a file of another program")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        (_in_no_folder, "cannot be opened: FileNotFoundError: "),
+        (str, "cannot be opened: "),  # a folder
+        (_no_journal, "is not a journal: use another path"),
+        (lambda _: "", "the path of a journal must be a str or a PathLike of str that names a file on disk; got ''"),
+    ],
+    ids=["no folder", "a folder", "no journal", "no path"],
+)
+def test_a_journal_that_cannot_be_used(
+    path: Callable[[Path], str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on stderr and exit code 2, before anything is fetched."""
+    assert command.main(["--journal", path(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"python -m {MODULE}: ")
+    assert complaint in line
+
+
+def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a journal an error is a mistake in the example."""
+    mistake = RuntimeError("a mistake")
+
+    async def fail(_: _terminal.Options) -> None:
+        raise mistake
+
+    monkeypatch.setattr(command, "run", fail)
+    with pytest.raises(RuntimeError) as caught:
+        command.main([])
+    assert caught.value is mistake
+
+
 # How it ends
 
 
@@ -319,10 +407,33 @@ def test_stopped_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         return map_all(fetch_or_interrupt, [*inputs, len(inputs)], **options)
 
     monkeypatch.setattr(fetch, "map_all", map_all_and_interrupt)
-    assert command.main(["--jobs", "2", "--quiet"]) == 130
+    assert command.main(["--jobs", "2", "--limit", "20", "--quiet"]) == 130
     printed = capsys.readouterr().out
     assert "fetch-2  sent" in printed
     assert "as_completed" not in printed
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("pages", "waits_for"),
+    [(1, "1 running fetch"), (3, "2 running fetches")],
+)
+async def test_a_stop_is_announced(pages: int, waits_for: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """After the first Ctrl-C it says what it waits for, and how to cancel that, once; without one it says nothing."""
+
+    async def fetch_page(page: int) -> str:
+        if page == 0:
+            signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(5)
+        return "sent"
+
+    for first in (1, 0):
+        run = map_all(fetch_page, list(range(first, first + pages)), limit=2, stop_on=(signal.SIGINT,))
+        async with _terminal.stop_announced(run):
+            await run
+        text = f"Stopping: waiting for {waits_for}. Press Ctrl-C again to cancel them.\n"
+        assert capsys.readouterr().err == ("" if first else text)
+        assert len(run.report.pending) == (0 if first else pages - min(pages, 2))
 
 
 @pytest.mark.slow
@@ -370,14 +481,18 @@ async def test_a_signal(number: signal.Signals, code: int) -> None:
     async with serve(busy.answer) as url, run_example(url, "--jobs", "6", "--limit", "2", "--seed", "2") as child:
         await busy.reached.wait()
         child.send_signal(number)
+        err = await until_shown(b"Press Ctrl-C again to cancel them.", child)
         busy.release.set()
-        out, err = await child.communicate()
+        out, rest = await child.communicate()
+        err += rest
     assert child.returncode == code
     assert out.startswith(b"gather:\n")
     assert b"as_completed" not in out
     assert out.count(b"4 bytes") == 4
     assert out.count(b"pending: not started") == 2
     assert b"4 succeeded, 0 failed, 2 pending" in out
+    assert b"stopped: signal" in out
+    assert b"Stopping: waiting for 2 running fetches." in err
     assert b"rror" not in err
 
 
@@ -391,7 +506,7 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
     async with serve(busy.answer) as url, run_example(url, *options, start_new_session=True) as child:
         await busy.reached.wait()
         os.killpg(child.pid, signal.SIGINT)
-        shown = await until_shown(b"stopping", child)
+        shown = await until_shown(b"Press Ctrl-C again to cancel them.", child)
         if signals == 1:
             busy.release.set()
         else:
@@ -428,7 +543,7 @@ async def test_kill_9_with_a_journal(strategy: str, tmp_path: Path) -> None:
     assert child.returncode == 0
     assert out.count(b"4 bytes, from the journal") == 2
     assert out.count(b"4 bytes ") == 4
-    assert b"6 succeeded, 0 failed, 0 pending; 0 retries; 2 from the journal" in out
+    assert b"6 succeeded, 0 failed, 0 pending\n0 retries, 2 from the journal\n" in out
     assert busy.requests == 2 + 2 + 4
     assert b"rror" not in err
 

@@ -386,6 +386,18 @@ def test_bad_options(arguments: list[str], complaint: str, capsys: pytest.Captur
     assert complaint in capsys.readouterr().err
 
 
+def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """No line is wider than 80 columns, and the exit codes are explained."""
+    with pytest.raises(SystemExit):
+        service.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 80
+    assert " ".join(" ".join(lines).split()).endswith(
+        "exit code: 0 after --seconds, 130 after Ctrl-C and 143 after SIGTERM, 1 if the outermost supervisor gave up, "
+        "2 for an invalid option"
+    )
+
+
 def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m` reads the process's own arguments and ends with main's exit code."""
     monkeypatch.delitem(sys.modules, MODULE)

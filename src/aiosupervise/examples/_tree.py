@@ -41,6 +41,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m aiosupervise.examples.service",
         description="Keep the tasks of a small aiohttp server running while the service they depend on fails.",
+        epilog="exit code: 0 after --seconds, 130 after Ctrl-C and 143 after SIGTERM, 1 if the outermost supervisor "
+        "gave up, 2 for an invalid option",
     )
     add = parser.add_argument
     add("--seconds", type=float, metavar="N", help="stop after this time (default: run until Ctrl-C)")

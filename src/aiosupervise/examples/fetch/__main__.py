@@ -14,12 +14,17 @@ import sys
 from collections.abc import Sequence
 from signal import SIGINT, Signals
 
-from ._terminal import Options, read_options
-from .fetch import demonstrate, fetch_all
+from aiosupervise import map_all
+
+from ._terminal import PROGRAM, Options, read_options
+from .fetch import demonstrate, fetch_all, journal_of
 
 
 async def run(options: Options) -> Signals | None:
     """Run the example on the engine of the options, and return the signal that stopped it, if any."""
+    if options.journal is not None:
+        # A run without inputs raises if the journal cannot be used, before there is a progress bar.
+        await map_all(asyncio.sleep, [], name="fetch", journal=journal_of(options, options.strategies[0]))
     if options.engine == "local":
         return await demonstrate(options, fetch_all)
     # Imported only here, as Dask is an extra.
@@ -36,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stopped_by = asyncio.run(run(options))
     except KeyboardInterrupt:
         stopped_by = SIGINT
+    except (OSError, RuntimeError, ValueError) as error:
+        if options.journal is None:
+            raise
+        # A fetch that fails is an outcome, so what is raised is about the journal, whose path is in the text.
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
     return 128 + stopped_by if stopped_by else 0
 
 

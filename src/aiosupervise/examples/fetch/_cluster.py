@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 from aiosupervise import map_all, policy_of, supervise
 from aiosupervise.integrations.dask import DaskEngine
 
-from ._terminal import Options, Strategy, show
+from ._terminal import Options, Strategy, bar, show, stop_announced
 from .fetch import SIGNALS, FetchAll, fetch, injected_errors, journal_of
 
 __all__ = ["start_cluster"]
@@ -56,14 +56,15 @@ async def fetch_all(
         strategy=strategy,
         limit=options.limit,
         timeout=options.timeout,
-        progress=not options.quiet,
+        progress=bar(options),
         stop_on=SIGNALS,
         name="fetch",
         journal=journal_of(options, strategy, key=lambda page: page.seed),
         engine=engine,
     )
     try:
-        await run
+        async with stop_announced(run):
+            await run
     finally:
         show(run.report)
     return run.stopped_by

@@ -1,20 +1,35 @@
-"""The options of the example, and the table that it prints: nothing here is about supervising."""
+"""The options of the example, and what it prints: nothing here is about supervising."""
 
 import argparse
+import asyncio
 import math
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from tqdm import tqdm
 from yarl import URL
 
-from aiosupervise import Failure, Outcome, Report, Success
+from aiosupervise import Failure, Outcome, Report, Run, Success
+
+if TYPE_CHECKING:
+    from aiosupervise._batch.progress import BarOptions
+
+PROGRAM: Final = "python -m aiosupervise.examples.fetch"
 
 Strategy = Literal["gather", "as_completed", "wait"]
 
 _STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 _NARROWEST: Final = 20
+_EXIT_CODES: Final = """\
+exit code: 0 when every run has ended, whatever its outcomes; 130 after Ctrl-C and 143 after SIGTERM; 2 for an invalid
+option, or a journal that cannot be used"""
+
+# Seconds between two checks whether a signal has arrived.
+_CHECKED: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +51,21 @@ class Options:
 def read_options(arguments: Sequence[str] | None) -> Options:
     """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
-        prog="python -m aiosupervise.examples.fetch",
+        prog=PROGRAM,
         description="Fetch many pages of a site that fails, under each of the three strategies.",
+        epilog=_EXIT_CODES,
     )
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", type=_url, help="the page to fetch (default: a flaky site on loopback)")
-    add("--strategy", choices=[*_STRATEGIES, "all"], default="all", help="default: all, one after another")
+    add(
+        "--strategy",
+        choices=[*_STRATEGIES, "all"],
+        default="all",
+        metavar="NAME",
+        help=f"{', '.join(_STRATEGIES)}, or all: one after another (default: %(default)s)",
+    )
     add("--jobs", type=_count(1), default=20, metavar="N", help="number of fetches (default: %(default)s)")
-    add("--limit", type=_count(1), default=20, metavar="N", help="concurrent fetches (default: %(default)s)")
+    add("--limit", type=_count(1), default=5, metavar="N", help="concurrent fetches (default: %(default)s)")
     add("--timeout", type=_seconds, metavar="SECONDS", help="of the run of each strategy (default: none)")
     add("--max-retries", type=_count(0), default=3, metavar="N", help="of each fetch (default: %(default)s)")
     add(
@@ -61,8 +83,36 @@ def read_options(arguments: Sequence[str] | None) -> Options:
     return Options(strategies=_STRATEGIES if strategy == "all" else (strategy,), **values)
 
 
+def bar(options: Options) -> "bool | BarOptions":
+    """Return the progress bar that the options ask for: without the rate, so that the counts fit into 80 columns."""
+    if options.quiet:
+        return False
+    # A terminal echoes Ctrl-C behind the bar: without room for it, the bar would be broken into two lines.
+    columns = shutil.get_terminal_size().columns - len("^C")
+    return {"ncols": columns, "bar_format": "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
+
+
+@asynccontextmanager
+async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
+    """During the block, announce the stop of the run by a signal: what it waits for, and how to cancel that."""
+    announcing = asyncio.create_task(_announce_stop(run))
+    try:
+        yield
+    finally:
+        announcing.cancel()
+
+
+async def _announce_stop(run: Run[str, Any]) -> None:
+    while run.stopped_by is None:  # noqa: ASYNC110 - there is no event of it
+        await asyncio.sleep(_CHECKED)
+    running = run.tally.running
+    what = "1 running fetch" if running == 1 else f"{running} running fetches"
+    # Above the bar, which a print would break.
+    tqdm.write(f"Stopping: waiting for {what}. Press Ctrl-C again to cancel them.", file=sys.stderr)
+
+
 def show(report: Report[str, object]) -> None:
-    """Print a table of the outcomes and a line of totals."""
+    """Print a table of the outcomes, and a summary."""
     rows = [("job", "result or error", "attempts", "seconds"), *map(_row, report)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = widths[0] + widths[2] + widths[3] + 3 * len("  ")
@@ -75,12 +125,7 @@ def show(report: Report[str, object]) -> None:
             seconds.rjust(widths[3]),
         )
         print("  ".join(cells).rstrip())
-    tally = report.tally
-    journal = f"; {tally.replayed} from the journal" if tally.replayed else ""
-    print(
-        f"{len(report)} jobs in {report.elapsed:.2f} s: {tally.succeeded} succeeded, {tally.failed} failed, "
-        f"{tally.pending} pending; {tally.retries} retries{journal}\n"
-    )
+    print(f"\n{report.summary()}\n")
 
 
 def _row(outcome: Outcome[str, object]) -> tuple[str, str, str, str]:

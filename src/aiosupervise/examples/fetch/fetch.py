@@ -8,20 +8,19 @@ from random import Random
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any, TypeAlias
 
-from aiohttp import ClientSession, ClientTimeout, ServerDisconnectedError, ServerTimeoutError
+from aiohttp import ClientSession, ClientTimeout
 
 from aiosupervise import Journal, map_all, policy_of, supervise
 from aiosupervise.examples.site import flaky_site
 from aiosupervise.integrations.aiohttp import is_transient
 
-from ._terminal import Options, Strategy, show
+from ._terminal import Options, Strategy, bar, show, stop_announced
 
 # The first of these signals stops a run: no job is started any more. The second cancels the running jobs.
 SIGNALS = (SIGINT, SIGTERM)
 
-# One attempt in ten fails by itself, with an error of these types.
+# On the flaky site, one attempt in ten fails by itself.
 ERROR_RATE = 0.1
-INJECTED_ERRORS = (ServerDisconnectedError, ServerTimeoutError, RuntimeError)
 
 FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
 
@@ -29,7 +28,7 @@ FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options]
 @supervise(retry_on=is_transient, irrecoverable=RuntimeError, max_retries=3)
 async def fetch(session: ClientSession, url: str, random: Random, errors: Sequence[type[Exception]]) -> str:
     """Fetch a page. Which errors are retried, and how often, is stated above and not in here."""
-    if random.random() > 1 - ERROR_RATE:
+    if errors and random.random() > 1 - ERROR_RATE:
         raise random.choice(errors)("injected error")
     async with session.get(url) as response:
         response.raise_for_status()
@@ -53,7 +52,7 @@ async def fetch_all(
         list(range(len(urls))),
         limit=options.limit,
         timeout=options.timeout,
-        progress=not options.quiet,
+        progress=bar(options),
         stop_on=SIGNALS,
         name="fetch",
         journal=journal_of(options, strategy),
@@ -66,7 +65,8 @@ async def fetch_all(
         case _:  # completion order too; `return_when` may end the run early
             run = start(strategy="wait")
     try:
-        await run
+        async with stop_announced(run):
+            await run
     finally:
         # A third Ctrl-C cancels this task; the report then holds the outcomes so far.
         show(run.report)
@@ -74,8 +74,8 @@ async def fetch_all(
 
 
 def injected_errors(options: Options) -> Sequence[type[Exception]]:
-    """Return the errors to inject: all types into a real site, one into the flaky site, which fails by itself."""
-    return INJECTED_ERRORS if options.url else (RuntimeError,)
+    """Return the errors to inject: an irrecoverable one beside those of the flaky site, none into a real site."""
+    return () if options.url else (RuntimeError,)
 
 
 def journal_of(options: Options, strategy: Strategy, key: Callable[[Any], str] | None = None) -> Journal | None:

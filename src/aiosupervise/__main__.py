@@ -1,0 +1,23 @@
+"""What `python -m aiosupervise` prints: the programs to begin with."""
+
+import sys
+
+TEXT = """\
+aiosupervise: supervise a call, a batch, a service.
+
+Two programs show it, each with a server of its own that fails.
+
+Start here: a service whose tasks crash and are restarted before your eyes
+  python -m aiosupervise.examples.service
+
+A batch of twenty fetches, five at a time: retries, progress bar, report
+  python -m aiosupervise.examples.fetch
+
+Ctrl-C stops them, and --help lists their options. They need the extras aiohttp,
+tqdm and rich: pip install ".[all]" in a clone.
+
+Documentation: https://aiosupervise.readthedocs.io
+"""
+
+if __name__ == "__main__":
+    sys.stdout.write(TEXT)
