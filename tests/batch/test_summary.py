@@ -344,9 +344,13 @@ def test_no_secret_is_shown(texts: list[str]) -> None:
 
 @given(st.lists(st.text(), min_size=1, max_size=20))
 def test_it_is_bounded(texts: list[str]) -> None:
-    """Whatever the errors say, there are at most 15 lines of at most 80 characters, and only printable ones."""
-    lines = report_of(failed(*(ValueError(text * 50) for text in texts)), stopped=Stopped.PROBES).summary().split("\n")
-    assert len(lines) <= 15
+    """Whatever the errors and groups are called, it has at most 18 lines of at most 80 printable characters."""
+    errors = [ValueError(text * 50) for text in texts]
+    tally = Tally(9999, None, succeeded=1234, failed=5678, retries=99, replayed=99)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "_EXAMINED_FAILURES", 2)
+        lines = Report(failed(*errors), tally, 99.5, Stopped.PROBES, texts).summary().split("\n")
+    assert len(lines) <= 18
     assert max(map(len, lines)) <= 80
     assert all(line.isprintable() for line in lines)
 

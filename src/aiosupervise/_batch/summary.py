@@ -171,7 +171,10 @@ def _errors(failures: Sequence[Failure[object]]) -> Table:
     # The sort is stable: of two that are equally frequent, the one that came first.
     ranked = sorted(_kinds(examined), key=lambda kind: kind.count, reverse=True)
     scale = len(failures) / len(examined)
-    rows = [(f"{kind.count * scale:,.0f}", str(kind.index), _cut(kind.text, _ERROR_WIDTH)) for kind in ranked[:_SHOWN_ERRORS]]
+    rows = [
+        (f"{kind.count * scale:,.0f}", str(kind.index), _cut(kind.text, _ERROR_WIDTH))
+        for kind in ranked[:_SHOWN_ERRORS]
+    ]
     if others := ranked[_SHOWN_ERRORS:]:
         rows.append((f"{sum(kind.count for kind in others) * scale:,.0f}", "", "other errors"))
     return Table(">><", [("failed", "e.g. index", "error"), *rows])
