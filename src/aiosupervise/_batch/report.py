@@ -111,7 +111,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         jobs whose results came from a journal.
 
         Errors of one class are counted together if their texts differ only in URLs and in numbers, apart from those of
-        three digits, which may be status codes. What differs is shown as `…`. Of more than 20,000 failures a sample is
+        three digits, which may be status codes. What differs is shown as `…`. Of more than 10,000 failures a sample is
         examined. As in the log, the text of an error is shown and never its repr, cut at 60 characters.
 
         The counts are those of the whole run, also if it was streamed. A streamed run keeps no outcome that was read,

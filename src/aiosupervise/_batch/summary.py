@@ -20,7 +20,7 @@ _SHOWN_ERRORS = 5
 _SHOWN_GROUPS = 10
 _WIDTH = 80  # characters of a line
 _ERROR_WIDTH = 60  # characters of an error, beside which there is a count and an index
-_EXAMINED_FAILURES = 20_000
+_EXAMINED_FAILURES = 10_000
 _PERCENTS = (50, 95, 100)
 
 # What differs between errors that have the same cause: URLs, and numbers except for those of three digits, which may be
