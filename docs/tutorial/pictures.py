@@ -23,7 +23,9 @@ from rich.text import Text
 
 HERE: Final = Path(__file__).parent
 PAGE: Final = HERE.with_suffix(".md")
+FIRST: Final = HERE.with_name("programs") / "first.py"  # of the landing page
 COLUMNS: Final = 100
+NARROW: Final = 72  # the landing page shows its program beside it
 ROWS: Final = 40
 
 # Seconds: the time limit of a program, and the interval at which the screen is polled.
@@ -54,9 +56,10 @@ text.{unique_id}-title {{ font-family: system-ui, sans-serif; font-size: 18px; }
 class Terminal:
     """A terminal with a shell in a folder, closed at the end of the block."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, columns: int) -> None:
         self._tmux = [shutil.which("tmux") or "tmux", "-u", "-f", os.devnull, "-S", str(folder / "socket")]
         self._folder = folder
+        self._columns = columns
         self._environment = {
             "HOME": str(folder),
             "LANG": "C.UTF-8",
@@ -66,7 +69,7 @@ class Terminal:
         }
 
     def __enter__(self) -> Self:
-        size = ["-x", str(COLUMNS), "-y", str(ROWS)]
+        size = ["-x", str(self._columns), "-y", str(ROWS)]
         self._run("new-session", "-d", *size, "-c", str(self._folder), "env", f"PS1={PROMPT}", "bash", "--norc")
         return self
 
@@ -94,23 +97,24 @@ class Terminal:
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
-def draw(screen: str, title: str) -> str:
+def draw(screen: str, title: str, columns: int) -> str:
     """Return an SVG picture of a screen."""
     text = Text.from_ansi(screen.rstrip())
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(text, soft_wrap=True)
     svg = console.export_svg(title=title, code_format=SVG, unique_id="t")
     return re.sub(r' clip-path="[^"]*"|<text[^>]*>\n</text>', "", svg).replace("</text><text", "</text>\n<text")
 
 
 def programs(page: str) -> dict[str, str]:
-    """Return the programs of the page by the file names in their first lines, with the change of step 6."""
+    """Return the programs of the page by the file names in their first lines, with the change of step 6, and the first."""
     blocks: list[str] = re.findall(r"```python\n(# \w+\.py\n.*?)```", page, re.DOTALL)
     found = {block.split(maxsplit=2)[1]: block for block in blocks}
-    return found | {"batch.py": found["batch.py"].replace("limit=10", "limit=4, progress=True")}
+    changed = found["batch.py"].replace("limit=10", "limit=4, progress=True")
+    return found | {"batch.py": changed, FIRST.name: FIRST.read_text("utf-8")}
 
 
-def picture(name: str, command: str, moment: str = ENDED, *keys: str) -> None:
+def picture(name: str, command: str, moment: str = ENDED, *keys: str, columns: int = COLUMNS) -> None:
     """Run a command until its screen matches the pattern `moment`, and make a picture of that.
 
     With `keys`, press them at that moment, and make a picture of the end of the command.
@@ -119,18 +123,19 @@ def picture(name: str, command: str, moment: str = ENDED, *keys: str) -> None:
         home = Path(folder)
         for file, code in programs(PAGE.read_text("utf-8")).items():
             (home / file).write_text(code, "utf-8")
-        with Terminal(home) as terminal:
+        with Terminal(home, columns) as terminal:
             terminal.wait_for(r"\A\$\s*\Z")
             terminal.press(command, "Enter")
             screen = terminal.wait_for(moment)
             if keys:
                 terminal.press(*keys)
                 screen = terminal.wait_for(ENDED)
-    (HERE / f"{name}.svg").write_text(draw(screen.replace(f"{folder}/", ""), command), "utf-8")
+    (HERE / f"{name}.svg").write_text(draw(screen.replace(f"{folder}/", ""), command, columns), "utf-8")
 
 
 def main() -> None:
     """Make all pictures."""
+    picture("first", "python first.py", columns=NARROW)
     picture("naive", "python naive.py")
     picture("progress", "python batch.py", r" ([6-9]|1\d)/20 ")
     picture("again", "python again.py")

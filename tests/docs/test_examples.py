@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import logging
 import re
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ PUBLIC = (
     rich,
 )
 ROOT = Path(__file__).parents[2]
-SLOW = ("docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real seconds
+SLOW = ("README.md", "docs/tutorial.md", "docs/how-to/bars.md")  # their code waits for real seconds
+# Those that a page may configure, as uvicorn's.
+LOGGERS = ("aiosupervise", "aiosupervise.call", "aiosupervise.run", "uvicorn", "uvicorn.error", "uvicorn.access")
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))]
 # What waits for something outside of the loop, and so for real seconds.
 REAL = re.compile(
@@ -69,6 +72,20 @@ def not_for_good() -> Iterator[None]:
                 REGISTRY.unregister(listener)
 
 
+@contextlib.contextmanager
+def own_logging() -> Iterator[None]:
+    """Run a block as in a process of its own, whose logging is not configured yet, and undo what it configures."""
+    loggers = [logging.getLogger(name) for name in (None, *LOGGERS)]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    logging.getLogger().handlers[:] = []
+    try:
+        yield
+    finally:
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
 class Runner:
     """Runs each block of a page by itself, so that a reader can copy any one of them, and keeps what it printed."""
 
@@ -80,7 +97,10 @@ class Runner:
     def run(self, example: Example) -> None:
         """Run a `python` block with nothing left over from the block before."""
         example.namespace.clear()
-        with contextlib.redirect_stdout(io.StringIO()) as printed, not_for_good(), virtual_time(example.parsed):
+        with contextlib.ExitStack() as stack:
+            printed = stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            for surroundings in (own_logging(), not_for_good(), virtual_time(example.parsed)):
+                stack.enter_context(surroundings)
             self._run(example)
         self.ran += 1
         self.printed = printed.getvalue()
