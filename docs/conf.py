@@ -24,6 +24,7 @@ extensions = [
     "sphinxext.opengraph",
 ]
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines the names of modules as if they were links
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = f"aiosupervise {release}"
