@@ -119,10 +119,11 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning is an error, and so is a dead link."""
-    _install(session, "docs")
+    """Build the documentation; a warning is an error, and so is a dead link. Test its search, which needs Node.js."""
+    _install(session, "docs", "unit")
     _build_site(session)
     session.run("python", "tests/docs/links.py", SITE)
+    session.run("pytest", "-q", "tests/docs/test_search.py")
 
 
 @nox.session

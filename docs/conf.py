@@ -9,6 +9,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 project = "aiosupervise"
 author = "The aiosupervise authors"
@@ -55,16 +56,19 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", r"(.*\.)?(T|I)(_co)?"), ("py:.*", r"(collections\.abc|asyncio)\..*")]
 
 # The terms that people search for, by the page that answers them: the search ranks index entries first.
-SUBJECTS = tomllib.loads(Path(__file__).with_name("subjects.toml").read_text("utf-8"))
+DOCS = Path(__file__).parent
+SUBJECTS = tomllib.loads((DOCS / "subjects.toml").read_text("utf-8"))
 
 
 def add_subjects(app: Sphinx, document: nodes.document) -> None:
     """Add the terms of a page to the index of the search, as an index directive at its top would."""
-    entries = [("single", term, "", "main", None) for term in SUBJECTS.pop(app.env.docname, ())]
+    entries = [("single", term, "", "main", None) for term in SUBJECTS.get(app.env.docname, ())]
     if entries:
         document.insert(0, addnodes.index(entries=entries))
 
 
 def setup(app: Sphinx) -> None:
-    """Register the functions above."""
+    """Register the function above."""
+    if unknown := [page for page in SUBJECTS if not (DOCS / f"{page}.md").is_file()]:
+        raise ExtensionError(f"subjects.toml must name pages of the documentation; got {', '.join(unknown)}")
     app.connect("doctree-read", add_subjects)

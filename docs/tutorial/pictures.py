@@ -107,7 +107,7 @@ def draw(screen: str, title: str, columns: int) -> str:
 
 
 def programs(page: str) -> dict[str, str]:
-    """Return the programs of the page by the file names in their first lines, with the change of step 6, and the first."""
+    """Return the programs by file name: those of the page, with the change of step 6, and that of the landing page."""
     blocks: list[str] = re.findall(r"```python\n(# \w+\.py\n.*?)```", page, re.DOTALL)
     found = {block.split(maxsplit=2)[1]: block for block in blocks}
     changed = found["batch.py"].replace("limit=10", "limit=4, progress=True")

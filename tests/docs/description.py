@@ -37,16 +37,14 @@ def dead_links(metadata: Message) -> Iterator[str]:
     """Yield each link of the description that is relative, or that leads to a missing file or heading of ours."""
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
     site = f"{urls['Documentation']}/en/stable/"
-    source = f"{urls['Source']}/blob/v{metadata['Version']}/"
+    source = re.compile(rf"{re.escape(urls['Source'])}/(?:blob|raw)/v{re.escape(metadata['Version'])}/")
     for link in links_of(metadata):
         if not link.startswith("https://"):
             yield f"{link}: not an absolute link"
         elif link.startswith(site):
             yield from dead_page(link, link.removeprefix(site))
-        elif link.startswith((urls["Documentation"], urls["Source"])):
-            file = link.removeprefix(source)
-            if not (ROOT / file).is_file():
-                yield f"{link}: not a file of the repository, as it is tagged"
+        elif link.startswith((urls["Documentation"], urls["Source"])) and not (ROOT / source.sub("", link)).is_file():
+            yield f"{link}: not a file of the repository, as it is tagged"
 
 
 def dead_page(link: str, target: str) -> Iterator[str]:

@@ -1,8 +1,10 @@
-"""The programs in docs/programs do what the page about them says, and are short enough to be read at once."""
+"""The programs in docs/programs do what the page about them says, and are short enough to be read at once.
+
+tests/faults/test_bulk_insert.py has the one that needs a database.
+"""
 
 import ast
 import asyncio
-import csv
 import importlib.util
 import inspect
 import itertools
@@ -11,19 +13,18 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
+from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from aiosupervise.testing import no_waiting
-from tests.faults.postgresql import PostgreSQL, binaries, directory
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "programs"
@@ -86,7 +87,7 @@ async def site(pages: dict[str, str], failures: dict[str, list[int]] | None = No
         yield str(server.make_url("/"))
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Any:
     """Import a program as a module."""
     spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
     assert spec is not None
@@ -109,7 +110,11 @@ async def test_the_first_program(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_the_crawler(tmp_path: Path) -> None:
     """It fetches each page below the URL once, again after a 503, and names the page that is missing."""
-    pages = {"/": '<a href="/a">', "/a": '<a href="/b#top"><a href="https://elsewhere.example/">', "/b": '<a href="/c">'}
+    pages = {
+        "/": '<a href="/a">',
+        "/a": '<a href="/b#top"><a href="https://elsewhere.example/">',
+        "/b": '<a href="/c">',
+    }
     async with site(pages, {"/a": [503]}) as url:
         code, out, err = await (await start(tmp_path, "crawler.py", url)).end()
     assert code == 0, err
@@ -157,34 +162,6 @@ async def test_the_batch_of_a_language_model(tmp_path: Path) -> None:
     assert code == 0, err
     assert out.splitlines() == [f"{question}\t{question.upper()}" for question in questions]
     assert asked.total() <= 100 + 20 + 20  # the process that was killed had 20 calls running, and some uncommitted
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
-async def test_the_bulk_insert(tmp_path: Path) -> None:
-    """Every row of the file is in the table once, however often the program is run."""
-    with (tmp_path / "readings.csv").open("w", newline="") as file:
-        csv.writer(file).writerows((key, key / 2) for key in range(4500))
-    found = binaries()
-    assert found is not None
-    async with AsyncExitStack() as stack:
-        path = stack.enter_context(directory())
-        server = PostgreSQL(found, path)
-        await server.create()
-        await server.start()
-        stack.push_async_callback(server.stop, "immediate")
-        connection = await asyncpg.connect(host="127.0.0.1", port=server.port, user="test", database="postgres")
-        stack.push_async_callback(connection.close)
-        await connection.execute("CREATE TABLE reading (id int PRIMARY KEY, value float)")
-        where = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "test", "PGDATABASE": "postgres"}
-        for _ in range(2):
-            code, _, err = await (await start(tmp_path, "bulk_insert.py", "readings.csv", **where)).end()
-            assert code == 0, err
-        assert await connection.fetchval("SELECT count(*) FROM reading") == 4500
-        await connection.execute("DROP TABLE reading")
-        code, _, err = await (await start(tmp_path, "bulk_insert.py", "readings.csv", **where)).end()
-        assert code == 1
-        assert "rows from (4000, 2000.0): Failure" in err
 
 
 @pytest.mark.slow
