@@ -33,7 +33,7 @@ async def main(path):
     report = await run
     for success in report.succeeded:
         print(success.input, success.value, sep="\t")
-    print(report, file=sys.stderr)
+    print(report.summary(), file=sys.stderr)
     return 128 + run.stopped_by if run.stopped_by else 1 - report.ok
 
 

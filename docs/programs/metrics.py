@@ -28,7 +28,7 @@ async def main(urls):
             return len((await client.get(url)).raise_for_status().content)
 
         report = await map_all(fetch, urls, limit=10, name="nightly")
-    print(report)
+    print(report.summary())
 
 
 asyncio.run(main(sys.argv[1:]))
