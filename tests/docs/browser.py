@@ -41,8 +41,9 @@ def browser() -> Iterator[Chrome]:
         driver.quit()
 
 
-def look(driver: Chrome, page: Path, pictures: Path) -> Iterator[str]:
+def look(driver: Chrome, site: Path, page: Path, pictures: Path) -> Iterator[str]:
     """Open a page in each way, take its picture, and return what is wrong with it."""
+    name = "-".join(page.relative_to(site).with_suffix("").parts)
     for device, width in WIDTHS.items():
         for scheme in SCHEMES:
             media = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -50,10 +51,10 @@ def look(driver: Chrome, page: Path, pictures: Path) -> Iterator[str]:
             metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": device == "phone"}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             driver.get(page.as_uri())
-            yield from (f"{page.stem}, {device}, {scheme}: {problem}" for problem in driver.execute_script(PROBLEMS))
+            yield from (f"{name}, {device}, {scheme}: {problem}" for problem in driver.execute_script(PROBLEMS))
             metrics["height"] = driver.execute_script("return document.documentElement.scrollHeight")
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            driver.save_screenshot(str(pictures / f"{page.stem}-{device}-{scheme}.png"))
+            driver.save_screenshot(str(pictures / f"{name}-{device}-{scheme}.png"))
 
 
 def main() -> int:
@@ -62,7 +63,7 @@ def main() -> int:
     pictures.mkdir(parents=True, exist_ok=True)
     pages = [page for page in sorted(site.rglob("*.html")) if page.stem not in {"search", "genindex", "py-modindex"}]
     with browser() as driver:
-        problems = [problem for page in pages for problem in look(driver, page, pictures)]
+        problems = [problem for page in pages for problem in look(driver, site, page, pictures)]
     print(*problems, f"{len(problems)} problems in {len(pages)} pages, each in 4 ways", sep="\n")  # noqa: T201
     return min(len(problems), 1)
 
