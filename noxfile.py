@@ -160,6 +160,8 @@ def storm(session: nox.Session) -> None:
     everything = [["--seeds", "10"], ["--plot", str(page / "storm")]]
     for options in [session.posargs] if session.posargs else everything:
         session.run("python", "-m", "storm", *options, env={"PYTHONPATH": str(page)})
+    if not session.posargs:
+        session.run("python", "-m", "storm.bars", str(page / "storm"), env={"PYTHONPATH": str(page)})
 
 
 @nox.session

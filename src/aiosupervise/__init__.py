@@ -1,4 +1,4 @@
-"""Supervise a call, a batch, a service: retries, limits and outcomes for asyncio work that can fail.
+"""Retries, limits, outcomes and supervisors for asyncio work that can fail.
 
 Imports point one way:
 integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.

@@ -1,4 +1,4 @@
-"""What `python -m aiosupervise` prints: the programs to begin with."""
+"""The output of `python -m aiosupervise`: a list of programs to start with."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tools for tests of code that retries: waits that take no time, scripted functions, and random faults."""
+"""Tools for testing code that retries: waits that take no time, scripted functions, and random faults."""
 
 from __future__ import annotations
 
@@ -27,24 +27,23 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None, None]:
-    """Return a context manager inside of which the waits of supervised calls and the pauses of runs take no time.
+    """Return a context manager in which the waits of supervised calls and the pauses of runs take no time.
 
-    All decisions are the same as in production: which errors are retried and how often, and giving up because of a
-    retry-after that is too long, a wait that would end after the deadline, or an empty budget. Only sleeping is left
-    out, so `attempt_timeout`, `deadline` and the run's `timeout` bound the time that the attempts themselves take.
+    All decisions are the same as in production: which errors are retried and how often, and when a call gives up
+    because a retry-after is too long, a wait would end after the deadline, or the budget is empty. Only sleeping is
+    skipped, so `attempt_timeout`, `deadline` and the run's `timeout` limit the time that the attempts themselves take.
 
-    It applies to the code in the block and to tasks that are started there, not to other tasks. In nested blocks the
-    innermost one applies, with its `max_retries`.
+    It applies to the code in the block and to tasks started there, not to other tasks. In nested blocks the innermost
+    one applies, with its `max_retries`.
 
     It cannot be used as a decorator: the block around an async function would end before the function begins.
 
     Args:
         max_retries: an upper bound for the retries of each call, for policies that allow more or have no limit; 0 for
-            no retries. None leaves the number to the policy, as does a policy that allows fewer.
+            no retries. None, or a policy that allows fewer, leaves the number to the policy.
 
     Raises:
         TypeError, ValueError: if `max_retries` is neither an integer of at least 0 nor None.
-
     """
     check_count("max_retries", max_retries, least=0, none="the limit of each policy")
     return _Block(NoWaiting(max_retries))
@@ -74,15 +73,14 @@ class _Block(AbstractContextManager[None, None]):
 
 @final
 class ScriptEnded(BaseException):
-    """A `script` was called more often than it has steps: the test, or the code under test, is wrong.
+    """A `script` was called more often than it has steps: the test or the code under test is wrong.
 
-    It is not an Exception, and hence not an AssertionError: a policy with `retry_on=Exception` would retry it, and an
-    `except Exception` in the code under test would hide it. Test runners report it like any other failure.
+    It is not an Exception, and therefore not an AssertionError: a policy with `retry_on=Exception` would retry it, and
+    an `except Exception` in the code under test would hide it. Test runners report it like any other failure.
 
     Attributes:
         steps: the number of steps of the script.
-        last: the first call after the last step, or a later one, as `unittest.mock.call`.
-
+        last: a call after the last step, the first or a later one, as `unittest.mock.call`.
     """
 
     def __init__(self, steps: int, last: _Call) -> None:
@@ -105,7 +103,6 @@ class Script(Generic[T_co]):
     Attributes:
         calls: the arguments of each call, as `unittest.mock.call` objects, in the order in which the calls began:
             `assert fetch.calls == [call("a"), call("a", timeout=3)]`.
-
     """
 
     def __init__(self, steps: Iterable[BaseException | T_co]) -> None:
@@ -147,10 +144,10 @@ def script(*steps: type[BaseException] | BaseException) -> Script[Never]: ...
 @overload
 def script(*steps: type[BaseException | E] | BaseException | T) -> Script[T]: ...  # without E, T has it for pyright
 def script(*steps: object) -> Script[object]:
-    """Return an async function that performs these steps in turn, one for each call, and records its calls.
+    """Return an async function that performs these steps in turn, one per call, and records its calls.
 
-    It replaces a function that a test cannot call, such as one that sends a request: pass it to `supervise`, `run_all`
-    or `map_all`, or patch the code under test with it. It accepts any arguments. In place of a plain function use its
+    It replaces a function that a test cannot call, such as one that sends a request. Pass it to `supervise`, `run_all`
+    or `map_all`, or patch the code under test with it. It accepts any arguments. To replace a plain function, use its
     method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
@@ -158,11 +155,10 @@ def script(*steps: object) -> Script[object]:
             is returned. Without steps, the function must not be called.
 
     Returns:
-        A `Script`, whose `calls` are the recorded calls. A call after the last step raises `ScriptEnded`.
+        A `Script`, whose attribute `calls` lists the recorded calls. A call after the last step raises `ScriptEnded`.
 
     Raises:
-        TypeError: if an exception class needs arguments.
-
+        TypeError: if an exception class requires arguments.
     """
     return Script(_instance(n, step) for n, step in enumerate(steps, 1))
 
@@ -171,25 +167,24 @@ def script(*steps: object) -> Script[object]:
 class Faults:
     """Injects faults into a function: a random but reproducible share of its calls fails.
 
-    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A fault is raised instead
-    of calling the function. Whether a call fails depends only on the seed and on the number of calls before it, so the
-    same seed produces the same faults. Apply it inside of `supervise`, as above: faults that are injected outside of
-    it are not retried. Functions that are wrapped by the same `Faults` share its sequence.
+    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A fault is raised instead of
+    calling the function. Whether a call fails depends only on the seed and on the number of calls before it, so the
+    same seed produces the same faults. Apply it inside `supervise`, as above: faults injected outside are not retried.
+    Functions wrapped by the same `Faults` share its sequence.
 
     Args:
-        rate: the share of the calls that fail, from 0 for no call to 1 for every call. With a higher rate, the same
-            calls fail as with a lower one, and others.
-        errors: the errors that are raised: a subclass of Exception, or a tuple of them, which are equally frequent.
+        rate: the share of calls that fail, from 0 for no call to 1 for every call. At a higher rate, the same calls
+            fail as at a lower one, and others as well.
+        errors: the errors to raise: a subclass of Exception, or a tuple of such classes, which are equally frequent.
             Each fault raises a new instance, created without arguments, with a note that says that it was injected.
         seed: an integer of at least 0.
 
     Attributes:
-        calls: the number of calls that began so far.
-        injected: the number of calls that were made to fail.
+        calls: the number of calls so far.
+        injected: the number of injected faults so far.
 
     Raises:
         TypeError, ValueError: if an argument is invalid.
-
     """
 
     def __init__(
@@ -216,8 +211,7 @@ class Faults:
                 `supervise`. It is the `__wrapped__` of the result.
 
         Raises:
-            TypeError: if it is anything else.
-
+            TypeError: for anything else.
         """
         _check_function(func)
         call: Callable[..., Any] = func
@@ -234,7 +228,7 @@ class Faults:
         return copy_metadata(wrapper, func)
 
     def _draw(self) -> None:
-        """Raise the fault of the next call, unless it does not fail."""
+        """Raise the fault of the next call, if it has one."""
         self.calls += 1
         # Every call draws two numbers, also if it does not fail: so neither the rate nor the errors change which later
         # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
@@ -259,7 +253,7 @@ class Faults:
 
 
 def _instance(n: int, step: object) -> object:
-    """Return an instance of an exception class, and anything else as it is."""
+    """Return an instance of an exception class; return any other object unchanged."""
     if not isinstance(step, type) or not issubclass(step, BaseException):
         return step
     try:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "comparison.md").read_text("utf-8")
 OURS = "aiosupervise"
-TITLES = ("A call", "A batch", "A batch as a stream", "A service")
+TITLES = ("Retrying a call", "Running a batch", "Streaming a batch", "Supervising long-running tasks")
 
 pytestmark = [
     pytest.mark.slow,

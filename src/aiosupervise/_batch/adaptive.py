@@ -1,4 +1,4 @@
-"""A limit that grows with success and is halved by overload."""
+"""A concurrency limit that grows with success and is halved on overload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .overload import Adaptive
 
 
 class AdaptiveLimit:
-    """Adapts the limit in a run's tally: one more for each round of successes, half at a sign of overload."""
+    """Adapts the limit in a run's tally: plus one for each round of successes, halved at a sign of overload."""
 
     def __init__(self, setting: Adaptive, tally: Tally) -> None:
         self.generation = 0
@@ -19,12 +19,12 @@ class AdaptiveLimit:
         self._busy = 0
 
     def started(self) -> None:
-        """Record a job that has started: as many slots are in use as jobs are running now."""
+        """Record that a job has started, and how many slots are in use."""
         # Read here, and not when a job ends: several can end in one turn of the loop.
         self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
-        """Record the outcome of a job whose last attempt was of this generation."""
+        """Record the outcome of a job whose last attempt belongs to this generation."""
         # `isinstance` would ask the error for its `__class__`, which may raise.
         if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
             self.overloaded(generation)

@@ -1,4 +1,4 @@
-"""`run_all` and `map_all`: check the arguments, then make the run."""
+"""`run_all` and `map_all`: check the arguments, then create the run."""
 
 from __future__ import annotations
 
@@ -60,39 +60,40 @@ def run_all(
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
 ) -> Run[T]:
-    """Run jobs concurrently within a limit, and return one outcome for each.
+    """Run jobs concurrently within a limit, and report one outcome for each.
 
-    `report = await run_all(jobs)` gives all outcomes; `async with run_all(jobs) as run: async for outcome in run`
-    hands over each as it comes and keeps none. A job that fails is a `Failure` and does not affect the others.
+    `report = await run_all(jobs)` returns all outcomes. `async with run_all(jobs) as run: async for outcome in run`
+    delivers each outcome as it becomes available, and keeps none. A job that fails is a `Failure` and does not affect
+    the others.
 
     Args:
-        jobs: any iterable or async iterable, endless ones too, of coroutines, other awaitables, or functions without
-            arguments that return one. A job is pulled only when a slot is free for it, and jobs start in input order.
-        strategy: "gather": outcomes in input order; "as_completed": in completion order; "wait": in completion order,
-            pending last, and `return_when` says when the run ends. Jobs that have not finished when a run ends early
-            are `Pending`.
-        limit: how many jobs run at a time; None for no limit, `Adaptive()` for one that adapts to the service. The
-            default is the connection limit of aiohttp and httpx.
-        timeout: seconds for the whole run; jobs that have not finished by then are `Pending`. None for no limit.
+        jobs: any iterable or async iterable, possibly endless, of coroutines, other awaitables, or functions without
+            arguments that return one. A job is pulled only when a slot is free for it. Jobs start in input order.
+        strategy: "gather" for outcomes in input order; "as_completed" for completion order; "wait" for completion order
+            with pending jobs last, where `return_when` determines when the run ends. If a run ends early, unfinished
+            jobs are `Pending`.
+        limit: the number of jobs that run at a time; None for no limit, `Adaptive()` for a limit that adapts to the
+            service. The default is the connection limit of aiohttp and httpx.
+        timeout: seconds for the whole run, after which unfinished jobs are `Pending`; None for no limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.
-        progress: show a tqdm bar, in a terminal or a notebook; a dict of tqdm's keywords, such as `{"leave": False}`,
-            sets how it looks.
-        overload: how the run behaves when the service behind its supervised calls is overloaded: by default it pauses;
+        progress: True for a tqdm progress bar in a terminal or notebook, or a dict of tqdm's keywords for its
+            appearance, such as `{"leave": False}`.
+        overload: how the run reacts when the service behind its supervised calls is overloaded; by default it pauses.
             None for no protection.
-        max_failures: the run stops, as `Run.stop` does, when more jobs than this have failed; None for no limit.
-        total: the number of jobs, for the progress bar and the tally, where the source has no length; None if unknown.
-        listen: a function of one argument, which is called with each `Event` of this run and of the calls in it;
-            None for no listener. See `aiosupervise.listen`.
-        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run as `Run.stop` does, the
-            second one cancels the running jobs, and after that the previous handlers are back. The run ends as any
-            other, and `Run.stopped_by` is the signal. In the main thread only.
-        name: the name of the run, its tasks and its bar; None to name each job after its function.
+        max_failures: stop the run, like `Run.stop`, when more jobs than this have failed; None for no limit.
+        total: the number of jobs, for the progress bar and the tally, if the source has no length; None if unknown.
+        listen: a function called with each `Event` of this run and of the calls in it; None for no listener. See
+            `aiosupervise.listen`.
+        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run like `Run.stop`, and
+            the second one cancels the running jobs; then the previous handlers are restored. The run ends as usual, and
+            `Run.stopped_by` is the signal. In the main thread only.
+        name: the name of the run, its tasks and its progress bar; None to name each job after its function.
 
     Raises:
         TypeError, ValueError: at once, for an invalid argument; the coroutines in a list are closed.
-        RuntimeError: if `stop_on` names signals outside the main thread, or one whose handler could not be put back.
-        ImportError: if `progress` is asked for and tqdm is not installed.
-
+        RuntimeError: if `stop_on` is used outside the main thread, or names a signal whose handler could not be
+            restored.
+        ImportError: if `progress` is requested and tqdm is not installed.
     """
     _check_iterable("jobs", jobs)
     _check(limit, timeout, progress, overload, max_failures, listen, name)
@@ -128,38 +129,36 @@ def map_all(
     limit_per_group: int | Callable[[Any], int | None] | None = None,
     engine: Engine | None = None,
 ) -> Run[T, I]:
-    """Call an async function with each input, as `run_all` would; each outcome carries its `input`.
+    """Call an async function with each input, like `run_all`; each outcome carries its `input`.
 
     Args:
-        func: an async function of one argument, supervised or not; functools.partial binds further ones.
-        inputs: any iterable or async iterable, endless ones too. An input is pulled only when a slot is free for it.
-        strategy: as for `run_all`, and so are the other keywords.
-        limit: how many calls run at a time; None for no limit, `Adaptive()` for one that adapts to the service.
+        func: an async function of one argument, supervised or not; bind further arguments with functools.partial.
+        inputs: any iterable or async iterable, possibly endless. An input is pulled only when a slot is free for it.
+        strategy: as for `run_all`, like the other keywords.
+        limit: the number of concurrent calls; None for no limit, `Adaptive()` for a limit that adapts to the service.
         timeout: seconds for the whole run; None for no limit.
         return_when: as for asyncio.wait.
-        progress: show a tqdm bar; a dict of tqdm's keywords sets how it looks.
-        overload: how the run behaves when the service is overloaded; None for no protection.
-        max_failures: the run stops when more jobs than this have failed; None for no limit.
-        total: the number of inputs, where the source has no length; None if unknown.
-        listen: a function that is called with each `Event` of this run and of the calls in it; None for no listener.
-        stop_on: signals that stop the run, and cancel the running jobs when they arrive again.
-        name: the name of the run, its tasks and its bar; None for the function's name.
-        journal: the path of a file that keeps the results, or a `Journal`: when the same line is run again, after a
-            crash too, known inputs are not called. None for no such file.
-        group_by: a function of an input that returns its group, such as the host of a URL: anything hashable, which
-            the log names. Each group has a retry budget, a breaker and pauses of its own, and an input whose group may
-            not start yet lets later ones go first. None if all inputs go to one service.
-        limit_per_group: how many calls of a group run at a time, or a function of the group that returns that; None
-            for no limit but that of the run.
-        engine: where the calls are made: None for this process and loop,
-            `aiosupervise.integrations.dask.DaskEngine` for a cluster, or an engine of your own
-            (`aiosupervise.engines`).
+        progress: True for a tqdm progress bar, or a dict of tqdm's keywords for its appearance.
+        overload: how the run reacts when the service is overloaded; None for no protection.
+        max_failures: stop the run when more jobs than this have failed; None for no limit.
+        total: the number of inputs, if the source has no length; None if unknown.
+        listen: a function called with each `Event` of this run and of the calls in it; None for no listener.
+        stop_on: signals that stop the run, and cancel the running jobs when received a second time.
+        name: the name of the run, its tasks and its progress bar; None for the function's name.
+        journal: the path of a file that stores the results, or a `Journal`. When the same line is run again, even after
+            a crash, the function is not called for inputs with a stored result. None for no journal.
+        group_by: a function that returns the group of an input, such as the host of a URL: any hashable object, which
+            the log names. Each group has its own retry budget, circuit breaker and pauses. While the group of an input
+            may not start jobs, later inputs of other groups go first. None if all inputs use a single service.
+        limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None for
+            no limit but that of the run.
+        engine: where the calls run: None for this process and event loop, `aiosupervise.integrations.dask.DaskEngine`
+            for a cluster, or your own engine (`aiosupervise.engines`).
 
     Raises:
         TypeError, ValueError: at once, for an invalid argument, such as a function that is not async.
         RuntimeError: if `stop_on` names signals that cannot be handled here.
-        ImportError: if `progress` is asked for and tqdm is not installed.
-
+        ImportError: if `progress` is requested and tqdm is not installed.
     """
     _check_func(func)
     _check_iterable("inputs", inputs)

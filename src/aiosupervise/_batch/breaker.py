@@ -1,22 +1,22 @@
 """A circuit breaker that pauses: when the service behind a run fails, the run waits, sends a probe, and resumes.
 
-Theory of operation. Every retry of the run's calls is paid from a budget. An empty budget alone is no sign of an
-outage, as a few inputs that always fail empty it too. So the circuit opens only if, besides, most jobs have failed
-their first attempt lately (`first_attempts`). Then no job is started, and calls that want to retry wait in a queue.
-After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if none can be had. Its
-success closes the circuit: the waiters are released, in order and without paying. Its failure opens the circuit again
-for twice as long, and puts the probe at the end of the queue. A server that asks to wait pauses the run too, with the
-circuit closed: no probe is needed, and when the time has come, the waiters are released one after another (the
-ramp-up), since all at once would only be turned away again.
+Theory of operation. A budget pays for every retry of the run's calls. An empty budget alone does not indicate an
+outage, because a few inputs that always fail also empty it. The circuit therefore opens only if, in addition, most jobs
+have recently failed their first attempt (`first_attempts`). Then no job is started, and calls that want to retry wait
+in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if no new job is
+available. If the probe succeeds, the circuit closes: the waiters are released, in order and without paying. If it
+fails, the circuit opens again for twice as long, and the probe goes to the end of the queue. A server that asks for a
+wait also pauses the run, but leaves the circuit closed: no probe is needed, and when the time has come, the waiters are
+released one after another (the ramp-up), because all at once would only be rejected again.
 
-Here is what the calls and the pump report to the circuit, and ask of it; its states are in `states`.
+This module has the reports and requests of the calls and the pump; the states of the circuit are in `states`.
 
 Laws, each with a test:
-- A failure that is the call's own (irrecoverable, or not listed) says nothing about the service: it is neutral, and as
-  a probe it makes room for the next one.
-- The breaker does not wait for a probe that has ended in whatever way, cancellation included, nor for any probe longer
-  than `longest_pause`.
-- All of it happens in the run's own loop: see `JobContext`.
+- A failure that is the call's own (irrecoverable, or not listed) says nothing about the service: it is neutral, and a
+  probe that ends this way makes room for the next one.
+- The breaker does not wait for a probe that has ended in any way, including cancellation, nor for any probe longer than
+  `longest_pause`.
+- All of this happens in the run's own loop: see `JobContext`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", defa
 
 
 class Breaker:
-    """What the calls of one run and its pump report to the run's circuit, and ask of it."""
+    """The reports and requests of one run's calls and pump to the circuit of the run."""
 
     def __init__(self, setting: Overload, protected: Protected) -> None:
         self.circuit = Circuit(setting, protected, Closed)
@@ -46,24 +46,23 @@ class Breaker:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether the success of another job changes nothing."""
+        """Whether another successful job would change nothing."""
         budget = self.budget
         return self.first_attempts.are_clean and self.circuit.is_closed and budget.tokens >= budget.capacity
 
     def describe(self) -> str:
-        """Return in words why the run starts no job; an empty text if the circuit is closed."""
+        """Return in words why the run is starting no jobs; an empty string if the circuit is closed."""
         return self.circuit.state.describe()
 
     # Reports and requests of the calls in the run.
 
     def on_failure(self, job: object, retry_after: float | None, *, first: bool) -> None:
-        """Record an attempt that failed by a fault of the service.
+        """Record an attempt that failed through a fault of the service.
 
         Args:
             job: the job that made it.
-            retry_after: the seconds for which the service asked to wait; None if it did not ask.
-            first: whether it is the first attempt of the job that failed.
-
+            retry_after: the wait in seconds that the service asked for; None if it did not ask.
+            first: whether it is the first failed attempt of the job.
         """
         if first:
             self.first_attempts.record(failed=True)
@@ -81,7 +80,7 @@ class Breaker:
         self.circuit.state.on_success(_probing_call.get())
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry, which may have to wait for longer or shorter than its policy says."""
+        """Pay for a retry, whose wait may become longer or shorter than its policy says."""
         return self.circuit.state.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object, job: object) -> Permit:
@@ -107,7 +106,7 @@ class Breaker:
     # Reports and requests of the pump.
 
     def free_slots(self, slots: int, taken: int) -> int:
-        """Return how many new jobs may start, where the limit lets `slots` start and `taken` slots are taken."""
+        """Return how many new jobs may start, if the limit allows `slots` and `taken` slots are occupied."""
         return self.circuit.state.free_slots(slots, taken)
 
     def started(self, job: object) -> None:
@@ -115,7 +114,7 @@ class Breaker:
         self.circuit.state.on_start(job)
 
     def ended(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:
-        """Record the outcome of a job, of which an attempt may have failed before."""
+        """Record the outcome of a job, which may have had failed attempts."""
         if isinstance(outcome, Success):
             if outcome.attempts == 1:
                 self.budget.put(self.budget.refill)

@@ -1,4 +1,4 @@
-"""What the states of a circuit share, what a state is, and the two states that no other follows."""
+"""The data shared by the states of a circuit, the base class of states, and the two final states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Payment: TypeAlias = tuple[int | None, float]
 
 
 class Circuit:
-    """The current state, and what the states share: settings, budget, queue, and the server's request to wait."""
+    """The current state, and the data that all states share: settings, budget, queue, and the server's wait."""
 
     def __init__(self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State]) -> None:
         self.setting = setting
@@ -48,22 +48,22 @@ class Circuit:
         state.enter()
 
     def record_retry_after(self, seconds: float) -> None:
-        """Record that the server asked to wait; the latest moment that it has named counts."""
+        """Record that the server asked for a wait; the latest moment that it has named applies."""
         seconds *= self._time_scale
         if self.now() + seconds >= self.retry_after_end:
             self.retry_after = seconds
             self.retry_after_end = self.now() + seconds
 
     def end_of_pause(self, seconds: float) -> float:
-        """Return the end of a pause of half of these seconds at least, and as long as the server asked."""
+        """Return the end of a pause of at least half of these seconds, and as long as the server asked."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
 
     def shows_outage(self) -> bool:
         """Return whether the service seems to fail, and not only some of the inputs.
 
-        When every job has started, no new job can be the probe, only a call that has failed before. So an outage needs
-        more evidence then.
+        When every job has started, no new job can be the probe, only a call that has already failed. An outage then
+        requires more evidence.
         """
         if self.protected.have_all_started():
             return self.first_attempts.show_outage_now()
@@ -71,18 +71,18 @@ class Circuit:
 
 
 class Timer:
-    """One moment at which a state acts by itself."""
+    """A moment at which a state acts on its own."""
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, when: float, act: Callable[[], None]) -> None:
-        """Act at a moment, and not at the one that was set before."""
+        """Act at a moment, replacing the one set before."""
         self.cancel()
         self._handle = asyncio.get_running_loop().call_at(when, act)
 
     def cancel(self) -> None:
-        """Do not act."""
+        """Cancel the action."""
         if self._handle is not None:
             self._handle.cancel()
             # Even a cancelled timer refers to its context, which may be that of a job.
@@ -90,22 +90,22 @@ class Timer:
 
 
 class State:
-    """One state of a circuit. The defaults are those of a circuit that lets nothing through."""
+    """A state of a circuit. By default, it lets nothing through."""
 
     is_closed: ClassVar[bool] = False
 
     def enter(self) -> None:
-        """Act at the beginning of the state."""
+        """Act when the state begins."""
 
     def leave(self) -> None:
-        """Cancel what would act later."""
+        """Cancel the scheduled actions."""
 
     def describe(self) -> str:
-        """Return in words why the run starts no job; an empty text if nothing holds it up."""
+        """Return in words why the run is starting no jobs; an empty string if nothing holds it up."""
         return ""
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as it is in the other states
-        """Pay for a retry. While the circuit is open that costs nothing, and the call waits in the queue alone."""
+        """Pay for a retry. While the circuit is open this costs nothing, and the call only waits in the queue."""
         return 0, 0.0
 
     def permit(self) -> Permit | None:
@@ -113,38 +113,38 @@ class State:
         return None
 
     def permit_at_once(self) -> Permit:
-        """Return the answer to a call that cannot wait in the queue: one that would have to gives up."""
+        """Return the answer to a call that cannot wait in the queue: if it would have to, it gives up."""
         return self.permit() or Permit.STOP
 
     def on_wait(self) -> None:
         """Record that a call has joined the queue."""
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as above
-        """Return how many new jobs may start, where the limit lets `slots` start and `taken` slots are taken."""
+        """Return how many new jobs may start, if the limit allows `slots` and `taken` slots are occupied."""
         return 0
 
     def on_start(self, job: object) -> None:
         """Record that a new job starts."""
 
     def on_failure(self, *who: object, asked: bool) -> None:
-        """Record an attempt of somebody, a job or a call, that failed; perhaps the server asked to wait."""
+        """Record a failed attempt of a job or a call; the server may have asked for a wait."""
 
     def on_neutral(self, *who: object) -> None:
-        """Record an attempt of somebody that ended without an answer from the service."""
+        """Record an attempt of a job or a call that ended without an answer from the service."""
 
     def on_success(self, *who: object) -> None:
-        """Record that somebody's attempt succeeded."""
+        """Record a successful attempt of a job or a call."""
 
 
 class Stopped(State):
-    """Too many probes have failed: nothing goes on any more."""
+    """Too many probes have failed: no job or retry starts any more."""
 
     def __init__(self, circuit: Circuit, failed_probes: int) -> None:
         self._circuit = circuit
         self._failed_probes = failed_probes
 
     def enter(self) -> None:
-        """Give up on all that wait, and stop the run or the group."""
+        """Give up on all waiting calls, and stop the run or the group."""
         self._circuit.waiters.release_all(Permit.STOP)
         self._circuit.protected.stop()
 
@@ -162,7 +162,7 @@ class Stopped(State):
 
 
 class Ended(State):
-    """The run has ended. Calls that outlive it go on by themselves."""
+    """The run has ended. Calls that outlive it continue on their own."""
 
     is_closed = True
 
@@ -171,7 +171,7 @@ class Ended(State):
         self._description = circuit.state.describe() if isinstance(circuit.state, Stopped) else ""
 
     def enter(self) -> None:
-        """Release all that wait."""
+        """Release all waiting calls."""
         self._waiters.release_all(Permit.GO)
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""The configuration of a run, as `run_all` and `map_all` have read it from their arguments."""
+"""The configuration of a run, derived from the arguments of `run_all` and `map_all`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunConfig(Generic[T, I]):
         return self.for_engine.name
 
     def discard(self) -> None:
-        """Close the coroutines of a run that will not take place."""
+        """Close the coroutines of a run that will not start."""
         for item in self.source.rest():
             # One that has begun may raise: the error for which the run does not take place is the one that counts.
             with suppress(Exception):

@@ -1,4 +1,4 @@
-"""The contexts of a run and of a job: what the supervised calls in a job report to, and ask permits of."""
+"""The contexts of a run and of a job: the supervised calls in a job report to them and request permits from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _counting = threading.Lock()
 
 
 class RunContext:
-    """Shared by the jobs of one run or group: counts and events, overload protection, and the job around the run."""
+    """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job."""
 
     __slots__ = ("_loop", "adaptive", "breaker", "group", "parent", "scope", "tally")
 
@@ -52,7 +52,7 @@ class RunContext:
         """Return whether the caller runs in the loop of the run.
 
         A job may call supervised functions in another loop or thread, with `asyncio.to_thread(asyncio.run, ...)`, and
-        its context goes with it. The futures, timers and counts of the run's protection belong to the run's loop.
+        its context is passed on. But the futures, timers and counts of the run's protection belong to the run's loop.
         """
         return running_loop() is self._loop
 
@@ -60,8 +60,8 @@ class RunContext:
 class JobContext:
     """A running job, as the supervised calls in it see it.
 
-    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for long: so it holds no
-    task, no coroutine and no input.
+    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time, so it holds
+    no task, no coroutine and no input.
     """
 
     __slots__ = ("generation", "has_failed", "index", "name", "retries", "run_context", "started")
@@ -87,11 +87,11 @@ class JobContext:
         return self.run_context.group
 
     def notify(self, event: Event) -> None:
-        """Pass on an event to the listener of the run, and of the runs around it."""
+        """Pass an event on to the listener of the run, and of the enclosing runs."""
         self.run_context.scope.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
-        """Record a failed attempt of a call: a fault of the service, or a failure that is the call's own."""
+        """Record a failed attempt of a call, as a fault of the service or as a failure of the call's own."""
         if not self.run_context.is_running_here():
             return
         adaptive = self.run_context.adaptive
@@ -144,7 +144,7 @@ class JobContext:
             self.generation = self.run_context.adaptive.generation
 
     def on_retry(self) -> None:
-        """Count one retry that is about to be made, for the job, its run, and the jobs around it."""
+        """Count a retry that is about to be made, for the job, its run, and the enclosing jobs."""
         with _counting:
             self.retries += 1
             self.run_context.tally.retries += 1
@@ -164,6 +164,6 @@ class JobContext:
             breaker.on_neutral(self)
 
     def _breaker(self) -> Breaker | None:
-        """Return the breaker of the run; none in another loop, where calls retry by themselves."""
+        """Return the breaker of the run; None in another loop, where calls retry on their own."""
         run = self.run_context
         return run.breaker if run.breaker is not None and run.is_running_here() else None

@@ -1,7 +1,7 @@
 """The feed of a run: pulls items from the source into free slots, and has the engine start a job for each.
 
-It runs in the task of the pump, which is the only one that pulls. An item has an index from the moment in which it is
-handed over, and so exactly one outcome, unless the engine refuses it.
+It runs in the task of the pump, which is the only one that pulls. An item has an index from the moment it is handed
+over, and therefore exactly one outcome, unless the engine refuses it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ class Feed:
     """Feeds one run.
 
     Attributes:
-        stopped: whether nothing more is started.
-        unfinished: jobs that were handed to the engine and have no outcome.
-
+        stopped: whether no more jobs are started.
+        unfinished: the number of jobs handed to the engine that have no outcome yet.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
-        """Make the feed of a run.
+        """Create the feed of a run.
 
         Args:
-            source: where the items come from.
-            tally: the counts of the run; it gets the total when the source is exhausted.
-            error: takes the errors of items that are skipped.
-            outlet: where the outcomes go; in a streamed run, an unread outcome keeps its slot.
-
+            source: the source of the items.
+            tally: the counts of the run; its total is set when the source is exhausted.
+            error: receives the errors of skipped items.
+            outlet: receives the outcomes; in a streamed run, an unread outcome keeps its slot.
         """
         self.stopped = False
         self.unfinished = 0
@@ -54,7 +52,7 @@ class Feed:
         self._engine = engine
 
     def _start_job(self) -> Callable[[Any, int], None]:
-        """Return what starts the job of an item."""
+        """Return the function that starts the job of an item."""
         # Not an attribute: a method of this object would be a cycle.
         return self._engine.start_job
 
@@ -101,7 +99,7 @@ class Feed:
             hand_over(item, start_job)
 
     async def _await_and_start(self, source: AsyncSource[object]) -> None:
-        """Fill one slot. It may be gone when the item comes, which then waits for another."""
+        """Fill one slot. If it is no longer free when the item arrives, the item waits for another."""
         item = await source.pull()
         if item is END:
             self._on_exhausted()
@@ -109,7 +107,7 @@ class Feed:
             await self.start_when_free(item, self._start_job())
 
     async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:
-        """Start the job of an item that was pulled, or skip it if the run is stopped before a slot is free."""
+        """Start the job of a pulled item, or skip the item if the run is stopped before a slot is free."""
         try:
             await self.wait_for_slot()
         except BaseException:
@@ -140,7 +138,7 @@ class Feed:
         self.wake()
 
     def skip_rest(self) -> None:
-        """Record what a list or the like still holds as pending; raises for a deque that its own jobs have changed."""
+        """Record the items left in a list or the like as pending; raise for a deque that its own jobs have changed."""
         for item in self._source.rest():
             self.skip(item)
 
@@ -165,7 +163,7 @@ class Feed:
             raise
 
     async def wait_for_change(self) -> None:
-        """Wait until a job has ended, an outcome was read, or the run was stopped."""
+        """Wait until a job has ended, an outcome has been read, or the run has been stopped."""
         self._change = self._loop.create_future()
         await self._change
 

@@ -1,4 +1,4 @@
-"""Which feed a run has: with groups and a journal, or without."""
+"""The choice of a run's feed, with or without groups and a journal."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 def feed_of(
     config: RunConfig[Any, Any], tally: Tally, error: FirstError, outlet: Outlet[Any, Any], session: Session | None
 ) -> Feed:
-    """Make the feed of a run.
+    """Create the feed of a run.
 
     Args:
         config: the configuration of the run.
-        tally: its counts.
-        error: takes the errors of items that are skipped.
-        outlet: where the outcomes go.
-        session: its part of a journal; None without one.
-
+        tally: the counts of the run.
+        error: receives the errors of skipped items.
+        outlet: receives the outcomes.
+        session: the run's part of a journal; None without one.
     """
     if session is None:
         make = Feed if config.groups is None else GroupedFeed

@@ -1,25 +1,24 @@
-"""Whether the service behind a run fails, or only some of the inputs do: a window over the jobs' first attempts."""
+"""A window over the jobs' first attempts, which shows whether the service behind a run fails, or only some inputs."""
 
 from __future__ import annotations
 
 from collections import deque
 
 WINDOW = 50
-"""The jobs in the window. A client that gives up when half of them fail behaves as one of Google's SRE book, K = 2
+"""The number of jobs in the window. Giving up when half of them fail corresponds to K = 2 in Google's SRE book
 (https://sre.google/sre-book/handling-overload/)."""
 
 LATEST = 10
-"""The jobs that must have failed in a row when no new job is left that could be the probe."""
+"""The number of jobs that must have failed in a row when no new job is left as a probe."""
 
 
 class FirstAttempts:
-    """The jobs whose first attempt ended most recently, and whether it failed by a fault of the service.
+    """The jobs whose first attempt ended most recently, and whether it failed through a fault of the service.
 
-    Retries are left out: an input that always fails is retried again and again, and would count for many.
+    Retries do not count: an input that always fails is retried again and again, and would count many times.
 
     Attributes:
-        are_clean: none of them failed, and the window is full: recording another success would change nothing.
-
+        are_clean: True if none failed and the window is full, so that recording another success would change nothing.
     """
 
     __slots__ = ("_failed", "_failures", "_successes", "are_clean")
@@ -32,7 +31,7 @@ class FirstAttempts:
         self._successes = 0
 
     def record(self, *, failed: bool) -> None:
-        """Record the first attempt of one more job."""
+        """Record the first attempt of another job."""
         self._failed.append(failed)
         self._failures = self._failures + 1 if failed else 0
         self._successes = 0 if failed else self._successes + 1
@@ -47,5 +46,5 @@ class FirstAttempts:
         return self.show_outage() and (len(self._failed) < WINDOW or self._failures >= LATEST)
 
     def rule_out_outage(self) -> bool:
-        """Return whether most of them succeeded, and they are enough to be sure of it."""
+        """Return whether most of them succeeded, and there are enough of them to be sure."""
         return len(self._failed) == WINDOW and not self.show_outage()

@@ -9,25 +9,25 @@ from aiosupervise._policy.checks import error_text
 
 
 class FirstError:
-    """The first error of a run; later ones of the same end are dropped, since they are mostly consequences of it."""
+    """The first error of a run; later ones are dropped, because they are usually consequences of the first."""
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
 
     def keep(self, error: BaseException | None) -> None:
-        """Keep an error, unless there is one."""
+        """Keep an error, unless there already is one."""
         if self._error is None and error is not None:
             self._error = without_traceback(error)
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Take a step of ending the run, and keep its error: the steps after it are taken in any case."""
+        """Perform a step of ending the run, and keep its error, so that the following steps are always performed."""
         try:
             step()
         except BaseException as error:
             self.keep(error)
 
     def note_on(self, other: BaseException) -> None:
-        """Add the error as a note to another one that the caller gets in its place, and drop it."""
+        """Add the error as a note to another one that the caller gets instead, and drop it."""
         if self._error is not None and self._error is not other:
             other.add_note(f"the source of the run had failed too: {error_text(self._error)}")
         # Its traceback has frames of the pump.

@@ -1,6 +1,6 @@
-"""What a job is: a coroutine, any other awaitable, or a function without arguments that returns one.
+"""The forms of a job: a coroutine, any other awaitable, or a function without arguments that returns one.
 
-The items of `run_all` are jobs themselves (`GivenJobs`); `map_all` makes a job of each input (`MappedJobs`).
+The items of `run_all` are jobs themselves (`GivenJobs`); `map_all` creates a job from each input (`MappedJobs`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ RULE = "a job must be a coroutine, a future, or a function without arguments tha
 class Jobs(ABC, Generic[T, I]):
     """How the items of a source become jobs and outcomes.
 
-    An item may be a proxy, and raise anything when it is asked what it is or what its name is. All that is done when a
-    run ends, `name`, `pending` and the questions, gives an answer nevertheless.
+    An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
+    `pending` and the predicates, return an answer nevertheless.
     """
 
     @abstractmethod
@@ -47,32 +47,32 @@ class Jobs(ABC, Generic[T, I]):
 
     @abstractmethod
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Make the outcome of a job that had not finished when the run ended."""
+        """Create the outcome of a job that was unfinished when the run ended."""
         ...
 
     @abstractmethod
     def input(self, item: Any) -> I:
-        """Return what an outcome shows as its input."""
+        """Return the input that an outcome shows."""
         ...
 
     @abstractmethod
     def discard(self, item: Any) -> None:
-        """Close what an item would leave open if its job is never started."""
+        """Close resources that an item would leave open if its job never starts."""
         ...
 
     @abstractmethod
     def is_task(self, item: Any) -> bool:
-        """Return whether the item is a job that is running already."""
+        """Return whether the item is a job that is already running."""
         ...
 
     @abstractmethod
     def future(self, item: Any) -> asyncio.Future[Any] | None:
-        """Return the future that the item is as a job, else None."""
+        """Return the item if it is a job in the form of a future, otherwise None."""
         ...
 
     @abstractmethod
     def given(self, item: Any) -> CoroutineType[Any, Any, Any] | None:
-        """Return the coroutine that the item is as a job, else None."""
+        """Return the item if it is a job in the form of a coroutine, otherwise None."""
         ...
 
 
@@ -83,20 +83,20 @@ class GivenJobs(Jobs[T, None]):
         self._name = name
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the job itself if it is a coroutine, else one that awaits it, or what it returns."""
+        """Return the job if it is a coroutine, otherwise one that awaits it or the result of calling it."""
         if type(item) is CoroutineType and item.cr_frame is not None:
             return item
         return coroutine_of(item, index)
 
     def name(self, item: Any, index: int) -> str:
-        """Return a name made of the run's, or else of the job's own."""
+        """Return a name derived from the run's name, or else from the job's own."""
         try:
             return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
         except Exception:
             return f"{type(item).__name__}-{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, None]:
-        """Make the outcome; it holds the job if that can be run again."""
+        """Create the outcome, which holds the job if it can run again."""
         try:
             again = None if inspect.isawaitable(item) or not callable(item) else item
         except Exception:
@@ -132,7 +132,7 @@ class MappedJobs(Jobs[T, I]):
         self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the coroutine of an async function, else one that calls the function in its task."""
+        """Return the coroutine of an async function, otherwise one that calls the function in its task."""
         if self._is_async_function:
             try:
                 return self._func(item)  # type: ignore[return-value]  # known from its code
@@ -141,11 +141,11 @@ class MappedJobs(Jobs[T, I]):
         return _call(partial(self._func, item), index)
 
     def name(self, item: Any, index: int) -> str:  # noqa: ARG002 - as for given jobs, which have names of their own
-        """Return a name made of the run's."""
+        """Return a name derived from the run's name."""
         return f"{self._name}-{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Make the outcome; it holds the call, to be made again."""
+        """Create the outcome, which holds the call to be repeated."""
         return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
 
     def input(self, item: Any) -> I:
@@ -153,17 +153,17 @@ class MappedJobs(Jobs[T, I]):
         return item  # type: ignore[no-any-return]
 
     def discard(self, item: Any) -> None:
-        """Leave an input alone: it belongs to the user."""
+        """Do nothing: an input belongs to the user."""
 
     def is_task(self, item: Any) -> bool:  # noqa: ARG002 - as above
-        """Return False: a task that is an input is just an input."""
+        """Return False: a task used as an input is not a job."""
         return False
 
     def future(self, item: Any) -> None:
-        """Return None: a future that is an input is just an input."""
+        """Return None: a future used as an input is not a job."""
 
     def given(self, item: Any) -> None:
-        """Return None, likewise."""
+        """Return None: a coroutine used as an input is not a job."""
 
 
 def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
@@ -185,7 +185,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
 
 
 def used_twice(job: object, index: int) -> TypeError:
-    """Make the error for a coroutine object that was given a second time."""
+    """Return the error for a coroutine object that was passed a second time."""
     name = name_of(job)
     return TypeError(f"job {index} is a coroutine of {name} that was given before, and it runs once: call {name} again")
 
@@ -204,7 +204,7 @@ def _is_a(kind: type, item: object) -> bool:
 
 
 async def run_job(job: Job[T]) -> T:
-    """Do a job of `run_all`: the function of a run whose items are jobs themselves."""
+    """Run a job of `run_all`: the function of a run whose items are jobs themselves."""
     return await (job if inspect.isawaitable(job) else job())
 
 
@@ -224,7 +224,7 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
 
 
 def _explain(error: Exception, job: object, index: int) -> None:
-    """Add to an error that was raised instead of returning an awaitable what was expected."""
+    """Add an explanation to an error that was raised instead of returning an awaitable."""
     traceback = traceback_of(error)
     name = name_of(job)
     if issubclass(type(error), TypeError) and traceback is not None and traceback.tb_next is None:

@@ -31,16 +31,16 @@ _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_
 
 
 class LocalEngine:
-    """Runs the jobs as tasks of the run's own loop: the engine of every run that was given no other."""
+    """Runs the jobs as tasks in the run's own loop: the default engine."""
 
     def __init__(self, jobs: Jobs[Any, Any]) -> None:
         self._jobs = jobs
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Accept any function and any inputs: nothing leaves the process."""
+        """Accept any function and any inputs, because nothing leaves the process."""
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
-        """Begin a run, with overload protection and an adaptive limit of its own where it asks for them."""
+        """Begin a run, with its own overload protection and adaptive limit if configured."""
         config, tally = context.config, context.tally
         adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
         breaker = None if config.overload is None else Breaker(config.overload, ProtectedRun(context))
@@ -51,13 +51,13 @@ class LocalEngine:
 class LocalRun(EngineRun):
     """The running jobs of one run.
 
-    Their tasks are never awaited: a callback reads the result of each. So a job can raise anything, StopIteration and
-    CancelledError included, and the traceback of its error has no frame of ours.
+    Their tasks are never awaited: a callback reads the result of each. A job can therefore raise anything, including
+    StopIteration and CancelledError, and the traceback of its error contains none of our frames.
 
-    An early end hands over the results that are there: jobs that are woken in the turn of the loop in which it comes
-    take their next step before they are cancelled. So running jobs are cancelled two turns later, as a callback of the
-    next turn may come before such a step. `asyncio.wait` looks one turn later. Jobs that have not begun are cancelled
-    at once: they have no result, and are not to begin any more.
+    An early end delivers the results that are available: jobs scheduled in the turn of the loop in which it occurs take
+    their next step before they are cancelled. Running jobs are cancelled two turns later, because a callback of the
+    next turn may precede such a step; `asyncio.wait` looks one turn later. Jobs that have not begun are cancelled at
+    once: they have no result, and should not begin any more.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
@@ -81,7 +81,7 @@ class LocalRun(EngineRun):
         self._pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs the limit and the circuit breaker let start."""
+        """Return how many more jobs the limit and the circuit breaker allow to start."""
         slots = super().free_slots(taken)
         if self._breaker is None or self._breaker.circuit.is_closed:
             return slots
@@ -92,8 +92,7 @@ class LocalRun(EngineRun):
 
         Raises:
             TypeError: if the item is not a job.
-            BaseException: of a task factory; the job is pending.
-
+            BaseException: the error of a task factory; the job is pending.
         """
         self._start(item, JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run))
 
@@ -124,7 +123,7 @@ class LocalRun(EngineRun):
         return task
 
     def skip(self, item: Any, index: int) -> None:
-        """Record an item that was pulled too late; a task runs by itself, and is waited for as any other job."""
+        """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
         if self._jobs.is_task(item):
             self.start_job(item, index)
             if self._is_cancelled:
@@ -160,7 +159,7 @@ class LocalRun(EngineRun):
         return "" if self._breaker is None else self._breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
-        """Cancel the jobs; those that end by it are pending."""
+        """Cancel the jobs; those that end because of it are pending."""
         if already_cancelled:
             self._cancel_running()
         else:
@@ -185,7 +184,7 @@ class LocalRun(EngineRun):
             self.context.fail(error)
 
     async def close(self) -> None:
-        """Let calls that outlive the run go on without it."""
+        """Detach calls that outlive the run, so that they continue without it."""
         if self._breaker is not None:
             self._breaker.close()
 
@@ -211,7 +210,7 @@ class LocalRun(EngineRun):
             self.context.record(outcome)
 
     def _failure(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
-        """Return the outcome of a job that raised, or was cancelled; `begun` is None if not by the end of the run."""
+        """Return the outcome of a job that raised or was cancelled; `begun` is None if the run did not cancel it."""
         error = cancellation(task) if task.cancelled() else task.exception()
         if task.cancelled() and begun is not None:
             if not begun:

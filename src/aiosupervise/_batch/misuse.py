@@ -1,7 +1,7 @@
-"""What `run_all` and `map_all` do with a call that they refuse.
+"""Handling of calls of `run_all` and `map_all` with invalid arguments.
 
-The coroutines in it are closed, since they would warn that they were never awaited. For the calls that people try first
-the error says what to write; Python's own message for a call that does not fit the signature cannot know.
+The coroutines among the arguments are closed, because they would warn that they were never awaited. For common mistakes
+the error shows the correct call, which Python's own message for a call with a wrong signature cannot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OF_MAP_ALL = ("journal", "group_by", "limit_per_group", "engine")
 
 
 def guarded(func: Callable[P, R]) -> Callable[P, R]:
-    """Return the function, with what is done with a call that it refuses."""
+    """Return the function with this handling of invalid calls."""
 
     @functools.wraps(func)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
@@ -42,7 +42,7 @@ def _clean_up(name: str, arguments: Sequence[object]) -> None:
 
 
 def _message(error: TypeError, name: str, count: int, keywords: Collection[str]) -> str:
-    """Return what to write instead of a call that does not fit the signature; an empty text if only Python knows."""
+    """Return the correct call for a call with a wrong signature; an empty string if there is no suggestion."""
     traceback = error.__traceback__
     if traceback is not None and traceback.tb_next is not None:  # the function was entered: its own error
         return ""

@@ -1,4 +1,4 @@
-"""One outage of the service, as a run sees it: from the opening of its circuit to the closing."""
+"""One outage of the service, as seen by a run: from the opening of its circuit to the closing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ _DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no
 
 
 class Outage:
-    """What the circuit remembers from one pause to the next.
+    """The data that the circuit keeps from one pause to the next.
 
     Attributes:
-        failed_probes: how many probes have failed in a row.
-
+        failed_probes: the number of probes that have failed in a row.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -22,16 +21,16 @@ class Outage:
         self._overdue = set[object]()
 
     def seconds_to_pause(self) -> float:
-        """Return the length of the next pause: twice that of the last, up to the longest."""
+        """Return the length of the next pause: twice that of the previous one, up to the longest."""
         setting = self._circuit.setting
         return min(setting.first_pause * 2.0 ** min(self.failed_probes, _DOUBLINGS), setting.longest_pause)
 
     def admits_job(self, taken: int) -> bool:
-        """Return whether a new job may start as the probe, given the number of taken slots.
+        """Return whether a new job may start as the probe, given the number of occupied slots.
 
         Jobs whose calls wait in the queue make no attempt, and an overdue probe is considered lost, so another job may
         make one. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the
-        number of jobs that ran when the circuit opened.
+        number of jobs that were running when the circuit opened.
         """
         limit = self._circuit.protected.limit
         if limit is None:
@@ -40,7 +39,7 @@ class Outage:
         return attempting < limit and taken < max(limit, self._running) + self._circuit.setting.probes
 
     def add_overdue(self, probe: object) -> None:
-        """Remember a probe that goes on, though it was counted as failed."""
+        """Remember a probe that continues although it was counted as failed."""
         self._overdue.add(probe)
 
     def is_overdue(self, who: tuple[object, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The outlet of a run: counts outcomes, puts them into the strategy's order, and hands them to a reader or a report."""
+"""The outlet of a run: counts outcomes, puts them in the strategy's order, and delivers them to a reader or report."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Outlet(Generic[T, I]):
 
     @property
     def awaited(self) -> int | None:
-        """The index of the outcome that a reader gets next; None if it may be any."""
+        """The index of the outcome that the reader gets next; None if it may be any."""
         return self._strategy.awaited
 
     def hold_pending(self, *, hold: bool) -> None:
-        """Hand pending outcomes over last, or when they come."""
+        """Deliver pending outcomes last, or as they arrive."""
         self._strategy.holds_pending = hold
 
     def add(self, outcome: Outcome[T, I]) -> None:
@@ -54,16 +54,15 @@ class Outlet(Generic[T, I]):
         self._strategy.add(outcome)
 
     def seal(self) -> None:
-        """Keep outcomes that are added from now on from the reader; they are in the report."""
+        """Withhold outcomes added from now on from the reader; they appear in the report."""
         if self._last is None:
             self._last = self.read + len(self._strategy.ready)
 
     def close(self, stopped: Stopped | None) -> None:
-        """Make ready the outcomes that the strategy has held back: no other will come.
+        """Release the outcomes that the strategy has held back, because no others will come.
 
         Args:
             stopped: why the run ended before its source did; None if it did not.
-
         """
         self._stopped = stopped
         self._strategy.flush()
@@ -72,7 +71,7 @@ class Outlet(Generic[T, I]):
         self._arrival.set()
 
     async def next(self) -> Outcome[T, I] | End:
-        """Return the next outcome in the strategy's order; END when there will be no more."""
+        """Return the next outcome in the strategy's order, or END if there are no more."""
         ready = self._strategy.ready
         while not ready or self.read == self._last:
             if self.closed:
@@ -83,6 +82,6 @@ class Outlet(Generic[T, I]):
         return ready.popleft()
 
     def report(self) -> Report[T, I]:
-        """Make a report of the outcomes that are known and have not been read."""
+        """Create a report of the known outcomes that have not been read."""
         outcomes = [*self._strategy.ready, *self._strategy.held()]
         return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped, self.stopped_groups)

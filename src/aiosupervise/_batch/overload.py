@@ -12,29 +12,28 @@ from aiosupervise._policy.record import record
 @final
 @record
 class Overload:
-    """How a run behaves when the service behind it is overloaded or down: it pauses, probes, and resumes.
+    """How a run reacts when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
-    It is a circuit breaker that waits: closed, open, half-open. All retries of a run's supervised calls are paid from
-    one budget, which successes fill. When the budget is empty, and at least half of the 50 jobs whose first attempt
-    ended most recently failed it, the circuit opens and the run pauses: no job is started, running attempts finish, and
-    retries wait. After the pause one probe is sent: a new job, or a waiting call if there is none. If it succeeds, a
-    quarter of the budget is refilled and the run resumes; if not, the next pause is twice as long. While most first
-    attempts succeed, an empty budget has no effect: some inputs fail, not the service.
+    This is a circuit breaker that waits: closed, open, half-open. One budget, which successes refill, pays for all
+    retries of a run's supervised calls. The circuit opens when the budget is empty and at least half of the last 50
+    jobs failed their first attempt. The run then pauses: no job starts, running attempts finish, and retries wait.
+    After the pause one probe is sent: a new job, or a waiting call if there is none. If it succeeds, a quarter of the
+    budget is refilled and the run resumes; otherwise the next pause is twice as long. While most first attempts
+    succeed, an empty budget has no effect, because only some inputs fail, not the service.
 
     Args:
-        budget: the `Budget` that retries are paid from, which several runs may share; None for one of the run's own.
-        when_exhausted: "pause", or "fail": calls give up instead of retrying, and the run does not pause.
-        first_pause: seconds, the upper end of the first pause. The length of a pause is drawn between half of its
-            upper end and all of it, so that processes that failed together do not come back together.
-        longest_pause: seconds, the upper end that pauses double up to. A probe that takes longer counts as failed; it
-            goes on, and if it succeeds after all, the run resumes.
-        probes: the run stops when this number of probes has failed in a row. Calls that wait to retry fail with their
-            last error and `Reason.BUDGET`, and jobs that were not started are `Pending`. Up to this number of new jobs
-            may exist beyond the limit while probes are sent.
+        budget: the `Budget` that pays for retries, which several runs may share; None for a budget of the run's own.
+        when_exhausted: "pause", or "fail" to make calls give up instead of pausing the run.
+        first_pause: the upper bound of the first pause, in seconds. The length of a pause is drawn between half of its
+            upper bound and all of it, so that processes that failed together do not return together.
+        longest_pause: the maximum, in seconds, up to which the upper bound doubles. A probe that takes longer counts as
+            failed; it continues, and if it succeeds after all, the run resumes.
+        probes: the number of consecutive failed probes that stop the run. Calls that wait to retry then fail with their
+            last error and `Reason.BUDGET`, and jobs that were not started are `Pending`. While probes are sent, up to
+            this number of new jobs may exist beyond the limit.
 
     Raises:
         TypeError, ValueError: for an invalid argument.
-
     """
 
     budget: Budget | None = None
@@ -62,19 +61,18 @@ class Overload:
 class Adaptive:
     """A concurrency limit that adapts to the service: additive increase, multiplicative decrease, as in TCP.
 
-    It grows by one for each round of successes (as many as the limit) while at least half of the slots are in use. It
-    is halved when the service shows that it is overloaded: an attempt timed out, a TimeoutError was raised, or the
-    server asked to wait. Attempts that began before the limit was halved do not halve it again, so that one burst of
-    errors counts once.
+    It grows by one per round of successes (as many as the current limit) while at least half of the slots are in use.
+    It is halved when the service shows that it is overloaded: an attempt timed out, a TimeoutError was raised, or the
+    server asked for a wait. Attempts that began before the limit was halved cannot halve it again, so a burst of errors
+    counts only once.
 
     Args:
-        start: the limit at first.
+        start: the initial limit.
         maximum: the highest limit.
         minimum: the lowest limit.
 
     Raises:
         TypeError, ValueError: unless 1 <= minimum <= start <= maximum.
-
     """
 
     start: int = 10

@@ -1,4 +1,4 @@
-"""The base of the states of a circuit in which nothing starts before a given time: `Paused` and `Open`."""
+"""The base of the circuit states in which nothing starts before a given time: `Paused` and `Open`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pause(State, ABC):
         self._timer.cancel()
 
     def describe(self) -> str:
-        """Return the time that is left, and why."""
+        """Return the remaining time, and the reason."""
         return f"paused for {max(self._end - self._circuit.now(), 0.0):.1f} s, {self.why}"
 
     def _on_end(self) -> None:
@@ -41,7 +41,7 @@ class Pause(State, ABC):
 
     @abstractmethod
     def _extend(self) -> None:
-        """Wait for the later moment that the server has named meanwhile."""
+        """Extend the wait if the server has named a later moment in the meantime."""
 
     @abstractmethod
     def _finish(self) -> None:

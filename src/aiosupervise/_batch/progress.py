@@ -1,4 +1,4 @@
-"""Progress bars: a timer that shows the live counts of a run."""
+"""Progress bars: a timer that displays the live counts of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TextFile(Protocol):
 
 
 class BarOptions(TypedDict, total=False):
-    """The keywords of tqdm that `progress=` accepts; the others are set by the run."""
+    """The keywords of tqdm that `progress=` accepts; the run sets the others."""
 
     desc: str
     leave: bool | None
@@ -45,7 +45,7 @@ class BarOptions(TypedDict, total=False):
 
 
 def check_progress(progress: object) -> None:
-    """Refuse anything but a bool or a dict of the keywords in `BarOptions`."""
+    """Raise for anything but a bool or a dict of the keywords in `BarOptions`."""
     if isinstance(progress, bool):
         return
     rule = "progress must be True, False or a dict of tqdm's keywords, such as {'leave': False}"
@@ -67,11 +67,10 @@ def check_progress(progress: object) -> None:
 
 
 class Progress(Protocol):
-    """A progress bar. A timer passes it the counts, so that jobs pay nothing for being shown.
+    """A progress bar. A timer passes it the counts, so that the display costs the jobs nothing.
 
     Attributes:
-        interval: seconds between two updates, known when it is open.
-
+        interval: seconds between two updates, known once the bar is open.
     """
 
     interval: float
@@ -80,19 +79,19 @@ class Progress(Protocol):
         """Show the bar."""
 
     def show(self, tally: Tally, status: str) -> None:
-        """Show the counts, and why the run starts no new jobs if it does not: `status` says that in words.
+        """Show the counts and, in `status`, why the run is starting no jobs.
 
         Called once in each interval, and a last time when the run has ended.
         """
 
     def close(self) -> None:
-        """Remove the bar, and leave its last line."""
+        """Remove the bar, leaving its last line."""
 
 
 class ProgressUpdater:
-    """Updates the progress bar of a run by a timer, until `stop`.
+    """Updates the progress bar of a run with a timer, until `stop`.
 
-    A bar that raises is reported to the loop's exception handler and closed, and the run continues without it.
+    The error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
     """
 
     def __init__(self, progress: Progress, tally: Tally, status: Callable[[], str]) -> None:

@@ -1,4 +1,4 @@
-"""What a circuit protects: the jobs that call one service, those of a run or those of a group."""
+"""The jobs that a circuit protects: those of a run or of a group, all of which call one service."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class Protected(Protocol):
 
     @property
     def limit(self) -> int | None:
-        """How many of them may run at a time; None for no limit."""
+        """The number of jobs that may run concurrently; None for no limit."""
         ...
 
     @property
     def running(self) -> int:
-        """How many of them run, those included that wait to retry."""
+        """The number of running jobs, including those that wait to retry."""
         ...
 
     def have_all_started(self) -> bool:
-        """Return whether no job is left that has not started."""
+        """Return whether all jobs have started."""
         ...
 
     def wake(self) -> None:
-        """Start jobs, as many as the circuit lets start now."""
+        """Start as many jobs as the circuit permits now."""
 
     def stop(self) -> None:
-        """Start no other job, since too many probes have failed."""
+        """Start no further jobs, because too many probes have failed."""
 
     def on_pause(self, seconds: float, why: str) -> None:
         """Record that the circuit lets nothing through for this many seconds."""
@@ -58,7 +58,7 @@ class ProtectedRun:
         return self._tally.running
 
     def have_all_started(self) -> bool:
-        """Return whether as many jobs have started as the run has."""
+        """Return whether all jobs of the run have started."""
         tally = self._tally
         started = tally.running + tally.succeeded + tally.failed + tally.pending
         return tally.total is not None and started >= tally.total

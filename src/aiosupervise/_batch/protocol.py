@@ -1,8 +1,9 @@
-"""The protocol between a run and its engine, which does the run's jobs: the names of `aiosupervise.engines`.
+"""The protocol between a run and its engine, which runs the jobs: the names of `aiosupervise.engines`.
 
-A run pulls items from its source and keeps the outcomes; an engine knows where and how jobs are done. The run calls
-`Engine.check` before it exists, `Engine.start` when it begins, and the methods of the `EngineRun` that it gets. The
-engine answers through the `EngineContext` that it was handed. All of it happens in the thread of the run's loop.
+A run pulls items from its source and keeps the outcomes; an engine knows where and how jobs run. The run calls
+`Engine.check` before it is created, `Engine.start` when it begins, and then the methods of the `EngineRun` that it
+gets. The engine reports through the `EngineContext` that it received. All of this happens in the thread of the run's
+event loop.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ class EngineConfig(Generic[T, I]):
 
     Attributes:
         func: the function to call with each input.
-        name: the run's name, or that of its function.
-        limit: how many jobs may run at a time; None for no limit.
-        overload: what to do when the service behind the calls is overloaded; None for nothing.
-
+        name: the name of the run, or of its function.
+        limit: the number of jobs that may run concurrently; None for no limit.
+        overload: the overload protection; None for no protection.
     """
 
     func: Callable[[I], Awaitable[T]]
@@ -42,20 +42,20 @@ class EngineConfig(Generic[T, I]):
 
 @final
 class EngineContext(Generic[T, I]):
-    """One run, as its engine sees it: what it is to do, and how it reports to the run.
+    """A run as its engine sees it: its settings, and the functions through which the engine reports.
 
     Attributes:
         config: the settings of the run.
-        tally: its live counts. The engine keeps `running` and `retries`, and may set `limit`; the run counts outcomes.
+        tally: the live counts. The engine updates `running` and `retries`, and may set `limit`; the run counts
+            outcomes.
         scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
-        record: takes the outcome of a job, exactly once for each job that was started.
-        wake: call it when there are more free slots than before, unless a job was recorded.
-        stop: call it to have no further job started, with the reason that `report.stopped` shows.
-        fail: call it with an error if no further job can be done: the run stops, and raises the error. After a
+        record: records the outcome of a job; call it exactly once for each job that was started.
+        wake: call it when more slots have become free, unless a job was recorded.
+        stop: call it to start no further jobs, with the reason that `report.stopped` shows.
+        fail: call it with an error if no further job can run: the run stops, and raises the error. After a
             KeyboardInterrupt or SystemExit it also cancels the running jobs.
 
     After the run has ended, `record`, `wake`, `stop` and `fail` do nothing.
-
     """
 
     __slots__ = ("_is_loop_shutting_down", "_jobs", "config", "fail", "record", "scope", "stop", "tally", "wake")
@@ -92,21 +92,20 @@ class EngineContext(Generic[T, I]):
         return self._jobs.name(item, index)
 
     def pending(self, item: I, index: int, *, started: bool) -> Pending[T, I]:
-        """Make the outcome of a job that had not finished when the run ended.
+        """Create the outcome of a job that was unfinished when the run ended.
 
         Args:
-            item: its input.
-            index: its place in the source, from 0.
+            item: the input of the job.
+            index: its position in the source, from 0.
             started: whether it had begun.
-
         """
         return self._jobs.pending(item, index, started=started)
 
     def detach(self) -> None:
-        """Let go of the run, which has ended.
+        """Drop the references to the run, which has ended.
 
-        The run holds its engine's part, which holds this: together they would be garbage that only the collector
-        finds, with every error of the run.
+        The run refers to its engine's part, which refers to this object. Together they would be a reference cycle that
+        only the garbage collector finds, along with every error of the run.
         """
         self.record = self.fail = self.stop = _ignore
         self.wake = _ignore
@@ -118,9 +117,9 @@ def _ignore(*_: object) -> None:
 
 
 class EngineRun(ABC):
-    """The part of an engine in one run: the jobs that it has started and not yet recorded.
+    """An engine's part in one run: the jobs that it has started and not yet recorded.
 
-    Two methods have to be written; the others have defaults, for an engine that has nothing to prepare or to release.
+    Two methods are required; the others have defaults, for an engine that has nothing to prepare or release.
     """
 
     def __init__(self, context: EngineContext[Any, Any]) -> None:
@@ -132,11 +131,10 @@ class EngineRun(ABC):
 
         Args:
             item: the input of the job.
-            index: its place in the source, from 0.
+            index: its position in the source, from 0.
 
         Raises:
             Exception: for an item that cannot be a job. Running jobs finish, then the run raises the error.
-
         """
         ...
 
@@ -144,13 +142,12 @@ class EngineRun(ABC):
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
-        A job that has been cancelled before it could return or raise is recorded as `Pending`. A result that is there
-        already is handed over all the same.
+        A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
+        available is delivered all the same.
 
         Args:
-            already_cancelled: True if the loop is shutting down and has cancelled every task itself: a second cancel
-                would cut the clean-up of the jobs short.
-
+            already_cancelled: True if the loop is shutting down and has already cancelled every task: a second
+                cancellation would interrupt the clean-up of the jobs.
         """
         ...
 
@@ -158,8 +155,7 @@ class EngineRun(ABC):
         """Return how many more jobs may start now.
 
         Args:
-            taken: how many slots are taken: the unfinished jobs, or in a streamed run those and the unread outcomes.
-
+            taken: the number of occupied slots: the unfinished jobs and, in a streamed run, the unread outcomes.
         """
         limit = self.context.tally.limit
         return UNLIMITED if limit is None else limit - taken
@@ -169,48 +165,46 @@ class EngineRun(ABC):
         self.context.record(self.context.pending(item, index, started=False))
 
     def job_names(self) -> list[str]:
-        """Return the names of unfinished jobs, for a warning that they keep the run waiting; a few are enough."""
+        """Return the names of a few unfinished jobs, for a warning that they keep the run waiting."""
         return [f"jobs of {self.context.config.name}"]
 
     def status(self) -> str:
-        """Return in words why no job is started at present; an empty text if nothing holds them up."""
+        """Return in words why no job is being started; an empty string if nothing holds up the run."""
         return ""
 
     def stop(self) -> None:  # noqa: B027 - a default
-        """Let running jobs finish, and start no other; called again, and also before `cancel`."""
+        """Let running jobs finish, and start no others; may be called repeatedly, and before `cancel`."""
 
     async def open(self) -> None:  # noqa: B027 - a default
-        """Get ready for the first job. An error of it is raised by the run."""
+        """Prepare for the first job. If this raises, the run raises the error."""
 
     async def close(self) -> None:  # noqa: B027 - a default
-        """Release every resource; called once, when no job is unfinished."""
+        """Release all resources; called once, when no job is unfinished."""
 
 
 class Engine(Protocol):
-    """Does the jobs of `map_all(engine=...)`; one engine may serve many runs, one after another or at a time."""
+    """Runs the jobs of `map_all(engine=...)`; one engine may serve many runs, one after another or concurrently."""
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Refuse a function or inputs that the engine cannot handle, before a run is made.
+        """Raise for a function or inputs that the engine cannot handle, before a run is created.
 
         Args:
             func: the function of the run.
-            inputs: those that a list or another collection holds; empty for a source that is read lazily.
+            inputs: the inputs in a list or another collection; empty for a source that is read lazily.
 
         Raises:
-            TypeError: with the name of the function, or the number of the input, and the repair.
-
+            TypeError: with the name of the function or the number of the input, and the repair.
         """
         ...
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
-        """Begin a run, in the running loop; called when the run is awaited or entered.
+        """Begin a run in the running loop; called when the run is awaited or entered.
 
         Raises:
-            Exception: if the run cannot begin; it is raised by the run.
-
+            Exception: if the run cannot begin; the run raises it.
         """
         ...
 
 
 UNLIMITED = 1000
-"""The slots of a run without a limit: jobs that start in a row before the loop's other tasks get a turn."""
+"""The slots of a run without a limit: the number of jobs started in a row before other tasks get a turn."""

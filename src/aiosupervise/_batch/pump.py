@@ -1,27 +1,27 @@
 """The pump: the task of a run, and the ways in which the run ends.
 
-Theory of operation. The pump is a task of the run's own. It has the feed pull an item from the source when a slot is
-free, and the engine start a job for it, until the source is exhausted or the run is stopped; then it closes the source
-and waits until no job is unfinished. When a job ends, its outcome goes to the strategy, and the pump wakes up. Whoever
-awaits the run waits for the pump in `join`. Everything goes in one direction:
+Theory of operation. The pump is the run's own task. It has the feed pull an item from the source when a slot is free,
+and the engine start a job for it, until the source is exhausted or the run is stopped. Then it closes the source and
+waits until no job is unfinished. When a job ends, its outcome goes to the strategy, and the pump wakes up. Whoever
+awaits the run waits for the pump in `join`. Everything flows in one direction:
 
     source -> feed -> engine -> outcome -> strategy -> report or reader
 
 Laws, each with a test:
 - Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
-- Ending a run executes code of the user, such as `close`, `__getattr__` and `cancel`, which may raise anything. Each
-  step is taken whatever the others raise, and running jobs are cancelled before items that were not started are closed.
+- Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise anything. Each step is
+  performed whatever the others raise, and running jobs are cancelled before items that were not started are closed.
 - However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
-- The pump is the one task that pulls from the source and closes it. The run cancels it only to end a pull.
+- The pump is the only task that pulls from the source and closes it. The run cancels it only to end a pull.
 
-Whose cancel is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The pump counts
-its cancels (`cancelling()`): more of them than the run itself has asked for to end a pull mean that the loop is
-shutting down, and that the jobs have been cancelled already.
+Whose cancellation is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The pump
+counts its cancellations (`cancelling()`): if there are more than the run itself has requested to end a pull, the loop
+is shutting down, and the jobs have already been cancelled.
 
-Which error does the caller get? Each step of the pump that runs code of the user (the source, the engine) is guarded,
-and the engine reports errors with `fail`: the first error is kept, and what follows depends on its kind. After an
-Exception, or a CancelledError that the step raised by itself, nothing more is pulled and the running jobs finish, as
-they are not to blame. After KeyboardInterrupt or SystemExit they are cancelled, since the process is about to end.
+Which error does the caller get? Each step of the pump that runs user code (the source, the engine) is guarded, and the
+engine reports errors with `fail`. The first error is kept, and its kind determines what follows. After an Exception, or
+a CancelledError that the step raised itself, nothing more is pulled, but the running jobs finish, because they are not
+to blame. After KeyboardInterrupt or SystemExit they are cancelled, because the process is about to end.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Pump(Generic[T, I]):
     # The ways to end.
 
     def stop(self, why: Stopped) -> None:
-        """Start no other job; running jobs finish."""
+        """Start no further jobs; running jobs finish."""
         is_first = self._why is None and not self.outlet.closed
         if is_first:
             self._why = why
@@ -129,7 +129,7 @@ class Pump(Generic[T, I]):
             self.error.attempt(self._source.interrupt)
 
     def cancel(self, why: Stopped) -> None:
-        """Start no other job and cancel the running ones, once."""
+        """Start no further jobs and cancel the running ones, once."""
         self.stop(why)
         if self._cancelled or self.outlet.closed:
             return
@@ -139,7 +139,7 @@ class Pump(Generic[T, I]):
         self._timers.append(self._loop.call_later(_STUBBORN, self._warn_of_stubborn_jobs))
 
     async def join(self) -> None:
-        """Wait until the run has ended; a caller that is cancelled meanwhile cancels the run, and still waits."""
+        """Wait until the run has ended; if the caller is cancelled in the meantime, cancel the run and keep waiting."""
         if not self.outlet.closed:
             task = self._task
             assert task is not None  # noqa: S101 - nobody joins before `start`
@@ -174,13 +174,13 @@ class Pump(Generic[T, I]):
     # Outcomes, and what can be seen of the run.
 
     async def read(self) -> Outcome[T, I] | End:
-        """Return the next outcome, which frees its slot; END when there will be no more."""
+        """Return the next outcome, which frees its slot, or END if there are no more."""
         outcome = await self.outlet.next()
         self._feed.wake()
         return outcome
 
     def status(self) -> str:
-        """Return in words why no job is started at present; an empty text if nothing holds them up."""
+        """Return in words why no job is being started; an empty string if nothing holds them up."""
         return self._engine.status() or ("stopping" if self._feed.stopped and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
@@ -241,7 +241,7 @@ class Pump(Generic[T, I]):
             self._announce(session.known)
 
     def _is_saving(self) -> bool:
-        """Return whether outcomes wait for their commit, and have it made at once: there will be no others."""
+        """Return whether outcomes wait for their commit, which is then made at once because no others will come."""
         if self._session is None or not self._session.queue:
             return False
         self._session.flush()
@@ -252,7 +252,7 @@ class Pump(Generic[T, I]):
         self._fail(error)
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Do a step that runs code of the user; see "Which error does the caller get?" above."""
+        """Perform a step that runs user code; see "Which error does the caller get?" above."""
         try:
             await step()
         except GeneratorExit:  # the pump is thrown away
@@ -269,7 +269,7 @@ class Pump(Generic[T, I]):
                 self.cancel(Stopped.CANCELLED)
 
     def _finalize(self, task: asyncio.Task[None]) -> None:
-        """Hand over the last outcomes and release everything, whatever ended the pump; the second time do nothing."""
+        """Deliver the last outcomes and release everything, whatever ended the pump; further calls do nothing."""
         if self.outlet.closed:
             return
         if task.cancelled():  # before its first step, by a loop that shuts down

@@ -19,12 +19,11 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
     """The outcomes of a run, in the order of its strategy.
 
     Attributes:
-        tally: the counts of the run, also of outcomes that a streamed run handed over before.
-        elapsed: seconds that the run took, or has taken so far.
+        tally: the counts of the run, including outcomes that a streamed run has already delivered.
+        elapsed: the duration of the run in seconds, so far if it has not ended.
         stopped: why the run ended before its source did; None if it did not, or has not ended.
-        stopped_groups: the groups of `group_by` whose service stayed down, in the order in which they were stopped:
-            their inputs are pending, and the others went on.
-
+        stopped_groups: the groups of `group_by` whose service stayed down, in the order in which they were stopped.
+            Their inputs are pending; the other groups continued.
     """
 
     __slots__ = ("_failed", "_outcomes", "_pending", "_succeeded", "elapsed", "stopped", "stopped_groups", "tally")
@@ -63,23 +62,22 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     @property
     def pending(self) -> tuple[Pending[T_co, I_co], ...]:
-        """The jobs that the end of the run came before, in the report's order."""
+        """The jobs that were unfinished when the run ended, in the report's order."""
         if self._pending is None:
             self._pending = tuple(outcome for outcome in self._outcomes if isinstance(outcome, Pending))
         return self._pending
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed, nothing is pending, and nothing stopped the run."""
+        """True if nothing failed, nothing is pending, and nothing stopped the run."""
         return not (self.tally.failed or self.tally.pending or self.stopped)
 
     def values(self) -> list[T_co]:
         """Return the plain values in the report's order, if every job of the source succeeded.
 
         Raises:
-            ExceptionGroup: of all errors, and one RuntimeError if jobs are pending or were never pulled because the
-                run was stopped; a BaseExceptionGroup if a CancelledError is among them.
-
+            ExceptionGroup: of all errors, and of one RuntimeError if jobs are pending or were never pulled because the
+                run was stopped; a BaseExceptionGroup if it contains a CancelledError.
         """
         errors = [failure.error for failure in self.failed]
         why = f": {self.stopped.value}" if self.stopped else ""
@@ -103,37 +101,38 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
     def summary(self) -> str:
         """Return a few lines of text for people, as in `print(report.summary())` at the end of a script.
 
-        They show the counts, the seconds, why the run stopped, the groups that were stopped, p50, p95 and the maximum
-        of the attempts and the seconds of a job, and the five most frequent errors: how many jobs failed with each, and
-        the index of one of them. The text is of bounded size, however many outcomes there are.
+        They show the counts, the duration, why the run stopped, the stopped groups, and the p50, p95 and maximum of the
+        attempts and seconds per job. They also show the five most frequent errors, with the number of jobs that failed
+        with each, and the index of one of them. The size of the text is bounded, however many outcomes there are.
 
         A percentile is a value that occurred, by the nearest-rank method. Pending jobs do not count towards it, nor do
         jobs whose results came from a journal.
 
-        Errors of one class are counted together if their texts differ only in URLs and in numbers, apart from those of
-        three digits, which may be status codes. What differs is shown as `…`. Of more than 10,000 failures a sample is
-        examined. As in the log, the text of an error is shown and never its repr, cut at 60 characters.
+        Errors of one class are counted together if their texts differ only in URLs and numbers, except for numbers of
+        three digits, which may be status codes. The differing parts are shown as `…`. If there are more than 10,000
+        failures, a sample is examined. As in the log, the text of an error is shown, cut at 60 characters, and never
+        its repr.
 
-        The counts are those of the whole run, also if it was streamed. A streamed run keeps no outcome that was read,
-        so the percentiles and the errors are those of the outcomes that nobody has read, and the text says so.
+        The counts cover the whole run, even if it was streamed. A streamed run does not keep outcomes that were read,
+        so the percentiles and errors cover only the unread ones, and the text says so.
         """
         return self._summarized().text()
 
     def _repr_html_(self) -> str:
-        """Return the summary as HTML: notebooks call this to show a report."""
+        """Return the summary as HTML; notebooks call this to display a report."""
         return self._summarized().html()
 
     def _summarized(self) -> Summary:
         return summarize(self._outcomes, self.tally, self.elapsed, self.stopped, self.stopped_groups)
 
     def to_dicts(self) -> list[dict[str, object]]:
-        """Return each outcome as a dict of plain values, in the report's order, as for a data frame or JSON lines.
+        """Return each outcome as a dict of plain values, in the report's order, such as for a data frame or JSON lines.
 
-        All have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
+        All dicts have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
         `error_type` and `error` (the name of the error's class, and its text), `reason` (in words), `attempts`,
-        `elapsed`, `started` and `replayed`. What an outcome does not have is None; only a pending one can be not
-        started, and only a success can be replayed. Inputs and values are the same objects, and nothing holds an error
-        or its traceback.
+        `elapsed`, `started` and `replayed`. Values that an outcome does not have are None; only a pending one can be
+        not started, and only a success can be replayed. Inputs and values are the original objects; errors and
+        tracebacks are not included.
         """
         return [_as_dict(outcome) for outcome in self._outcomes]
 

@@ -1,4 +1,4 @@
-"""`Run`: the object that the user holds, awaits or iterates."""
+"""`Run`: the object that the user holds, awaits or iterates over."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class _State(enum.Enum):
 
 @final
 class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
-    """A batch of jobs, made by `run_all` or `map_all`.
+    """A batch of jobs, created by `run_all` or `map_all`.
 
     Use it once, in one of two ways:
 
-    `report = await run` runs all jobs and gives a `Report` of their outcomes;
+    `report = await run` runs all jobs and returns a `Report` of their outcomes.
 
-    `async with run: async for outcome in run: ...` hands over each outcome as it comes, and keeps none. Leaving the
-    block early cancels the running jobs. Either way no job is left running when control returns.
+    `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, and keeps none.
+    Leaving the block early cancels the running jobs. In both cases no job is left running when control returns.
 
-    It is a coroutine to asyncio: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`.
+    asyncio treats it as a coroutine: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`
+    work.
 
     Attributes:
         tally: live counts.
-
     """
 
     def __init__(self, config: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:
-        """Make a run; use `run_all` or `map_all`."""
+        """Create a run; use `run_all` or `map_all` instead."""
         limit = config.for_engine.limit
         limit = limit.start if isinstance(limit, Adaptive) else limit
         self.tally: Tally = Tally(config.source.total, limit)
@@ -66,22 +66,21 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     @property
     def report(self) -> Report[T, I]:
-        """The outcomes known so far; of a streamed run, those that have not been read."""
+        """The outcomes so far; for a streamed run, those that have not been read."""
         if self._pump is None:
             return Report((), self.tally.copy(), 0.0)
         return self._pump.outlet.report()
 
     @property
     def stopped_by(self) -> signal.Signals | None:
-        """The first of the signals in `stop_on` that arrived during the run; None if none did."""
+        """The first signal in `stop_on` that was received during the run; None if there was none."""
         return None if self._watcher is None else self._watcher.stopped_by
 
     def stop(self) -> None:
-        """Stop gracefully: start no other job, and let running jobs finish. It can be called again.
+        """Stop gracefully: start no further jobs, and let running jobs finish. It may be called repeatedly.
 
         Raises:
             RuntimeError: if the run has not started.
-
         """
         if self._pump is None:
             raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
@@ -94,7 +93,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     @property
     def __name__(self) -> str:
-        """The name of the run, as tasks show it."""
+        """The name of the run, as shown in tasks."""
         return self._config.name
 
     def send(self, value: None, /) -> object:
@@ -124,7 +123,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             raise
 
     def close(self) -> None:
-        """Close a run that is not wanted any more: no job starts, and there is no warning that it was never awaited."""
+        """Discard a run that is no longer needed: no job starts, and Python does not warn that it was never awaited."""
         coroutine, self._finishing, self._task = self._finishing, None, None
         if coroutine is not None:
             coroutine.close()
@@ -133,7 +132,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             self._config.discard()
 
     def _resumed(self) -> Coroutine[object, None, Report[T, I]]:
-        """Return the coroutine that the current task runs; to a second task one that says that a run is used once."""
+        """Return the coroutine that the current task runs; for a second task, one that raises."""
         task = asyncio.current_task()
         if self._finishing is None:
             self._finishing, self._task = self._finish(), task
@@ -234,6 +233,6 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
 
 def status_of(run: Run[T, I]) -> str:
-    """Return in words why a run starts no job at present; an empty text if nothing holds it up."""
+    """Return in words why a run is starting no jobs; an empty string if nothing holds it up."""
     pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()

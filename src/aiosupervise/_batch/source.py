@@ -1,13 +1,14 @@
 """Sources of items: any iterable or async iterable, pulled one item at a time by the pump of the run.
 
 How a pull is interrupted. A run that is stopped cannot wait for the next item of an async source, which may never come.
-There is no way to end a pending `__anext__` but to cancel the task that awaits it, and that is the pump. So `interrupt`
-cancels the pump once, and only while it is pulling, and `interrupts` says so. `pull` takes the CancelledError for ours
-only if the count of the task's cancels, `cancelling()`, equals the number of our own: one more means that somebody else
-has cancelled the pump too, and the error goes on. Whatever came of it, `uncancel()` takes ours back, as asyncio.timeout
-does (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel), for a cancel that stayed counted would
-be mistaken for the shutdown of the loop. The source may have swallowed the CancelledError and given an item all the
-same: the pump hands that over as pending.
+The only way to end a pending `__anext__` is to cancel the task that awaits it, which is the pump. `interrupt` therefore
+cancels the pump once, only while it is pulling, and records this in `interrupts`. `pull` treats the CancelledError as
+the run's own only if `cancelling()`, the count of the task's cancellations, equals the number of those by the run. A
+higher count means that other code has cancelled the pump too, and the error propagates. In either case, `uncancel()`
+takes the run's own cancellation back, as asyncio.timeout does
+(https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel), because a cancellation that stayed counted
+would be mistaken for the shutdown of the loop. The source may have swallowed the CancelledError and yielded an item
+after all: the pump reports that as pending.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HELD = (list, tuple, set, frozenset, deque)
 """Collections that hold their items: an early end reports those that were not pulled as pending."""
 
 _GENERATORS = (Generator, AsyncGenerator)
-"""Iterators with one reader, which are closed after an early end though the run has not opened them."""
+"""Iterators with one reader, which are closed after an early end although the run did not open them."""
 
 
 class _End(enum.Enum):
@@ -50,7 +51,7 @@ class SyncSource(Generic[J]):
     """An iterable."""
 
     interrupts: int = 0
-    """How often the pump has been cancelled to end a pull: never, here."""
+    """The number of times the pump was cancelled to end a pull: always 0 here."""
 
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
@@ -60,7 +61,7 @@ class SyncSource(Generic[J]):
         self.exhausted: bool = False  # no item is left that was not pulled
 
     def held(self) -> Collection[J]:
-        """Return the items that a list or the like holds; of any other iterable none."""
+        """Return the items in a list or the like; of any other iterable none."""
         return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
     def pull(self) -> J | End:
@@ -75,19 +76,19 @@ class SyncSource(Generic[J]):
         """Do nothing: a plain iterator never waits."""
 
     def rest(self) -> Iterator[J]:
-        """Take out the items that a list or the like still holds; of any other iterable, which may be endless, none."""
+        """Remove and return the items left in a list or the like; of any other iterable, which may be endless, none."""
         if self.is_held:
             while (item := self.pull()) is not END:
                 yield item
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it has come to its end, or belongs to the user."""
+        """Close the iterator where it stands, unless it is exhausted or belongs to the user."""
         if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 
 
 class AsyncSource(Generic[J]):
-    """An async iterable. One task must do all the pulling and the closing."""
+    """An async iterable. A single task must do all the pulling and closing."""
 
     is_held: bool = False
 
@@ -100,7 +101,7 @@ class AsyncSource(Generic[J]):
         self._puller: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:
-        """Return the next item; END also when the wait for it was interrupted."""
+        """Return the next item, or END, also if the wait for the item was interrupted."""
         self._puller = puller = asyncio.current_task()
         assert puller is not None  # noqa: S101 - for the type checkers
         try:
@@ -125,7 +126,7 @@ class AsyncSource(Generic[J]):
         return ()
 
     def interrupt(self) -> None:
-        """End a pull that is under way; see the top of this file."""
+        """Interrupt the current pull; see the top of this file."""
         if self._puller is not None and self._puller is not asyncio.current_task():
             self.interrupts = 1
             self._puller.cancel()
@@ -135,7 +136,7 @@ class AsyncSource(Generic[J]):
         return iter(())
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it has come to its end, or belongs to the user."""
+        """Close the iterator where it stands, unless it is exhausted or belongs to the user."""
         if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 

@@ -1,12 +1,12 @@
-"""The states of a run's circuit, each with the fields that it alone needs.
+"""The states of a run's circuit, each with the fields that only it needs.
 
     Closed -> Paused -> RampUp -> Closed             the server asked to wait
     Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe finds that it works again
                       HalfOpen -> Open | Stopped     a probe has failed; too many have
 
-The server can ask to wait in any state: Paused and Open end no earlier than it asked. An empty budget while most first
-attempts fail opens the circuit from Closed, Paused and RampUp alike. An overdue probe, which was counted as failed, may
-succeed after all: that closes the circuit from Open too. Ended follows on any state, when the run has ended.
+The server can ask for a wait in any state: Paused and Open end no earlier than it asked. If the budget is empty while
+most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe, which was counted as
+failed, may succeed after all, which also closes the circuit from Open. When the run ends, any state changes to Ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPREAD = 0.25  # of a server's retry-after: the time over which those who waite
 
 
 class Closed(State):
-    """Everything goes on."""
+    """Jobs and retries start normally."""
 
     is_closed = True
 
@@ -45,13 +45,13 @@ class Closed(State):
         return Permit.GO
 
     def on_failure(self, *_: object, asked: bool) -> None:
-        """Pause if the server asked to wait."""
+        """Pause if the server asked for a wait."""
         if asked:
             self._circuit.go_to(Paused(self._circuit))
 
 
 class Paused(Pause):
-    """The server asked to wait. No probe is needed: the service is there."""
+    """The server asked for a wait. No probe is needed, because the service responds."""
 
     why = "the server asked to wait"
 
@@ -63,7 +63,7 @@ class Paused(Pause):
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
-        """Let a call retry that has waited by itself for as long as the server asked."""
+        """Permit a retry to a call that has itself waited as long as the server asked."""
         return Permit.GO
 
     def _extend(self) -> None:
@@ -74,9 +74,9 @@ class Paused(Pause):
 
 
 class RampUp(State):
-    """After a retry-after: one by one those in the queue go on, then new jobs.
+    """After a Retry-After: queued calls and then new jobs are released one by one.
 
-    All at once would only be turned away again.
+    If all were released at once, the server would only reject them again.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -87,12 +87,12 @@ class RampUp(State):
         self._timer = Timer()
 
     def enter(self) -> None:
-        """Release the first."""
+        """Release the first call."""
         self._circuit.protected.on_resume()
         self._step()
 
     def leave(self) -> None:
-        """Release no more."""
+        """Release no further calls."""
         self._timer.cancel()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
@@ -100,24 +100,24 @@ class RampUp(State):
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
-        """Let a call retry that has waited by itself for as long as the server asked."""
+        """Permit a retry to a call that has itself waited as long as the server asked."""
         return Permit.GO
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
-        """Let one new job start, when its moment has come."""
+        """Let one new job start if it is time."""
         return min(slots, self._new_jobs)
 
     def on_start(self, job: object) -> None:  # noqa: ARG002 - any job
-        """Let no other start before the next moment."""
+        """Let no other job start before the next moment."""
         self._new_jobs = 0
 
     def on_failure(self, *_: object, asked: bool) -> None:
-        """Pause again if the server asked again."""
+        """Pause again if the server asked for another wait."""
         if asked:
             self._circuit.go_to(Paused(self._circuit))
 
     def _step(self) -> None:
-        """Release one waiter, or let one new job start, and come back for the next."""
+        """Release one waiter, or let one new job start, and schedule the next step."""
         circuit = self._circuit
         now = circuit.now()
         if now >= self._end:
@@ -131,7 +131,7 @@ class RampUp(State):
 
 
 class Open(Pause):
-    """The service fails: the run waits, each time twice as long, up to the longest pause."""
+    """The service fails. The run waits, twice as long each time, up to the longest pause."""
 
     why = "the retry budget is empty"
 
@@ -164,10 +164,10 @@ class Open(Pause):
 
 
 class HalfOpen(State):
-    """One probe at a time finds out whether the service works again.
+    """One probe at a time tests whether the service works again.
 
-    A new job is asked first, since the calls in the queue have failed before, perhaps by their own fault. The pump
-    starts one in its next turn if it can. If it does not, the first call in the queue goes.
+    A new job is preferred, because the calls in the queue have already failed, perhaps through their own fault. The
+    pump starts one in its next turn if it can; otherwise the first call in the queue is the probe.
     """
 
     def __init__(self, circuit: Circuit, outage: Outage) -> None:
@@ -181,29 +181,29 @@ class HalfOpen(State):
         self._find_probe()
 
     def leave(self) -> None:
-        """Wait for the probe no longer."""
+        """Stop waiting for the probe."""
         self._timer.cancel()
 
     def describe(self) -> str:
-        """Return what is going on."""
+        """Return the current activity."""
         return "probing"
 
     def on_wait(self) -> None:
-        """Look for a probe, if there is none: it may be this call."""
+        """Look for a probe if there is none: it may be this call."""
         if self._probe is None:
             self._find_probe()
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - the limit may be exceeded
-        """Let one new job start as the probe, though the limit is reached by calls that wait."""
+        """Let one new job start as the probe, even if waiting calls occupy all slots."""
         return int(self._probe is None and self._outage.admits_job(taken))
 
     def on_start(self, job: object) -> None:
-        """Make the job the probe; or begin the time of a call that was sent as one, and had to wait for a slot."""
+        """Make the job the probe; or start the timer of a call sent as the probe that had to wait for a slot."""
         if self._probe is None or self._probe is job:
             self._send(job)
 
     def on_failure(self, *who: object, asked: bool) -> None:
-        """Open the circuit again if it was the probe, or stop the run; and pause if the server asked to wait."""
+        """If it was the probe, open the circuit again or stop the run; pause if the server asked for a wait."""
         self._outage.forget(who)
         if self._probe is None and asked:
             self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
@@ -211,7 +211,7 @@ class HalfOpen(State):
             self._fail()
 
     def on_neutral(self, *who: object) -> None:
-        """Look for the next probe, if it was the last one that ended without an answer."""
+        """Look for the next probe if this was the last one, which ended without an answer."""
         self._outage.forget(who)
         if self._is_probe(who):
             self._probe = None
@@ -242,7 +242,7 @@ class HalfOpen(State):
         self._timer.set(self._circuit.now() + self._circuit.setting.longest_pause, partial(self._expire, probe))
 
     def _expire(self, probe: object) -> None:
-        """Count a probe that takes too long as failed, though it goes on."""
+        """Count a probe that takes too long as failed, although it continues."""
         self._outage.add_overdue(probe)
         self._fail()
 
@@ -256,9 +256,9 @@ class HalfOpen(State):
 
 
 def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
-    """Take the price of a retry from the budget; if that is empty and the service fails, open the circuit, or refuse.
+    """Take the price of a retry from the budget; if it is empty and the service fails, open the circuit, or refuse.
 
-    While only some of the inputs fail, their retries go on as the policy says, unpaid.
+    While only some of the inputs fail, their retries follow the policy without paying.
     """
     price = circuit.budget.take(throttled=throttled)
     if price is not None:
@@ -273,7 +273,7 @@ def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
 
 
 def _resume(circuit: Circuit) -> None:
-    """Close the circuit after a probe that succeeded, unless the server has asked to wait longer."""
+    """Close the circuit after a successful probe, unless the server has asked for a longer wait."""
     circuit.budget.put(circuit.budget.capacity // 4)
     if circuit.retry_after_end > circuit.now():
         circuit.go_to(Paused(circuit))

@@ -1,4 +1,4 @@
-"""The three strategies: each is an order, and an answer to "does this outcome end the run?".
+"""The three strategies: each determines an order of outcomes, and which outcome ends the run.
 
 | strategy       | its namesake          | outcomes come in                | the run ends when       |
 |----------------|-----------------------|---------------------------------|-------------------------|
@@ -23,10 +23,10 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 
 
 class Strategy(ABC, Generic[T, I]):
-    """An order of outcomes: `ready` holds those that can be handed over, in that order.
+    """An order of outcomes: `ready` holds those that can be delivered, in that order.
 
-    Where pending outcomes come last, they do so while `holds_pending`: those of a group that has been stopped come
-    before the end of the run.
+    In a strategy in which pending outcomes come last, they do so while `holds_pending`: the pending outcomes of a
+    stopped group are delivered before the end of the run.
     """
 
     def __init__(self) -> None:
@@ -41,25 +41,25 @@ class Strategy(ABC, Generic[T, I]):
 
     @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Put an outcome in its place in the order."""
+        """Add an outcome at its place in the order."""
         ...
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - as for "wait"
-        """Return whether an outcome ends the run, though jobs are unfinished."""
+        """Return whether an outcome ends the run although jobs are unfinished."""
         return False
 
     def held(self) -> list[Outcome[T, I]]:
-        """Return the outcomes that are held back, in input order."""
+        """Return the withheld outcomes, in input order."""
         return [self._held[index] for index in sorted(self._held)]
 
     def flush(self) -> None:
-        """Make all outcomes ready: no other will come."""
+        """Make all outcomes ready, because no others will come."""
         self.ready.extend(self.held())
         self._held.clear()
 
 
 class Gather(Strategy[T, I]):
-    """Input order: an outcome is held back until all before it are ready."""
+    """Input order: an outcome is withheld until all before it are ready."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Gather(Strategy[T, I]):
         return self._next
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make ready an outcome, and those that it completes the order for."""
+        """Make an outcome ready, and those that were waiting for it."""
         held = self._held
         if outcome.index != self._next:
             held[outcome.index] = outcome
@@ -87,7 +87,7 @@ class AsCompleted(Strategy[T, I]):
     """Completion order; pending outcomes come last."""
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make an outcome ready, or hold it back to the end if it is pending."""
+        """Make an outcome ready, or withhold it until the end if it is pending."""
         if isinstance(outcome, Pending) and self.holds_pending:
             self._held[outcome.index] = outcome
         else:
@@ -95,14 +95,14 @@ class AsCompleted(Strategy[T, I]):
 
 
 class Wait(AsCompleted[T, I]):
-    """The same order; `return_when` ends the run as it ends asyncio.wait."""
+    """Completion order; `return_when` ends the run as it ends asyncio.wait."""
 
     def __init__(self, return_when: ReturnWhen) -> None:
         super().__init__()
         self._return_when = return_when
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """Answer as asyncio.wait would, for which a cancelled job has not raised an exception."""
+        """Decide like asyncio.wait, for which a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
             # Of the type: isinstance reads `__class__`, which a user's error may have made a property that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)
@@ -110,12 +110,11 @@ class Wait(AsCompleted[T, I]):
 
 
 def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I]:
-    """Make the strategy of this name for one run.
+    """Create the strategy of this name for one run.
 
     Raises:
-        ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for one that was given
-            to another strategy than "wait".
-
+        ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for one combined with
+            another strategy than "wait".
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         words = "'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'"

@@ -1,7 +1,7 @@
-"""The summary of a report, for people: counts, percentiles, and the most frequent errors, as a text or as HTML.
+"""The summary of a report, for people: counts, percentiles, and the most frequent errors, as text or HTML.
 
-Its size is bounded, however many outcomes there are, and so is the work for each error, whose text may take long to
-make. Like the log, it shows the `str` of an error and never its repr; inputs and values do not appear in it.
+Its size is bounded, however many outcomes there are, and so is the work for each error, whose text may be slow to
+compute. Like the log, it shows the `str` of an error and never its repr. Inputs and values do not appear in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N = TypeVar("N", int, float)
 
 @record
 class Table:
-    """A table: `alignment` has a `<` or `>` for each column, and the first of the rows is the titles."""
+    """A table: `alignment` has a `<` or `>` for each column, and the first row has the titles."""
 
     alignment: str
     rows: Sequence[Sequence[str]]
@@ -61,7 +61,7 @@ class Table:
 
 @record
 class Summary:
-    """Lines of text, and tables below them."""
+    """Lines of text, followed by tables."""
 
     lines: Sequence[str]
     tables: Sequence[Table]
@@ -87,12 +87,11 @@ def summarize(
     """Summarize a report.
 
     Args:
-        outcomes: those of the report.
+        outcomes: the outcomes of the report.
         tally: the counts of the run.
-        elapsed: the seconds of the run.
+        elapsed: the duration of the run in seconds.
         stopped: why the run ended before its source did; None if it did not.
         stopped_groups: the groups whose service stayed down.
-
     """
     finished = [outcome for outcome in outcomes if not isinstance(outcome, Pending)]
     failures = [outcome for outcome in finished if isinstance(outcome, Failure)]
@@ -147,13 +146,13 @@ def _percentiles(ran: Sequence[Success[object, object] | Failure[object]]) -> Ta
 
 
 def nearest_rank(values: Sequence[N], percent: int) -> N:
-    """Return the smallest of some values, which are sorted, that at least `percent` of them do not exceed."""
+    """Return the smallest of some sorted values such that at least `percent` percent of the values do not exceed it."""
     # In integers: 0.95 * 20 is more than 19.
     return values[-(-percent * len(values) // 100) - 1]
 
 
 class _Kind:
-    """The errors that have the same text, apart from what varies."""
+    """Errors that have the same text, apart from the variable parts."""
 
     __slots__ = ("count", "index", "text")
 

@@ -1,4 +1,4 @@
-"""The queue of the calls that wait until they may retry, in the order in which they came."""
+"""The queue of calls that wait until they may retry, in order of arrival."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Waiters:
         self._calls.pop(waiter, None)
 
     def release_first(self, permit: Permit) -> object | None:
-        """Give a permit to the first call and return the call, or None if nobody waits."""
+        """Give a permit to the first call and return the call, or None if no call is waiting."""
         # A waiter that has been cancelled is in the queue until its task runs.
         waiter = next((waiter for waiter in self._calls if not waiter.done()), None)
         if waiter is None:

@@ -1,9 +1,9 @@
-"""`attempt()`: which attempt of a supervised call is running.
+"""`attempt()`: returns the current attempt of a supervised call.
 
-Theory of operation. The answer is read from the stack of the running task: above the function that calls `attempt`
-there is the retry loop, whose `self` has all that is asked for, or a frame in which a block is running, which is
-registered for that time, or, in a first attempt, only a wrapper. So a call whose function never asks pays nothing. A
-context variable, set and reset around each attempt, would double the cost of a call that succeeds at once.
+Theory of operation. The answer is read from the stack of the running task. Above the function that calls `attempt`
+there is either the retry loop, whose `self` has all the information, or a frame in which a block is running, which is
+registered meanwhile, or, in a first attempt, only a wrapper. A call that never uses `attempt()` therefore pays nothing.
+A context variable, set and reset around each attempt, would double the cost of a call that succeeds at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ BLOCKS: Final[dict[int, Call]] = {}
 @final
 @record
 class Attempt:
-    """The running attempt of a supervised call, or of a block.
+    """The current attempt of a supervised call or block.
 
     Attributes:
-        number: its number, from 1.
+        number: the number of the attempt, from 1.
         previous_error: the error of the previous attempt, without its traceback; None in the first attempt.
         time_left: seconds until the deadline of the call; None if its policy has no deadline.
-
     """
 
     number: int
@@ -44,15 +43,14 @@ class Attempt:
 
 
 def attempt() -> Attempt:
-    """Return the running attempt of the innermost supervised call, or block, around the caller.
+    """Return the current attempt of the innermost supervised call or block around the caller.
 
-    Call it in the supervised function or block, or in a function that this one awaits or calls. A task that the
-    function starts has a stack of its own: call it before starting the task, and pass the result on. The cost grows
-    with the depth of the stack; functions that do not call it pay nothing.
+    Call it in the supervised function or block, or in a function that is called or awaited there. A task started by the
+    function does not inherit the attempt: call `attempt()` first and pass the result on. The cost grows with the depth
+    of the stack; functions that do not call it pay nothing.
 
     Raises:
-        RuntimeError: outside of a supervised function or block.
-
+        RuntimeError: outside a supervised function or block.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
     while frame is not None:

@@ -1,12 +1,12 @@
-"""Blocks: a loop over a policy makes the attempts of a block of lines.
+"""Blocks: a loop over a policy makes the attempts of a block of code.
 
-Theory of operation. The loop yields an attempt, and the `with` statement in its body makes it. A block that succeeds
-ends the loop. An error that is retried is dropped, and the loop waits before it yields the next attempt. Each loop has
-a call of its own, the same as a supervised function has, and the same driver: an async function waits in its event
-loop, other code in its thread. The call is named after the function and the line of the loop.
+Theory of operation. The loop yields an attempt, and the `with` statement in its body performs it. A block that succeeds
+ends the loop. If an error is retried, it is dropped, and the loop waits before it yields the next attempt. Each loop
+has its own call, like that of a supervised function, and the same driver: an async function waits in its event loop,
+other code in its thread. The call is named after the function and the line of the loop.
 
 Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the state. Only
-the running loop refers to the iterator, so it is deallocated when the loop is left. That detects a `break` after a
+the running loop refers to the iterator, so it is deallocated when the loop is left. This detects a `break` after a
 failed attempt, whose error would otherwise be lost silently.
 """
 
@@ -57,7 +57,7 @@ class _Next(enum.Enum):
 
 
 class _State:
-    """The state of one loop: its call, the limits that each attempt enters, and what comes next."""
+    """The state of one loop: its call, the limits that each attempt enters, and the next step."""
 
     __slots__ = ("call", "limits", "next")
 
@@ -68,7 +68,7 @@ class _State:
         self.next = _Next.ATTEMPT
 
     def is_over(self) -> bool:
-        """Return whether the loop ends; raise if its last attempt was not made."""
+        """Return whether the loop ends; raise if its last attempt was never entered."""
         if self.next in (_Next.ENTER, _Next.LEAVE):
             self.abandon()
             rule = "the attempt that a Policy yielded was not entered, so no other one follows"
@@ -76,7 +76,7 @@ class _State:
         return self.next is _Next.END
 
     def check_end(self, end: type[Exception]) -> None:
-        """Raise if the call ends with an error that its loop would take for an end without one."""
+        """Raise if the call ends with an error, which its loop would mistake for an end without one."""
         final = self.call.final_error
         if issubclass(type(final), end):
             self.call.take_final_error()
@@ -84,7 +84,7 @@ class _State:
             raise RuntimeError(what) from final  # noqa: TRY004 - as where a generator raises it
 
     def abandon(self, error: BaseException | None = None) -> bool:
-        """End the loop, for this reason or since it was left; return whether that drops the error of an attempt."""
+        """End the loop, for this reason or because it was left; return whether this drops the error of an attempt."""
         is_over, self.next = self.next in (_Next.LEAVE, _Next.END), _Next.END
         if is_over or self.call.last_error is None:
             return False
@@ -93,7 +93,7 @@ class _State:
 
 
 class _Attempt:
-    """One attempt of a block; it does not refer to the error of its own, which holds the frame that refers to it."""
+    """One attempt of a block; it does not refer to its own error, which holds the frame that refers to the attempt."""
 
     __slots__ = ("_frame", "_outer", "_state", "number", "previous_error")
 
@@ -109,7 +109,7 @@ class _Attempt:
         return left
 
     def _begin(self, frame: FrameType, kind: type[Call]) -> Any:
-        """Begin the attempt, by the `with` statement for this kind of call, and return the limits to enter."""
+        """Begin the attempt with the `with` statement for this kind of call, and return the limits to enter."""
         state = self._state
         if type(state.call) is not kind:
             state.abandon()
@@ -128,7 +128,7 @@ class _Attempt:
         return state.limits
 
     def _end(self, error: BaseException | None, *, may_retry: bool = True) -> bool:
-        """Record how the attempt ended; return whether its error is dropped, since another attempt follows."""
+        """Record how the attempt ended; return whether its error is dropped because another attempt follows."""
         if self._outer is None:
             del BLOCKS[self._frame]
         else:
@@ -261,7 +261,7 @@ class _Loop:
 
     @final
     def __del__(self) -> None:
-        """Finish the call if the loop is left between two attempts, and warn if a `break` leaves it."""
+        """Finish the call if the loop is left between two attempts, and warn if a `break` left it."""
         frame = sys._getframe().f_back  # noqa: SLF001
         # There is none when the interpreter shuts down.
         if self._state.abandon() and frame is not None and frame.f_code.co_code[frame.f_lasti] in _POP:
@@ -288,7 +288,7 @@ def _async_loop_of(policy: Policy, frame: FrameType) -> _Loop:
 
 
 def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
-    """Return the name of the call of a loop, whose policy has a gate that fits."""
+    """Return the name of the call of a loop, after checking that the gate of its policy fits."""
     name = policy.name or f"{frame.f_code.co_name}:{frame.f_lineno}"
     if is_gate_of_arguments(policy.gate):
         rule = f"gate {name_of(policy.gate)} is a function of a call's arguments, and a loop over a Policy has none"
@@ -298,7 +298,7 @@ def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
 
 
 def _block() -> None:
-    """Take the place of the function of a call: a block has none, and no arguments."""
+    """Stand in for the function of a call: a block has neither function nor arguments."""
 
 
 loops.plain = _loop_of

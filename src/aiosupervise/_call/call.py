@@ -1,16 +1,15 @@
-"""The state of one call, and what follows from each failure: no waiting, no asyncio.
+"""The state of one call, and the reaction to each failure: no waiting, no asyncio.
 
-A driver makes the attempts and waits between them: `retry` has that of coroutines, `thread` that of plain functions.
-Each has a clock of its own. The driver, or the block that makes an attempt, reports each failure and the success to the
-call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`,
-`_policy.decide`), pays for a retry, and records the result: either a delay and the error of the attempt, or the error
-to raise.
+A driver makes the attempts and waits between them: the one in `retry` for coroutines, the one in `thread` for plain
+functions. Each has its own clock. The driver, or the block that makes an attempt, reports each failure and the success
+to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`, `_policy.decide`), pays
+for a retry, and records the result: either a delay and the error of the attempt, or the error to raise.
 
-In a batch, the job around the call is informed of each failure and of each success of a retry, charges for the retries,
-and decides when a call that has waited may go on: see `enclosing_job`.
+In a batch, the job around the call is informed of each failure and of each successful retry. It charges for the
+retries, and decides when a waiting call may continue: see `enclosing_job`.
 
-An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is made when
-two further attempts have failed, since most calls have succeeded by then.
+An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is created
+when two further attempts have failed, because most calls have succeeded by then.
 """
 
 from __future__ import annotations
@@ -50,10 +49,10 @@ Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str
 """The function of a call, with its arguments by position and by name."""
 
 _MAX_EARLIER_ERRORS = 10
-"""The earlier errors that a verdict lists."""
+"""The maximum number of earlier errors in a verdict."""
 
 _MAX_LINE = 200
-"""Characters of the line about each."""
+"""The maximum length of the line about each."""
 
 _numbers = itertools.count(1)
 
@@ -61,8 +60,8 @@ _numbers = itertools.count(1)
 class Call:
     """The state of one call.
 
-    While `final_error` is None, the call goes on: if `last_error` is None, with its first attempt, else with a wait of
-    `delay` seconds and another attempt.
+    While `final_error` is None, the call continues: with its first attempt if `last_error` is None, otherwise with a
+    wait of `delay` seconds and another attempt.
     """
 
     __slots__ = (
@@ -96,17 +95,16 @@ class Call:
         attempts: int = 0,
         last_serial: int = 0,
     ) -> None:
-        """Create the state of a call of which `attempts` were made.
+        """Create the state of a call that has made `attempts` attempts.
 
         Args:
             policy: the policy of the call.
             name: the name of the call in events.
             started: the time at the start; None if the policy has no limits.
-            arguments: what each attempt is given.
+            arguments: the arguments of each attempt.
             attempts: the number of attempts that were begun.
-            last_serial: the serial number of the newest verdict before the last of them. An attempt ends with a newer
-                one if a call inside of it gave up.
-
+            last_serial: the serial number of the newest verdict before the last of them. If a call inside an attempt
+                gave up, the attempt ends with a newer one.
         """
         no_waiting = no_waits.get()
         self.waits = no_waiting is None
@@ -144,13 +142,12 @@ class Call:
             self.emit(AttemptStarted, self.attempts)
 
     def on_failure(self, raised: Exception, own_wrappers: int = 0) -> None:
-        """Decide what follows from the error that ended an attempt, and record it.
+        """Decide what to do about the error that ended an attempt, and record it.
 
         Args:
             raised: the error.
-            own_wrappers: how many frames of this call's own wrapper are in its traceback: 1 if the wrapper made the
+            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if the wrapper made the
                 attempt itself.
-
         """
         if self.attempts == 1:
             self.first_failure = self.now()
@@ -182,13 +179,13 @@ class Call:
         self.delay = decision if self.waits else 0.0
 
     def _end_like_inner_call(self, error: Exception) -> None:
-        """End with the error on which a call inside of the attempt gave up."""
+        """End with the error that a call inside the attempt gave up on."""
         if self.job is not None:
             self.job.on_neutral()
         self._end(error, PASS_THROUGH, UNLISTED)
 
     def _end(self, error: Exception, decision: Stop | PassThrough, classification: Classification) -> None:
-        """End with the error, since there is no other attempt."""
+        """End with the error, because there is no further attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, PassThrough):
@@ -198,9 +195,9 @@ class Call:
             self._give_up(error, decision.reason, decision.detail)
 
     def _set_cause(self, error: Exception, classification: Classification) -> None:
-        """Make the last error the cause of the error by which the deadline of this call ended an attempt.
+        """Make the last error the cause of the error with which the deadline of this call ended an attempt.
 
-        Its cause was the interruption, if any. The user's own code can raise one too, and that keeps its cause.
+        Its cause was the interruption, if any. User code can also raise such an error; that one keeps its cause.
         """
         is_of_deadline = classification is PAST_DEADLINE and type(error) is DeadlineExceeded
         is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
@@ -208,7 +205,7 @@ class Call:
             error.__cause__ = self.last_error
 
     def _check_retry(self, delay: float, classification: Classification) -> Decision:
-        """Return the delay of a retry, for which this pays, or the reason why it cannot be made."""
+        """Pay for a retry and return its delay, or return the reason why it cannot be made."""
         if self.read_once:
             detail = used_up(self.read_once)
             if detail is not None:
@@ -230,30 +227,30 @@ class Call:
         self.lines = (*self.lines, line)[-_MAX_EARLIER_ERRORS:]
 
     def _add_other_lines(self, attempts: int) -> None:
-        """Make the lines that were put off, of a call that ends after so many failed attempts before its error."""
+        """Create the postponed lines of the note for a call that ends after this number of failed attempts."""
         if self.error_before is not None:
             self._add_line(self.error_before, attempts - 1)
         if self.last_error is not None:
             self._add_line(self.last_error, attempts)
 
     def _pass_through(self, error: Exception) -> None:
-        """End with the error, without a verdict; if attempts failed before, a note lists their errors."""
+        """End with the error and without a verdict; if earlier attempts failed, a note lists their errors."""
         if self.last_error is not None:
             self._add_other_lines(self.attempts - 1)
             attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
         self._set_final_error(error)
 
     def on_refusal(self, last_error: Exception, reason: Reason) -> None:
-        """Give up on the last error, since the other attempt that was decided on cannot be made."""
+        """Give up on the last error, because the planned retry cannot be made."""
         # It is the final error now, and the one before it the last of the earlier ones.
         self.last_error, self.error_before = self.error_before, None
         self._give_up(last_error, reason)
 
     def is_too_late(self, last_error: Exception) -> bool:
-        """Return whether the wait would end after the deadline, and then give up.
+        """Return whether the wait would end after the deadline, and if so give up.
 
-        Something else has taken its time since the decision to wait: a listener, the code after a block, or a pause of
-        the run, which makes the wait longer.
+        Time may have passed since the decision to wait: in a listener, in the code after a block, or because a pause of
+        the run makes the wait longer.
         """
         left = self.time_left()
         if left is None or self.delay < left:
@@ -274,7 +271,7 @@ class Call:
         self.final_error = error
 
     def on_success(self) -> None:
-        """Add to the budget: its refill if the first attempt succeeded, else the price of the last retry."""
+        """Add to the budget: its refill if the first attempt succeeded, otherwise the price of the last retry."""
         budget = self.policy.budget
         if budget is not None:
             budget.put(budget.refill if self.attempts == 1 else self.price)
@@ -287,7 +284,7 @@ class Call:
             self.emit(CallFinished, self.attempts, None)
 
     def take_final_error(self) -> Exception:
-        """Return the error to raise, which the call then holds no more; it ends with that."""
+        """Return the error to raise and drop the reference to it, which ends the call."""
         final: Exception = self.final_error  # type: ignore[assignment]  # there is one
         self.final_error = self.last_error = self.error_before = None
         if listeners.count:
@@ -295,7 +292,7 @@ class Call:
         return final
 
     def raise_final_error(self) -> None:
-        """Raise the error that the call ends with, if there is one."""
+        """Raise the error that ends the call, if any."""
         if self.final_error is None:
             return
         final = self.take_final_error()
@@ -308,7 +305,7 @@ class Call:
             del final, context
 
     def on_abandoned(self, error: BaseException) -> None:
-        """Record that the call ends without an outcome, in an attempt or in a wait: it was cancelled, for instance."""
+        """Record that the call ends without an outcome during an attempt or a wait, such as by a cancellation."""
         if self.job is not None:
             self.job.on_neutral()
         if listeners.count:

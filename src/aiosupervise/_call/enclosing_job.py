@@ -1,7 +1,7 @@
-"""The job of a batch around a supervised call: what the call reports to it, and what it asks of it.
+"""The job of a batch around a supervised call: the interface for the call's reports and its requests for permits.
 
-The batch sets `current_job` in the context of each job. A call that finds one there shares the retry budget and the
-circuit breaker of the run with all other calls in it.
+The batch sets `current_job` in the context of each job. A call that finds it there shares the retry budget and the
+circuit breaker of the run with all other calls in the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiosupervise._policy.policy import Policy
 
 
 class Permit(enum.Enum):
-    """The answer to a call that asks to make another attempt."""
+    """The answer to a call that asks for permission to make another attempt."""
 
     GO = "retry"
     PROBE = "retry, to probe whether the service is available again; this does not count as one of the retries"
@@ -43,18 +43,17 @@ class EnclosingJob(Protocol):
         ...
 
     def notify(self, event: Event) -> None:
-        """Pass an event on to the listeners of the run and of the runs around it."""
+        """Pass an event on to the listeners of the run and of the enclosing runs."""
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
-        """Record that an attempt of a call failed, and how the call's policy classifies the error."""
+        """Record that an attempt of a call failed, and how the call's policy classified the error."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Pay for a retry after `delay` seconds.
 
         Returns:
-            The price, which `on_success` is given back, or None if the call must give up; and the delay, which may be
-            longer than the one asked for.
-
+            The price, which is passed back to `on_success`, or None if the call must give up; and the delay, which may
+            be longer than the one requested.
         """
         ...
 
@@ -66,7 +65,7 @@ class EnclosingJob(Protocol):
         ...
 
     def permit_at_once(self) -> Permit:
-        """Return the answer to a call that cannot wait for a permit, since it would block the loop of the run."""
+        """Return the answer to a call that cannot wait for a permit, because it would block the loop of the run."""
         ...
 
     def on_retry(self) -> None:
@@ -80,4 +79,4 @@ class EnclosingJob(Protocol):
 
 
 current_job: ContextVar[EnclosingJob | None] = ContextVar("aiosupervise.current_job", default=None)
-"""The innermost job around the running code; None outside of a batch."""
+"""The innermost job around the running code; None outside a batch."""

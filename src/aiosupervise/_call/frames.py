@@ -1,9 +1,10 @@
-"""Tracebacks and the frames in them: which belong to this library, and which are dropped.
+"""Tracebacks and their frames: which ones belong to this library, and which are dropped.
 
-Theory of operation. A frame is recognized by the code object that it runs. A code object exists once, for all calls
-of its function, and nobody else's function can have it, whatever its name. The modules that an attempt runs in
-register the code objects of their functions when they are imported, and those of wrappers, which are made inside of a
-function, when the wrapper is made. So a function that is replaced by another, as mutation testing does, is found too.
+Theory of operation. A frame is recognized by the code object that it runs. A code object exists once, for all calls of
+its function, and no other function can have it, whatever its name. The modules that an attempt runs in register the
+code objects of their functions when they are imported. Those of wrappers, which are created inside a function, are
+registered when the wrapper is created. This also recognizes a function that replaces another one, as in mutation
+testing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ INTERNALS: Final[CodeObjects] = {}
 
 
 def register_wrapper(code: CodeType) -> None:
-    """Recognize the frames of a wrapper by its code, which all wrappers that one function makes have in common."""
+    """Recognize the frames of a wrapper by its code, which all wrappers created by the same function share."""
     WRAPPERS[id(code)] = LAYERS[id(code)] = INTERNALS[id(code)] = code
 
 
@@ -58,7 +59,7 @@ def register_retry_loop(loop: type) -> None:
 
 
 def register_module(name: str) -> None:
-    """Recognize the frames of all functions and methods that a module defines; to be called at its end."""
+    """Recognize the frames of all functions and methods defined in a module; call it at the end of the module."""
     namespace = vars(sys.modules[name])
     for thing in namespace.values():
         for function in _functions_of(thing, namespace):
@@ -66,9 +67,9 @@ def register_module(name: str) -> None:
 
 
 def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[FunctionType]:
-    """Yield a function, or the methods of a class, as far as they were defined in this namespace.
+    """Yield a function, or the methods of a class, if they were defined in this namespace.
 
-    Imported functions were not, nor was the wrapper of a decorator, which the functions that it decorates share.
+    This excludes imported functions, and the wrapper of a decorator, which the functions that it decorates share.
     """
     for each in vars(thing).values() if isinstance(thing, type) else (thing,):
         if isinstance(each, FunctionType) and each.__globals__ is namespace:
@@ -85,17 +86,16 @@ def without_internal_frames(traceback: TracebackType | None) -> TracebackType | 
 
 
 def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bool:
-    """Return whether a supervised call inside of this attempt gave up on `error`, or on a leaf of it.
+    """Return whether a supervised call inside this attempt gave up on `error`, or on a leaf of it.
 
-    If so, its verdict is newer than the attempt, and the traceback goes through its wrapper. An error that another
-    call gave up on in the meantime, such as the error of a failed future that both await, went through no wrapper but
-    the one of the attempt itself.
+    If so, its verdict is newer than the attempt, and the traceback contains its wrapper. Another call may also have
+    given up on the error in the meantime, for example if both await the same failed future. Its traceback then contains
+    no wrapper but that of the attempt itself.
 
     Args:
         error: the error that ended the attempt.
         last_serial: the serial number of the newest verdict before the attempt.
-        own_wrappers: how many frames of the attempt's own wrapper are in the traceback.
-
+        own_wrappers: the number of frames of the attempt's own wrapper in the traceback.
     """
     stack = [error]
     visited = set[int]()
@@ -123,8 +123,8 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 def drop_tracebacks(error: Exception) -> None:
     """Remove the tracebacks of an error that outlives its attempt, and of its causes, contexts and leaves.
 
-    A traceback holds its frames, and those the attempt's local variables. The error that the caller is handling, if
-    any, is left alone.
+    A traceback refers to its frames, and these to the attempt's local variables. The error that the caller is handling,
+    if any, is left unchanged.
     """
     set_traceback(error, None)
     # Most errors refer to no other. The attributes are read in the ordinary way first, which takes half the time; of a

@@ -1,10 +1,10 @@
-"""The gate of an attempt: entered for each, unless the attempt would wait for itself.
+"""The gate of an attempt: entered for each attempt, unless the attempt would wait for itself.
 
-Theory of operation. A task that holds an asyncio lock or semaphore and acquires it again may wait for ever: at once if
-it is a lock, and only under load if it is a semaphore. So it is always refused. The holders of gates are recorded by
-task, since a child task has a slot of its own. A context variable would be inherited by child tasks, and could not be
-reset when a coroutine is closed from elsewhere. The ids stay valid: an entry is removed before its frame releases the
-gate. A plain function holds the lock or semaphore of `threading` by its thread, in the same way.
+Theory of operation. A task that holds an asyncio lock or semaphore and acquires it again may wait forever: always for a
+lock, and only under load for a semaphore. It is therefore always refused. The holders of gates are recorded by task,
+because a child task has its own slot. A context variable would be inherited by child tasks, and could not be reset when
+a coroutine is closed from elsewhere. The ids stay valid, because an entry is removed before its frame releases the
+gate. Similarly, a plain function holds the lock or semaphore of `threading` by its thread.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ _holders: Final[dict[tuple[int, int], str]] = {}
 
 
 class _Passage:
-    """One attempt inside of a gate; `name` is that of the supervised function.
+    """One attempt inside a gate; `name` is that of the supervised function.
 
     Raises:
         GateError: if a call around this one, in the same task or thread, holds the gate, or if the gate suppresses an
-            error. Cancellation and exit go on, whatever the gate says.
-
+            error. Cancellation and exit propagate regardless of the gate.
     """
 
     __slots__ = ("_gate", "_key", "_name")
@@ -66,7 +65,7 @@ class _Passage:
 
 
 class AsyncPassage(_Passage):
-    """One attempt of an async function inside of its gate."""
+    """One attempt of an async function inside its gate."""
 
     __slots__ = ()
 
@@ -86,7 +85,7 @@ class AsyncPassage(_Passage):
 
 
 class SyncPassage(_Passage):
-    """One attempt of a plain function inside of its gate."""
+    """One attempt of a plain function inside its gate."""
 
     __slots__ = ()
 
@@ -106,7 +105,7 @@ class SyncPassage(_Passage):
 
 
 def call_inside(gate: SyncGate, name: str, func: Callable[..., R], /, *args: object, **kwargs: object) -> R:
-    """Call a plain function, whose name this is, inside of its gate."""
+    """Call a plain function inside its gate; `name` is the name of the function."""
     with SyncPassage(gate, name):
         return func(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The limits of an attempt: the deadline of the call, inside of it the gate, inside of that the attempt's timeout."""
+"""The limits of an attempt, from the outside in: the deadline of the call, the gate, and the attempt's timeout."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Limits:
             return await func(*args, **kwargs)
 
     def _each(self) -> Iterator[AbstractAsyncContextManager[None]]:
-        """Yield the limits from the outside in; that of the attempt begins when the gate has been entered."""
+        """Yield the limits from the outside in; the attempt's timeout begins when the gate has been entered."""
         deadline, timeout = self.policy.deadline, self.policy.attempt_timeout
         if deadline is not None:
             yield TimeLimit(self.started + deadline, DeadlineExceeded, deadline)
@@ -88,7 +88,7 @@ class Limits:
 
 
 def raise_again(error: BaseException) -> None:
-    """Raise an error with the context that it has, which would else be the error that is being handled."""
+    """Raise an error with its existing context, which Python would otherwise replace with the error being handled."""
     context = context_of(error)
     try:
         raise error
@@ -100,8 +100,8 @@ def raise_again(error: BaseException) -> None:
 class TimeLimit:
     """Raises `expired(seconds)` from its block if the loop's time reaches `when` before the block is done.
 
-    `asyncio.timeout_at` cancels the block and turns the CancelledError that comes out of it into a TimeoutError. So
-    only a TimeoutError that follows a CancelledError is the timeout's; any other is the block's own.
+    `asyncio.timeout_at` cancels the block and turns the resulting CancelledError into a TimeoutError. Only a
+    TimeoutError that follows a CancelledError is therefore the timeout's; any other was raised by the block itself.
     """
 
     __slots__ = ("_expired", "_seconds", "_timeout", "_when")

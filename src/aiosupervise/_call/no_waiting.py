@@ -1,6 +1,6 @@
 """Whether waits take time: a switch for tests, read when a call fails and when a run starts.
 
-This module imports nothing of the library at runtime, so that every module that waits can import it.
+At runtime this module imports nothing from the library, so that every module that waits can import it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ class NoWaiting:
     """The rules of a block in which waits take no time.
 
     Attributes:
-        max_retries: an upper bound for the retries of each call; None to leave the number to the call's policy.
-
+        max_retries: an upper bound for the retries of each call; None to use only the policy's.
     """
 
     max_retries: int | None = None
 
     def apply_to(self, policy: Policy) -> Policy:
-        """Return the policy with its retries bounded by these rules."""
+        """Return the policy with its retries limited by these rules."""
         bound = self.max_retries
         if bound is None or (policy.max_retries is not None and policy.max_retries <= bound):
             return policy
@@ -35,4 +34,4 @@ class NoWaiting:
 
 
 no_waits: ContextVar[NoWaiting | None] = ContextVar("aiosupervise.no_waits", default=None)
-"""The rules of the innermost block around the running code; None outside of tests, where waits take their time."""
+"""The rules of the innermost block around the running code; None outside tests, where waits take real time."""

@@ -1,14 +1,14 @@
-"""The retry loop of a coroutine: it makes the attempts of a call and waits between them, as the call's state says.
+"""The retry loop of a coroutine: it makes the attempts of a call and waits between them, as the call's state requires.
 
 Theory of operation. A wrapper makes the first attempt of a call. If that fails, the wrapper creates an `AsyncCall` and
-reports the failure to it. `AsyncCall.run` does what the state of the call then says: it waits and makes another
+reports the failure to it. `AsyncCall.run` then does what the state of the call requires: it waits and makes another
 attempt, or raises.
 
 Laws, each with a test:
 - Only an Exception is caught: cancellation and exit pass through.
-- Each further attempt is made outside of any `except` block, and the error that is kept during the wait has no
-  traceback, since a traceback keeps the local variables of the failed attempt alive.
-- A frame that holds an error drops it before raising it, since error and frame would otherwise refer to each other
+- Each further attempt is made outside any `except` block, and the error kept during the wait has no traceback, because
+  a traceback keeps the local variables of the failed attempt alive.
+- A frame that holds an error drops it before raising it, because error and frame would otherwise refer to each other
   and stay in memory until the garbage collector finds the cycle.
 """
 
@@ -73,9 +73,9 @@ class AsyncCall(Call):
             del final, context
 
     def rest(self, last_error: Exception) -> Awaitable[None]:
-        """Return the wait after a failed attempt, until another one may be made, or the run does not permit it.
+        """Return the wait after a failed attempt, which ends when another attempt may be made.
 
-        There is none, and the call gives up, if it would end after the deadline.
+        If it would end after the deadline, the call gives up and does not wait.
         """
         drop_tracebacks(last_error)
         if self.is_too_late(last_error):
@@ -91,7 +91,7 @@ class AsyncCall(Call):
         await self._acquire_permit(job, last_error)
 
     async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> None:
-        """Wait until the run permits another attempt; if it refuses, or the deadline comes first, give up."""
+        """Wait until the run permits another attempt; give up if it refuses, or if the deadline comes first."""
         try:
             permit = await self._await_within_deadline(functools.partial(job.acquire, self))
         except DeadlineExceeded:
@@ -115,7 +115,7 @@ class AsyncCall(Call):
 
 @types.coroutine
 def _next_turn() -> Generator[None, None, None]:
-    """Let the loop run everything else that is ready, as `asyncio.sleep(0)` does."""
+    """Let the loop run everything else that is ready, like `asyncio.sleep(0)`."""
     yield
 
 

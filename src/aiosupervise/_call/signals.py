@@ -1,33 +1,32 @@
 """Signals that end a run or a supervisor: the first one stops it, the second one cancels it.
 
-Theory of operation. One handler, `_handle`, serves every run and every supervisor of the
-process; below, a run stands for both. The first run that watches a signal
-installs it and remembers the handler that it replaces; when the last of these runs ends, the previous handler is
-restored. The handler runs in the main thread, between any two instructions of it, so it only records the signal and
-leaves the rest to the event loop of each run.
+Theory of operation. One handler, `_handle`, serves every run and every supervisor of the process; in the following,
+"run" means either. The first run that watches a signal installs the handler and remembers the one that it replaces;
+when the last of these runs ends, the previous handler is restored. The handler runs in the main thread, between any two
+of its instructions, so it only records the signal and leaves the rest to the event loop of each run.
 
 It is installed with `signal.signal`, not with `loop.add_signal_handler`: `loop.remove_signal_handler` restores Python's
-default and not the previous handler (https://github.com/agronholm/anyio/issues/689), whereas `asyncio.Runner` looks in
-the end for the SIGINT handler that it installed, and compares by identity. Callbacks that were given to
-`loop.add_signal_handler` are called all the same, since the loop reads signals from the wakeup file descriptor.
+default and not the previous handler (https://github.com/agronholm/anyio/issues/689), whereas at the end
+`asyncio.Runner` looks for the SIGINT handler that it installed, and compares by identity. Callbacks passed to
+`loop.add_signal_handler` are still called, because the loop reads signals from the wakeup file descriptor.
 
 Python calls a handler only when the main thread executes Python code. A signal usually interrupts a waiting event loop,
 but not if it arrives just before the loop begins to wait, or if the kernel delivers it to another thread
-(https://github.com/python-trio/trio/issues/109). So a timer wakes the loop while a run watches signals. The
-alternative, `signal.set_wakeup_fd`, exists once in a process and belongs to the loop.
+(https://github.com/python-trio/trio/issues/109). Therefore a timer wakes the loop while a run watches signals. The
+alternative, `signal.set_wakeup_fd`, exists only once per process and belongs to the loop.
 
 Laws, each with a test:
-- A signal that a run takes is in its `stopped_by`: none is swallowed unseen.
+- A signal that a run consumes is in its `stopped_by`: none is swallowed unseen.
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
-- A cancelled run takes no further signals: the previous handler of the signal is restored before our handler returns,
-  those of the run's other signals on the next turn of the event loop. Several signals can have arrived when Python
-  calls the handlers, one after another, above all under uvloop, which waits outside of Python. If the first handler
-  restored the default of another signal, Python would drop that one, with a message about a race. Outside of a handler,
-  `signal.signal` calls the handlers that are due before it replaces one.
-- A handler that somebody else has installed in place of ours stays.
+- A cancelled run consumes no further signals: the previous handler of the signal is restored before our handler
+  returns, those of the run's other signals on the next turn of the event loop. Several signals can have arrived when
+  Python calls the handlers, one after another, especially under uvloop, which waits outside Python. If the first
+  handler restored the default of another signal, Python would drop that one, with a message about a race. Outside a
+  handler, `signal.signal` calls the handlers that are due before it replaces one.
+- A handler that other code has installed in place of ours is left in place.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
-  That happens if somebody installed ours again after the run, in a forked process, and after the event loop of a run
-  was closed under it.
+  That happens if other code installed ours again after the run, in a forked process, and after the event loop of a run
+  was closed prematurely.
 """
 
 from __future__ import annotations
@@ -77,11 +76,11 @@ class SignalWatcher:
             raise
 
     def is_active(self) -> bool:
-        """Return whether the run can still act on a signal; a forked process has a copy of this, but not of the run."""
+        """Return whether the run can still react to a signal; not in a forked process, which has a mere copy."""
         return not self._is_closed and not self._loop.is_closed() and self._process == os.getpid()
 
     def on_signal(self, number: int) -> None:
-        """Record a signal and schedule what it asks for; called by the handler, so in the middle of anything."""
+        """Record a signal and schedule the reaction; called by the handler, which may interrupt any code."""
         if self.stopped_by is None:
             self.stopped_by = signal.Signals(number)
             callback = self._stop
@@ -109,7 +108,7 @@ class SignalWatcher:
 
 
 def checked_signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
-    """Return the signals of a `stop_on` argument, each once; raise if it is not one."""
+    """Return the signals of a `stop_on` argument without duplicates; raise if the argument is invalid."""
     rule = "stop_on must be a collection of signals, as in stop_on=(signal.SIGINT, signal.SIGTERM) or (signal.SIGINT,)"
     if isinstance(stop_on, str) or not isinstance(stop_on, Collection):
         raise TypeError(f"{rule}; got {safe_repr(stop_on)}")
@@ -126,7 +125,7 @@ def checked_signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
 
 
 def check_signals(signals: tuple[signal.Signals, ...]) -> None:
-    """Refuse signals that cannot be handled here, or whose previous handler could not be restored."""
+    """Raise for signals that cannot be handled here, or whose previous handler could not be restored."""
     if signals and threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "stop_on works in the main thread only, where Python handles signals: handle them there, "

@@ -1,6 +1,6 @@
-"""`supervise`, the decorator: it checks its arguments, chooses a wrapper, and makes it look like the function.
+"""The `supervise` decorator: it checks its arguments, chooses a wrapper, and copies the function's metadata to it.
 
-`policy_of` is the way back from the function to its policy.
+`policy_of` returns the policy of a supervised function.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CONTEXT_MANAGERS: tuple[Any, ...] = (contextlib.contextmanager(iter), contextli
 
 
 class _NamedFunction(Protocol[P, R_co]):
-    """A function or a method, for type checkers: what is called and has a name."""
+    """A function or method, for type checkers: a callable that has a name."""
 
     @property
     def __name__(self) -> str: ...
@@ -44,7 +44,7 @@ F = TypeVar("F", bound=_NamedFunction[..., object])
 
 
 class Decorator(Protocol):
-    """What `supervise(...)` returns, for type checkers.
+    """The return type of `supervise(...)`, for type checkers.
 
     A function keeps its exact type, so that it satisfies the same protocols, abstract methods and overrides, and is
     bound as the same method. Other callables, such as partials and objects, become functions.
@@ -63,27 +63,25 @@ def supervise(policy: Policy, /) -> Decorator: ...
 @overload
 def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
-    """Call a function under a policy: retry transient errors, give up at once on irrecoverable ones.
+    """Return a decorator that calls a function under a policy and retries transient errors, but not irrecoverable ones.
 
-    The caller gets the function's return value, or the function's own last error, with a note that lists the failed
-    attempts (`verdict(error)`). An error that the policy does not list passes through untouched, as do cancellation
-    and exit.
+    The caller gets the function's return value, or its last error with a note that lists the failed attempts
+    (`verdict(error)`). Errors that the policy does not list pass through unchanged, as do cancellation and exit.
 
     Args:
-        policy: a `Policy`, which several functions can share. Alternatively, give the keywords of `Policy` here:
+        policy: a `Policy`, which several functions can share. Alternatively, pass the keywords of `Policy` here:
             `retry_on`, `irrecoverable`, `max_retries`, `backoff`, `attempt_timeout`, `deadline`, `max_retry_after`,
-            `budget`, `gate`, `name`. Only `retry_on` has no default.
+            `budget`, `gate`, `name`. Only `retry_on` is required.
 
     Returns:
-        A decorator for functions and methods, `async def` or plain, bound or not, for partials of them, and for
-        objects with a `__call__`. The result keeps name, docstring, signature and types; its `policy` is the policy,
-        its `__wrapped__` the bare function. A plain function waits with `time.sleep`, cannot have an
-        `attempt_timeout`, and its `gate` is a synchronous context manager.
+        A decorator for functions and methods, `async def` or plain, bound or unbound, for partials of them, and for
+        objects with a `__call__`. The result keeps name, docstring, signature and types. Its attribute `policy` is the
+        policy, and `__wrapped__` the undecorated function. A plain function waits with `time.sleep`, cannot have an
+        `attempt_timeout`, and requires a synchronous context manager as its `gate`.
 
     Raises:
         TypeError, ValueError: at decoration, if an argument is invalid or the decorated object cannot be supervised;
-            the message shows the right code.
-
+            the message shows the correct code.
     """
     policy = _make_policy(args, options)
 
@@ -107,15 +105,14 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
 def policy_of(func: Callable[..., object]) -> Policy:
     """Return the policy of a supervised function.
 
-    It is the function's attribute `policy`, which type checkers do not know, since a supervised function has the type
-    of the bare one.
+    It is also the function's `policy` attribute, but type checkers do not know that one, because a supervised function
+    has the type of the original function.
 
     Args:
-        func: what `supervise` returned, or a bound method or a partial of it.
+        func: a supervised function, or a bound method or partial of one.
 
     Raises:
         TypeError: if it is not supervised.
-
     """
     function = inner_function(func)
     # Not of any other object: it may have an attribute of this name for itself.
@@ -129,7 +126,7 @@ def policy_of(func: Callable[..., object]) -> Policy:
 
 
 def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, R]:
-    """Give a wrapper the name, docstring, signature and attributes of the function that it wraps, and return it."""
+    """Copy the name, docstring, signature and attributes of a function to its wrapper, and return the wrapper."""
     source = inner_function(func)
     if inspect.isfunction(source):
         functools.update_wrapper(wrapper, source)
@@ -168,7 +165,7 @@ def _check_keywords(options: dict[str, object]) -> None:
 
 
 def _check_function(policy: Policy, func: object) -> bool:
-    """Raise unless the function can be supervised, and under this policy; return whether it is async."""
+    """Raise unless the function can be supervised under this policy; return whether it is async."""
     rule = "supervise takes a function"
     inner = inner_function(func)
     if isinstance(inner, functools.partialmethod):

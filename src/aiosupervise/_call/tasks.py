@@ -1,4 +1,4 @@
-"""How the library creates tasks for user functions, and waits for them to end."""
+"""Creating tasks for user functions, and waiting for them to end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
-    frames of that function, and with them the task itself. So such a factory is bypassed. A factory of the old form,
-    `(loop, coroutine)`, takes neither a name nor a context. When a factory raises, the coroutine is closed.
+    frames of that function, and with them the task itself, so an eager factory is bypassed. A factory with the old
+    signature, `(loop, coroutine)`, accepts neither a name nor a context. If a factory raises, the coroutine is closed.
     """
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
@@ -54,7 +54,7 @@ def _create_task(
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread, or None if there is none."""
+    """Return the event loop running in this thread, or None if there is none."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -64,7 +64,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function.
 
-    The task lets go of it: see `without_traceback` for the cycle that it may be part of.
+    The task drops its reference to it: see `without_traceback` for the cycle that it may be part of.
     """
     error: BaseException | None = None
     try:
@@ -77,22 +77,21 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
 def without_traceback(error: E) -> E:
     """Return an error that will be kept; a CancelledError loses its traceback.
 
-    Since Python 3.14 a frame of `asyncio.wait` holds the task that waits in it. So a task that keeps the CancelledError
-    which it got there, or is kept by whoever keeps that error, would be a reference cycle.
+    Since Python 3.14, a frame of `asyncio.wait` refers to the task that waits in it. A task that keeps the
+    CancelledError it received there, or is kept by an object that keeps that error, would be part of a reference cycle.
     """
     return error.with_traceback(None) if issubclass(type(error), asyncio.CancelledError) else error
 
 
 async def wait_until_done(task: asyncio.Future[Any], end: Callable[[], None]) -> None:
-    """Wait until a task or a future is done, however often the caller is cancelled; call `end` at each cancel.
+    """Wait until a task or a future is done, however often the caller is cancelled; call `end` at each cancellation.
 
-    A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, gets control back on the turn
-    after the task has ended, and maybe before the callbacks of the task. `asyncio.wait` suspends for two turns even
-    when all is done, and would be cancelled each time, so it is called only while there is something to wait for.
+    A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, regains control on the turn after
+    the task has ended, possibly before the callbacks of the task. `asyncio.wait` suspends for two turns even if
+    everything is done, and would be cancelled each time, so it is called only while there is something to wait for.
 
     Raises:
         CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
-
     """
     cancellation: asyncio.CancelledError | None = None
     while not task.done():

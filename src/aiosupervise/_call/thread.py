@@ -1,9 +1,9 @@
 """The retry loop of a plain function: it makes the attempts of a call and waits between them, in the caller's thread.
 
-It obeys the state of the call as that of coroutines does, and keeps the same laws: see `retry`. Its clock is
-`time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop such a wait blocks the loop, so
-that it warns, once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of
-the run's circuit either, which the loop would have to release: see `EnclosingJob.permit_at_once`.
+It follows the state of the call and obeys the same laws as the retry loop of coroutines: see `retry`. Its clock is
+`time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop, such a wait blocks the loop, so
+it warns once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of the
+run's circuit either, because only the blocked loop could release it: see `EnclosingJob.permit_at_once`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _blocking_places: set[tuple[str, int]] = set()
 
 
 ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
-"""A short cut: most results are of these types, which are not awaitable. On Python 3.11 asking a type is slow."""
+"""A shortcut: most results have one of these types, which are not awaitable. On Python 3.11 the full check is slow."""
 
 
 class SyncCall(Call):
@@ -43,7 +43,7 @@ class SyncCall(Call):
     __slots__ = ()
 
     def now(self) -> float:
-        """Return the time of the clock that plain functions are timed by."""
+        """Return the time of the clock used for plain functions."""
         return time.monotonic()
 
     def run(self, func: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
@@ -78,7 +78,7 @@ class SyncCall(Call):
             del final, context
 
     def rest(self, last_error: Exception) -> None:
-        """Wait after a failed attempt, until another one may be made; or give up, if it may not."""
+        """Wait after a failed attempt until another one may be made, or give up."""
         drop_tracebacks(last_error)
         if self.is_too_late(last_error):
             return
@@ -95,7 +95,7 @@ class SyncCall(Call):
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
-    """Return the error for a plain function that returned an awaitable, whose errors would come too late; close it."""
+    """Close the awaitable that a plain function returned, and return an error: its errors would come too late."""
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()
@@ -112,7 +112,7 @@ def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
 
 
 def _warn_of_blocking(name: str, seconds: float) -> None:
-    """Warn that a wait blocks the event loop of this thread, as from the code outside of the library that waits."""
+    """Warn that a wait blocks the event loop of this thread, at the user's line of code."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
     level = 2
     while frame is not None and id(frame.f_code) in INTERNALS:

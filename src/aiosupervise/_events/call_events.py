@@ -16,11 +16,10 @@ class _OfCall:
     """The fields of every event of a supervised call.
 
     Attributes:
-        call: the number of the call, unique in its process.
-        name: the policy's name, or else the function's.
-        run: the number of the run in which the call was made; None outside of a run.
-        job: the index of its job in that run; None outside of a run.
-
+        call: the number of the call, unique within the process.
+        name: the name of its policy, or of its function.
+        run: the number of the run in which the call was made; None outside a run.
+        job: the index of its job in that run; None outside a run.
     """
 
     call: int
@@ -35,13 +34,12 @@ class AttemptStarted(_OfCall):
     """An attempt of a supervised call is about to start.
 
     Attributes:
-        call: the number of the call, unique in its process.
-        name: the name of its policy, or else of its function.
-        run: the number of the run in which the call was made; None outside of a run.
-        job: the index of its job in that run; None outside of a run.
+        call: the number of the call, unique within the process.
+        name: the name of its policy, or of its function.
+        run: the number of the run in which the call was made; None outside a run.
+        job: the index of its job in that run; None outside a run.
         attempt: the number of the attempt, from 1.
-        group: the group of its job in a run with `group_by`; else None.
-
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     attempt: int
@@ -51,17 +49,16 @@ class AttemptStarted(_OfCall):
 @final
 @record
 class AttemptFailed(_OfCall):
-    """An attempt of a supervised call has raised.
+    """An attempt of a supervised call has raised an error.
 
-    It has `call`, `name`, `run` and `job`, as every event of a call.
+    It has the fields `call`, `name`, `run` and `job`, like every event of a call.
 
     Attributes:
-        attempt: its number, from 1.
-        error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error that this stands for.
-        wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there will be
-            no further attempt.
-        group: the group of its job in a run with `group_by`; else None.
-
+        attempt: the number of the attempt, from 1.
+        error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error it stands for.
+        wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there is no
+            further attempt.
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     attempt: int
@@ -75,15 +72,14 @@ class AttemptFailed(_OfCall):
 class GaveUp(_OfCall):
     """A supervised call has given up on an error that its policy lists. A `CallFinished` follows.
 
-    It has `call`, `name`, `run` and `job`, as every event of a call.
+    It has the fields `call`, `name`, `run` and `job`, like every event of a call.
 
     Attributes:
-        attempts: the number of attempts that were made.
+        attempts: the number of attempts.
         elapsed: seconds since the first attempt failed.
         reason: why there is no further attempt.
         error: the error that the caller gets.
-        group: the group of its job in a run with `group_by`; else None.
-
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     attempts: int
@@ -98,13 +94,12 @@ class GaveUp(_OfCall):
 class Recovered(_OfCall):
     """A supervised call has succeeded after at least one failed attempt. A `CallFinished` follows.
 
-    It has `call`, `name`, `run` and `job`, as every event of a call.
+    It has the fields `call`, `name`, `run` and `job`, like every event of a call.
 
     Attributes:
-        attempts: the number of attempts that were made.
+        attempts: the number of attempts.
         elapsed: seconds since the first attempt failed.
-        group: the group of its job in a run with `group_by`; else None.
-
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     attempts: int
@@ -115,15 +110,14 @@ class Recovered(_OfCall):
 @final
 @record
 class CallFinished(_OfCall):
-    """A supervised call has ended: it returned, raised or was cancelled. This is the last event of each call.
+    """A supervised call has ended: it returned, raised or was cancelled. This is the last event of every call.
 
-    It has `call`, `name`, `run` and `job`, as every event of a call.
+    It has the fields `call`, `name`, `run` and `job`, like every event of a call.
 
     Attributes:
-        attempts: the number of attempts that were made.
+        attempts: the number of attempts.
         error: the error that the caller gets, which may be an asyncio.CancelledError; None if the call returned.
-        group: the group of its job in a run with `group_by`; else None.
-
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     attempts: int

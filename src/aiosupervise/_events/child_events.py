@@ -15,10 +15,9 @@ class _OfSupervisor:
     """The fields of every event of a supervisor.
 
     Attributes:
-        supervisor: the number of the supervisor, unique in its process.
+        supervisor: the number of the supervisor, unique within the process.
         name: the name of the supervisor.
         child: the name of the child.
-
     """
 
     supervisor: int
@@ -32,23 +31,21 @@ class ChildStarted(_OfSupervisor):
     """A supervisor has started a child for the first time, or on request after it was stopped.
 
     Attributes:
-        supervisor: the number of the supervisor, unique in its process.
+        supervisor: the number of the supervisor, unique within the process.
         name: the name of the supervisor.
         child: the name of the child.
-
     """
 
 
 @final
 @record
 class ChildExited(_OfSupervisor):
-    """A child has ended by itself, or has failed because it was not ready in time or has stalled: nobody stopped it.
+    """A child has ended without being stopped: it returned or raised, was not ready in time, or stalled.
 
-    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+    It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 
     Attributes:
         error: the error that it raised; None if it returned.
-
     """
 
     error: BaseException | None
@@ -60,23 +57,21 @@ class ChildReady(_OfSupervisor):
     """A child that was started with `ready=` has called `ready()`.
 
     Attributes:
-        supervisor: the number of the supervisor, unique in its process.
+        supervisor: the number of the supervisor, unique within the process.
         name: the name of the supervisor.
         child: the name of the child.
-
     """
 
 
 @final
 @record
 class ChildStalled(_OfSupervisor):
-    """A child has not called `alive()` within its heartbeat. It is cancelled, then `ChildExited` follows.
+    """A child has not called `alive()` within its heartbeat. It is cancelled, and `ChildExited` follows.
 
-    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+    It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 
     Attributes:
         seconds: the `heartbeat` of the child.
-
     """
 
     seconds: float
@@ -87,11 +82,10 @@ class ChildStalled(_OfSupervisor):
 class ChildRestarted(_OfSupervisor):
     """A supervisor has restarted a child, because the child or a sibling had ended.
 
-    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+    It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 
     Attributes:
         restarts: the number of restarts of this child so far.
-
     """
 
     restarts: int
@@ -100,13 +94,12 @@ class ChildRestarted(_OfSupervisor):
 @final
 @record
 class ChildStopped(_OfSupervisor):
-    """A supervisor has stopped a child: on request, at the supervisor's own end, or because a sibling had ended.
+    """A supervisor has stopped a child: on request, at its own shutdown, or because a sibling had ended.
 
-    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+    It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 
     Attributes:
         error: the error that the child raised in its clean-up; None if it raised none.
-
     """
 
     error: BaseException | None
@@ -115,13 +108,12 @@ class ChildStopped(_OfSupervisor):
 @final
 @record
 class Escalated(_OfSupervisor):
-    """A supervisor has given up, because a child would be restarted too often. It stops its children, then raises.
+    """A supervisor has given up because a child needed too many restarts. It stops its children, then raises.
 
-    It has `supervisor`, `name` and `child`, as every event of a supervisor.
+    It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 
     Attributes:
         error: the error that the supervisor raises, in an ExceptionGroup.
-
     """
 
     error: RestartsExceeded

@@ -1,4 +1,4 @@
-"""Emits events: to the log, to the listeners of the process, and to those of the runs around."""
+"""Emission of events: to the log, to the listeners of the process, and to those of the enclosing runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .records import Event
 
 
 class Enclosing(Protocol):
-    """A job or a run around an event, whose listeners receive the event too."""
+    """A job or run around an event, whose listeners also receive the event."""
 
     def notify(self, event: Event) -> None:
-        """Pass an event on to the listeners of this scope and of those around it."""
+        """Pass an event on to the listeners of this scope and of the enclosing ones."""
 
 
 def emit(
     kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None, *, is_logged: bool = True
 ) -> None:
-    """Emit an event of this kind, unless nobody would receive it: then it is not made.
+    """Emit an event of this class; if nobody would receive it, it is not created.
 
-    It goes to the log, to the listeners of the process in the order in which they were added, and to the listeners
-    of the scopes around it from the inside out.
+    It goes to the log, to the listeners of the process in the order in which they were added, and to the listeners of
+    the enclosing scopes from the inside out.
     """
     line = line_for(kind, values) if is_logged else None
     if listeners.count:
@@ -45,13 +45,12 @@ def emit(
 
 @final
 class Scope:
-    """A run or a supervisor: it emits events that begin with the same fields, to its own listener too.
+    """A run or a supervisor: it emits events that begin with the same fields, and may have its own listener.
 
     Args:
         fields: the values that each of its events begins with; the first is the number of the scope.
         listener: the scope's own listener, which receives the events between `open` and `close`.
-        around: the job in which it was made; None outside of runs.
-
+        around: the job in which it was created; None outside runs.
     """
 
     __slots__ = ("_around", "_fields", "_listener", "_loop", "number")
@@ -70,7 +69,7 @@ class Scope:
         emit(kind, (*self._fields, *values), self, is_logged=is_logged)
 
     def notify(self, event: Event) -> None:
-        """Pass an event on to the scope's own listener, and to those of the scopes around it."""
+        """Pass an event on to the scope's own listener, and to those of the enclosing scopes."""
         if self._listener is not None:
             call_listener(self._listener, event)
         if self._around is not None:
@@ -83,7 +82,7 @@ class Scope:
             listeners.adjust(1, self._loop)
 
     def close(self) -> None:
-        """Release the scope's own listener, which may hold the run; the second time do nothing."""
+        """Release the scope's own listener, which may refer to the run; further calls do nothing."""
         loop, listener, self._loop, self._listener = self._loop, self._listener, None, None
         if listener is not None:
             listeners.forget(listener)
@@ -91,13 +90,13 @@ class Scope:
             listeners.adjust(-1, loop)
 
     def __del__(self) -> None:
-        """Have the count taken back if the scope is thrown away with its loop, before its end."""
+        """Take back the count if the scope is discarded with its loop before it has ended."""
         if self._loop is not None:
             listeners.drop_closed()
 
 
 def call_listener(listener: Callable[[Event], object], event: Event) -> None:
-    """Call one listener. An error of it, its own CancelledError included, goes to the loop's exception handler."""
+    """Call one listener. Its errors, including a CancelledError of its own, go to the loop's exception handler."""
     try:
         answer = listener(event)
         if answer is not None and isinstance(answer, Coroutine):
@@ -108,7 +107,7 @@ def call_listener(listener: Callable[[Event], object], event: Event) -> None:
 
 # An async function is refused as a listener, but what a lambda returns is known only when it is called.
 def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Event], object]) -> None:
-    """Close the coroutine that a listener has returned; report the first one."""
+    """Close a coroutine that a listener returned; report only the first one."""
     coroutine.close()
     if listeners.is_first_coroutine(listener):
         rule = "a listener is called and not awaited, and it returned a coroutine, which did nothing"

@@ -1,10 +1,10 @@
-"""The listeners of this process: those for everything, and how many runs have one of their own.
+"""The listeners of this process: those for all events, and the number of runs with their own listener.
 
-An event is made only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` knows whether
-a record would be read. A call that succeeds at once looks at `listeners.count` alone.
+An event is created only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` knows
+whether a log record would be read. A call that succeeds at once checks only `listeners.count`.
 
-A run whose loop is closed under it never ends, and so never takes back its count. It is taken back when the run is
-thrown away, or else when the next event is about to be made: therefore the listeners of runs are counted for each loop.
+A run whose loop is closed prematurely never ends, and so never takes back its count. The count is taken back when the
+run is deallocated, or else before the next event. That is why the listeners of runs are counted per loop.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ class ListenerRegistry:
     """The listeners of this process.
 
     Attributes:
-        count: the number of listeners, those of runs included.
-        global_listeners: the listeners for everything, in the order in which they were added. Each change makes a
-            new tuple, because loops in other threads may be iterating over it.
-
+        count: the number of listeners, including those of runs.
+        global_listeners: the listeners for all events, in the order in which they were added. Each change creates a new
+            tuple, because loops in other threads may be iterating over it.
     """
 
     __slots__ = ("_lock", "_of_runs", "_returned_coroutines", "count", "global_listeners")
@@ -43,15 +42,15 @@ class ListenerRegistry:
         self._returned_coroutines: set[int] = set()  # the ids of those of these listeners that have
 
     def add(self, listener: Listener) -> None:
-        """Add a listener for everything."""
+        """Add a listener for all events."""
         with self._lock:
             self.global_listeners = (*self.global_listeners, listener)
             self.count += 1
 
     def remove(self, listener: Listener) -> None:
-        """Remove a listener for everything; if it was added twice, the later one.
+        """Remove a listener for all events; if it was added twice, the later one.
 
-        Listeners are compared by identity: another one may be equal, as two empty lists are.
+        Listeners are compared by identity, because different ones may be equal, like two empty lists.
         """
         with self._lock:
             remaining = list(self.global_listeners)
@@ -62,7 +61,7 @@ class ListenerRegistry:
         self.forget(listener)
 
     def adjust(self, change: int, loop: asyncio.AbstractEventLoop) -> None:
-        """Add to the number of listeners that the runs in this loop have of their own."""
+        """Adjust the number of listeners of the runs in this loop."""
         with self._lock:
             self._of_runs[loop] = self._of_runs.get(loop, 0) + change
             self.count += change
@@ -88,7 +87,7 @@ class ListenerRegistry:
         return is_first
 
     def forget(self, listener: object) -> None:
-        """Forget a listener that will receive nothing more: its id may then be that of another."""
+        """Forget a listener that will receive no more events, because its id may be reused."""
         self._returned_coroutines.discard(id(listener))
 
 
@@ -118,26 +117,25 @@ class Subscription:
 
 
 def listen(listener: Listener) -> Subscription:
-    """Call `listener` with every event of the supervised calls, runs and supervisors of this process.
+    """Call `listener` with every event of the supervised calls, runs and supervisors in this process.
 
-    `listen(listener)` subscribes it for the life of the process, `with listen(listener): ...` for that block. The
-    listener of a single run is an argument of the run: `run_all(..., listen=listener)`.
+    `listen(listener)` subscribes it permanently, and `with listen(listener): ...` for the duration of the block. To
+    listen to a single run, use `run_all(..., listen=listener)`.
 
     Args:
-        listener: a function of one argument, an `Event`. It is called synchronously, in the thread, task and context
-            in which the event happens, so keep it short. An error that it raises is reported to the loop's exception
-            handler and does not affect the work.
+        listener: a function that takes an `Event` as its only argument. It is called synchronously, in the thread, task
+            and context that emitted the event, so keep it fast. An error that it raises is reported to the loop's
+            exception handler and does not affect the work.
 
     Raises:
         TypeError: if it is not callable, or is async.
-
     """
     check_listener("listener", listener)
     return Subscription(listener)
 
 
 def check_listener(name: str, value: object) -> None:
-    """Refuse a listener that is not callable, or is async."""
+    """Raise for a listener that is not callable, or is async."""
     if not callable(value):
         raise TypeError(f"{name} must be a function of one argument, the event; got {safe_repr(value)}")
     if is_async_callable(value):

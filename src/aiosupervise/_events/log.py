@@ -1,10 +1,10 @@
 """The log: which events are logged, on which logger, at which level and with which template.
 
-Templates are constant, so that `record.msg` groups the records of one kind; the values are the record's arguments,
-and also attributes of the record, under names that begin with `aiosupervise_`.
+Templates are constant, so that `record.msg` groups the records of one kind. The values are the record's arguments, and
+also attributes of the record with names that begin with `aiosupervise_`.
 
-Only the logger of calls has a NullHandler. A retry is everyday business, and a library is silent about that until the
-program configures logging. A run that pauses and a child that crashes are seen in any program: without handlers,
+Only the logger of calls has a NullHandler. Retries are routine, and a library should not print them until the program
+configures logging. A run that pauses and a child that crashes are reported in any program: without handlers,
 `logging.lastResort` prints warnings to stderr.
 """
 
@@ -49,7 +49,7 @@ CALLS.addHandler(_OURS[0])
 _PACKAGE = logging.getLogger("aiosupervise")
 
 beside_bars: list[Callable[[], AbstractContextManager[None]]] = []
-"""For each progress bar that is shown, how to print a line without tearing the bar apart."""
+"""For each visible progress bar, a context manager in which a line can be printed without disrupting the bar."""
 
 
 class LogLine:
@@ -58,13 +58,12 @@ class LogLine:
     Args:
         logger: the logger that gets the record.
         level: the level of the record.
-        template: the message, with the names of values, see `_values_of`, and `in_job`, which says in which job of a
-            run a call is made.
+        template: the message, with the names of values (see `_values_of`), and `in_job`, the job of a run that made a
+            call.
         otherwise: the line for an event in which the decisive field is None, such as a child that ended without an
             error; None if such an event is not logged.
         decisive: the position of that field, by default the last one.
         traceback: whether the record has the traceback of the event's error.
-
     """
 
     __slots__ = ("decisive", "level", "logger", "otherwise", "template", "traceback")
@@ -87,7 +86,7 @@ class LogLine:
         self.traceback = traceback
 
     def is_read(self) -> bool:
-        """Return whether anybody would read a record of this line."""
+        """Return whether a record of this line would be read."""
         return is_logged(self.logger, self.level)
 
     def write(self, event: Event) -> None:
@@ -203,7 +202,7 @@ STRANGE_NAMES = LogLine(
 
 
 def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:
-    """Return how an event with these values is logged; None if it is not, or if nobody would read the record."""
+    """Return how an event with these values is logged; None if it is not logged, or nobody would read the record."""
     line = LINES.get(kind)
     if line is not None and values[line.decisive] is None:
         line = line.otherwise
@@ -211,10 +210,10 @@ def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine 
 
 
 def is_logged(logger: logging.Logger, level: int) -> bool:
-    """Return whether a record would reach a handler or a filter: to make one costs some microseconds.
+    """Return whether a record would reach a handler or a filter, because creating one costs some microseconds.
 
-    The rules are those of `logging.Logger.callHandlers`, except that a NullHandler reads nothing. As there, it keeps
-    `lastResort` from printing.
+    The rules are those of `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As
+    there, it keeps `lastResort` from printing.
     """
     # This is asked at each failed attempt, and logging is mostly not configured: then ours is the only handler.
     is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters
@@ -236,7 +235,7 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
 
 
 def _values_of(event: Event) -> dict[str, object]:
-    """Return the values of an event by name, as the log shows them."""
+    """Return the values of an event by name, formatted for the log."""
     values: dict[str, object] = {}
     for name in event.__match_args__:
         value = getattr(event, name)

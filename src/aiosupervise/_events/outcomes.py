@@ -33,13 +33,12 @@ class Success(Generic[T_co, I_co]):
     Attributes:
         index: the position of the job in the input, from 0.
         value: the value that it returned.
-        attempts: 1 plus all retries that supervised calls made in the job, in its child tasks too.
-        elapsed: seconds from the start of the job to its end.
+        attempts: 1 plus all retries of supervised calls in the job, including those in its child tasks.
+        elapsed: the duration of the job in seconds.
         name: the name of the job's task.
         input: the argument of the function under `map_all`; None under `run_all`.
-        replayed: whether the value comes from the journal of the run: the job ran in an earlier one, and `attempts` and
-            `elapsed` are from there.
-
+        replayed: True if the value comes from the journal of the run: the job ran in an earlier run, which also
+            supplied `attempts` and `elapsed`.
     """
 
     index: int
@@ -61,13 +60,12 @@ class Failure(Generic[I_co]):
 
     Attributes:
         index: the position of the job in the input, from 0.
-        error: the error that it raised, the same object; a CancelledError if it was not the run that cancelled the job.
-        attempts: 1 plus all retries that supervised calls made in the job, in its child tasks too.
-        elapsed: seconds from the start of the job to its end.
+        error: the original error object; a CancelledError if something other than the run cancelled the job.
+        attempts: 1 plus all retries of supervised calls in the job, including those in its child tasks.
+        elapsed: the duration of the job in seconds.
         reason: why a supervised call gave up on the error; None if none did.
         name: the name of the job's task.
         input: the argument of the function under `map_all`; None under `run_all`.
-
     """
 
     index: int
@@ -84,15 +82,15 @@ class Failure(Generic[I_co]):
 @final
 @quick_record
 class Pending(Generic[T_co, I_co]):
-    """A job that had not finished when the run ended: it never started, or was cancelled.
+    """A job that was unfinished when the run ended, because it never started or was cancelled.
 
     Attributes:
         index: the position of the job in the input, from 0.
-        job: a callable that runs the job again; None if the job was a coroutine, a task or a future, which run once.
+        job: a function that runs the job again; None if the job was a coroutine, a task or a future, which run only
+            once.
         started: whether the job had started when it was cancelled.
-        name: the name of the job's task, or the name that it would have had.
+        name: the name of the job's task, or the name it would have had.
         input: the argument of the function under `map_all`; None under `run_all`.
-
     """
 
     index: int
@@ -131,13 +129,12 @@ class Tally:
         total: the number of jobs; None while it is unknown.
         succeeded: jobs that returned.
         failed: jobs that raised.
-        pending: jobs that had not finished when the run ended.
+        pending: jobs that were unfinished when the run ended.
         running: jobs that are running.
-        retries: retries that supervised calls have made in the jobs.
-        limit: the number of jobs that may run at once; None for no limit.
-        replayed: how many of the succeeded jobs did not run, because a journal had their results.
-        paused_groups: groups of `group_by` that start no jobs at present, because their service is overloaded.
-
+        retries: retries of supervised calls in the jobs.
+        limit: the number of jobs that may run concurrently; None for no limit.
+        replayed: succeeded jobs that did not run, because a journal had their results.
+        paused_groups: groups of `group_by` that are starting no jobs, because their service is overloaded.
     """
 
     total: int | None

@@ -16,10 +16,9 @@ class _OfRun:
     """The fields of every event of a run.
 
     Attributes:
-        run: the number of the run, unique in its process.
-        name: the name of the run, or else of its function.
+        run: the number of the run, unique within the process.
+        name: the name of the run, or of its function.
         tally: its live counts.
-
     """
 
     run: int
@@ -33,11 +32,10 @@ class RunStarted(_OfRun):
     """A run has started.
 
     Attributes:
-        run: the number of the run, unique in its process.
-        name: the name of the run, or else of its function.
+        run: the number of the run, unique within the process.
+        name: the name of the run, or of its function.
         tally: its live counts.
-        known: the number of results that its journal had for it; None without a journal.
-
+        known: the number of results in its journal when it started; None without a journal.
     """
 
     known: int | None = None
@@ -48,13 +46,12 @@ class RunStarted(_OfRun):
 class RunPaused(_OfRun):
     """A run has paused because the service behind it is overloaded: it starts no jobs for a while.
 
-    It has `run`, `name` and `tally`, as every event of a run.
+    It has the fields `run`, `name` and `tally`, like every event of a run.
 
     Attributes:
-        seconds: the length of the pause. A `RunResumed` follows, or the next `RunPaused` after a failed probe, or the
-            end of the run.
+        seconds: the length of the pause. Afterwards `RunResumed` follows, or another `RunPaused` after a failed probe,
+            or the end of the run.
         why: the reason in words.
-
     """
 
     seconds: float
@@ -66,8 +63,7 @@ class RunPaused(_OfRun):
 class RunResumed(_OfRun):
     """A paused run has resumed.
 
-    It has `run`, `name` and `tally`, as every event of a run.
-
+    It has the fields `run`, `name` and `tally`, like every event of a run.
     """
 
 
@@ -89,15 +85,14 @@ class _OfGroup(_OfRun):
 @final
 @record
 class GroupPaused(_OfGroup):
-    """A group of a run has paused because the service behind it is overloaded; other groups go on.
+    """A group of a run has paused because the service behind it is overloaded; other groups continue.
 
-    It has `run`, `name`, `tally` and `group`, as every event of a group.
+    It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
 
     Attributes:
-        seconds: the length of the pause. A `GroupResumed` follows, or the next `GroupPaused` after a failed probe, or a
-            `GroupStopped`, or the end of the run.
+        seconds: the length of the pause. Afterwards `GroupResumed` follows, or another `GroupPaused` after a failed
+            probe, or `GroupStopped`, or the end of the run.
         why: the reason in words.
-
     """
 
     seconds: float
@@ -109,32 +104,29 @@ class GroupPaused(_OfGroup):
 class GroupResumed(_OfGroup):
     """A paused group has resumed.
 
-    It has `run`, `name`, `tally` and `group`, as every event of a group.
-
+    It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
     """
 
 
 @final
 @record
 class GroupStopped(_OfGroup):
-    """A group starts no other job, because too many probes have failed: its inputs are pending. Other groups go on.
+    """A group has stopped because too many probes have failed: its inputs are pending, and other groups continue.
 
-    It has `run`, `name`, `tally` and `group`, as every event of a group.
-
+    It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
     """
 
 
 @final
 @record
 class JobFinished(_OfRun):
-    """A job of a run has ended, or the run has ended before it.
+    """A job has its outcome: it has ended, or the run has ended before it.
 
-    It has `run`, `name` and `tally`, as every event of a run.
+    It has the fields `run`, `name` and `tally`, like every event of a run.
 
     Attributes:
-        outcome: a `Success`, a `Failure` or a `Pending`; the tally has already counted it.
-        group: the group of its job in a run with `group_by`; else None.
-
+        outcome: a `Success`, a `Failure` or a `Pending`; the tally already includes it.
+        group: the group of its job in a run with `group_by`; otherwise None.
     """
 
     outcome: Outcome[object, object]
@@ -144,15 +136,14 @@ class JobFinished(_OfRun):
 @final
 @record
 class WorkerLost(_OfRun):
-    """A worker of a cluster was lost, or a chunk of jobs was taken from it: its jobs start again on another worker.
+    """A cluster worker was lost, or a chunk of jobs was taken from it: the jobs start again on another worker.
 
-    Jobs whose worker was lost before it reported them start again without this event. It has `run`, `name` and
-    `tally`, as every event of a run.
+    Jobs whose worker was lost before it reported them start again without this event. It has the fields `run`, `name`
+    and `tally`, like every event of a run.
 
     Attributes:
         worker: the address of the worker that had the jobs.
-        jobs: the number of jobs without an outcome, which start again.
-
+        jobs: the number of unfinished jobs, which start again.
     """
 
     worker: str
@@ -162,13 +153,13 @@ class WorkerLost(_OfRun):
 @final
 @record
 class RunStopped(_OfRun):
-    """A run ends by itself: it starts no other job, because too many probes or too many jobs have failed.
+    """A run has stopped by itself because too many probes or jobs have failed: it starts no further jobs.
 
-    It has `run`, `name` and `tally`, as every event of a run. A `RunFinished` follows when its running jobs have ended.
+    It has the fields `run`, `name` and `tally`, like every event of a run. A `RunFinished` follows when its running
+    jobs have ended.
 
     Attributes:
         why: `Stopped.PROBES` or `Stopped.FAILURES`.
-
     """
 
     why: Stopped
@@ -177,14 +168,13 @@ class RunStopped(_OfRun):
 @final
 @record
 class RunFinished(_OfRun):
-    """A run has ended, for whatever reason: none of its jobs runs any more. This is the last event of each run.
+    """A run has ended, for whatever reason, and none of its jobs is running. This is the last event of every run.
 
-    It has `run`, `name` and `tally`, as every event of a run.
+    It has the fields `run`, `name` and `tally`, like every event of a run.
 
     Attributes:
-        elapsed: seconds from the start of the run to its end.
+        elapsed: the duration of the run in seconds.
         replayed: the number of outcomes that came from its journal; None without a journal.
-
     """
 
     elapsed: float

@@ -1,4 +1,4 @@
-"""Arguments that can be read once: generators and coroutines that an attempt has begun. Pure: no clock, no asyncio."""
+"""Arguments that can be read only once: generators and coroutines that an attempt has begun. Pure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _RESUME = opcode.opmap["RESUME"]
 def read_once(
     call: tuple[Callable[..., object], tuple[object, ...], Mapping[str, object]],
 ) -> tuple[tuple[str, object], ...]:
-    """Return the arguments of a call that can be read once, each after a name for it.
+    """Return the arguments of a call that can be read only once, each with a name for it.
 
-    Files and other iterators are not looked at: a websocket or a cursor is its own iterator too, and may be passed.
+    Files and other iterators are not checked: a websocket or a cursor is also its own iterator, and may be passed.
     """
     func, args, kwargs = call
     # Of most calls, no argument can be read once, so that they need no names.
@@ -37,7 +37,7 @@ def read_once(
 
 
 def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
-    """Return a sentence about the first of these arguments that was begun; None if there is none."""
+    """Return a sentence about the first of these arguments that was begun; None if none was."""
     for place, value in arguments:
         if _has_begun(value):
             what = f"the {_what_is(type(value))} {name_of(value)}"
@@ -59,7 +59,7 @@ def _what_is(kind: type) -> str:
 def _arguments_of(
     func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Iterator[tuple[str, object]]:
-    """Yield the arguments of a call, and those inside of partials, each with a name for it."""
+    """Yield the arguments of a call, including those in partials, each with a name for it."""
     for number, value in enumerate(args, 1):
         yield f"argument {number}", value
     for name, value in kwargs.items():
@@ -69,7 +69,7 @@ def _arguments_of(
 
 
 def _has_begun(value: Any) -> bool:
-    """Return whether a generator or coroutine was begun; of one that is not Python's own, assume that it was."""
+    """Return whether a generator or coroutine was begun; assume so if it is not implemented by Python itself."""
     prefix = next((prefix for prefix in ("gi", "ag", "cr") if hasattr(type(value), f"{prefix}_frame")), None)
     if prefix is None:
         return True
@@ -80,6 +80,6 @@ def _has_begun(value: Any) -> bool:
 def _has_resumed(frame: FrameType, code: CodeType) -> bool:
     """Return whether the frame of a generator has run beyond its creation, which ends at the first RESUME.
 
-    `inspect.getgeneratorstate` tells it too, but for async generators there is nothing like it before Python 3.12.
+    `inspect.getgeneratorstate` would also do, but has no counterpart for async generators before Python 3.12.
     """
     return frame.f_lasti >= 2 * code.co_code[::2].index(_RESUME)

@@ -1,4 +1,4 @@
-"""The delay before a retry: `Backoff`, and the functions and lists of seconds that can be used in its place.
+"""The delay before a retry: `Backoff`, and the functions and lists of seconds that can replace it.
 
 Pure: no clock, no asyncio.
 """
@@ -24,20 +24,19 @@ BackoffLike: TypeAlias = Callable[[int, Exception], float] | Iterable[float]
 class Backoff:
     """Exponential backoff with full jitter, as in AWS's retry specification.
 
-    The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is
-    the upper bound itself. The cap is applied before the jitter. (Keep in sync with docs/reference/retrying.md.)
+    The delay before retry n (n from 0) is `uniform(0, min(cap, base * factor**n))` seconds; without jitter it is the
+    upper bound itself. The cap is applied before the jitter. (Keep in sync with docs/reference/retrying.md.)
 
     Args:
-        base: seconds, the upper bound before the first retry; 0 for no delay at all.
-        factor: the ratio of each upper bound to the one before it, at least 1.
-        cap: seconds, the largest upper bound.
-        jitter: "full" draws from the whole range, so that callers that failed together do not retry together;
-            "none" waits for the upper bound, for tests and for a lone caller.
+        base: the upper bound before the first retry, in seconds; 0 for no delay at all.
+        factor: the ratio of each upper bound to the previous one, at least 1.
+        cap: the largest upper bound, in seconds.
+        jitter: "full" draws from the whole range, so that callers that failed together do not retry together. "none"
+            waits for the upper bound, for tests and single callers.
 
     Raises:
-        TypeError, ValueError: if an argument is not a number, is negative, infinite or NaN, or if the jitter is not
-            one of the two.
-
+        TypeError, ValueError: if an argument is not a number, or is negative, infinite or NaN, or if the jitter is
+            unknown.
     """
 
     base: float = 0.05
@@ -88,7 +87,7 @@ def check_backoff(backoff: object) -> None:
 
 
 def _check_schedule(schedule: Iterable[object]) -> None:
-    """Check every delay of a list or tuple, but only the first of another iterable, which may be endless."""
+    """Check every delay in a list or tuple; of any other iterable, which may be endless, only the first."""
     delays = schedule if isinstance(schedule, (list, tuple)) else list(itertools.islice(schedule, 1))
     if not delays:
         raise ValueError("backoff must have at least one delay; got an empty iterable: write [0] for no wait")

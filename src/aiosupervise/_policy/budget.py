@@ -1,4 +1,4 @@
-"""The retry budget, a token bucket that bounds the share of retries. Pure: no clock, no asyncio."""
+"""The retry budget, a token bucket that limits the share of retries. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ class Budget:
     """A retry budget: a token bucket that retries draw from and successes refill. Share one among calls.
 
     A retry takes tokens, and a call that cannot pay for one gives up with `Reason.BUDGET`. A retry that succeeds
-    returns its tokens, and a call that succeeds at the first attempt adds a few. So occasional failures are retried
-    as usual, and a service that is down is soon left alone. The defaults are those of AWS's retry specification of
-    2026. Calls in several threads may share a budget.
+    returns its tokens, and a call that succeeds at the first attempt adds a few. Occasional failures are therefore
+    retried as usual, while a service that is down soon receives no more retries. The defaults are those of AWS's retry
+    specification of 2026. Calls in several threads may share a budget.
 
     Args:
-        capacity: the tokens of a full bucket; it starts full.
+        capacity: the tokens in a full bucket; it starts full.
         cost: the tokens that a retry takes.
-        cost_throttled: the tokens that a retry takes if the server asked for a wait, by a retry-after.
+        cost_throttled: the tokens that a retry takes if the server asked for a wait (Retry-After).
         refill: the tokens that a call adds if it succeeds at the first attempt.
 
     Attributes:
-        tokens: the tokens in the bucket now.
+        tokens: the current number of tokens.
 
     Raises:
         TypeError, ValueError: if an argument is not an integer of at least 0.
-
     """
 
     __slots__ = ("capacity", "cost", "cost_throttled", "refill", "tokens")

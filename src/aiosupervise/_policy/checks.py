@@ -1,6 +1,6 @@
-"""Checks of arguments, and the names of things in error messages.
+"""Checks of arguments, and names of objects in error messages.
 
-Each error names the parameter, the rule and what was given.
+Each error names the parameter, the rule and the given value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
 
 
 def check_retry_after(name: str, value: object) -> None:
-    """Raise unless `value` is a number of seconds or a timedelta: any number, since a server may have said it."""
+    """Raise unless `value` is a number of seconds or a timedelta. Servers may send any number, so any is allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
         raise TypeError(f"{name} must be a number of seconds, or a timedelta; got {safe_repr(value)}")
 
@@ -37,8 +37,8 @@ def check_retry_after(name: str, value: object) -> None:
 def retry_after_of(value: object) -> float | None:
     """Return the seconds that a server asks for; None if `value` is not a number or a timedelta.
 
-    Libraries and servers say all kinds of things. A negative number counts as 0, an infinite one as the largest float,
-    and NaN as nothing.
+    Libraries and servers may send any value. A negative number counts as 0, an infinite one as the largest float, and
+    NaN is ignored.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -71,9 +71,9 @@ _SHOWN_TEXT = 60
 
 
 def safe_repr(value: object) -> str:
-    """Return how an error message shows a setting: a text, a number or a class by its repr, a function by its name.
+    """Return the text for a setting in an error message: a string, number or class by its repr, a function by its name.
 
-    Anything else is shown by its type, since its repr may quote what is secret: that of an error quotes its arguments.
+    Anything else is shown by its type, because its repr may reveal secrets: the repr of an error quotes its arguments.
     """
     kind = type(value)
     try:
@@ -89,7 +89,7 @@ def safe_repr(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return how an error message shows an input or a result, which may be secret: a number or None, else its type."""
+    """Return the text for an input or result, possibly secret, in an error message: a number or None, else its type."""
     kind = type(value)
     return safe_repr(value) if kind in (bool, int, float, type(None)) else f"a value of type {kind.__name__}"
 
@@ -117,9 +117,9 @@ _LEAF_TEXT = 60  # characters
 def error_text(error: BaseException, *, join_lines: bool = False) -> str:
     """Return the type and the message of an error as one line of bounded length, for logs and notes.
 
-    It is the `str` of the error and never its repr, which may quote arguments. Characters that do not print, such as
-    line breaks and terminal codes, are escaped; `join_lines` has a space in place of line breaks and the indentation
-    after them. A group is followed by its leaves.
+    It uses the `str` of the error and never its repr, which may quote arguments. Unprintable characters, such as line
+    breaks and terminal codes, are escaped; `join_lines` replaces line breaks and the indentation after them with a
+    space. A group is followed by its leaves.
     """
     text = _message_of(error, join_lines=join_lines)
     if is_group(error):
@@ -150,11 +150,11 @@ def _printable(text: str) -> str:
 IF_IT_BLOCKS = (
     "if it blocks, call it in a thread: https://aiosupervise.readthedocs.io/en/stable/how-to/blocking-functions.html"
 )
-"""The repair for a plain function that was given where an async one is wanted."""
+"""The repair for a plain function passed where an async one is required."""
 
 
 def inner_function(func: object) -> object:
-    """Return the function inside of partials and bound methods, or `func` itself."""
+    """Return the function inside partials and bound methods, or `func` itself."""
     while True:
         if isinstance(func, functools.partial):
             func = func.func
@@ -173,7 +173,7 @@ def is_async_callable(func: object) -> bool:
 
 
 def name_of(thing: object) -> str:
-    """Return the name that a user knows a function, a coroutine or an object by."""
+    """Return the name by which a user knows a function, a coroutine or an object."""
     try:
         thing = inner_function(thing)
         return str(getattr(thing, "__name__", None) or type(thing).__name__)

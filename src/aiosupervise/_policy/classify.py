@@ -1,7 +1,7 @@
-"""Classify an error by a policy: transient, irrecoverable, or not listed. Pure: no clock, no asyncio.
+"""Classify an error under a policy: transient, irrecoverable, or not listed. Pure: no clock, no asyncio.
 
-The order of the rules is the order of the lines in `classify`: an exception of this library that overrules the
-policy, then `irrecoverable`, then `retry_on`. A group is classified by its leaves alone.
+The lines of `classify` are in the order of the rules: an exception of this library that overrides the policy, then
+`irrecoverable`, then `retry_on`. A group is classified only by its leaves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ class Transient:
 
     Attributes:
         retry_after: seconds that the server asked for, 0 or more; None if it did not ask.
-
     """
 
     __slots__ = ("retry_after",)
@@ -40,8 +39,7 @@ class Irrecoverable:
     """The class of an error that must not be retried.
 
     Attributes:
-        reason: IRRECOVERABLE, or DEADLINE for the error by which the deadline of this call ended an attempt.
-
+        reason: IRRECOVERABLE, or DEADLINE for the error with which the deadline of this call ended an attempt.
     """
 
     __slots__ = ("reason",)
@@ -55,7 +53,7 @@ class Irrecoverable:
 
 @final
 class Unlisted:
-    """The class of an error that the policy does not list: it passes through, without a verdict."""
+    """The class of an error that the policy does not list; it passes through without a verdict."""
 
     __slots__ = ()
 
@@ -106,7 +104,7 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
 
 
 def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Classification:
-    """Return the class of an error that is not a group; `cleared` is that of `_unwrapped_leaves`."""
+    """Return the class of an error that is not a group; `cleared` is as in `_unwrapped_leaves`."""
     if issubclass(type(error), _LIBRARY_ERRORS):
         classification = _classify_library_error(policy, error, cleared)
         if classification is not None:
@@ -115,7 +113,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
-    """Return the class of the worst leaf; if all are transient, with the longest wait that one of them asks for."""
+    """Return the class of the worst leaf; if all are transient, with the longest wait that any of them asks for."""
     cleared = set[int]()
     classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
@@ -129,14 +127,14 @@ def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classif
 _LIMITS = (AttemptTimeout, DeadlineExceeded)
 _LIBRARY_ERRORS = (*OVERRIDES, *_LIMITS, GateError)
 SPECIAL = (*_LIBRARY_ERRORS, ExceptionGroup)
-"""The types of errors that can overrule a policy, that a limit raises, or that are classified by their leaves."""
+"""The types of errors that can override a policy, are raised by a limit, or are classified by their leaves."""
 
 
 def _classify_library_error(policy: Policy, error: Exception, cleared: set[int]) -> Classification | None:
-    """Return the class of an exception that overrules the policy, or that a limit of this call raised.
+    """Return the class of an exception that overrides the policy, or was raised by a limit of this call.
 
-    The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by
-    a limit of another call, so this returns None, and the policy classifies it as any other error.
+    The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by a
+    limit of another call, so this returns None, and the policy classifies it like any other error.
     """
     if isinstance(error, GateError):
         return UNLISTED
@@ -152,13 +150,12 @@ def _classify_library_error(policy: Policy, error: Exception, cleared: set[int])
 
 
 def _unwrapped_leaves(error: Exception, cleared: set[int]) -> Iterator[Exception]:
-    """Yield the error that a RetryAfter stands for, or if that is a group, what each of its leaves stands for.
+    """Yield the error that a RetryAfter stands for or, if that is a group, the error that each leaf stands for.
 
     Args:
         error: the RetryAfter, or an AttemptTimeout, which stands for itself.
-        cleared: the ids of the errors that were yielded or passed on the way, which are left out. The leaves of a
-            group share it, since they can stand for the same errors.
-
+        cleared: the ids of the errors already yielded or passed, which are skipped. The leaves of a group share it,
+            because they can stand for the same errors.
     """
     stack = [error]
     while stack:

@@ -1,4 +1,4 @@
-"""Decide what follows from a failed attempt: retry, give up, or pass the error on. Pure: no clock, no asyncio."""
+"""Decide what to do after a failed attempt: retry, give up, or pass the error on. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ class Stop:
 
     Attributes:
         reason: why.
-        detail: a line for the note, that says more about the reason; None if it says all.
-
+        detail: an additional line for the note; None if the reason says everything.
     """
 
     __slots__ = ("detail", "reason")
@@ -33,7 +32,7 @@ class Stop:
 
 @final
 class PassThrough:
-    """Raise the error as it is: the policy has nothing to say about it."""
+    """Raise the error unchanged, because the policy does not list it."""
 
     __slots__ = ()
 
@@ -53,13 +52,12 @@ _PAST_DEADLINE = Stop(Reason.DEADLINE)
 
 
 def decide(policy: Policy, error: Exception, classification: Classification, attempts: int, elapsed: float) -> Decision:
-    """Decide what follows from `error`, which ended attempt number `attempts` after `elapsed` seconds of the call.
+    """Decide what to do about `error`, which ended attempt number `attempts` after `elapsed` seconds of the call.
 
-    Whether another attempt could be paid for, and could read its arguments, is decided after this.
+    Whether the budget can pay for another attempt, and whether its arguments can still be read, is checked afterwards.
 
     Raises:
         TypeError, ValueError: if the policy's backoff returns something other than seconds.
-
     """
     if not isinstance(classification, Transient):
         return Stop(classification.reason) if isinstance(classification, Irrecoverable) else PASS_THROUGH

@@ -1,4 +1,4 @@
-"""The exceptions of the library: those that the user raises to overrule a policy, and those that a limit raises."""
+"""The exceptions of the library: those with which the user overrides a policy, and those that limits raise."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from .raw import copy_state, exceptions_of, is_group, message_of
 class GiveUp(Exception):  # noqa: N818
     """Raise this in a supervised function to give up at once, whatever the policy says.
 
-    After `raise GiveUp from error` the caller gets `error`; without a cause, the error that was being handled; if
-    there was none, this exception itself.
+    After `raise GiveUp from error`, the caller gets `error`. Without a cause, the caller gets the error that was being
+    handled, or this exception itself if there was none.
     """
 
 
 @final
 class RetryAfter(Exception):  # noqa: N818
-    """Raise this in a supervised function to retry after some seconds, even if the policy does not list the error.
+    """Raise this in a supervised function to retry after a delay, even if the policy does not list the error.
 
-    It uses up a retry, and `irrecoverable` still wins. It stands for its cause; without one, for the error that was
-    being handled; if there was none, for itself. The caller gets the error that it stands for when the call gives up.
+    It uses up a retry, and `irrecoverable` still takes precedence. It stands for its cause; without one, for the error
+    that was being handled; if there was none, for itself. When the call gives up, the caller gets that error.
 
     Args:
-        seconds: the shortest wait before the next attempt, as a number or a timedelta; the delay of the policy's
-            backoff is added. A negative number counts as 0, as does NaN; if it is infinite, the call gives up.
+        seconds: the minimum wait before the next attempt, as a number or a timedelta; the delay of the policy's backoff
+            is added. A negative number or NaN counts as 0. If it is infinite, the call gives up.
 
     Raises:
         TypeError: if `seconds` is neither a number nor a timedelta.
-
     """
 
     def __init__(self, seconds: float | timedelta) -> None:
@@ -49,7 +48,6 @@ class AttemptTimeout(TimeoutError):  # noqa: N818
 
     Attributes:
         seconds: the `attempt_timeout`.
-
     """
 
     def __init__(self, seconds: float) -> None:
@@ -62,11 +60,10 @@ class AttemptTimeout(TimeoutError):  # noqa: N818
 
 @final
 class DeadlineExceeded(TimeoutError):  # noqa: N818
-    """The policy's `deadline` interrupted an attempt; its cause is the error of the previous attempt, if there was one.
+    """The policy's `deadline` interrupted an attempt; its cause is the error of the previous attempt, if any.
 
     Attributes:
         seconds: the `deadline`.
-
     """
 
     def __init__(self, seconds: float) -> None:
@@ -82,17 +79,16 @@ _SHOWN = 3  # errors in the message of a RestartsExceeded
 
 @final
 class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
-    """A supervisor escalates: it would have to make more than `max_restarts` restarts in `within` seconds.
+    """A supervisor escalates: a child needs more than `max_restarts` restarts within `within` seconds.
 
-    `Supervisor` raises it from its block in an ExceptionGroup, when all of its children have ended. Its cause is the
-    last of `errors`.
+    `Supervisor` raises it from its block in an ExceptionGroup when all its children have ended. Its cause is the last
+    of `errors`.
 
     Attributes:
-        child: the name of the child whose end exceeded the limit.
-        errors: the errors of this child that still counted, the latest last. Empty if it has only returned.
+        child: the name of the child that exceeded the limit.
+        errors: the errors of this child that still counted, the latest last; empty if the child has only returned.
         max_restarts: the number of restarts that the supervisor allows in the period.
         within: the length of the period in seconds.
-
     """
 
     def __init__(self, child: str, errors: tuple[BaseException, ...], max_restarts: int, within: float) -> None:
@@ -121,14 +117,14 @@ _UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 @final
 class GateError(RuntimeError):
-    """A gate that would make the call wait for itself, or that hides its error. No policy retries it."""
+    """A gate would make the call wait for itself, or hides its error. No policy retries this."""
 
 
 def unwrap(error: Exception) -> Exception:
     """Return the error that a GiveUp or RetryAfter stands for: its cause, else its context, else itself.
 
-    In a group, each leaf is replaced by the error that it stands for. Chains of them can be long, and groups deep and
-    shared, so each error is visited once.
+    In a group, each leaf is replaced by the error it stands for. Chains can be long, and groups deep and shared, so
+    each error is visited once.
     """
     if not issubclass(type(error), _UNWRAPPED):
         return error
@@ -159,7 +155,7 @@ def stands_for(raised: Exception) -> Exception | None:
 
 
 def _within(error: Exception) -> tuple[Exception, ...]:
-    """Return the errors that take the place of this one, or of its members."""
+    """Return the errors that replace this one, or its members."""
     if is_group(error):
         return exceptions_of(error)
     meant = stands_for(error) if issubclass(type(error), OVERRIDES) else None
@@ -167,7 +163,7 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return the error in place of this one, given those in place of the ones within it; in a circle, itself."""
+    """Return the replacement for this error, given those for the errors within it; in a circle, the error itself."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):
@@ -178,7 +174,7 @@ def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
 
 
 def _derive(group: ExceptionGroup[Exception], members: list[Exception]) -> Exception:
-    """Return a copy of a group with other members, of the group's own class if that can be copied."""
+    """Return a copy of a group with other members; it keeps the group's own class if that can be copied."""
     try:
         copy = group.derive(members)
     except Exception:

@@ -1,7 +1,8 @@
 """The gate of a policy: a context manager around every attempt, or a function of a call's arguments that returns one.
 
-An async function needs an async context manager, since waiting for another one would block its event loop. A plain
-function needs a synchronous one, since it cannot await. A policy takes both, and each function checks its own.
+An async function needs an async context manager, because waiting for a synchronous one would block its event loop. A
+plain function needs a synchronous one, because it cannot await. A policy accepts both, and each function checks its
+own.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def check_gate(gate: object) -> None:
 
 
 def check_gate_fits(gate: object, name: str, *, is_async: bool) -> None:
-    """Raise if the gate of a policy, unless it is a function, cannot be entered by an async or a plain function."""
+    """Raise if the gate of a policy, unless it is a function, does not suit an async or plain function."""
     if not _is_gate(gate, is_async=is_async) and _is_gate(gate, is_async=not is_async):
         if is_async:
             why = f"gate {name_of(gate)} is synchronous, and waiting for it would block the event loop of {name}"

@@ -1,6 +1,6 @@
-"""Iterating over a policy: the attempts that its loops yield, and the hook by which `_call` makes the loops.
+"""Iteration over a policy: the attempts that its loops yield, and the hook through which `_call` creates the loops.
 
-A policy is pure, and what its loops do is not. So the policy knows only the types, and `_call.blocks`, which imports
+A policy is pure, but its loops are not. The policy therefore knows only the types, and `_call.blocks`, which imports
 the policy, registers the loops.
 """
 
@@ -39,7 +39,7 @@ class SyncAttempt(_BlockAttempt, Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> bool:
-        """End the attempt; return True if its error is dropped, since another attempt follows."""
+        """End the attempt; return True if its error is dropped because another attempt follows."""
         ...
 
 
@@ -52,12 +52,12 @@ class AsyncAttempt(_BlockAttempt, Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> bool:
-        """End the attempt; return True if its error is dropped, since another attempt follows."""
+        """End the attempt; return True if its error is dropped because another attempt follows."""
         ...
 
 
 class Loops:
-    """The functions that make the loops over a policy; each gets the policy, and the frame that iterates."""
+    """The functions that create the loops over a policy, given the policy and the frame that iterates."""
 
     plain: Callable[[Any, FrameType], Iterator[SyncAttempt]]
     in_coroutine: Callable[[Any, FrameType], AsyncIterator[AsyncAttempt]]

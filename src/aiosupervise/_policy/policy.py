@@ -1,6 +1,6 @@
 """The policy: which errors are retried, how often, after which delay, and within which limits.
 
-A policy only holds and checks its arguments: `classify` and `decide` apply them. Pure: no clock, no asyncio.
+A policy only stores and checks its arguments; `classify` and `decide` apply them. Pure: no clock, no asyncio.
 """
 
 from __future__ import annotations
@@ -52,37 +52,38 @@ class Changes(Options, total=False):
 @final
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which errors to retry, how often, and how long to wait: an immutable value that any number of functions share.
+    """Which errors to retry, how often, and how long to wait. Immutable, so that several functions can share one.
 
-    A loop over a policy retries a block of lines: `async for attempt in policy:` and in it `async with attempt:`, or in
-    synchronous code `for attempt in policy:` and in it `with attempt:`. Each loop has a state of its own.
+    A loop over a policy retries a block of code: write `async for attempt in policy:` with `async with attempt:`
+    inside, or `for attempt in policy:` with `with attempt:` inside in synchronous code. Each loop has its own state.
 
     Args:
-        retry_on: the transient errors: an Exception class, a tuple of them, or a function of the error that returns
-            True, False or None, or the wait that the server asked for: seconds or a timedelta, which may be 0. There
-            is no default, since only you know which errors are transient. Since Python 3.11 `TimeoutError` is a
-            subclass of `OSError`. With a gate, an attempt_timeout or a deadline it may be `()`, for no retries at
-            all: then max_retries is 0.
-        irrecoverable: the errors that are never retried, in the same forms; it wins over everything but `GiveUp`.
+        retry_on: the transient errors: an Exception class, a tuple of classes, or a function of the error that returns
+            True, False or None, or the wait that the server asked for as seconds or a timedelta, which may be 0. There
+            is no default, because only you know which errors are transient. Since Python 3.11, `TimeoutError` is a
+            subclass of `OSError`. With a gate, an attempt_timeout or a deadline it may be `()` for no retries, which
+            sets max_retries to 0.
+        irrecoverable: errors that are never retried, in the same forms; they take precedence over everything but
+            `GiveUp`.
         max_retries: the number of retries after the first attempt: 3 means at most 4 attempts. None means no limit.
-        backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a
-            list of seconds, whose last one repeats.
-        attempt_timeout: seconds that one attempt may take; the AttemptTimeout that ends it is retried unless
-            irrecoverable. Not for plain functions, which cannot be interrupted. None means no limit.
-        deadline: seconds that the whole call may take, including the waits; a plain function is not interrupted, but
-            no wait begins that would end later. None means no limit.
-        max_retry_after: seconds; if a server asks for a longer wait, the call gives up. None means no limit.
-        budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up.
-            None means no budget, or in a batch the budget of the run.
-        gate: an async context manager that can be entered many times, such as a semaphore or a rate limiter, for
-            plain functions a synchronous one, or a function of the call's arguments that returns one. Every attempt
-            runs inside it; waits do not. None means no gate.
-        name: the name of the call in events, logs, metrics and spans; the note on an error that the call gave up on
-            begins with it. None means the function's name, and a note without a name.
+        backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a list
+            of seconds, the last of which repeats.
+        attempt_timeout: the maximum duration of one attempt, in seconds. The resulting AttemptTimeout is retried unless
+            it is irrecoverable. Not available for plain functions, which cannot be interrupted. None means no limit.
+        deadline: the maximum duration of the whole call, in seconds, waits included. A plain function is not
+            interrupted, but no wait begins that would end later. None means no limit.
+        max_retry_after: the longest wait, in seconds, that a server may ask for; the call gives up if it asks for more.
+            None means no limit.
+        budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up. None
+            means no budget, or in a batch the budget of the run.
+        gate: a reusable async context manager, such as a semaphore or a rate limiter; for plain functions, a
+            synchronous one; or a function of the call's arguments that returns one. Every attempt runs inside it; waits
+            do not. None means no gate.
+        name: the name of the call in events, logs, metrics and spans, and at the beginning of the note on an error.
+            None means the name of the function, and a note without a name.
 
     Raises:
         TypeError, ValueError: at once, if an argument is invalid; the message names the argument and the repair.
-
     """
 
     retry_on: RetryOn
@@ -120,13 +121,12 @@ class Policy:
         object.__setattr__(self, "max_retries", 0)
 
     def replace(self, **changes: Unpack[Changes]) -> Policy:
-        """Return a copy of the policy in which these keywords have other values.
+        """Return a copy of the policy with other values for these keywords.
 
-        If the policy has no retries, by `retry_on=()`, a copy that lists errors has the default number of them.
+        If `retry_on=()` gave the policy no retries, a copy that lists errors has the default number.
 
         Raises:
             TypeError, ValueError: if a value is invalid, as for `Policy`.
-
         """
         if self.retry_on == () and changes.get("retry_on", ()) != ():
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
@@ -144,12 +144,12 @@ class Policy:
         return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
 
     def __contains__(self, _: object) -> bool:
-        """Refuse the question, which Python would answer by making attempts."""
+        """Raise a TypeError: Python would answer the question by making attempts."""
         raise TypeError("a Policy contains nothing: compare with its fields, such as policy.retry_on")
 
 
 def cannot_interrupt(what: str, repair: str) -> str:
-    """Return the message for an `attempt_timeout` of synchronous code, which cannot be interrupted."""
+    """Return the error message for an `attempt_timeout` on synchronous code, which cannot be interrupted."""
     rule = f"attempt_timeout does not work with {what}, since running synchronous code cannot be interrupted"
     return f"{rule}: set the timeout of the client that it calls, and attempt_timeout=None, or {repair}"
 

@@ -1,8 +1,8 @@
-"""Exceptions as they are: read and written past whatever their classes override, so that no read raises.
+"""Access to exceptions that bypasses anything their classes override, so that no access raises.
 
-A class of exceptions can be a proxy whose `__getattr__` fails, or have a property in place of `__notes__`, `__class__`
-or `with_traceback`. An error that it raised would take the place of the caller's own. So the library asks for the type
-and never for `__class__`, as `isinstance` does, and uses the descriptors of the builtin classes.
+An exception class can be a proxy whose `__getattr__` fails, or define a property in place of `__notes__`, `__class__`
+or `with_traceback`. An error raised there would replace the caller's own. The library therefore uses `type` and never
+`__class__`, which `isinstance` reads, and the descriptors of the builtin classes.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ mro_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get_
 
 
 def is_group(error: BaseException) -> TypeGuard[ExceptionGroup[Exception]]:
-    """Return whether an error is an ExceptionGroup; `isinstance` would ask it for its `__class__`."""
+    """Return whether an error is an ExceptionGroup; `isinstance` would read its `__class__`."""
     return issubclass(type(error), ExceptionGroup)
 
 
 def leaves(error: Exception) -> Iterator[Exception]:
     """Yield the leaves of a group, at any depth and in order; an error that is not a group is its own leaf.
 
-    A group that several groups share is visited once: once for each path to it can take exponential time.
+    A group that several groups share is visited only once, because visiting it on every path can take exponential time.
     """
     stack = [error]
     visited = set[int]()
@@ -49,13 +49,13 @@ def leaves(error: Exception) -> Iterator[Exception]:
 
 
 def exceptions_of(group: ExceptionGroup[Exception]) -> tuple[Exception, ...]:
-    """Return the members of a group, past an `exceptions` that its class overrides."""
+    """Return the members of a group, ignoring an `exceptions` attribute that its class overrides."""
     members: tuple[Exception, ...] = members_of(group)  # type: ignore[assignment]  # the rule of ExceptionGroup
     return members
 
 
 def copy_state(group: BaseException, copy: BaseException) -> None:
-    """Give a copy of an error the cause, the context, the traceback and the notes of the error."""
+    """Copy the cause, the context, the traceback and the notes of an error to its copy."""
     notes = attributes_of(group).get("__notes__")
     if isinstance(notes, list):
         attributes_of(copy)["__notes__"] = list(notes)

@@ -1,12 +1,12 @@
-"""Records: classes with fields, quick to define and quick to make.
+"""Records: classes with fields, fast to define and to instantiate.
 
 To a user and to a type checker, a record is a frozen dataclass with slots. `dataclass` itself takes about a millisecond
-for such a class, and has taken half of the time to import the library. It also assigns the fields by
-`object.__setattr__`, which looks up each name, and a call that is listened to makes two events or more. Of the methods
-that `dataclass` would write for each class, a record gets only an `__init__`. It shares the others, which go by
+for such a class, which was half of the time to import the library. It also assigns the fields with
+`object.__setattr__`, which looks up each name, and a call with a listener creates at least two events. Of the methods
+that `dataclass` would write for each class, a record gets only an `__init__`. It shares the others, which use
 `__field_types__`: the annotations of all its fields, in order.
 
-Records have no metaclass: since Python 3.13, that would make them slower to call.
+Records have no metaclass: since Python 3.13, that would make instantiation slower.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ C = TypeVar("C")
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[C]) -> type[C]:
-    """Make a record of a class: its fields are the annotated names, after those of its bases.
+    """Make a class a record: its fields are the annotated names, after those of its bases.
 
-    It compares, hashes, prints, copies and pickles by the values of its fields, which cannot be assigned. Its repr has
-    the message of an error in place of its repr, and leaves out the fields that `__not_in_repr__` names: both may be
-    secret.
+    Records compare, hash, print, copy and pickle by the values of their fields, which cannot be assigned. The repr
+    shows the message of an error instead of its repr, and omits the fields named in `__not_in_repr__`, because both may
+    be secret.
     """
     return _remade(cls, {**_METHODS, "__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete})
 
 
 @dataclass_transform(frozen_default=True)
 def quick_record(cls: type[C]) -> type[C]:
-    """Make a record that is frozen for type checkers only.
+    """Make a class a record that is frozen only for type checkers.
 
-    Freezing costs about 0.1 us for each field, which a run would pay for the outcome of every job.
+    Freezing costs about 0.1 us per field, which a run would pay for the outcome of every job.
     """
     return _remade(cls, _METHODS)
 
 
 def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
-    """Make the class anew: slots cannot be added to one that exists."""
+    """Create the class again, because slots cannot be added to an existing one."""
     own = {name: kind for name, kind in inspect.get_annotations(cls).items() if name != "__not_in_repr__"}
     types: dict[str, object] = {}
     defaults: dict[str, object] = {}
@@ -79,7 +79,7 @@ def _init_of(cls: Any, *, is_frozen: bool) -> Any:
 
 
 class _DataclassFields:
-    """The `__dataclass_fields__` of a record, by which `dataclasses` knows its own; made when it first asks."""
+    """The `__dataclass_fields__` of a record, by which `dataclasses` recognizes its own; created on first access."""
 
     def __get__(self, instance: object, cls: Any) -> dict[str, Field[Any]]:
         twin = make_dataclass(cls.__name__, cls.__field_types__)

@@ -1,7 +1,7 @@
 """The verdict: a note on the error that a supervised call gave up on, with text for people and fields for programs.
 
-Verdicts are numbered in the order in which the process issues them, so that a call can tell, without a clock, whether
-an error was given up on during its running attempt or before.
+Verdicts are numbered in the order in which the process issues them. A call can therefore tell, without a clock, whether
+an error was given up on during its current attempt or before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ class Verdict(str):
     """The note on an error that a supervised call gave up on; get it with `verdict(error)`.
 
     Attributes:
-        attempts: the number of attempts that were made.
+        attempts: the number of attempts.
         elapsed: seconds from the first failure to the end of the call.
         reason: why there was no further attempt.
-
     """
 
     # `serial` is the serial number in this process, from 1; 0 for a verdict that was issued in another process.
@@ -46,7 +45,7 @@ class Verdict(str):
     serial: int
 
     def __new__(cls, text: str, attempts: int, elapsed: float, reason: Reason, serial: int = 0) -> Verdict:
-        """Create the note; `serial` is left out for a verdict that was issued in another process."""
+        """Create the note; `serial` is omitted for a verdict that was issued in another process."""
         self = super().__new__(cls, text)
         self.attempts, self.elapsed, self.reason, self.serial = attempts, elapsed, reason, serial
         return self
@@ -57,7 +56,7 @@ class Verdict(str):
 
 
 class _SerialNumbers:
-    """The serial numbers of the verdicts of this process, for the loops of all its threads."""
+    """The serial numbers of the verdicts of this process, shared by the event loops in all its threads."""
 
     __slots__ = ("_lock", "issued")
 
@@ -78,7 +77,7 @@ serial_numbers = _SerialNumbers()
 def verdict(error: BaseException) -> Verdict | None:
     """Return the verdict of the supervised call that gave up on `error`, or None if no call did.
 
-    If several calls gave up on the same object, this is the verdict of the last one.
+    If several calls gave up on the same object, the last verdict is returned.
     """
     # User code can make the attribute a property that raises; the note is where `attach_verdict` has put it.
     return next((note for note in reversed(_notes_of(error)) if isinstance(note, Verdict)), None)
@@ -92,16 +91,15 @@ def _notes_of(error: BaseException) -> list[object]:
 def attach_verdict(
     error: Exception, name: str | None, attempts: int, elapsed: float, reason: Reason, lines: Iterable[str]
 ) -> None:
-    """Attach a verdict to `error`, in place of one from an earlier call that raised the same object.
+    """Attach a verdict to `error`, replacing one from an earlier call that raised the same object.
 
     Args:
         error: the error that the call gives up on.
-        name: the name of the policy, None if it has none.
-        attempts: the number of attempts that were made.
-        elapsed: seconds from the first failure to now.
+        name: the name of the policy; None if it has none.
+        attempts: the number of attempts.
+        elapsed: seconds since the first failure.
         reason: why there is no further attempt.
-        lines: more about the reason, and one line for each earlier error.
-
+        lines: details of the reason, and one line for each earlier error.
     """
     plural = "" if attempts == 1 else "s"
     head = f"gave up after {attempts} attempt{plural}, {elapsed:.2f} s after the first failure: {reason.value}"
@@ -111,9 +109,9 @@ def attach_verdict(
 
 
 class _EarlierErrors(str):
-    """The note on an error that the policy does not list, about the attempts that failed before it.
+    """The note on an unlisted error that lists the attempts that failed before it.
 
-    It has a serial number, as verdicts have, with no meaning in another process: so it travels as a plain string.
+    Like a verdict it has a serial number, which has no meaning in another process, so it is pickled as a plain string.
     """
 
     __slots__ = ("serial",)
@@ -127,8 +125,8 @@ class _EarlierErrors(str):
 def attach_earlier_errors(error: Exception, name: str | None, attempts: int, serial: int, lines: Iterable[str]) -> None:
     """Attach a note about the earlier attempts to an error that is passed on without a verdict.
 
-    It takes the place of such a note from another call that raised the same object before number `serial` was issued.
-    A newer one is that of a call inside of this attempt.
+    It replaces such a note from another call that raised the same object before number `serial` was issued. A newer
+    note comes from a call inside this attempt.
     """
     others = [note for note in _notes_of(error) if not isinstance(note, _EarlierErrors) or note.serial > serial]
     note = _EarlierErrors(_text(name, f"passed on from attempt {attempts}, after retries of other errors", lines))

@@ -1,16 +1,16 @@
 """The body of the `async with` block: it is cancelled when its supervisor escalates, and one error leaves the block.
 
 Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError from the
-body or from the wait for the children; and `failure`, with which the supervisor escalates. Which one is raised:
+body or from the wait for the children; and `failure`, with which the supervisor escalates. The first of these that
+applies is raised:
 
-1. A cancellation from outside, as it is. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run) relies
-   on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720). The
-   supervisor's error goes with it as a note.
-2. KeyboardInterrupt and SystemExit of a child, outside of a group, as asyncio.TaskGroup raises them: they end the
-   program.
-3. The supervisor's error, in a group with the body's own error: a body that is cancelled because its supervisor
-   escalates may raise anything in its clean-up.
-4. The body's error: it propagates by itself, since `__aexit__` returns None.
+1. A cancellation from outside, unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run)
+relies on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720). A note
+on it names the supervisor's error.
+2. KeyboardInterrupt and SystemExit of a child, without a group, as asyncio.TaskGroup raises them: they end the program.
+3. The supervisor's error, in a group with the body's own error, because a body that is cancelled by an escalation may
+raise anything in its clean-up.
+4. The body's error, which propagates by itself, because `__aexit__` returns None.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .child_state import is_exit
 class Body:
     """The task that runs the body of a block, from the entry of the block on.
 
-    When the supervisor escalates, a body that waits for something else must be released. There is one way to do so:
-    cancel its task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
-    `uncancel()` takes ours back and returns the number of those that others have made
+    When the supervisor escalates, a body that waits for something else must be released. The only way is to cancel its
+    task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
+    `uncancel()` takes ours back and returns the number of the others
     (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
-    end it: a supervisor can be used in the clean-up of a task that has been cancelled
+    end it, because a supervisor can be used in the clean-up of a task that has been cancelled
     (https://github.com/python/cpython/issues/102780).
     """
 
@@ -42,7 +42,7 @@ class Body:
         self._is_running = True
 
     def leave(self) -> None:
-        """Record that the body has ended: it is not cancelled any more."""
+        """Record that the body has ended, so that it is no longer cancelled."""
         self._is_running = False
 
     def cancel(self) -> None:
@@ -58,7 +58,7 @@ class Body:
         error: BaseException | None,
         cancellation: asyncio.CancelledError | None,
     ) -> None:
-        """Raise the error that the block of the supervisor called `name` ends with, unless it is that of the body."""
+        """Raise the error that the block of the supervisor `name` ends with, unless it is the body's own."""
         # Not behind the `and` below: `cancel` has to be undone whatever the body made of its CancelledError
         # (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel()
@@ -80,7 +80,7 @@ class Body:
             del failure, error, cancellation
 
     def _undo_cancel(self) -> bool:
-        """Take back the cancellation of `cancel`, and return whether a CancelledError comes from elsewhere."""
+        """Undo the cancellation by `cancel`, and return whether a CancelledError comes from elsewhere."""
         if self._task is None or not self._cancel_requested:
             return True
         return self._task.uncancel() > self._cancelling_at_entry

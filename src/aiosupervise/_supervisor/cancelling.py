@@ -1,4 +1,4 @@
-"""Cancelling a child again if it does not stop: each time its grace is over."""
+"""Cancelling a child again if it does not stop, each time its grace has passed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .child_waits import wait_for_end, wait_ready
 
 
 class ChildControl(Protocol):
-    """The part of the state machine that a handle needs; the machine itself imports more than a handle may."""
+    """The part of the state machine that a handle needs, which avoids importing the machine itself."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor starts no more children."""
@@ -23,7 +23,7 @@ class ChildControl(Protocol):
         ...
 
     def restart_child(self, child: ChildState) -> Awaitable[None]:
-        """Stop a child, if it runs, and start it."""
+        """Stop a child if it is running, and start it again."""
         ...
 
 
@@ -31,13 +31,13 @@ class ChildControl(Protocol):
 class Child:
     """A child of a supervisor: a task that is restarted when it ends. `Supervisor.start` and `children` return it.
 
-    The attributes show the present state of the child, not that of the call that returned this object.
+    The attributes always show the current state of the child.
     """
 
     __slots__ = ("_child", "_control")
 
     def __init__(self, control: ChildControl, child: ChildState) -> None:
-        """Called by the supervisor only."""
+        """Create a handle; only the supervisor calls this."""
         self._control = control
         self._child = child
 
@@ -50,9 +50,10 @@ class Child:
     def state(self) -> StateName:
         """The state of the child.
 
-        - "waiting": it will be started: when its backoff is over, or in its turn, after those that it depends on.
-        - "starting": its task runs, and has not called `ready()` yet; only of a child that was started with `ready=`.
-        - "running": its task runs, and is ready.
+        - "waiting": it will be started when its backoff is over, or in its turn, after the children it depends on.
+        - "starting": its task is running but has not called `ready()` yet; only for a child that was started with
+          `ready=`.
+        - "running": its task is running, and is ready.
         - "stopping": it has been cancelled, and its task has not ended yet.
         - "stopped": it was stopped, or its supervisor was stopped before the child was restarted.
         - "ended": it has returned and is not restarted.
@@ -62,7 +63,7 @@ class Child:
 
     @property
     def restarts(self) -> int:
-        """The number of restarts made because the child or a sibling had ended. `restart()` does not count."""
+        """The number of restarts after the child or a sibling had ended. `restart()` does not count."""
         return self._child.restarts
 
     @property
@@ -76,26 +77,25 @@ class Child:
         return self._child.last_error
 
     def stop(self) -> Awaitable[None]:
-        """Stop the child: cancel its task, or its restart if it waits for one.
+        """Stop the child: cancel its task, or its pending restart.
 
-        Stopping begins without an `await`. Await the returned object to wait until the task has ended. A task that does
-        not end is cancelled again each time its grace, 1 s at least, is over. Stopping a child that does not run does
-        nothing. As in OTP, a stopped child is started again by the restart of a sibling
-        under `one_for_all` or `rest_for_one`, unless it is temporary.
+        Stopping begins immediately, without an `await`. Await the returned object to wait until the task has ended. A
+        task that does not end is cancelled again each time its grace, at least 1 s, has passed. Stopping a child that
+        is not running does nothing. As in OTP, a group restart under `one_for_all` or `rest_for_one` starts a stopped
+        child again, unless it is temporary.
         """
         return self._control.stop_child(self._child)
 
     def restart(self) -> Awaitable[None]:
-        """Stop the child, if it runs, and start it again, without a delay and whatever its state.
+        """Stop the child if it is running, and start it again without a delay, whatever its state.
 
-        Restarting begins without an `await`. Await the returned object to wait until the child has been started. This
-        restart does not count towards `max_restarts`.
+        Restarting begins immediately, without an `await`. Await the returned object to wait until the child has been
+        started. This restart does not count towards `max_restarts`.
 
         Raises:
-            RuntimeError: if the supervisor has stopped; and for a child that was forgotten, if another child has been
-                started under its name. When the returned object is awaited, if the supervisor stops, or `stop()` is
-                called, before the child is started.
-
+            RuntimeError: if the supervisor has stopped; or for a forgotten child, if another child has taken its name.
+                Also raised from the returned object, if the supervisor stops or `stop()` is called before the child is
+                started.
         """
         return self._control.restart_child(self._child)
 
@@ -103,24 +103,22 @@ class Child:
         """Wait until the child is ready: until it has called `ready()`, or has started if it has no `ready=`.
 
         Raises:
-            Exception: the child's own error, if it fails before it was ever ready. Later failures are waited through:
-                the child is restarted.
+            Exception: the child's own error, if it fails before it was ever ready. After later failures this keeps
+                waiting, because the child is restarted.
             TimeoutError: if it has not called `ready()` in time.
-            RuntimeError: if it has returned without having been ready, was stopped, or its supervisor is stopping; or
-                in place of a CancelledError that it raised by itself.
-
+            RuntimeError: if it returned before it was ready, was stopped, or its supervisor is stopping; also in place
+                of a CancelledError that the child raised itself.
         """
         await wait_ready(self._child, is_stopping=self._control.is_stopping())
 
     async def wait(self) -> object:
-        """Wait until the child has ended for good, and return the value that its last run returned.
+        """Wait until the child has ended and will not be restarted, and return the value of its last run.
 
         The value is None if the child was stopped.
 
         Raises:
-            Exception: the error with which its last run has ended.
-            RuntimeError: in place of a CancelledError that the child raised by itself.
-
+            Exception: the error that ended its last run.
+            RuntimeError: in place of a CancelledError that the child raised itself.
         """
         return await wait_for_end(self._child)
 

@@ -16,7 +16,7 @@ RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 StateName: TypeAlias = Literal["waiting", "starting", "running", "stopping", "stopped", "ended", "failed"]
 
 ALIVE = frozenset({"waiting", "starting", "running", "stopping"})
-"""The states of a child that runs, or will be started without a request."""
+"""The states of a child that is running, or will be started without a request."""
 
 
 class Purpose(enum.Enum):
@@ -29,30 +29,29 @@ class Purpose(enum.Enum):
 
 
 class Ending(NamedTuple):
-    """The end of a run of a child: why it was being stopped, None if it was not, and the error that it raised."""
+    """How a run of a child ended: why it was being stopped, or None, and the error that it raised."""
 
     purpose: Purpose | None
     error: BaseException | None
 
 
 def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | SystemExit]:
-    """Return whether an error ends the program; `isinstance` would ask the error for its `__class__`."""
+    """Return whether an error ends the program; `isinstance` would read the `__class__` of the error."""
     return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
 class ChildState:
-    """A child spec, in OTP's words (name, function, restart type, grace), and the state of the child started from it.
+    """A child spec, in OTP's terms (name, function, restart type, grace), and the state of the child started from it.
 
     Args:
         func: called for each start, without arguments.
         name: unique among the children that the supervisor knows.
-        restart_type: after which ends the child is restarted.
+        restart_type: when the child is restarted after it has ended.
         grace: seconds between two cancellations when the child is stopped.
         context: copied for each start.
         intensity: the restarts of this child that count.
-        ready: seconds in which it must call `ready()`; None if it is ready when it has been started.
+        ready: seconds within which it must call `ready()`; None if it is ready as soon as it has started.
         heartbeat: seconds that may pass between two calls of `alive()`; None if it need not call it.
-
     """
 
     __slots__ = (
@@ -146,7 +145,7 @@ class ChildState:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child runs, or will be started without a request."""
+        """Whether the child is running, or will be started without a request."""
         return self.state in ALIVE
 
     def enter(self, state: StateName, now: float) -> None:
@@ -160,13 +159,13 @@ class ChildState:
             self.intensity.resume(now)
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        """Replace the timer of the present state, which is cancelled."""
+        """Replace the timer of the current state, which is cancelled."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
-        """Return whether the restart type has the child restarted after a run that ended like this."""
+        """Return whether the child's restart type requires a restart after a run that ended like this."""
         if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)

@@ -1,4 +1,4 @@
-"""Waiting for a child: for its readiness, its end, a stop or a restart, and the error if it will not come."""
+"""Waiting for a child to become ready, end, stop or restart, and the error if that will not happen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SUPERVISOR_STOPPED = "its supervisor has stopped"
 
 
 async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
-    """Wait until a child is ready, or raise the reason why it will not be."""
+    """Wait until a child is ready, or raise an error that says why it will not be."""
     if child.state == "running":
         await asyncio.sleep(0)
         return
@@ -22,7 +22,7 @@ async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
 
 
 async def wait_for_end(child: ChildState) -> object:
-    """Wait until a child has ended for good; return what its last run returned, or raise its error."""
+    """Wait until a child has ended for good; return the value of its last run, or raise its error."""
     await asyncio.sleep(0)
     while child.is_alive:
         completion = child.finished = child.finished or Completion()

@@ -1,4 +1,4 @@
-"""`Completion`: what a command returns, to be awaited until the command has been carried out."""
+"""`Completion`: the return value of a command, to be awaited until the command has been carried out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Generator
 
 
 class Completion:
-    """Await it to wait until something has been done.
+    """Awaiting this waits until a command has been carried out.
 
-    It is neither a coroutine nor a future: nothing warns if nobody awaits it, several tasks may await it, and
-    cancelling one of them does not cancel the command. Awaiting one that is done already yields a turn of the
-    event loop, so that a loop around it cannot starve the program.
+    It is neither a coroutine nor a future: there is no warning if nobody awaits it, several tasks may await it, and
+    cancelling one of them does not cancel the command. Awaiting a resolved completion yields a turn of the event loop,
+    so that a loop around it cannot starve the program.
     """
 
     __slots__ = ("_done", "_error")
@@ -26,11 +26,11 @@ class Completion:
         return self._done.is_set()
 
     def resolve(self) -> None:
-        """Wake the waiting tasks: it has been done."""
+        """Wake the waiting tasks: the command has been carried out."""
         self._done.set()
 
     def reject(self, error: BaseException) -> None:
-        """Wake the waiting tasks, which get this error: it will never be done."""
+        """Wake the waiting tasks with this error: the command will not be carried out."""
         self._error = error
         self._done.set()
 
@@ -51,7 +51,7 @@ class Completion:
 
 
 def done() -> Completion:
-    """Return a completion of something that has been done already."""
+    """Return a completion of a command that has already been carried out."""
     completion = Completion()
     completion.resolve()
     return completion

@@ -15,7 +15,7 @@ _FIRST_WAIT = 1.0  # seconds
 
 
 class _Kind:
-    """Failures of one kind: the time of the full report, and the number of failures since the last line of the log."""
+    """Failures of one kind: the time of the full report, and the number of failures since the last log message."""
 
     __slots__ = ("child", "count", "error", "reported_at", "timer", "wait")
 
@@ -30,17 +30,17 @@ class _Kind:
 class CrashReports:
     """Decides which failures of the children of one supervisor are logged in full.
 
-    A report with its traceback takes about 0.3 ms, and ten thousand children of one dead dependency fail alike. So the
-    first failure of a kind is logged in full, and later ones within `within` seconds by their count: after a second,
-    two seconds, four and so on. Failures are of one kind if their errors have the same type and were raised at the same
-    line. The error of a child that has stalled was not raised: the line is that of its cause.
+    A report with its traceback takes about 0.3 ms, and ten thousand children of one dead dependency fail alike.
+    Therefore only the first failure of a kind is logged in full. Later ones within `within` seconds are counted, and
+    the count is logged after a second, two seconds, four and so on. Failures are of the same kind if their errors have
+    the same type and were raised at the same line. The error of a stalled child was not raised, so its line is that of
+    its cause.
 
     Args:
-        name: of the supervisor.
-        within: seconds after a full report in which the same failure is only counted.
-        loop: for its time and timers.
-        context: in which the timers run.
-
+        name: the name of the supervisor.
+        within: seconds after a full report during which the same failure is only counted.
+        loop: provides the time and the timers.
+        context: the context of the timers.
     """
 
     def __init__(self, name: str, within: float, loop: asyncio.AbstractEventLoop, context: Context) -> None:
@@ -51,7 +51,7 @@ class CrashReports:
         self._kinds: dict[Hashable, _Kind] = {}
 
     def is_new(self, child: str, error: BaseException) -> bool:
-        """Return whether a failure is to be logged in full; count it if it is not."""
+        """Return whether a failure is to be logged in full; if not, count it."""
         key, now = _key_of(error), self._loop.time()
         kind = self._kinds.get(key)
         if kind is None or now - kind.reported_at > self._within:
@@ -69,12 +69,12 @@ class CrashReports:
         return False
 
     def log_return(self, child: str) -> None:
-        """Log that a child has returned and will be restarted, since the line about the restart gives no reason."""
+        """Log that a child has returned and will be restarted, because the line about the restart gives no reason."""
         if RETURNED.is_read():
             RETURNED.log({"child": child, "supervisor": self._name})
 
     def close(self) -> None:
-        """Log the counts that are due."""
+        """Log the outstanding counts."""
         for key in [*self._kinds]:
             self._forget(key)
 

@@ -2,16 +2,16 @@
 
 Theory of operation. There is at most one sequence at a time, and every failure merges into it:
 
-- while members are being stopped, in reverse start order and one after the other, a failure of a member is absorbed;
-- a failure of another child extends the group, and so does one while the group waits;
-- a failure while members are started makes the group begin anew.
+- While members are being stopped, one at a time in reverse start order, a failure of a member is absorbed.
+- A failure of another child extends the group, as does one while the group waits.
+- A failure while members are being started restarts the sequence.
 
-A member that does not stop holds up its group only, and members before it run until their turn to be stopped.
-A member that was stopped or restarted by a command has left the group; if it is being stopped when its turn comes, the
-group waits for its end.
+A member that does not stop delays only its group, and the members before it run until it is their turn to be stopped. A
+member that was stopped or restarted by a command has left the group; if it is still being stopped when its turn comes,
+the group waits for its end.
 
-When members are started, one with `ready=` must be ready before the next one is started. New children of a group that
-waits for such a member join it, and so do those that must become ready themselves.
+When members are started, one with `ready=` must be ready before the next one starts. If a group is waiting for such a
+member, its new children join it, as do those that must become ready themselves.
 """
 
 from __future__ import annotations
@@ -64,9 +64,10 @@ class GroupRestarts:
     # Of the protocol `Restarts`.
 
     def add(self, child: ChildState) -> None:
-        """Start a new child, after the members that it depends on if any of them must become ready.
+        """Start a new child, or queue it behind members that must become ready first.
 
-        One that must become ready itself joins the group too: started before it, it would hold up its members.
+        One that must become ready itself also joins the group: if it were started before the group, it would delay its
+        members.
         """
         if self._awaited is not None or (self._members and (self._has_ready or child.ready is not None)):
             self._has_ready = self._has_ready or child.ready is not None
@@ -81,7 +82,7 @@ class GroupRestarts:
         return bool(self._to_stop) and child in self._members
 
     def restart(self, child: ChildState, delay: float) -> None:
-        """Let the group of a child that has failed begin its restart, or extend the one that is under way."""
+        """Begin the restart of the group of a failed child, or extend the one in progress."""
         is_starting = not self._to_stop and self._timer is None
         self._delay = delay if is_starting else max(delay, self._delay)
         first = min([child, *self._members][:2], key=lambda member: member.position)
@@ -110,7 +111,7 @@ class GroupRestarts:
             )
 
     def close(self) -> None:
-        """Cancel the restart that is under way; begin no other one."""
+        """Cancel the restart in progress, and begin no other."""
         self._reset()
         self._members = {}
 
@@ -142,7 +143,7 @@ class GroupRestarts:
             self._wait()
 
     def _is_down(self, member: ChildState) -> bool:
-        """Return whether a member has ended or has left the group; if it runs, begin to stop it."""
+        """Return whether a member has ended or has left the group; if it is running, begin to stop it."""
         self._lifecycle.catch_up(member)
         if member in self._members and member.task is not None and member.state != "stopping":
             self._lifecycle.stop(member, Purpose.GROUP)
@@ -181,6 +182,6 @@ class GroupRestarts:
 
 
 def _is_commanded(child: ChildState) -> bool:
-    """Return whether a command decides what becomes of a child that is being stopped, or has just been."""
+    """Return whether a command determines the next state of a child that is being or has just been stopped."""
     purpose = child.purpose if child.ending is None else child.ending.purpose
     return purpose in (Purpose.STOP, Purpose.RESTART)

@@ -13,7 +13,7 @@ _ROUNDING = 1e-9  # seconds
 
 
 class _Heart:
-    """The heartbeat of a child that is watched: its length, and the time of the last beat by the loop clock."""
+    """The heartbeat of a watched child: its interval, and the time of the last beat by the loop clock."""
 
     __slots__ = ("last", "on_stalled", "seconds", "timer")
 
@@ -34,7 +34,7 @@ class Heartbeats:
         self._hearts: dict[ChildState, _Heart] = {}
 
     def watch(self, child: ChildState, seconds: float, on_stalled: Callable[[], None]) -> None:
-        """Watch a child from now on; call `on_stalled` when it has not called `alive()` for this many seconds."""
+        """Watch a child from now on; call `on_stalled` if it does not call `alive()` for this many seconds."""
         self._clock.acquire(seconds)
         heart = self._hearts[child] = _Heart(seconds, self._clock.time(), on_stalled)
         self._schedule(heart, seconds)

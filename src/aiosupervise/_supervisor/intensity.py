@@ -1,4 +1,4 @@
-"""The restart intensity: OTP's limit on restarts in a period, for each child, without its restart delays. Pure."""
+"""The restart intensity: OTP's limit on restarts in a period, per child and without its restart delays. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _Restart(NamedTuple):
 class RestartIntensity:
     """Counts the restarts that a child causes, and allows at most `max_restarts` in a period of `within` seconds.
 
-    As in OTP (`add_restart` in supervisor.erl) the restart that is about to be made counts, and so does one that is
-    exactly `within` seconds old. Beyond OTP, each child has a limit of its own: five children of one dead dependency
-    would exceed a common one in a moment. And a restart does not age during the restart delays of its child: otherwise
-    a child that fails each time would never exceed the limit under a backoff longer than `within`.
+    As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does one exactly `within`
+    seconds old. Unlike in OTP, each child has its own limit: five children of one dead dependency would exceed a shared
+    one in a moment. And a restart does not age during the restart delays of its child; otherwise, if the backoff were
+    longer than `within`, a child that always fails would never exceed the limit.
     """
 
     __slots__ = ("_max_restarts", "_paused_at", "_paused_for", "_restarts", "_within")
@@ -30,7 +30,7 @@ class RestartIntensity:
         self._paused_at: float | None = None
 
     def time(self, now: float) -> float:
-        """Return the time of the clock of the child at `now`, a time of the loop."""
+        """Return the time of the child's clock at `now`, a time of the loop."""
         return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
     def pause(self, now: float) -> None:

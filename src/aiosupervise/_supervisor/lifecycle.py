@@ -4,8 +4,8 @@ r"""The lifecycle of children: starting their tasks, recording their ends, and s
                   \-> stopping <-/
     stopping -> stopped, or waiting (for its group), or started (on request), or as after a failure
 
-The end of a task changes the state of its child at once. The state machine handles ends in slices, so that thousands of
-children that end in the same turn do not hold up the event loop.
+The end of a task changes the state of its child immediately. The state machine handles ends in slices, so that
+thousands of children that end in the same turn do not block the event loop.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _SLICE = 64  # ends
 
 
 class Consequences(Protocol):
-    """The reactions of the state machine to changes that it has not requested."""
+    """The state machine's reactions to changes that it has not requested."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor is stopping, so that children that end are not restarted."""
         ...
 
     def are_tasks_cancelled(self) -> bool:
-        """Return whether the event loop shuts down, and so has cancelled every task."""
+        """Return whether the event loop is shutting down, and therefore has cancelled every task."""
         ...
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
@@ -54,7 +54,7 @@ class Consequences(Protocol):
 
 
 class Lifecycle:
-    """Starts, follows and stops the runs of the children of one supervisor."""
+    """Starts, tracks and stops the runs of the children of one supervisor."""
 
     def __init__(self, name: str, scope: Scope, registry: ChildRegistry, steps: Steps) -> None:
         self.loop = asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class Lifecycle:
 
     @property
     def has_ends(self) -> bool:
-        """Whether an end has not been handled yet."""
+        """Whether there are ends that have not been handled yet."""
         return bool(self._ends)
 
     @property
@@ -82,22 +82,22 @@ class Lifecycle:
         return self.consequences
 
     def emit(self, kind: Callable[..., Event], child: ChildState, *values: object, is_logged: bool = True) -> None:
-        """Emit an event of a child after the present step."""
+        """Emit an event of a child after the current step."""
         self._steps.put_off(partial(self._scope.emit, kind, child.name, *values, is_logged=is_logged))
 
     def enter(self, child: ChildState, state: StateName) -> None:
-        """Let a child enter a state now."""
+        """Move a child to a state now."""
         self._registry.enter(child, state, self.loop.time())
 
     def after(self, seconds: float, child: ChildState, step: Callable[[ChildState], None]) -> None:
-        """Run a step for a child after some seconds, unless it leaves its state before."""
+        """Run a step for a child after this many seconds, unless the child leaves its state first."""
         call = partial(self._steps.run, partial(step, child))
         child.set_timer(self.loop.call_later(seconds, call, context=self.context))
 
     # Starting.
 
     def start(self, child: ChildState, *, again: bool = False) -> None:
-        """Start a run of a child; `again` if that is because it or a sibling had ended."""
+        """Start a run of a child; `again` if this follows its end or that of a sibling."""
         coroutine, context = self._begin_run(child)
         if again:
             child.restarts += 1
@@ -129,7 +129,7 @@ class Lifecycle:
             child.task.add_done_callback(partial(self._record_end, child), context=self.context)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
-        """Let a child forget its last run; return the coroutine of the next one, and its context."""
+        """Clear the child's data about its last run; return the coroutine of the next one, and its context."""
         child.purpose = child.failure = child.error = child.value = None
         child.started_at = self.loop.time()
         child.this_run = self._this_run(child)
@@ -178,7 +178,7 @@ class Lifecycle:
     # Stopping.
 
     def stop(self, child: ChildState, purpose: Purpose) -> None:
-        """Stop the run of a child; if it is being stopped already, change what happens then."""
+        """Stop the run of a child; if it is already being stopped, change its next state."""
         child.purpose = purpose
         if child.state == "stopping":
             return
@@ -189,7 +189,7 @@ class Lifecycle:
         self.after(interval_of(child), child, partial(self._cancel_again, interval_of(child)))
 
     def cancel(self, child: ChildState, task: asyncio.Task[object]) -> None:
-        """Cancel a child that may be being stopped already, without waiting for its grace, and then each second."""
+        """Cancel a child, which may already be stopping, without waiting for its grace, and again every second."""
         if child.state == "stopping":
             task.cancel()
         else:
@@ -204,7 +204,7 @@ class Lifecycle:
     # Ends.
 
     def _record_end(self, child: ChildState, task: asyncio.Task[object]) -> None:
-        """Let a child whose task has ended enter its next state."""
+        """Move a child whose task has ended to its next state."""
         if child.task is not task:  # a command came before this callback
             return
         purpose, error = child.purpose, _error_of(task)
@@ -254,7 +254,7 @@ class Lifecycle:
             self._slice = self.loop.call_soon(self._handle_slice, context=self.context)
 
     def catch_up(self, child: ChildState) -> None:
-        """Handle an end that has happened, before anything else is done with the child."""
+        """Handle a pending end of the child before doing anything else with it."""
         if child.task is not None and child.task.done():
             self._record_end(child, child.task)
         self.handle_end(child)
@@ -267,7 +267,7 @@ class Lifecycle:
 
 
 def _has_ended(child: ChildState) -> bool:
-    """Return whether the task of a child has ended in this very turn, and its end has not been recorded."""
+    """Return whether the task of a child has ended in this turn, and its end has not been recorded."""
     return child.task is not None and child.task.done()
 
 
@@ -284,7 +284,7 @@ def _error_of(task: asyncio.Task[object]) -> BaseException | None:
 
 
 def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
-    """Return the failure of a child that was stopped for it; its cause shows the line where the child waited."""
+    """Return the failure for which a child was stopped; its cause shows the line where the child was waiting."""
     failure: BaseException | None = child.failure
     if is_exit(error):
         return error

@@ -1,4 +1,4 @@
-"""The clock of heartbeats: the loop's time without the time during which the loop was blocked."""
+"""The clock of heartbeats: the loop's time, excluding the time during which the loop was blocked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _TICKS = 8  # in the shortest heartbeat
 
 
 class LoopClock:
-    """Measures how long the event loop could run callbacks. It ticks while it has users.
+    """Measures the time during which the event loop could run callbacks. It ticks while it has users.
 
-    A late tick shows for how long the loop was blocked. This time does not count, because a child that could not run
-    could not call `alive()` either. Blocking is detected only by the tick that it delays, so up to an eighth of the
-    shortest heartbeat goes undetected each time.
+    A late tick shows how long the loop was blocked. This time does not count, because a child that could not run could
+    not call `alive()` either. Blocking is detected only by the tick that it delays, so up to an eighth of the shortest
+    heartbeat goes undetected each time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:

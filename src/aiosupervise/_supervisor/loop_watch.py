@@ -11,13 +11,12 @@ from aiosupervise._call.tasks import wait_until_done
 class LoopWatch:
     """Waits until the supervisor has ended.
 
-    No user code has a reference to its task. So a cancellation comes from asyncio.run, or from other code that cancels
-    all tasks of the event loop, those of the children included.
+    No user code has a reference to its task. A cancellation therefore comes from asyncio.run, or from other code that
+    cancels all tasks of the event loop, including those of the children.
 
     Args:
-        name: of the task.
+        name: the name of the task.
         on_shutdown: called when the event loop shuts down.
-
     """
 
     def __init__(self, name: str, on_shutdown: Callable[[], None]) -> None:
@@ -30,7 +29,7 @@ class LoopWatch:
 
     @property
     def is_shutdown(self) -> bool:
-        """Whether the event loop shuts down."""
+        """Whether the event loop is shutting down."""
         return self._has_shut_down or (self._task is not None and self._task.cancelling() > 0)
 
     def start(self) -> None:
@@ -45,11 +44,11 @@ class LoopWatch:
         self._over.set()
 
     def note_shutdown(self) -> None:
-        """Record that the event loop shuts down."""
+        """Record that the event loop is shutting down."""
         self._has_shut_down = True
 
     async def join(self, stop: Callable[[], None]) -> None:
-        """Wait until the supervisor has ended; a caller that is cancelled calls `stop`, and continues to wait."""
+        """Wait until the supervisor has ended; if the caller is cancelled, call `stop` and keep waiting."""
         task = self._task
         assert task is not None  # noqa: S101 - for the type checkers
         try:

@@ -14,9 +14,8 @@ class ChildRegistry:
     """The children of a supervisor, in start order. A name belongs to one of them at a time.
 
     Attributes:
-        alive: the number of children that run, or will be started without a request.
+        alive: the number of children that are running, or will be started without a request.
         running: the number of children in the state "running".
-
     """
 
     def __init__(self, *, remembers: bool) -> None:
@@ -44,18 +43,18 @@ class ChildRegistry:
         return name in self._children
 
     def is_replaced(self, child: ChildState) -> bool:
-        """Return whether a child was forgotten and another one has been started under its name since."""
+        """Return whether a child was forgotten and another one has since taken its name."""
         return self._children.get(child.name, child) is not child
 
     def add(self, child: ChildState) -> None:
-        """Add a child at the end; one that is registered keeps its position."""
+        """Add a child at the end; one that is already registered keeps its position."""
         if child not in self:
             self._added += 1
             child.position = self._added
             self._children[child.name] = child
 
     def enter(self, child: ChildState, state: StateName, now: float) -> None:
-        """Let a child enter a state at `now`, the loop's time, and count it."""
+        """Move a child to a state at `now`, the loop's time, and update the counts."""
         before = child.state
         self.alive += (state in ALIVE) - (before in ALIVE)
         if before == "running":
@@ -65,7 +64,7 @@ class ChildRegistry:
         child.enter(state, now)
 
     def forget(self, child: ChildState) -> None:
-        """Remove a child that is not alive if it is temporary or dynamic, as OTP does: there may be any number."""
+        """Remove a child that is not alive if it is temporary or dynamic, as OTP does; there may be many of them."""
         if (child.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
             del self._children[child.name]
 

@@ -1,4 +1,4 @@
-"""Restarts of children that do not depend on each other: under one_for_one and simple_one_for_one."""
+"""Restarts of independent children: under one_for_one and simple_one_for_one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Restarts(Protocol):
         ...
 
     def absorbs(self, child: ChildState) -> bool:
-        """Return whether the failure of a child is part of a restart that is under way."""
+        """Return whether the failure of a child belongs to a restart in progress."""
         ...
 
     def restart(self, child: ChildState, delay: float) -> None:
-        """Restart a child that has failed, and the siblings of its group, after a delay."""
+        """Restart a failed child, and the siblings in its group, after a delay."""
         ...
 
     def leave(self, child: ChildState) -> None:
@@ -28,16 +28,16 @@ class Restarts(Protocol):
         ...
 
     def go_on(self, child: ChildState) -> None:
-        """Continue a restart that waits for this child, which has ended or is ready."""
+        """Continue a restart that was waiting for this child, which has ended or is ready."""
         ...
 
     def close(self) -> None:
-        """Cancel all restarts; begin no other one."""
+        """Cancel all restarts, and begin no others."""
         ...
 
 
 class SingleRestarts:
-    """Each child is restarted by itself."""
+    """Each child is restarted on its own."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
@@ -51,7 +51,7 @@ class SingleRestarts:
         return False
 
     def restart(self, child: ChildState, delay: float) -> None:
-        """Start a child that waits again, after the delay."""
+        """Start a waiting child again, after the delay."""
         if delay:
             self._lifecycle.after(delay, child, self._start_again)
         else:

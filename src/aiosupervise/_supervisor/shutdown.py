@@ -1,4 +1,4 @@
-"""The shutdown of a supervisor: in reverse start order, one after the other, or all at once."""
+"""The shutdown of a supervisor: one child at a time in reverse start order, or all at once."""
 
 from __future__ import annotations
 

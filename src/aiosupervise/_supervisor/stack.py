@@ -1,4 +1,4 @@
-"""The stack of a suspended task: the frames from its function down to the line where it waits."""
+"""The stack of a suspended task: the frames from its function down to the line at which it waits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MOST_FRAMES = 20
 
 
 def stack_of(task: asyncio.Task[Any]) -> str:
-    """Return the stack of a suspended task as text, the innermost frame last; of a deep one, the innermost frames.
+    """Return the stack of a suspended task as text, the innermost frame last; only the innermost frames if it is deep.
 
-    `asyncio.Task.get_stack` returns only the outermost frame of a task that is suspended.
+    `asyncio.Task.get_stack` returns only the outermost frame of a suspended task.
     """
     frames = deque[FrameType](maxlen=_MOST_FRAMES)
     frame, awaited = _frame_and_awaited(task.get_coro())

@@ -1,13 +1,13 @@
-"""The state machine of a supervisor: it decides what follows when a child ends or a command is given.
+"""The state machine of a supervisor: it determines the reaction to the end of a child or a command.
 
 Theory of operation. No task waits for a child. Each callback of a task or a timer, and each command, runs one step to
-its end before the next one begins (see `steps`). A step never waits, so a child that does not stop holds up only the
+its end before the next one begins (see `steps`). A step never waits, so a child that does not stop delays only the
 children that depend on it. The task of the supervisor only detects the shutdown of the event loop (see `loop_watch`).
 
 Laws, each with a test:
-- A child that is stopped is cancelled once, and again each time its grace, 1 s at least, is over. When the event loop
-  shuts down, asyncio.run cancels every task, which then is the first cancellation.
-- Giving up is announced at once; the supervisor ends when no child runs.
+- A child that is stopped is cancelled once, and again each time its grace, at least 1 s, has passed. When the event
+  loop shuts down, asyncio.run cancels every task, which then is the first cancellation.
+- Giving up is announced at once; the supervisor ends when no child is running.
 - Each command is completed: carried out, or rejected.
 """
 
@@ -113,11 +113,11 @@ class StateMachine:
         self._steps.run(_nothing)
 
     async def join(self) -> None:
-        """Wait until the supervisor has ended; a caller that is cancelled stops it, and continues to wait."""
+        """Wait until the supervisor has ended; if the caller is cancelled, stop it and keep waiting."""
         await self._watch.join(self.stop)
 
     async def wait_until_idle(self) -> None:
-        """Wait until no child runs or waits for its restart."""
+        """Wait until no child is running or about to be restarted."""
         while self._has_work():
             self._idle.clear()
             await self._idle.wait()
@@ -131,7 +131,7 @@ class StateMachine:
         return completion
 
     def restart_child(self, child: ChildState) -> Awaitable[None]:
-        """Stop a child, if it runs, and start it."""
+        """Stop a child if it is running, and start it."""
         if self.is_stopping():
             raise cannot_restart(child, SUPERVISOR_STOPPED)
         if self.children.is_replaced(child):
@@ -199,15 +199,15 @@ class StateMachine:
     # Consequences.
 
     def are_tasks_cancelled(self) -> bool:
-        """Return whether the event loop shuts down, and so has cancelled every task."""
+        """Return whether the event loop is shutting down, and therefore has cancelled every task."""
         return self._watch.is_shutdown
 
     def on_ready(self, child: ChildState) -> None:
-        """Continue to start the group of a child that has become ready."""
+        """Continue starting the group of a child that has become ready."""
         self._restarts.go_on(child)
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
-        """Handle the end of a run: emit its event, and restart the child or escalate if that is due."""
+        """Handle the end of a run: emit its event, and restart the child or escalate if required."""
         purpose, error = ending
         self.children.forget(child)
         has_exited = purpose in (None, Purpose.FAILURE)
@@ -268,7 +268,7 @@ class StateMachine:
         return self.children.alive > 0 or self._lifecycle.has_ends
 
     def _settle(self) -> None:
-        """Wake the tasks that wait for all children, and end the supervisor, if nothing is left to do."""
+        """If nothing is left to do, wake the tasks that wait for all children, and end the supervisor."""
         if self._has_work():
             return
         self._idle.set()
@@ -294,7 +294,7 @@ def _nothing() -> None:
 
 
 def _as_failure(child: ChildState, error: BaseException | None) -> Exception:
-    """Return the end of a run as an Exception, the argument of a user's backoff function."""
+    """Return the end of a run as an Exception, to be passed to a user's backoff function."""
     if issubclass(type(error), Exception):
         return error  # type: ignore[return-value]  # see `raw`
     if error is None:

@@ -11,15 +11,14 @@ Step: TypeAlias = Callable[[], None]
 
 
 class Steps:
-    """Runs the steps of one supervisor, and after each of them the calls that it has put off, such as events.
+    """Runs the steps of one supervisor, and after each of them the deferred calls, such as events.
 
-    A step runs at once, unless another one is under way: a task factory may run the first lines of a child inside a
-    step, and that child may request another one. Listeners are called between two steps, and may request steps too.
+    A step runs immediately, unless another one is in progress: a task factory may run the first lines of a child inside
+    a step, and that child may request another one. Listeners are called between two steps, and may request steps too.
 
     Args:
         settle: called when there is nothing left to do.
-        interrupted: called when a KeyboardInterrupt or a SystemExit of user code passes through.
-
+        interrupted: called when user code raises a KeyboardInterrupt or a SystemExit.
     """
 
     def __init__(self, settle: Step, interrupted: Step) -> None:
@@ -30,7 +29,7 @@ class Steps:
         self._is_draining = False
 
     def run(self, step: Step) -> None:
-        """Run a step, at once or after the one that is under way."""
+        """Run a step, immediately or after the one in progress."""
         if self._is_busy:
             self._later.append(partial(self._execute, step))
             return
@@ -68,4 +67,4 @@ class Steps:
 
 
 def _nothing() -> None:
-    """Take the place of the calls of a state machine that has ended."""
+    """Replace the calls of a state machine that has ended."""

@@ -37,33 +37,34 @@ _numbers = itertools.count(1)
 
 @final
 class Supervisor:
-    """Keeps long-running tasks alive by restarting them when they end, as an Erlang/OTP supervisor does.
+    """Keeps long-running tasks alive by restarting them when they end, like an Erlang/OTP supervisor.
 
     `async with Supervisor() as sup: sup.start(poll)` starts a child: a task that is restarted whenever it ends. Leaving
-    the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops them in reverse
-    start order. Leaving the block by an error or a cancellation stops them too, and raises that error unchanged.
+    the block normally waits until all children have ended, like asyncio.TaskGroup. `stop()` stops them in reverse start
+    order. Leaving the block through an error or a cancellation also stops them, and raises that error unchanged.
 
-    When a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
+    If a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
     RestartsExceeded from its block. In a child of another supervisor this is an ordinary failure of that child, so
     errors escalate up a tree of supervisors.
 
     Args:
-        strategy: which children are restarted when one has ended: "one_for_one", this child only; "one_for_all", all
-            children; "rest_for_one", this child and those started after it. Siblings that run are stopped first, in
-            reverse start order. The group is restarted in start order, without temporary children.
-            "simple_one_for_one" is for children that come and go: only this child is restarted, children that have
-            ended are forgotten, and a shutdown stops all children at once.
-        max_restarts: the restart intensity: the supervisor escalates if one child causes one more restart than this in
-            `within` seconds. 0 allows no restarts; None means no limit.
+        strategy: which children are restarted when one has ended: "one_for_one", only this child; "one_for_all", all
+            children; "rest_for_one", this child and those started after it. Running siblings are stopped first, in
+            reverse start order. The group is restarted in start order, without temporary children. "simple_one_for_one"
+            is for children that come and go: only this child is restarted, children that have ended are forgotten, and
+            a shutdown stops all children at once.
+        max_restarts: the restart intensity: the supervisor escalates if a child needs more than this number of restarts
+            in `within` seconds. 0 allows no restarts; None means no limit.
         within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago
-            still counts. Restart delays are left out.
+            still counts. The delays before restarts are not included.
         backoff: the delay before a restart, as for `Policy`; `[0]` for no delay.
-        reset_after: the backoff starts again from its first delay after a child has run for this many seconds, more
-            than 0.
-        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. Each time they are over, and at
-            most once a second, it is cancelled again and named in the log, and the supervisor continues to wait for it.
-        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the supervisor as `stop()`
-            does; the second one cancels all children at once, and again each second.
+        reset_after: the number of seconds, more than 0, that a child must run before its backoff starts again from the
+            first delay.
+        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. Each time they have passed, and
+            at most once a second, it is cancelled again and named in the log, and the supervisor continues to wait for
+            it.
+        stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the supervisor like `stop()`;
+            the second one cancels all children at once, and again every second.
         name: the name of the supervisor in events, log messages, errors and the name of its task; None for
             "supervisor".
 
@@ -71,11 +72,10 @@ class Supervisor:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range, or `strategy` is unknown.
         RuntimeError: if `stop_on` names signals that cannot be handled here.
-        ExceptionGroup: from the `async with` block, if the supervisor escalates: of a `RestartsExceeded`, or of the
-            error that the backoff raised; and of the body's own error, if it raised one. A KeyboardInterrupt or
-            SystemExit of a child is raised as it is. A CancelledError takes precedence if the caller is cancelled
-            while the supervisor escalates; a note on it names the error of the supervisor.
-
+        ExceptionGroup: from the `async with` block, if the supervisor escalates. It contains a `RestartsExceeded`, or
+            the error that the backoff raised, and the body's own error, if any. A KeyboardInterrupt or SystemExit of a
+            child is raised as it is. A CancelledError takes precedence if the caller is cancelled while the supervisor
+            escalates; a note on it names the supervisor's error.
     """
 
     def __init__(
@@ -119,27 +119,26 @@ class Supervisor:
     ) -> Child:
         """Start a child: a task that runs `func(*args)` and is restarted when it ends.
 
-        It does not wait for the first step of the child. Each run has a copy of the caller's context. Under one_for_all
-        and rest_for_one, the child waits for its start until all children started before it with `ready=` are ready.
+        This does not wait for the first step of the child. Each run has a copy of the caller's context. Under
+        one_for_all and rest_for_one, the child starts only when all children started before it with `ready=` are ready.
 
         Args:
             func: an async function, supervised or not. Bind keyword arguments with functools.partial.
             args: positional arguments of each call.
-            restart: the restart type: "permanent", the child is restarted whenever it ends; "transient", only after an
-                error, which includes a CancelledError that it raises by itself; "temporary", never.
+            restart: the restart type. "permanent": the child is restarted whenever it ends. "transient": only after an
+                error, including a CancelledError that it raises itself. "temporary": never.
             name: the name of the child, unique among the children of the supervisor; None for the name of the function
                 and a number, such as "poll-0".
             grace: seconds that the child has for its clean-up, 0 or more; None for the grace of the supervisor.
-            ready: seconds, above 0, in which each run of the child must call `ready()`: the child is "starting" until
-                then, and has failed if it is too late. None if it is ready when it has been started.
-            heartbeat: seconds, above 0: a running child that has not called `alive()` for this long has failed, and is
-                cancelled. None if it need not call `alive()`.
+            ready: seconds, more than 0, within which each run of the child must call `ready()`. The child is "starting"
+                until then, and fails if it is too late. None if it is ready as soon as it has started.
+            heartbeat: seconds, more than 0: a running child that has not called `alive()` for this long has failed, and
+                is cancelled. None if it need not call `alive()`.
 
         Raises:
             TypeError: if `func` is not an async function, or another argument has the wrong type.
-            ValueError: if `restart` is unknown, a number is out of range, or a child of this name exists.
+            ValueError: if `restart` is unknown, a number is out of range, or the name is in use.
             RuntimeError: before the `async with` block, and when the supervisor is stopping or has stopped.
-
         """
         _check_function(func)
         check_name(name)
@@ -178,27 +177,26 @@ class Supervisor:
 
     @property
     def is_healthy(self) -> bool:
-        """True while every child that has not ended for good is running and ready. Return it from a health endpoint.
+        """True while every child that has not ended for good is running and ready. Return it from a health check.
 
-        It is False while any child waits, is starting or is being stopped, outside of the block, and from the moment in
-        which the supervisor stops or gives up.
+        It is False while any child is waiting, starting or being stopped, outside the block, and from the moment when
+        the supervisor stops or gives up.
         """
         return self._machine is not None and self._machine.is_healthy
 
     @property
     def stopped_by(self) -> signal.Signals | None:
-        """The first of the signals in `stop_on` that arrived; None if none did."""
+        """The first signal in `stop_on` that was received; None if there was none."""
         return None if self._watcher is None else self._watcher.stopped_by
 
     def stop(self) -> Awaitable[None]:
         """Stop all children, in reverse start order, and start no more.
 
-        Stopping begins without an `await`. Await the returned object to wait until all children have ended. Calling it
-        again does nothing more.
+        Stopping begins immediately, without an `await`. Await the returned object to wait until all children have
+        ended. Further calls have no effect.
 
         Raises:
             RuntimeError: before the `async with` block.
-
         """
         machine = self._entered()
         machine.stop()
@@ -207,18 +205,17 @@ class Supervisor:
     def children(self) -> tuple[Child, ...]:
         """Return the children in start order, without those that were forgotten.
 
-        Children that have ended are forgotten if they are temporary, and under simple_one_for_one.
+        Children that have ended are forgotten if they are temporary, or under simple_one_for_one.
         """
         if self._machine is None:
             return ()
         return tuple(Child(self._machine, child) for child in self._machine.children)
 
     async def wait(self) -> None:
-        """Wait until no child runs or waits for its restart. The supervisor stays open, and can start children after.
+        """Wait until no child is running or about to be restarted. The supervisor stays open for further children.
 
         Raises:
             RuntimeError: before the `async with` block.
-
         """
         await self._entered().wait_until_idle()
 

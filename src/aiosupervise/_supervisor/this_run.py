@@ -1,4 +1,4 @@
-"""`ready()` and `alive()`: the reports of a child to its supervisor, from any of its tasks and threads."""
+"""`ready()` and `alive()`: a child's reports to its supervisor, from any of its tasks and threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiosupervise._call.tasks import running_loop
 
 @final
 class ThisRun:
-    """One run of a child, as its context sees it. At the end of the run it drops its references to the supervisor."""
+    """One run of a child, as seen from its context. At the end of the run it drops its references to the supervisor."""
 
     __slots__ = ("_loop", "_on_alive", "_on_ready")
 
@@ -50,14 +50,14 @@ class ThisRun:
 
 
 this_run: ContextVar[ThisRun | None] = ContextVar("aiosupervise.this_run", default=None)
-"""The innermost child around the running code; None outside of one."""
+"""The innermost child around the running code; None outside a child."""
 
 
 def ready() -> None:
-    """Report that the child which calls it is ready; only a child that was started with `ready=` needs to.
+    """Report that the calling child is ready; required only of children started with `ready=`.
 
-    It acts on the nearest child around the caller, from its tasks and from threads that have its context, such as
-    those of `asyncio.to_thread`. Outside of a child, and when called again, it does nothing.
+    It applies to the nearest child around the caller, including from its tasks and from threads that have its context,
+    such as those of `asyncio.to_thread`. Outside a child, and when called again, it does nothing.
     """
     run = this_run.get()
     if run is not None:
@@ -65,10 +65,11 @@ def ready() -> None:
 
 
 def alive() -> None:
-    """Report that the child which calls it is alive; only a child that was started with `heartbeat=` needs to.
+    """Report that the calling child is alive; required only of children started with `heartbeat=`.
 
-    It acts on the nearest child around the caller, from its tasks and from threads that have its context, such as
-    those of `asyncio.to_thread`. Outside of a child it does nothing. It is cheap: call it in every round of a loop.
+    It applies to the nearest child around the caller, including from its tasks and from threads that have its context,
+    such as those of `asyncio.to_thread`. Outside a child it does nothing. It is cheap enough to call in every iteration
+    of a loop.
     """
     run = this_run.get()
     if run is not None:

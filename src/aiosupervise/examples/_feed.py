@@ -1,4 +1,4 @@
-"""The upstream of the service: a real aiohttp server with a price and a feed of ticks, killed and restarted."""
+"""The upstream of the service example: a real aiohttp server with a price and a feed of ticks, killed and restarted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ class _Upstream:
         self._port = 0
 
     async def serve(self) -> None:
-        """Serve until killed, on the port of the first time."""
+        """Serve until killed, always on the same port."""
         async with served([web.get("/price", self._price), web.get("/feed", self._feed)], self._port) as url:
             if not self.url.done():
                 self.url.set_result(url)

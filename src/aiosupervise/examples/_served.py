@@ -1,4 +1,4 @@
-"""A web server for the time of a block."""
+"""A web server that runs for the duration of a block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -1,4 +1,4 @@
-"""The options of the supervised program, and its display: a line for each event, and the tree below them."""
+"""The options of the service example, and its display: a line for each event, and the tree below them."""
 
 import argparse
 import asyncio

@@ -27,7 +27,7 @@ PAUSE = 0.4
 
 @dataclass
 class Market:
-    """The state that the tasks share. It outlives a restart of any of them.
+    """The state that the tasks share. It survives a restart of any of them.
 
     Attributes:
         url: the URL of the upstream.
@@ -35,7 +35,6 @@ class Market:
         ticks: the number of ticks received.
         feed: the connection, while `is_connected` is set.
         is_connected: whether reader and writer can use the feed.
-
     """
 
     url: str

@@ -1,1 +1,1 @@
-"""What aiosupervise offers for third-party libraries: one module each, named after it."""
+"""Integrations with third-party libraries, one module each, named after the library."""

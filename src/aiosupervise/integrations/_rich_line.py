@@ -1,4 +1,4 @@
-"""The counts of one run, from its events to the fields of its task in a `rich.progress.Progress`."""
+"""The counts of one run, derived from its events, as the fields of its task in a `rich.progress.Progress`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFini
 class RunLine:
     """The counts of one run.
 
-    The same event may come twice, if the listener was added in two scopes, so calls are kept in sets, not counted.
+    The same event may arrive twice, if the listener was added in two scopes, so calls are kept in sets instead of
+    counts.
 
     Attributes:
         loop: the event loop of the run.
         task: the run's task in the Progress; set by the display.
-        timer: calls for the next update; set by the display.
-
+        timer: triggers the next update; set by the display.
     """
 
     __slots__ = ("_name", "_pause", "_replayed", "_retrying", "_tally", "_waiting", "loop", "task", "timer")
@@ -57,14 +57,14 @@ class RunLine:
                 self._pause = None
 
     def finish(self) -> None:
-        """Clear everything that only a run in progress has, and stop the timer."""
+        """Clear everything that only a running run has, and stop the timer."""
         self.timer.cancel()
         self._pause = None
         self._retrying.clear()
         self._waiting.clear()
 
     def take_replayed(self) -> int:
-        """Return how many more jobs than at the last call did not run: they are done, and no part of the rate."""
+        """Return how many jobs were replayed since the last call: they are done, but do not count towards the rate."""
         before, self._replayed = self._replayed, self._tally.replayed
         return self._replayed - before
 

@@ -31,20 +31,18 @@ def is_transient(error: Exception) -> bool | float:
         @supervise(retry_on=is_transient)
         async def fetch(session: ClientSession, url: str) -> str: ...
 
-    Transient are lost and refused connections, failed name lookups, timeouts, truncated payloads, answers that are not
-    HTTP, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529. Not transient are TLS errors, invalid URLs,
-    headers too long for aiohttp, all other statuses, and your own errors.
+    The following are transient: lost and refused connections, failed name lookups, timeouts, truncated payloads,
+    responses that are not valid HTTP, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529. The following are
+    not: TLS errors, invalid URLs, headers too long for aiohttp, all other statuses, and your own exceptions.
 
-    Whether sending a request twice is safe is for you to know: the server may have processed a POST before the
-    connection broke.
+    Retry only requests that are idempotent: the server may have processed a POST before the connection broke.
 
     Args:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not. If the server asked to wait with a transient status, the seconds
-        until then as a float, as `aiosupervise.integrations.http.retry_after` returns them.
-
+        True if it is transient, False if it is not. If the server sent a wait with a transient status, the wait in
+        seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
     """
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
     # The pure-Python parser's errors in the middle of a body are not wrapped.

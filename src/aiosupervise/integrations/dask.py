@@ -32,20 +32,18 @@ T = TypeVar("T")
 class DaskEngine:
     """Runs the jobs of `map_all` on the workers of a Dask cluster.
 
-    `await map_all(func, inputs, limit=100, engine=DaskEngine(client))`. Inputs are sent in chunks. On each worker an
-    ordinary run of this library calls the function, in the worker's event loop, and outcomes are sent back as the jobs
-    end. All arguments mean the same as without an engine, except that `limit` and the budget of `overload` are for each
-    worker process. Jobs run at least once: if a worker is lost, its jobs run again on others.
+    `await map_all(func, inputs, limit=100, engine=DaskEngine(client))`. Inputs are sent in chunks. On each worker, an
+    ordinary run of this library calls the function in the worker's event loop, and outcomes are sent back as the jobs
+    end. All arguments have the same meaning as without an engine, except that `limit` and the budget of `overload`
+    apply to each worker process. Jobs run at least once: if a worker is lost, its jobs run again on others.
 
     Args:
-        cluster: an asynchronous client, made in the running loop, as in
-            `async with Client(address, asynchronous=True) as client`; or the address of a scheduler, to which each
-            run then connects by itself.
-        chunk: how many inputs a chunk holds at most.
+        cluster: an asynchronous client created in the running loop, as in `async with Client(address,
+            asynchronous=True) as client`; or the address of a scheduler, to which each run then connects.
+        chunk: the maximum number of inputs in a chunk.
 
     Raises:
         TypeError, ValueError: at once, for an argument of the wrong type or out of range.
-
     """
 
     def __init__(self, cluster: Client | str, *, chunk: int = 1000) -> None:
@@ -58,11 +56,10 @@ class DaskEngine:
         self._chunk = chunk
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Refuse a function or inputs that cannot be pickled.
+        """Raise for a function or inputs that cannot be pickled.
 
         Raises:
             TypeError: with the name of the function, or the number of the input.
-
         """
         try:
             serialize(func)
@@ -91,7 +88,7 @@ class DaskEngine:
         return DaskRun(context, self, self._chunk)
 
     async def connect(self) -> Client:
-        """Return a connected client: the given one, or one for this run alone."""
+        """Return a connected client: the given one, or a new one for this run."""
         client = self._cluster
         if isinstance(client, Client):
             # It may be starting still, and a run that is cancelled meanwhile is not to cancel that.
@@ -108,7 +105,7 @@ class DaskEngine:
         return client
 
     async def disconnect(self, client: Client) -> None:
-        """Close the client, if it was made for one run."""
+        """Close the client if it was created for one run."""
         if client is not self._cluster:
             await _close(client)
 
@@ -117,7 +114,7 @@ class DaskEngine:
 
 
 async def _close(client: Client) -> None:
-    """Close a client, however often the caller is cancelled meanwhile."""
+    """Close a client, however often the caller is cancelled in the meantime."""
     closing = asyncio.ensure_future(client.close())
     try:
         await wait_until_done(closing, lambda: None)

@@ -1,7 +1,7 @@
 """Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
 
-No client is imported: errors are classified by their shape: their status, their headers, and the names of their
-classes. Nothing that a server sends, and no error class, makes a function of this module raise.
+No client is imported. Errors are classified by their status, their headers, and the names of their classes. Nothing
+that a server sends, and no error class, makes a function of this module raise.
 """
 
 import math
@@ -27,15 +27,15 @@ def retry_after(headers: Headers | None) -> float | None:
     """Return the seconds that a server asks to wait before the next request; None if it does not ask.
 
     Args:
-        headers: those of the response, as aiohttp, httpx, requests and others have them, or a dict. The case of names
-            does not matter.
+        headers: the headers of a response from aiohttp, httpx, requests or another client, or a dict. Names are
+            case-insensitive.
 
     Returns:
-        The value of `retry-after-ms` in seconds, else that of Retry-After, which may be a number with a fraction or a
-        date. A date is compared with the Date header of the same response, so the clocks of client and server need not
-        agree; without that header, with the clock of this machine. 0.0 if the time has passed or the number is
-        negative, and infinity for a number that is too large for a float. A value that cannot be parsed is ignored.
-
+        The value of `retry-after-ms` in seconds, otherwise that of Retry-After, which may be a number with a fraction
+        or a date. A date is compared with the Date header of the same response, so the clocks of client and server need
+        not agree; without that header, it is compared with the local clock. The result is 0.0 if the time has passed or
+        the number is negative, and infinity for a number too large for a float. A value that cannot be parsed is
+        ignored.
     """
     return _retry_after(_fields(headers))
 
@@ -49,21 +49,19 @@ def is_transient(error: Exception) -> bool | float:
         @supervise(retry_on=is_transient)
         async def fetch(client: httpx.AsyncClient, url: str) -> str: ...
 
-    Transient are lost and refused connections, timeouts, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529;
-    for openai and anthropic 409 too, as in these SDKs. The header `x-should-retry` overrules the status. Not
-    transient are a used-up quota or spend limit, TLS certificate errors, invalid URLs, too many redirects, all other
-    statuses, and your own errors.
+    The following are transient: lost and refused connections, timeouts, and the statuses 408, 425, 429, 500, 502, 503,
+    504 and 529; for openai and anthropic also 409, as in these SDKs. The header `x-should-retry` overrides the status.
+    The following are not transient: an exhausted quota or spend limit, TLS certificate errors, invalid URLs, too many
+    redirects, all other statuses, and your own exceptions.
 
-    Whether sending a request twice is safe is for you to know: the server may have processed a POST before the
-    connection broke.
+    Retry only requests that are idempotent: the server may have processed a POST before the connection broke.
 
     Args:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not. If the server asked to wait, the seconds until then as a float, as
-        `retry_after` returns them, or else as Google's `RetryInfo` in the body of the response has them.
-
+        True if it is transient, False if it is not. If the server sent a wait, the wait in seconds as a float, as
+        returned by `retry_after` or contained in Google's `RetryInfo` in the body of the response.
     """
     fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
     if not _is_transient(error, fields["x-should-retry"]):
@@ -165,7 +163,7 @@ _TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NU
 
 
 def _is_transient(error: Exception, should_retry: str) -> bool:
-    """Return whether an error is transient, however long the server asks to wait."""
+    """Return whether an error is transient, regardless of the wait that the server asks for."""
     packages = {package for package, _ in _classes(error)}
     codes = set(_codes(error))
     if should_retry == "false" or not codes.isdisjoint(_USED_UP):
@@ -193,7 +191,7 @@ def _status(error: Exception, packages: set[str]) -> int | None:
 
 
 def _codes(error: Exception) -> Iterator[str]:
-    """Yield the words by which a service names the cause, from the attributes of the error and from its body."""
+    """Yield the codes with which a service names the cause, from the attributes of the error and from its body."""
     attributes = attributes_of(error)
     body = attributes.get("body")
     parts = (body, _item(body, "error"))
@@ -249,7 +247,7 @@ def _retry_after(fields: defaultdict[str, str]) -> float | None:
 
 
 def _retry_info(error: Exception) -> float | None:
-    """Return the seconds that Google asks to wait in the body of the response, which google-genai has in `details`."""
+    """Return the wait that Google asks for in the body of the response, which google-genai stores in `details`."""
     details = _item(_item(attributes_of(error).get("details"), "error"), "details")
     for detail in details if isinstance(details, list) else ():
         delay = _item(detail, "retryDelay")
@@ -259,7 +257,7 @@ def _retry_info(error: Exception) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    """Return a number, a negative one as 0.0; None if there is none. `float` also takes underscores and NaN."""
+    """Return a number, a negative one as 0.0, or None. `float` also accepts underscores and NaN."""
     try:
         number = float(value) if value.isascii() and "_" not in value else math.nan
     except ValueError:
@@ -268,7 +266,7 @@ def _number(value: str) -> float | None:
 
 
 def _until(value: str, now: str) -> float | None:
-    """Return the seconds from one date to another, or from the time of this machine if that one cannot be parsed."""
+    """Return the seconds from one date to another, or from the local time if the first cannot be parsed."""
     then = _date(value)
     if then is None:
         return None
@@ -286,7 +284,7 @@ def _date(value: str) -> datetime | None:
 
 
 def _fields(headers: Any) -> defaultdict[str, str]:
-    """Return the headers that can be read, by their names in lower case; the first of several values."""
+    """Return the headers that can be read, by lower-case name; of several values, the first."""
     fields = defaultdict[str, str](str)
     with suppress(Exception):
         for name, value in headers.items():
@@ -299,7 +297,7 @@ def _text(value: object) -> str:
 
 
 def _read(thing: object, name: str) -> object:
-    """Return an attribute, or None if there is none or reading it raises."""
+    """Return an attribute, or None if it does not exist or reading it raises."""
     try:
         return getattr(thing, name)
     except Exception:

@@ -43,13 +43,13 @@ class _CallSpans:
         self.token: Token[Context] | None = None
 
     def make_current(self, context: Context) -> None:
-        """Make `context` the current one, in place of the one that this call has made current before."""
+        """Make `context` the current one, replacing the one that this call made current before."""
         if self.token is not None:
             detach(self.token)
         self.token = attach(context)
 
     def restore_context(self) -> None:
-        """Make the context current that was current before the call."""
+        """Restore the context that was current before the call."""
         if self.token is None:
             # The tracer failed to start a span, so no context was made current.
             return
@@ -64,25 +64,24 @@ class _CallSpans:
 class Spans:
     """A listener that traces supervised calls: `listen(Spans())`.
 
-    The span of a call has the call's name. Its child spans are the attempts, named `<call> attempt`. The span of an
-    attempt is the current span while the attempt runs, so that the spans of instrumented clients become its children;
-    during the waits between attempts the span of the call is current. A failed attempt has status ERROR and records the
-    exception; the call has status ERROR only if it raised in the end. Cancellation and other exceptions that are not
-    an `Exception` are not errors.
+    The span of a call has the name of the call. Its child spans are the attempts, named `<call> attempt`. While an
+    attempt runs, its span is the current span, so that the spans of instrumented clients become its children; during
+    the waits between attempts the span of the call is current. A failed attempt has status ERROR and records the
+    exception; the call has status ERROR only if it raised in the end. Cancellation, and other exceptions that are not
+    an `Exception`, are not errors.
 
     Attributes of a call: `aiosupervise.attempts`, the number of attempts, unless the first one succeeded;
     `aiosupervise.reason`, the name of the `Reason` in lower case, if it gave up; `aiosupervise.run` and
     `aiosupervise.job`, the number of its run and the index of its job, if it has them. Attributes of an attempt:
     `aiosupervise.attempt`, its number, from the second on; `aiosupervise.wait`, the seconds until the next attempt, if
-    there is one. Of both: `aiosupervise.interrupted_by`, the class of an exception such as `CancelledError` that
-    ended it and is not an error.
+    there is one. Attributes of both: `aiosupervise.interrupted_by`, the class of an exception such as `CancelledError`
+    that ended it and is not an error.
 
     A call that is not sampled has no spans for its attempts. A call that started before the listener was added has no
     span.
 
     Args:
         tracer_provider: the provider of the tracer; None for the global one, which may be set later.
-
     """
 
     __slots__ = ("_calls", "_start_span")
@@ -173,5 +172,5 @@ def _set_error_status(span: Span, error: Exception) -> None:
 
 
 def _message_of(error: Exception) -> str:
-    """Return the text of an error as the log shows it, without its type, which is an attribute of its own."""
+    """Return the text of an error as in the log, but without its type, which is a separate attribute."""
     return error_text(error).partition(": ")[2]

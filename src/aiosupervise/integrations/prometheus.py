@@ -126,16 +126,15 @@ class Metrics:
     `aiosupervise_run_duration_seconds`. Gauges, which are read from the runs at each scrape: `aiosupervise_runs`,
     `aiosupervise_runs_paused`, `aiosupervise_jobs_running`, `aiosupervise_jobs_limit`.
 
-    The label `call` or `run` is the name of the call or run. Each of the two has at most 100 distinct values, the first
-    ones that occur: calls and runs of all further names are counted as "other". Arguments and errors are never labels.
-    Runs of the same name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
+    The label `call` or `run` is the name of the call or run. Each label has at most 100 distinct values, assigned in
+    order of appearance: all further names are counted as "other". Arguments and errors are never labels. Runs of the
+    same name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
 
     Args:
         registry: the registry for the metrics.
 
     Raises:
         ValueError: if the registry already has metrics of these names, such as those of another `Metrics`.
-
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -197,7 +196,7 @@ class Metrics:
         return self._counters(self._runs, _RunCounters, name)
 
     def _counters(self, known: dict[str, C], make: Callable[[_Families, str], C], name: str) -> C:
-        """Return the counters of a name, or of all further names once there are many: each name is a time series."""
+        """Return the counters of a name, or of "other" once there are many names, since each one is a time series."""
         counters = known.get(name)
         if counters is None:
             with self._lock:
@@ -212,7 +211,7 @@ class Metrics:
     # The protocol of prometheus_client's collectors.
 
     def describe(self) -> Iterable[Metric]:
-        """Return the families without samples, by whose names the registry finds duplicates."""
+        """Return the families without samples; the registry uses their names to detect duplicates."""
         for family in self._families.all():
             yield from family.describe()
         yield from self._gauge_families({})

@@ -52,25 +52,24 @@ _MAX_FINISHED: Final = 10  # lines
 class Bars:
     """A listener that shows a line for each run: jobs done of the total, how they ended, and why the run is paused.
 
-    For one run and the runs inside of it: `run_all(..., listen=Bars())`. For all runs: `with listen(Bars()): ...`
-    around them. Runs that started before are not shown.
+    For one run and the runs inside it, use `run_all(..., listen=Bars())`. For all runs, put `with listen(Bars()): ...`
+    around them. Runs that started earlier are not shown.
 
-    Events only change counts. A timer of the event loop shows the counts ten times a second.
+    Events only change counts. A timer of the event loop refreshes the display ten times a second.
 
     Args:
-        progress: your own `rich.progress.Progress`, to which a task is added for each run. You start and stop it. Its
-            own thread draws it, or the timer if it has `auto_refresh=False`. None for a Progress on stderr that all
-            `Bars()` share, and that is shown while there are runs.
+        progress: your own `rich.progress.Progress`, to which a task is added for each run. You start and stop it. It is
+            drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a Progress on stderr that
+            all `Bars()` share and that is shown while there are runs.
 
-    The description of a run's task includes the counts, so that any columns show them. Columns of your own can use
-    these fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first)
-    and `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not
-    paused), `status` (all of these in words) and `name` (with its square brackets escaped). The tasks of finished runs
-    stay until ten later runs have finished.
+    The description of a run's task includes the counts, so that any columns show them. Your own columns can use these
+    fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first) and
+    `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not paused),
+    `status` (all of these in words) and `name` (with its square brackets escaped). The tasks of finished runs stay
+    until ten later runs have finished.
 
     Raises:
         TypeError: if `progress` is neither a Progress nor None.
-
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -101,8 +100,8 @@ class Bars:
 class _SharedProgress(Progress):
     """A Progress on stderr that the log hides while it prints a line.
 
-    rich moves whatever the program prints to `sys.stderr` above the bars. A log handler holds the `sys.stderr` of the
-    time at which it was made, and so passes rich by.
+    rich moves whatever the program prints to `sys.stderr` above the bars. But a log handler keeps the `sys.stderr` that
+    was current when the handler was created, and so bypasses rich.
     """
 
     def __init__(self) -> None:
@@ -138,10 +137,10 @@ class _SharedProgress(Progress):
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide the lines, and draw them again below whatever was printed meanwhile.
+        """Hide the lines, and draw them again below whatever was printed in the meantime.
 
-        No lock is held in between. A logging handler may wait there for a lock of its own, which another thread holds
-        while it waits for rich's lock to draw: a deadlock.
+        No lock is held in between. A logging handler may wait there for a lock of its own, held by another thread that
+        is waiting for rich's lock to draw: a deadlock.
         """
         try:
             self._redraw(hidden=True)
@@ -193,7 +192,7 @@ class _Display:
             line.on_event(event)
 
     def update(self, run: int) -> None:
-        """Show the current counts of a run, and do so again after the interval; called by the timer of its line."""
+        """Show the current counts of a run, and schedule the next update; called by the timer of its line."""
         with self._lock:
             line, progress = self._lines.get(run), self._progress
             if line is None or progress is None:
@@ -206,7 +205,7 @@ class _Display:
             line.timer = line.loop.call_later(_INTERVAL, self.update, run)
 
     def finish(self, run: int) -> None:
-        """Show how a run ended, and remove the lines of runs that finished long before."""
+        """Show how a run ended, and remove the lines of runs that finished long ago."""
         with self._lock:
             line, progress = self._lines.pop(run, None), self._progress
             if line is None or progress is None:
@@ -226,7 +225,7 @@ class _Display:
                     progress.stop()
 
     def finish_all(self, runs: set[int]) -> None:
-        """Finish the lines of runs whose end will not be announced."""
+        """Finish the lines of runs that will not report their end."""
         for run in tuple(runs):
             self.finish(run)
 

@@ -53,13 +53,13 @@ def _is_terminal(file: IO[str]) -> bool:
 
 @contextmanager
 def _bars_hidden(file: IO[str]) -> Iterator[None]:
-    """Clear all bars of a terminal, and draw them again below whatever was printed meanwhile.
+    """Clear all bars of a terminal, and draw them again below whatever was printed in the meantime.
 
-    By itself `external_write_mode` holds tqdm's lock for the whole block, in which a logging handler may wait for a
-    lock of its own. Another thread that has the handler's lock and draws a bar would then wait for tqdm's: a deadlock.
-    So the lock is acquired once to clear the bars and once to draw them, and is free in between.
+    `external_write_mode` alone holds tqdm's lock for the whole block, in which a logging handler may wait for a lock of
+    its own. Another thread that has the handler's lock and draws a bar would then wait for tqdm's lock: a deadlock.
+    Therefore the lock is acquired once to clear the bars and once to draw them, and is free in between.
 
-    Errors of either step are suppressed: the log line is to be printed in any case.
+    Errors of either step are suppressed, because the log line must be printed in any case.
     """
     bars = _Bar.external_write_mode(file=file, nolock=True)
     lock = _Bar.get_lock()  # type: ignore[no-untyped-call]  # the stubs give it no type
@@ -86,7 +86,6 @@ class ProgressBar:
 
     Attributes:
         interval: seconds between two updates: tqdm's `mininterval`.
-
     """
 
     def __init__(self, name: str, options: BarOptions | None = None) -> None:
@@ -112,7 +111,7 @@ class ProgressBar:
             bar.dynamic_miniters = False
 
     def show(self, tally: Tally, status: str = "") -> None:
-        """Draw the bar with these counts; where it is not in a terminal, only if something has changed."""
+        """Draw the bar with these counts; outside a terminal, only if something has changed."""
         bar = self._bar
         if bar is None or bar.disable:
             return
@@ -131,7 +130,7 @@ class ProgressBar:
         bar.update(done - bar.n)
 
     def _skip_replayed(self, bar: _Bar, replayed: int) -> None:
-        """Move the bar by the jobs that did not run: they are done, and no part of the rate."""
+        """Advance the bar by the jobs that did not run: they are done, but do not count towards the rate."""
         new, self._replayed = replayed - self._replayed, replayed
         bar.initial += new
         bar.n += new
@@ -145,7 +144,7 @@ class ProgressBar:
 
 
 def _counts(tally: Tally) -> str:
-    """Return the counts that are not in the bar itself, as short as they can be: a line may have 80 columns."""
+    """Return the counts that the bar itself does not show, as short as possible: a line may have only 80 columns."""
     retries = "retry" if tally.retries == 1 else "retries"
     done = ((tally.replayed, "from the journal"), (tally.failed, "failed"))
     paused = "group paused" if tally.paused_groups == 1 else "groups paused"

@@ -52,8 +52,10 @@ async def groups(lib: Runner) -> Answer:
 
     await lib.grouped(job, [f"{host}{number}" for host in ("slow", "quick") for number in range(6)], 4, 2)
     good = most == {"s": 2, "q": 2} and ended[:6] == ["q"] * 6
-    how = "a semaphore for each, and inside one for all: " if hasattr(lib.grouped, "by_hand") else ""
-    return answer(good, f"{how}2 of each of 2 hosts ran at once, and the slow one held up no other", using=lib.grouped)
+    how = "a semaphore for each host, inside one for all: " if hasattr(lib.grouped, "by_hand") else ""
+    return answer(
+        good, f"{how}2 jobs per host ran concurrently, and the slow host did not hold up the other", using=lib.grouped
+    )
 
 
 async def rate(lib: Runner) -> Answer:
@@ -66,7 +68,7 @@ async def rate(lib: Runner) -> Answer:
     await lib.paced(job, range(3), 0.02)
     paced = len(started) == 3 and started[-1] - started[0] > 0.03
     how = "aiolimiter in the job: " if hasattr(lib.paced, "by_hand") else ""
-    return answer(paced, f"{how}3 jobs, one in 20 ms, were started apart", using=lib.paced)
+    return answer(paced, f"{how}3 jobs, one per 20 ms, started at intervals", using=lib.paced)
 
 
 class GreedyError(Exception):
@@ -104,15 +106,15 @@ async def async_source(lib: Runner) -> Answer:
 async def _read_endless(lib: Runner, source: Callable[[], Any]) -> Answer:
     try:
         async with asyncio.timeout(1), lib.completed(_first_waits(), source(), 3) as results:
-            return answer(await _nine(results), "9 results were read, and the source went on")
+            return answer(await _nine(results), "9 results were read, and the source continued")
     except GreedyError:
-        seen = "takes inputs without end before the first result"
+        seen = "reads inputs endlessly before the first result"
     except TypeError as error:
         seen = f"TypeError: {error}"
     with suppress(TimeoutError):
         async with asyncio.timeout(0.07), aclosing(lib.chunked(_first_waits(), source(), 3)) as results:
-            return Answer("by hand" if await _nine(results) else "no", "in chunks by hand")
-    return answer(good=False, seen=f"{seen}; in chunks by hand, a slow job holds back the others")
+            return Answer("by hand" if await _nine(results) else "no", "with hand-written chunks")
+    return answer(good=False, seen=f"{seen}; with hand-written chunks, a slow job holds up the others")
 
 
 def _first_waits() -> Callable[[int], Any]:
@@ -153,7 +155,7 @@ async def stages(lib: Runner) -> Answer:
 
     results = await lib.staged(first, second, range(6))
     overlaps = log.index("second") < 5 and sorted(results) == list(range(6))
-    how = "the stream of the first stage read by hand" if hasattr(lib.staged, "by_hand") else "the stages are operators"
+    how = "a loop over the results of the first stage" if hasattr(lib.staged, "by_hand") else "the stages are operators"
     return answer(overlaps, how, using=lib.staged)
 
 
@@ -194,8 +196,8 @@ async def _one_each(lib: Runner, error: Callable[[], BaseException]) -> Answer:
     job = _failing(error)
     good, seen = await _five(lib.each, job, type(error()))
     if not good and (await _five(lib.each_by_hand, job, type(error())))[0]:
-        looks = "" if isinstance(error(), Exception) else " that looks at the task's `cancelling()`"
-        return Answer("by hand", f"{seen}; 5 results with a `try` in the job{looks}")
+        looks = "" if isinstance(error(), Exception) else " that checks the task's `cancelling()`"
+        return Answer("by hand", f"{seen}; with a `try` in the job{looks}, 5 results")
     return answer(good, seen)
 
 
@@ -247,7 +249,7 @@ async def siblings(lib: Runner) -> Answer:
 
     await swallowed(asyncio.ensure_future(lib.ordered(job, range(5), 3)))
     running = left_running()
-    seen = f"5 jobs, the first one fails: {running or 'none'} ran on after control had returned"
+    seen = f"5 jobs, the first one fails: {running or 'none'} kept running after control had returned"
     if running == 0:
         return answer(good=True, seen=seen)
     await until(lambda: left_running() == 0)
@@ -298,7 +300,7 @@ async def pending(lib: Runner) -> Answer:
 
     done, missing = await lib.timed(job, range(4), 0.07)
     running = left_running()
-    how = "asyncio.timeout, and a list of one's own" if hasattr(lib.timed, "by_hand") else "`timeout`"
+    how = "asyncio.timeout and a result list" if hasattr(lib.timed, "by_hand") else "`timeout`"
     seen = f"{how}: {len(done)} results, {len(missing)} pending" + (f", {running} ran on" if running else "")
     return answer((sorted(done), missing, running) == ([0, 1], [2, 3], 0), seen, using=lib.timed)
 
@@ -336,7 +338,7 @@ async def _read_slowly(results: AsyncIterator[int], count: Callable[[], int]) ->
 
 
 def _how_many(started: int) -> str:
-    return "less than 10" if started < 10 else "all" if started == 100 else "more than 10"
+    return "fewer than 10" if started < 10 else "all" if started == 100 else "more than 10"
 
 
 _OBSERVERS = {
@@ -348,7 +350,7 @@ _OBSERVERS = {
 async def progress(lib: Runner) -> Answer:
     """What is drawn at the end of four jobs."""
     drawn = await lib.shown(_double, range(4))
-    how = "that of tqdm, updated for each result" if hasattr(lib.shown, "by_hand") else "shows 4/4 at the end"
+    how = "a tqdm bar, updated for each result" if hasattr(lib.shown, "by_hand") else "shows 4/4 at the end"
     if (observer := _OBSERVERS.get(lib.name)) and "4/4" in drawn:
         return Answer("partly", f"{observer}; no bar")
     return answer("4/4" in drawn, how, using=lib.shown)
@@ -365,7 +367,7 @@ async def pause(lib: Runner) -> Answer:
         return number
 
     good = await lib.ridden_out(job, range(60)) == list(range(60))
-    seen = "all of 60 jobs succeeded" if good else "jobs went on to be started and failed"
+    seen = "all of 60 jobs succeeded" if good else "jobs were still started, and failed"
     return answer(good, f"a service that is down for 0.2 s: {seen}")
 
 
@@ -383,8 +385,8 @@ async def signals(lib: Runner) -> Answer:
 
     results = await lib.stopped(job, range(50))
     drained = sorted(results) == sorted(started) and len(started) < 20
-    how = "a flag that each job looks at" if hasattr(lib.stopped, "by_hand") else "`stop_on`"
-    return answer(drained, f"{how}: what ran at the SIGTERM finished, nothing else was started", using=lib.stopped)
+    how = "a flag that each job checks" if hasattr(lib.stopped, "by_hand") else "`stop_on`"
+    return answer(drained, f"{how}: jobs running at the SIGTERM finished, no other job started", using=lib.stopped)
 
 
 async def threads(lib: Runner) -> Answer:
@@ -396,7 +398,11 @@ async def threads(lib: Runner) -> Answer:
         return number
 
     results = await lib.threaded(block, range(3))
-    how = "asyncio.to_thread around it" if hasattr(lib.threaded, "by_hand") else "3 blocked in threads at a time"
+    how = (
+        "asyncio.to_thread around the function"
+        if hasattr(lib.threaded, "by_hand")
+        else "3 functions blocked in threads at a time"
+    )
     return answer(sorted(results) == [0, 1, 2], how, using=lib.threaded)
 
 
@@ -405,7 +411,7 @@ async def crash(lib: Runner) -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         first, second = [await _process(lib.name, folder) for _ in range(2)]
         calls = crashing.calls(folder)
-    how = "a line of JSON for each result, read at the next start: " if hasattr(lib.resumed, "by_hand") else ""
+    how = "one line of JSON per result, read at the next start: " if hasattr(lib.resumed, "by_hand") else ""
     if (first, second) != (b"", str(crashing.RESULTS).encode()):
         return Answer("no", f"{how}the process that was started again had no or wrong results")
     again = sum(calls.count(number) > 1 for number in range(crashing.DONE))
@@ -437,30 +443,40 @@ async def failures(lib: Runner) -> Answer:
         raise ConnectionError
 
     await lib.given_up(job, range(100), 5)
-    how = "a counter that each job looks at: " if hasattr(lib.given_up, "by_hand") else ""
+    how = "a counter that each job checks: " if hasattr(lib.given_up, "by_hand") else ""
     seen = f"{how}100 jobs that fail, limit 3, stopped after 5 failures: {_how_many(started)} were started"
     return answer(started < 10, seen, using=lib.given_up)
 
 
 BATCHES: tuple[Feature[Runner], ...] = (
-    Feature("a limit of jobs at once", f"{PAGE}#the-limit", limit),
-    Feature("a limit for each group of jobs, such as a host", "how-to/many-services.md", groups),
-    Feature("a rate limit", "", rate),
-    Feature("a source without end", f"{PAGE}#jobs", endless),
+    Feature("concurrency limit", f"{PAGE}#concurrency-limit", limit),
+    Feature(
+        "a limit for each group of jobs, such as a host",
+        "how-to/many-services.md#limits-per-host-tenant-or-api-key",
+        groups,
+    ),
+    Feature("rate limiting", "", rate),
+    Feature("an endless source", f"{PAGE}#jobs", endless),
     Feature("an async generator as source", f"{PAGE}#jobs", async_source),
     Feature("a pipeline of stages", "", stages),
     Feature("blocking functions in threads", "", threads),
-    Feature("results in input order, and in completion order", f"{PAGE}#the-three-strategies", orders),
-    Feature("an outcome for each job, its error too", f"{PAGE}#outcomes-and-the-report", outcomes),
-    Feature("a job that raises CancelledError by itself is one that failed", f"{PAGE}#how-runs-end", own_cancelled),
-    Feature("a job that raises StopAsyncIteration is one that failed", f"{PAGE}#how-runs-end", stop_async_iteration),
-    Feature("nothing runs on when one job has failed", f"{PAGE}#how-runs-end", siblings),
-    Feature("a second cancel does not cut the jobs' clean-up", f"{PAGE}#how-runs-end", second_cancel),
-    Feature("a timeout that keeps results and lists the rest", f"{PAGE}#time-pending-and-running-it-again", pending),
-    Feature("a slow reader slows the jobs", f"{PAGE}#streaming", slow_reader),
-    Feature("a progress bar", f"{PAGE}#progress", progress),
-    Feature("pauses while the service is down", "reference/overload.md#what-a-run-does", pause),
-    Feature("a signal lets running jobs finish", f"{PAGE}#signals", signals),
-    Feature("stops after a number of failures", f"{PAGE}#how-runs-end", failures),
+    Feature(
+        "results in input order, and in completion order", f"{PAGE}#strategies-gather-as_completed-and-wait", orders
+    ),
+    Feature("an outcome for each job, including errors", f"{PAGE}#outcomes-and-the-report", outcomes),
+    Feature("a job that raises CancelledError itself counts as failed", f"{PAGE}#how-runs-end", own_cancelled),
+    Feature("a job that raises StopAsyncIteration counts as failed", f"{PAGE}#how-runs-end", stop_async_iteration),
+    Feature("no job keeps running after one has failed", f"{PAGE}#how-runs-end", siblings),
+    Feature("a second cancel does not interrupt clean-up", f"{PAGE}#how-runs-end", second_cancel),
+    Feature("a timeout that keeps results and lists unfinished jobs", f"{PAGE}#timeouts-and-pending-jobs", pending),
+    Feature("backpressure from a slow reader", f"{PAGE}#streaming", slow_reader),
+    Feature("a progress bar", f"{PAGE}#progress-bar-and-live-counts", progress),
+    Feature(
+        "circuit breaker that pauses while the service is down",
+        "reference/overload.md#how-the-circuit-breaker-works",
+        pause,
+    ),
+    Feature("graceful shutdown on a signal", f"{PAGE}#signals-and-graceful-shutdown", signals),
+    Feature("stops after a given number of failures", f"{PAGE}#how-runs-end", failures),
     Feature("resumes after `kill -9`", "how-to/survive-a-crash.md#run-the-same-line-again", crash, limit=40.0),
 )

@@ -117,7 +117,7 @@ async def deadline(lib: Retrier) -> Answer:
         return answer(good=True, seen="a hanging attempt was interrupted at the deadline")
     with contextlib.suppress(Exception):
         await lib.call_within(hang, 0.02)
-    seen = "its own time limit lets a hanging attempt run to its end; asyncio.timeout around the call ends it"
+    seen = "its own time limit does not interrupt a hanging attempt; asyncio.timeout around the call does"
     return answer(interrupted, seen, using=lib.call_within)
 
 
@@ -132,7 +132,7 @@ async def attempt_timeout(lib: Retrier) -> Answer:
         return "ok"
 
     result = await lib.retry_timed(hang_once, 0.05)()
-    how = "asyncio.timeout inside of the function" if hasattr(lib.retry_timed, "by_hand") else "attempt_timeout"
+    how = "asyncio.timeout inside the function" if hasattr(lib.retry_timed, "by_hand") else "attempt_timeout"
     return answer(result == "ok" and attempts == 2, f"{how}: 2 attempts", using=lib.retry_timed)
 
 
@@ -148,7 +148,7 @@ async def retry_after(lib: Retrier) -> Answer:
     begun = loop.time()
     await lib.retry_after(Flaky(1, ThrottledError).as_async())()
     good = loop.time() - begun >= ThrottledError.retry_after * 0.98
-    return answer(good, "a wait of 0.05 s that the error asked for was waited", using=lib.retry_after)
+    return answer(good, "the call waited the 0.05 s that the error asked for", using=lib.retry_after)
 
 
 async def budget(lib: Retrier) -> Answer:
@@ -157,7 +157,7 @@ async def budget(lib: Retrier) -> Answer:
     call = lib.retry_paid(flaky.as_async(), 2)
     for _ in range(5):
         await error_of(call())
-    how = "a predicate of one's own that counts: " if hasattr(lib.retry_paid, "by_hand") else ""
+    how = "a custom predicate that counts: " if hasattr(lib.retry_paid, "by_hand") else ""
     seen = f"{how}5 calls with a budget of 2 retries made {flaky.attempts} attempts"
     return answer(flaky.attempts == 7, seen, using=lib.retry_paid)
 
@@ -183,7 +183,9 @@ async def layers(lib: Retrier) -> Answer:
         return answer(good=True, seen=seen)
     again = Flaky(99)
     await error_of(_three(again.as_async(), lib.retry_outermost)())
-    marked = f"{seen}; {again.attempts} with a wrapper that marks the errors given up on, and a predicate that looks"
+    marked = (
+        f"{seen}; {again.attempts} with a wrapper that marks the final errors, and a predicate that checks the mark"
+    )
     return answer(again.attempts == 3, marked, using=lib.retry_outermost)
 
 
@@ -210,10 +212,10 @@ async def groups(lib: Retrier) -> Answer:
     plain = Flaky(9, _group)
     await error_of(lib.retry(plain.as_async())())
     if plain.attempts == 3:
-        return answer(good=True, seen="retried, since each leaf is")
+        return answer(good=True, seen="retried, because every leaf is transient")
     by_leaves = Flaky(9, _group)
     await error_of(lib.retry_groups(by_leaves.as_async())())
-    seen = f"listed types: {plain.attempts} attempt; a predicate of one's own: {by_leaves.attempts}"
+    seen = f"listed types: {plain.attempts} attempt; a custom predicate: {by_leaves.attempts}"
     return answer(by_leaves.attempts == 3, seen, using=lib.retry_groups)
 
 
@@ -238,7 +240,9 @@ async def garbage(lib: Retrier) -> Answer:
         found = gc.collect() // 30
     finally:
         gc.enable()
-    return answer(found == 0, f"{'some' if found else 'no'} objects for the cyclic collector after each failed call")
+    return answer(
+        found == 0, f"{'some' if found else 'no'} objects for the cyclic garbage collector after each failed call"
+    )
 
 
 class Held:
@@ -263,7 +267,9 @@ async def memory(lib: Retrier) -> Answer:
     await swallowed(task)
     if kept and not kept_for_good:
         return Answer("partly", "a local variable of the failed attempt is alive until the cyclic collector runs")
-    return answer(not kept, f"a local variable of the failed attempt is {'alive' if kept else 'gone'} during the wait")
+    return answer(
+        not kept, f"a local variable of the failed attempt is {'still alive' if kept else 'freed'} during the wait"
+    )
 
 
 async def prometheus(lib: Retrier) -> Answer:
@@ -273,7 +279,7 @@ async def prometheus(lib: Retrier) -> Answer:
         await decorate(Flaky(2).as_async())()
     collected = import_module("prometheus_client").REGISTRY.collect()
     samples = [sample for metric in collected for sample in metric.samples if sample.name == name]
-    how = "a counter in a hook of one's own" if hasattr(lib.count_in_prometheus, "by_hand") else f"`{name}`"
+    how = "a counter in a custom hook" if hasattr(lib.count_in_prometheus, "by_hand") else f"`{name}`"
     return answer(sum(sample.value for sample in samples) >= 2, how, using=lib.count_in_prometheus)
 
 
@@ -292,21 +298,21 @@ async def test_kit(lib: Retrier) -> Answer:
 
 
 CALLS: tuple[Feature[Retrier], ...] = (
-    Feature("async functions", f"{PAGE}#what-can-be-supervised", async_functions),
-    Feature("synchronous functions", f"{PAGE}#what-can-be-supervised", sync_functions),
-    Feature("a block of lines in a function", f"{PAGE}#blocks", blocks),
+    Feature("async functions", f"{PAGE}#supported-functions", async_functions),
+    Feature("synchronous functions", f"{PAGE}#supported-functions", sync_functions),
+    Feature("a block of code in a function", f"{PAGE}#retrying-a-block-of-code", blocks),
     Feature("retry on a bad result", "", results),
-    Feature("a cancel during a wait ends the call at once", f"{PAGE}#what-is-never-caught", cancelled_wait),
-    Feature("a deadline interrupts a running attempt", f"{PAGE}#time-limits", deadline),
-    Feature("a time limit for each attempt", f"{PAGE}#time-limits", attempt_timeout),
-    Feature("waits as long as the server asks", f"{PAGE}#retry-after", retry_after),
+    Feature("cancelling during a wait ends the call at once", f"{PAGE}#cancellation-and-exit", cancelled_wait),
+    Feature("a deadline interrupts a running attempt", f"{PAGE}#timeouts-and-deadlines", deadline),
+    Feature("a time limit for each attempt", f"{PAGE}#timeouts-and-deadlines", attempt_timeout),
+    Feature("obeys the server's Retry-After", f"{PAGE}#retry-after", retry_after),
     Feature("a retry budget that calls share", "reference/overload.md#the-retry-budget", budget),
-    Feature("the caller gets its own last error by default", f"{PAGE}#what-the-caller-gets", own_error),
-    Feature("layers do not multiply attempts", f"{PAGE}#layers", layers),
-    Feature("an ExceptionGroup is classified by its leaves", f"{PAGE}#groups", groups),
+    Feature("raises the original last error by default", f"{PAGE}#errors-notes-and-verdicts", own_error),
+    Feature("nested retries do not multiply attempts", f"{PAGE}#nested-retries", layers),
+    Feature("an ExceptionGroup is classified by its leaves", f"{PAGE}#exception-groups", groups),
     Feature("concurrent calls share no state", f"{PAGE}#the-policy", isolation),
-    Feature("no cyclic garbage after a failed call", "explanation/how-fast-it-is.md#a-call", garbage),
-    Feature("a failed attempt's variables are freed before the wait", "explanation/how-fast-it-is.md#a-call", memory),
-    Feature("counters for Prometheus come with it", "how-to/metrics-and-traces.md#prometheus", prometheus),
+    Feature("no cyclic garbage after a failed call", "explanation/how-fast-it-is.md#calls", garbage),
+    Feature("a failed attempt's variables are freed before the wait", "explanation/how-fast-it-is.md#calls", memory),
+    Feature("built-in Prometheus counters", "how-to/metrics-and-traces.md#prometheus", prometheus),
     Feature("tests without waiting", "how-to/test-your-policy.md#no_waiting", test_kit),
 )

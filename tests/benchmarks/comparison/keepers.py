@@ -105,7 +105,7 @@ class Keeper(Library):
         await asyncio.wait({task})
         return first
 
-    ready_how = "a future of one's own"
+    ready_how = "a future"
 
     @by_hand
     async def keep_beating(self, func: Callable[[Beat], Coroutine[Any, Any, Any]], seconds: float) -> None:

@@ -40,7 +40,7 @@ class Table:
         head = ["", *[library.name for library in self.libraries]]
         rows = [[feature.title, *self._cells(feature)] for feature in self.features]
         seen = "\n".join(line for feature in self.features for line in self._seen(feature))
-        return f"## {self.title}\n\n{grid(head, rows)}\n\n:::{{dropdown}} What was seen\n{seen}\n:::\n"
+        return f"## {self.title}\n\n{grid(head, rows)}\n\n:::{{dropdown}} Details of the answers\n{seen}\n:::\n"
 
     def _cells(self, feature: Feature[Any]) -> Iterator[str]:
         for library in self.libraries:
@@ -97,10 +97,10 @@ def tables(asked: Sequence[str] = ()) -> list[Table]:
     """Run all probes, or those of some libraries."""
     asked = asked or NAMES
     return [
-        table("A call", CALLS, RETRIERS, asked),
-        table("A batch", BATCHES, [kind for kind in RUNNERS if kind not in STREAMS], asked),
-        table("A batch as a stream", BATCHES, [RUNNERS[0], *STREAMS], asked),
-        table("A service", SERVICES, KEEPERS, asked),
+        table("Retrying a call", CALLS, RETRIERS, asked),
+        table("Running a batch", BATCHES, [kind for kind in RUNNERS if kind not in STREAMS], asked),
+        table("Streaming a batch", BATCHES, [RUNNERS[0], *STREAMS], asked),
+        table("Supervising long-running tasks", SERVICES, KEEPERS, asked),
     ]
 
 
@@ -114,7 +114,10 @@ def releases_markdown(all_of_them: dict[str, Release]) -> str:
     """What was checked."""
     head = ["", "release", "Python", "needs", "`py.typed`", "under trio"]
     rows = [[name, one.version, one.python, one.needs, one.typed, one.trio] for name, one in all_of_them.items()]
-    under = f"On CPython {platform.python_version()}, {platform.system()}. What a release needs depends on the Python."
+    under = (
+        f"On CPython {platform.python_version()}, {platform.system()}. "
+        "The dependencies of a release depend on the Python version."
+    )
     return f"## The releases\n\n{under}\n\n{grid(head, rows)}\n"
 
 

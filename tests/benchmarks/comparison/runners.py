@@ -69,7 +69,7 @@ class Runner(Library):
             yield values()
 
     async def chunked(self, func: Job, source: Any, limit: int) -> AsyncGenerator[Any]:
-        """Stream a source without end by hand, one chunk after the other."""
+        """Stream an endless source by hand, one chunk after the other."""
         while chunk := [await anext(source) if hasattr(source, "__anext__") else next(source) for _ in range(limit)]:
             async with self.completed(func, chunk, limit) as results:
                 async for result in results:
@@ -148,7 +148,7 @@ class Runner(Library):
 
     @by_hand
     async def stopped(self, func: Job, inputs: Sequence[Any]) -> list[Any]:
-        """Run two at once, and let running jobs finish when a SIGTERM comes: by hand, a flag that each job looks at."""
+        """Run two at once, and let running jobs finish when a SIGTERM comes: by hand, a flag that each job checks."""
         stop = asyncio.Event()
 
         async def job(number: Any) -> Any:
@@ -187,7 +187,7 @@ class Runner(Library):
 
     @by_hand
     async def given_up(self, func: Job, inputs: Sequence[Any], failures: int) -> Any:
-        """Run three at once, and stop after this many failures: by hand, a counter that each job looks at."""
+        """Run three at once, and stop after this many failures: by hand, a counter that each job checks."""
         failed = 0
 
         async def job(number: Any) -> Any:

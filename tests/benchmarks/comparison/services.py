@@ -52,9 +52,11 @@ async def stopped(task: asyncio.Future[Any]) -> None:
 async def siblings(lib: Keeper) -> Answer:
     """One child fails, the other one goes on."""
     if await _goes_on(lib, lambda run: run):
-        return answer(good=True, seen="one child failed, the other went on")
+        return answer(good=True, seen="one child failed, the other continued")
     good = await _goes_on(lib, _caught)
-    return Answer("by hand" if good else "no", "one child failed, the other was cancelled; not so with a `try` in it")
+    return Answer(
+        "by hand" if good else "no", "one child failed, the other was cancelled; with a `try` in the child it continues"
+    )
 
 
 async def _goes_on(lib: Keeper, wrap: Callable[[Func], Func]) -> bool:
@@ -116,7 +118,7 @@ async def too_often(lib: Keeper) -> Answer:
     await until(task.done)
     good = task.done() and isinstance(task.exception(), BaseExceptionGroup) and child.starts == 3 and sibling.log
     await stopped(task)
-    how = "a loop of one's own that counts, in a task group: " if hasattr(lib.keep_until, "by_hand") else ""
+    how = "a loop that counts, in a task group: " if hasattr(lib.keep_until, "by_hand") else ""
     seen = f"{how}after 2 restarts the siblings were stopped, and an error raised"
     return answer(good, seen if good else "the error of the child did not come out", using=lib.keep_until)
 
@@ -124,10 +126,10 @@ async def too_often(lib: Keeper) -> Answer:
 async def reverse(lib: Keeper) -> Answer:
     """Three children are stopped."""
     if await _is_reversed(lib, lib.keep):
-        return answer(good=True, seen="the last one first, each waited for")
+        return answer(good=True, seen="the last one first, each awaited")
     good = await _is_reversed(lib, lib.keep_reversed)
     shielded = ", and with shielded clean-up" if lib.name == "anyio" else ""
-    seen = f"all are cancelled at once; not so with a loop of one's own that stops them in a `finally`{shielded}"
+    seen = f"all are cancelled at once; one by one with a loop that stops them in a `finally`{shielded}"
     return answer(good, seen, using=lib.keep_reversed)
 
 
@@ -168,7 +170,7 @@ async def hangs(lib: Keeper) -> Answer:
     await until(lambda: starts == 2)
     await stopped(task)
     how = "a timeout that each heartbeat postpones: " if hasattr(lib.keep_beating, "by_hand") else ""
-    seen = f"{how}a child that stopped calling was restarted"
+    seen = f"{how}a child without heartbeats was restarted"
     return answer(starts == 2 and beats >= 5, seen, using=lib.keep_beating)
 
 
@@ -188,7 +190,7 @@ async def stubborn(lib: Keeper) -> Answer:
     await until(task.done, within=5.0)
     good = task.done()
     await stopped(task)
-    how = "a loop of one's own around `cancel`: " if hasattr(lib.keep_stubborn, "by_hand") else ""
+    how = "a loop around `cancel`: " if hasattr(lib.keep_stubborn, "by_hand") else ""
     seen = f"{how}a child that swallowed its first cancellation was cancelled again"
     return answer(good, seen, using=lib.keep_stubborn)
 
@@ -219,11 +221,11 @@ async def stop_one(lib: Keeper) -> Answer:
         ended.append("done")
 
     await lib.stop_one(child)
-    return answer(ended == ["stopped", "done"], "one of two was stopped, the other came to its end")
+    return answer(ended == ["stopped", "done"], "one of two was stopped, the other ran to its end")
 
 
 async def reports_errors(lib: Keeper) -> Answer:
-    """Whether the error of a child is reported, and to whom."""
+    """Whether reports the error of a child, and to whom."""
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -236,16 +238,16 @@ async def reports_errors(lib: Keeper) -> Answer:
 
 
 SERVICES: tuple[Feature[Keeper], ...] = (
-    Feature("a child that fails does not harm the others", f"{PAGE}#children", siblings),
-    Feature("restarts a child that fails", f"{PAGE}#children", restarts),
-    Feature("restarts all its siblings with it", f"{PAGE}#children", together),
-    Feature("restarts those that were started after it", f"{PAGE}#children", in_order),
-    Feature("too many restarts in a short time stop all, and raise", f"{PAGE}#escalation", too_often),
-    Feature("shutdown in reverse start order, one after the other", f"{PAGE}#leaving-the-block", reverse),
-    Feature("one child can be stopped", f"{PAGE}#children", stop_one),
-    Feature("the error of a child is reported", "reference/seeing.md#events", reports_errors),
-    Feature("start waits until the child is ready", f"{PAGE}#readiness", ready),
-    Feature("a child that hangs is restarted", f"{PAGE}#heartbeats", hangs),
-    Feature("a child that swallows a cancellation is cancelled again", f"{PAGE}#leaving-the-block", stubborn),
-    Feature("children that have ended are forgotten", f"{PAGE}#restart-types-and-strategies", forgotten),
+    Feature("a failing child does not affect the others", f"{PAGE}#children", siblings),
+    Feature("restarts a failed child", f"{PAGE}#children", restarts),
+    Feature("restarts all siblings with it", f"{PAGE}#children", together),
+    Feature("restarts the siblings started after it", f"{PAGE}#children", in_order),
+    Feature("escalates after too many restarts in a short time", f"{PAGE}#escalation", too_often),
+    Feature("stops children one by one in reverse start order", f"{PAGE}#shutdown", reverse),
+    Feature("stops a single child", f"{PAGE}#children", stop_one),
+    Feature("reports the error of a child", "reference/seeing.md#events", reports_errors),
+    Feature("waits until a child is ready", f"{PAGE}#readiness", ready),
+    Feature("restarts a child that hangs", f"{PAGE}#heartbeats", hangs),
+    Feature("cancels a child again that swallowed a cancellation", f"{PAGE}#shutdown", stubborn),
+    Feature("forgets children that have ended", f"{PAGE}#restart-types-and-strategies", forgotten),
 )

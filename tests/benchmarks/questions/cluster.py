@@ -64,8 +64,8 @@ def ask() -> Table:
     """Measure each in a fresh driver."""
     table = Table(
         f"jobs of `asyncio.sleep(0.001)` on {WORKERS} local worker processes of {THREADS} threads, limit 100 for each",
-        f"rates are the best of {ROUNDS}, ours with {JOBS:,} jobs, one task a job with {FEWER:,}; processor and memory "
-        f"are of one streamed run of {MANY:,} jobs, whose memory is looked at every {STEP:,}",
+        f"rates are the best of {ROUNDS}, ours with {JOBS:,} jobs, one task a job with {FEWER:,}; processor time and "
+        f"memory are those of one streamed run of {MANY:,} jobs, whose memory is measured every {STEP:,}",
         ("measured",),
     )
     with cluster() as address:
@@ -89,9 +89,10 @@ def add_costs(table: Table, address: str) -> None:
     before = time.process_time()
     grown, driver = in_fresh_process(stream, (address, 10))
     scheduler = time.process_time() - before
-    table.add("driver, us of processor for each job", f"{driver / MANY * 1e6:.1f}")
-    table.add(f"scheduler, ms of processor for each {CHUNK:,} jobs", f"{scheduler / (MANY / CHUNK) * 1e3:.1f}")
-    table.add("driver grows after the first look by MB", f"{grown:.1f}", target=Target("< 10 MB", grown < 10))
+    table.add("driver, us of processor time per job", f"{driver / MANY * 1e6:.1f}")
+    table.add(f"scheduler, ms of processor time per {CHUNK:,} jobs", f"{scheduler / (MANY / CHUNK) * 1e3:.1f}")
+    target = Target("< 10 MB", grown < 10)
+    table.add("driver, memory growth after the first measurement, MB", f"{grown:.1f}", target=target)
     grown, _ = in_fresh_process(stream, (address, 1_000))
     table.add("  with Dask's record of its last 1,000 messages", f"{grown:.1f}")
 
@@ -100,10 +101,10 @@ def add_troubles(table: Table, address: str) -> None:
     """The rows of how runs end that do not end well."""
     seconds = in_fresh_process(cancel, address)
     target = Target("<= 1 s", seconds <= 1)
-    table.add(f"cancel of {WORKERS * 100} jobs, s until no worker has one", f"{seconds:.2f}", target=target)
+    table.add(f"cancelling {WORKERS * 100} jobs, s until no worker has one", f"{seconds:.2f}", target=target)
     failed, succeeded = in_fresh_process(kill, address)
     target = Target(f"<= {SMALL}, and {KILLED} in all", failed <= SMALL and failed + succeeded == KILLED)
-    table.add(f"a job in {KILLED} always kills its worker, failures", str(failed), target=target)
+    table.add(f"one job in {KILLED} always kills its worker: failures", str(failed), target=target)
 
 
 def measure(address: str) -> tuple[float, float]:

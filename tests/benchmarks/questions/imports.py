@@ -18,8 +18,8 @@ PROGRAM = "import time; begun = time.process_time(); import {}; print(time.proce
 def ask() -> Table:
     """Measure each import in processes of its own, which take turns."""
     table = Table(
-        "importing the library and its peers, asyncio included",
-        f"CPU of `import`, without the start of the interpreter: median of {PROCESSES} fresh processes each, in turns",
+        "importing the library and its peers, including asyncio",
+        f"CPU of `import`, excluding interpreter startup: median of {PROCESSES} fresh processes each, interleaved",
         ("ms", "x asyncio"),
     )
     found = measure([BASE, OURS, *filter(find_spec, PEERS)])

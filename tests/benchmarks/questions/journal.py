@@ -116,7 +116,7 @@ PROMISED = {
 def ask() -> Table:
     """Measure all in turns, and compare each with the run above it that has no journal."""
     table = Table(
-        f"{JOBS:,} jobs with a journal, limit {LIMIT}: values of {len(VALUE)} bytes, and then known inputs",
+        f"{JOBS:,} jobs with a journal, limit {LIMIT}: values of {len(VALUE)} bytes, then inputs with a stored result",
         f"CPU per job, of all threads, a fresh process each time: the median of {REPEATS} interleaved repeats",
         ("us per job", "x without"),
     )

@@ -17,7 +17,7 @@ def ask() -> Table:
     """Measure two strategies; what holds all jobs at once is no contender."""
     table = Table(
         f"streaming {JOBS:,} jobs of `asyncio.sleep(0)`, limit {LIMIT}",
-        f"growth of a fresh process after the first {STEP:,} outcomes: the most of a look every {STEP:,}",
+        f"growth of a fresh process after the first {STEP:,} outcomes: the maximum of measurements every {STEP:,}",
         ("MB",),
     )
     for strategy in STRATEGIES:

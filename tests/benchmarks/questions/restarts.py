@@ -15,8 +15,8 @@ SIBLINGS = 1000
 def ask() -> Table:
     """Measure a child that is alone, and one that has many siblings."""
     table = Table(
-        "a child that crashes at once, restarted without a wait",
-        f"time from its raise to its next first step: {RESTARTS:,} restarts on a real loop",
+        "a child that crashes immediately, restarted without a delay",
+        f"time from the error to the first step of the next run: {RESTARTS:,} restarts on a real event loop",
         ("median us", "99 % us", "longest us"),
     )
     for siblings in (0, SIBLINGS):

@@ -16,7 +16,7 @@ def ask() -> Table:
     """Measure each runner with each number of jobs, once."""
     table = Table(
         f"memory of a batch of `asyncio.sleep(0)`, limit {LIMIT} (asyncio.gather and tqdm: no limit)",
-        "the most that a fresh process took beyond what it had before, in MB, by the number of jobs",
+        "maximum memory growth of a fresh process, in MB, by the number of jobs",
         [f"{size:,}" for size in SIZES],
     )
     for name in RUNNERS:

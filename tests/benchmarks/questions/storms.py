@@ -49,8 +49,8 @@ def median(storms: list[Storm]) -> Storm:
 def tabulate(found: dict[tuple[str, int], Storm]) -> Table:
     """The table, and what was promised for ten thousand."""
     table = Table(
-        "many children that crash at once with backoff=[0], and that are stopped one by one in start order",
-        f"medians of {ROUNDS} rounds; nobody reads the log, and the cyclic garbage collector is off",
+        "many children that crash simultaneously with backoff=[0], and many that are stopped one by one in start order",
+        f"medians of {ROUNDS} rounds; the log is not read, and the cyclic garbage collector is off",
         ("seconds", "us each", "x 1,000", "longest turn ms", "x bare tasks"),
     )
     for (name, number), storm in found.items():

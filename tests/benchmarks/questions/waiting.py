@@ -15,7 +15,7 @@ def ask() -> Table:
     """Measure everyone that retries."""
     table = Table(
         "memory kept during the backoff",
-        f"growth of a fresh process while {CALLS} calls wait whose failed attempt held {HELD_MB} MB",
+        f"growth of a fresh process while {CALLS} calls wait, each after a failed attempt that held {HELD_MB} MB",
         ("MB",),
     )
     for name in retriers():

@@ -13,7 +13,7 @@ from .twin import differs
 
 @differs("a restart")
 async def restart_delay(scene: Scene) -> None:
-    """A child fails: its state after 0.1 s, here with a backoff of 0.5 s."""
+    """A child fails: its state after 0.1 s, with a backoff of 0.5 s here."""
     async with scene.supervisor(backoff=[0.5]) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -70,7 +70,7 @@ async def period(scene: Scene) -> None:
 
 @differs("a child that exits with `shutdown`")
 async def exit_with_shutdown(scene: Scene) -> None:
-    """A transient child ends by itself as if it had been stopped."""
+    """A transient child ends itself as if it had been stopped."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", restart="transient")
         scene.observe()
@@ -115,7 +115,7 @@ async def child_that_does_not_stop(scene: Scene) -> None:
 
 @differs("a child that does not stop")
 async def brutal_kill(scene: Scene) -> None:
-    """A child that has a clean-up is stopped by `brutal_kill`; with `grace=0` here."""
+    """A child with a clean-up is stopped by `brutal_kill`, or `grace=0` here."""
     async with scene.supervisor() as sup:
         it = await scene.start(sup, "it", behaviour=Behaviour(clean_up=0.1), grace=0)
         scene.observe()
@@ -124,7 +124,7 @@ async def brutal_kill(scene: Scene) -> None:
 
 @differs("`restart_child` of a child that runs")
 async def restart_of_a_running_child(scene: Scene) -> None:
-    """A child that runs is restarted on request."""
+    """A running child is restarted on request."""
     async with scene.supervisor() as sup:
         it = await scene.start(sup, "it")
         scene.observe()
@@ -145,7 +145,7 @@ async def restart_of_a_forgotten_child(scene: Scene) -> None:
 
 @differs("`start_child` during shutdown")
 async def start_during_shutdown(scene: Scene) -> None:
-    """A child is started while the supervisor stops another one at its shutdown."""
+    """A child is started while the supervisor, shutting down, stops another one."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", behaviour=Behaviour(clean_up=0.3))
         scene.observe()
@@ -212,7 +212,7 @@ async def start_while_a_group_waits(scene: Scene) -> None:
 
 @differs("the arguments of a temporary child")
 async def arguments_of_temporary_children(scene: Scene) -> None:
-    """The arguments of a permanent child, a, and of a temporary one, b, while both run."""
+    """The arguments of a permanent child a and a temporary child b while both are running."""
 
     class Argument:
         """Something large."""
@@ -248,7 +248,7 @@ async def transient_supervisor(scene: Scene) -> None:
 
 @differs("no child is left")
 async def no_child_left(scene: Scene) -> None:
-    """The only child ends; here the body of the block has ended before."""
+    """The only child ends (here after the body of the block has ended)."""
     async with Supervisor() as sup:
         await scene.start(sup, "it", restart="temporary")
         scene.observe()
@@ -259,7 +259,7 @@ async def no_child_left(scene: Scene) -> None:
 
 @differs("the reason of an escalation")
 async def reason_of_an_escalation(scene: Scene) -> None:
-    """A supervisor gives up: the reason that its caller gets."""
+    """A supervisor gives up: the reason received by its caller."""
     try:
         async with Supervisor(max_restarts=0) as sup:
             await scene.start(sup, "it")
@@ -274,7 +274,7 @@ async def reason_of_an_escalation(scene: Scene) -> None:
 
 @differs("the list of children")
 async def list_of_children(scene: Scene) -> None:
-    """The list of the children a, b and c, which were started in this order."""
+    """The list of children a, b and c, started in this order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         scene.observe()

@@ -19,7 +19,7 @@ async def start_order(scene: Scene) -> None:
 
 @same
 async def shutdown_order(scene: Scene) -> None:
-    """At a shutdown, children are stopped in reverse start order, one after the other."""
+    """At a shutdown, children are stopped one at a time, in reverse start order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc", behaviour=Behaviour(clean_up=0.1))
         scene.observe()
@@ -29,7 +29,7 @@ async def shutdown_order(scene: Scene) -> None:
 
 @same
 async def position_after_a_restart(scene: Scene) -> None:
-    """A child that was restarted, by its supervisor or on request, keeps its position in this order."""
+    """A restarted child keeps its position in this order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         a = sup.children()[0]
@@ -56,7 +56,7 @@ async def ends_during_shutdown(scene: Scene) -> None:
 
 @same
 async def clean_up_that_fails(scene: Scene) -> None:
-    """A child whose clean-up fails has been stopped all the same, and is not restarted."""
+    """A child whose clean-up fails still counts as stopped, and is not restarted."""
     async with scene.supervisor() as sup:
         it = await scene.start(sup, "it", behaviour=Behaviour(clean_up_fails=True))
         scene.observe()
@@ -67,7 +67,7 @@ async def clean_up_that_fails(scene: Scene) -> None:
 
 @same
 async def shutdown_of_a_tree(scene: Scene) -> None:
-    """A supervisor that is a child is stopped in its turn, with its own children."""
+    """A supervisor that is a child is stopped in its turn, together with its children."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "a")
         sup.start(scene.tree("branch", "b", "c"))
@@ -79,7 +79,7 @@ async def shutdown_of_a_tree(scene: Scene) -> None:
 
 @same
 async def escalation_in_a_tree(scene: Scene) -> None:
-    """A permanent supervisor that gives up is restarted, without the children that were added to it later."""
+    """A permanent supervisor that gives up is restarted, without children that were added later."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "other")
         sup.start(scene.tree("branch", "a", "b", max_restarts=0))
@@ -91,7 +91,7 @@ async def escalation_in_a_tree(scene: Scene) -> None:
 
 @same
 async def simple_restarts(scene: Scene) -> None:
-    """Under `simple_one_for_one`, children are restarted by their restart type, each by itself."""
+    """Under `simple_one_for_one`, each child is restarted individually, according to its restart type."""
     async with scene.supervisor(strategy="simple_one_for_one") as sup:
         await scene.start(sup, *"ab", restart="transient")
         scene.observe()
@@ -100,7 +100,7 @@ async def simple_restarts(scene: Scene) -> None:
 
 @same
 async def simple_forgets(scene: Scene) -> None:
-    """Under `simple_one_for_one`, children that have ended or were stopped are forgotten: here transient ones."""
+    """Under `simple_one_for_one`, children that have ended or were stopped are forgotten, even transient ones."""
     async with scene.supervisor(strategy="simple_one_for_one") as sup:
         b = await scene.start(sup, *"ab", restart="transient")
         scene.observe()

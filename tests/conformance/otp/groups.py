@@ -24,7 +24,7 @@ async def one_for_all(scene: Scene) -> None:
 
 @same
 async def rest_for_one(scene: Scene) -> None:
-    """Under `rest_for_one`, the siblings that were started after the child are."""
+    """Under `rest_for_one`, only the siblings started after the child are stopped and started."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, *"abcd")
         scene.observe()
@@ -33,7 +33,7 @@ async def rest_for_one(scene: Scene) -> None:
 
 @same
 async def clean_up_in_a_group(scene: Scene) -> None:
-    """A group is stopped one child after the other, and started when all of them have ended."""
+    """A group is stopped one child at a time, and started when all of them have ended."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", "c", behaviour=Behaviour(clean_up=0.2))
@@ -55,7 +55,7 @@ async def temporary_sibling(scene: Scene) -> None:
 
 @same
 async def ended_siblings(scene: Scene) -> None:
-    """A group restart starts siblings again that had ended or were stopped."""
+    """A group restart also starts siblings that had ended or were stopped."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, "it")
         await scene.start(sup, "ended", restart="transient")
@@ -68,7 +68,7 @@ async def ended_siblings(scene: Scene) -> None:
 
 @same
 async def group_counts_once(scene: Scene) -> None:
-    """A group restart counts as one restart: here the intensity is 1."""
+    """A group restart counts as one restart (intensity 1)."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
         await scene.start(sup, *"abc")
         scene.observe()
@@ -78,7 +78,7 @@ async def group_counts_once(scene: Scene) -> None:
 
 @same
 async def together_one_for_all(scene: Scene) -> None:
-    """Under `one_for_all`, siblings that fail together are one restart: here the intensity is 1."""
+    """Under `one_for_all`, siblings that fail together count as one restart (intensity 1)."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -88,7 +88,7 @@ async def together_one_for_all(scene: Scene) -> None:
 
 @same
 async def together_rest_for_one(scene: Scene) -> None:
-    """Under `rest_for_one`, they are one restart if the first in start order is handled first."""
+    """Under `rest_for_one`, they count as one restart if the first in start order is handled first."""
     async with scene.supervisor(strategy="rest_for_one", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -98,7 +98,7 @@ async def together_rest_for_one(scene: Scene) -> None:
 
 @same
 async def broken_restart_one_for_all(scene: Scene) -> None:
-    """A child that fails during a group restart, before it is ready, makes the group begin anew: `one_for_all`."""
+    """Under `one_for_all`, if a child fails during a group restart before it is ready, the restart begins again."""
     async with scene.supervisor(strategy="one_for_all") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))
@@ -108,7 +108,7 @@ async def broken_restart_one_for_all(scene: Scene) -> None:
 
 @same
 async def broken_restart_rest_for_one(scene: Scene) -> None:
-    """The same under `rest_for_one`: the group is the one of the child that has failed last."""
+    """The same under `rest_for_one`, with the group of the child that failed last."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))

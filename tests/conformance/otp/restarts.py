@@ -18,7 +18,7 @@ async def permanent_child(scene: Scene) -> None:
 
 @same
 async def transient_child(scene: Scene) -> None:
-    """A transient child is restarted after an error, and remembered when it has returned."""
+    """A transient child is restarted only after an error; it is remembered when it has returned."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", restart="transient")
         scene.observe()
@@ -29,7 +29,7 @@ async def transient_child(scene: Scene) -> None:
 
 @same
 async def temporary_child(scene: Scene) -> None:
-    """A temporary child is never restarted, and forgotten when it has ended."""
+    """A temporary child is never restarted, and is forgotten when it has ended."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", restart="temporary")
         scene.observe()
@@ -42,7 +42,7 @@ async def temporary_child(scene: Scene) -> None:
 
 @same
 async def failure_of_a_temporary_child(scene: Scene) -> None:
-    """The failure of a temporary child stops no sibling and does not count: here the intensity is 0."""
+    """A temporary child that fails stops no sibling and does not count as a restart (intensity 0)."""
     async with scene.supervisor(strategy="one_for_all", max_restarts=0) as sup:
         await scene.start(sup, "other")
         await scene.start(sup, "it", restart="temporary")
@@ -80,7 +80,7 @@ async def stop_of_a_stopped_child(scene: Scene) -> None:
 
 @same
 async def taken_name(scene: Scene) -> None:
-    """A name is taken while its child is remembered, whether it runs or not."""
+    """A name is in use while its child is remembered, whether the child is running or not."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "a")
         b = await scene.start(sup, "b")
@@ -101,7 +101,7 @@ async def _start(scene: Scene, sup: Supervisor, name: str) -> None:
 
 @same
 async def intensity(scene: Scene) -> None:
-    """With an intensity of 2, two restarts are made; the next failure ends the supervisor."""
+    """With an intensity of 2, the child is restarted twice; the next failure ends the supervisor."""
     async with scene.supervisor(max_restarts=2) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -111,7 +111,7 @@ async def intensity(scene: Scene) -> None:
 
 @same
 async def returns_count(scene: Scene) -> None:
-    """A permanent child that returns counts as much as one that fails: here the intensity is 1."""
+    """A permanent child that returns counts like one that fails (intensity 1)."""
     async with scene.supervisor(max_restarts=1) as sup:
         await scene.start(sup, "it")
         scene.observe()
@@ -130,7 +130,7 @@ async def giving_up(scene: Scene) -> None:
 
 @same
 async def one_period_ago(scene: Scene) -> None:
-    """A restart that was made exactly one period ago counts: here 1 s ago, with an intensity of 1."""
+    """A restart exactly one period ago counts (1 s ago, intensity 1)."""
     async with scene.supervisor(max_restarts=1, within=1.0) as sup:
         await scene.start(sup, "it")
         scene.align()
@@ -142,7 +142,7 @@ async def one_period_ago(scene: Scene) -> None:
 
 @same
 async def longer_ago(scene: Scene) -> None:
-    """A restart that was made longer ago does not: here 2.1 s ago, with a period of 1 s."""
+    """An earlier restart does not count (2.1 s ago, period 1 s)."""
     async with scene.supervisor(max_restarts=1, within=1.0) as sup:
         await scene.start(sup, "it")
         scene.align()
@@ -155,7 +155,7 @@ async def longer_ago(scene: Scene) -> None:
 
 @same
 async def requested_restarts(scene: Scene) -> None:
-    """A restart on request does not count: here the intensity is 0."""
+    """A restart on request does not count (intensity 0)."""
     async with scene.supervisor(max_restarts=0) as sup:
         it = await scene.start(sup, "it")
         scene.observe()

@@ -1,4 +1,4 @@
-"""The local engine of a run with groups: each job reports to its group in place of the run."""
+"""The local engine of a run with groups: each job reports to its group instead of the run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class GroupedEngine:
-    """Runs the jobs as tasks of the run's own loop, and protects each group by itself."""
+    """Runs the jobs as tasks in the run's own loop, and protects each group separately."""
 
     def __init__(self, jobs: Jobs[Any, Any], settings: GroupSettings) -> None:
         self._jobs = jobs
         self._settings = settings
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Accept any function and any inputs: nothing leaves the process."""
+        """Accept any function and any inputs, because nothing leaves the process."""
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
         """Begin a run."""
@@ -64,7 +64,7 @@ class GroupedRun(LocalRun):
             raise
 
     async def close(self) -> None:
-        """Let calls that outlive the run go on without it."""
+        """Detach calls that outlive the run, so that they continue without it."""
         self.groups.close()
 
     def _finish(self, job: JobContext, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]) -> None:

@@ -19,14 +19,14 @@ from .group import Group
 from .schedule import Entry
 
 LOOK_AHEAD = 1000
-"""Inputs of a lazy source that may wait; ten times the limit, if that is more."""
+"""The number of inputs of a lazy source that may wait; ten times the limit, if that is more."""
 
 
 class GroupedFeed(Feed):
     """Feeds one run that has groups.
 
-    Inputs that wait start in the task of the pump while that waits too. While it pulls from a source that takes its
-    time, they start in a callback.
+    While the pump is waiting, waiting inputs start in its task. While it is pulling from a slow source, they start in a
+    callback.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
@@ -46,7 +46,7 @@ class GroupedFeed(Feed):
         self._outlet.hold_pending(hold=False)
 
     def stop(self) -> None:
-        """Start nothing more; jobs that are pending by that come last."""
+        """Start no more jobs; those that become pending are delivered last."""
         self._outlet.hold_pending(hold=True)
         super().stop()
 
@@ -73,22 +73,22 @@ class GroupedFeed(Feed):
                 await self._await_and_start(source)
 
     def slots_to_pull(self) -> int:
-        """Return for how many free slots the source may be asked."""
+        """Return the number of free slots for which items may be pulled."""
         return self.free_slots() if self._room() > 0 else 0
 
     def _room(self) -> int:
-        """Return how many more inputs may wait: any number of those that a list holds anyway."""
+        """Return how many more inputs may wait: any number, if a list holds them anyway."""
         if not self._is_lazy:
             return UNLIMITED
         return max(LOOK_AHEAD, 10 * (self._tally.limit or 0)) - self._schedule.waiting
 
     def _taken(self) -> int:
-        """Return how many slots are taken: neither by inputs that wait, nor by jobs that are away."""
+        """Return the number of occupied slots, excluding waiting inputs and jobs that are away."""
         waiting = 0 if self._reader is None else self._schedule.waiting
         return super()._taken() - waiting - self._groups.slots.away
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
-        """Pull until the slots are taken; return earlier if nothing may wait any more, or others want a turn."""
+        """Pull until the slots are occupied; return earlier if no more inputs may wait, or to let other tasks run."""
         start_job, room = self._start_job(), self._room()
         for _ in range(UNLIMITED):
             if slots <= 0 or room <= 0:
@@ -114,10 +114,10 @@ class GroupedFeed(Feed):
                 return
 
     async def wait_for_slot(self) -> None:
-        """Do nothing: an item that was pulled waits in the queue of its group."""
+        """Do nothing: a pulled item waits in the queue of its group."""
 
     def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
-        """Have an item that was pulled wait, and start what may start."""
+        """Queue a pulled item, and start the inputs that may start."""
         index, group = self._index(item)
         if group.is_stopped:
             self._skip_stopped(item, index)
@@ -127,7 +127,7 @@ class GroupedFeed(Feed):
             self._start_waiting()
 
     def _index(self, item: object) -> tuple[int, Group]:
-        """Give an item its index and its group; skip it if it has none."""
+        """Assign an item its index and its group; skip it if it has no group."""
         index, self._pulled = self._pulled, self._pulled + 1
         try:
             group = self._groups.of(item, index)
@@ -145,12 +145,12 @@ class GroupedFeed(Feed):
     # Starting.
 
     async def wait_for_change(self) -> None:
-        """Wait until something has changed, and start what may start."""
+        """Wait until something has changed, and start the inputs that may start."""
         await super().wait_for_change()
         self._start_waiting()
 
     def wake(self) -> None:
-        """Let jobs come back, and end the wait for a change; while the pump pulls, have a callback start inputs."""
+        """Let jobs return, and end the wait for a change; while the pump is pulling, start inputs in a callback."""
         self._groups.slots.release()
         is_pump_busy = self._change is None
         super().wake()
@@ -166,7 +166,7 @@ class GroupedFeed(Feed):
             self._engine.context.fail(error)
 
     def _start_waiting(self) -> None:
-        """Start inputs that wait, as many as may start, and skip those of groups that have been stopped."""
+        """Start as many waiting inputs as possible, and skip those of stopped groups."""
         schedule = self._schedule
         if self._groups.stopping:
             self._skip_all_of(self._groups.take_stopped())
@@ -183,7 +183,7 @@ class GroupedFeed(Feed):
             slots -= 1
 
     def _is_awaited(self, index: int) -> bool:
-        """Return whether unread outcomes take all slots, and the reader gets none of them before this one."""
+        """Return whether unread outcomes occupy all slots, and the reader must receive this one first."""
         return self._reader is not None and self._reader.awaited == index and not self._groups.slots.are_full
 
     def _begin(self, group: Group, entry: Entry) -> None:
@@ -194,7 +194,7 @@ class GroupedFeed(Feed):
     # Skipping.
 
     def skip_rest(self) -> None:
-        """Record the inputs that wait, and what a list or the like still holds, as pending."""
+        """Record the waiting inputs, and those left in a list or the like, as pending."""
         self._skip_all_of(self._groups.take_all())
         super().skip_rest()
 
@@ -203,7 +203,7 @@ class GroupedFeed(Feed):
             self._skip(item, index)
 
     def _skip_stopped(self, item: object, index: int) -> None:
-        """Skip an input of a stopped group; stop the run if its source has nothing else, perhaps for ever."""
+        """Skip an input of a stopped group; stop the run if its source may yield nothing else, perhaps forever."""
         self._skip(item, index)
         self._stopped_in_a_row += 1
         if self._is_lazy and self._stopped_in_a_row >= LOOK_AHEAD:

@@ -1,4 +1,4 @@
-"""One group of a run: what its jobs report to, and what its circuit protects."""
+"""One group of a run: the object that its jobs report to, and that its circuit protects."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from .slots import Slots
 
 
 class GroupsContext:
-    """What the groups of one run share.
+    """The data shared by the groups of one run.
 
     Attributes:
         context: the run, as its engine sees it.
         parent: the job around the run.
-        schedule: the inputs that wait.
+        schedule: the waiting inputs.
         slots: the slots of the run.
         stopped: the keys of the groups whose service stayed down.
-        stopping: those whose waiting inputs are to be skipped.
-
+        stopping: the groups whose waiting inputs are to be skipped.
     """
 
     def __init__(self, context: EngineContext[Any, Any], parent: EnclosingJob | None) -> None:
@@ -41,15 +40,14 @@ class GroupsContext:
 class Group(RunContext):
     """The jobs of one group.
 
-    It has a breaker from its first failure on: most groups of a large run have none.
+    It has a breaker only from its first failure on, because most groups of a large run need none.
 
     Attributes:
         queue: its inputs that were pulled and have not started, in input order.
-        running: its running jobs, those included that are away from their slots.
-        away: its jobs that are away.
+        running: its running jobs, including those away from their slots.
+        away: its jobs that are away from their slots.
         is_listed: whether the schedule has it in its list.
-        is_stopped: whether its service stayed down, so that it starts no other job.
-
+        is_stopped: whether its service stayed down, so that it starts no further jobs.
     """
 
     __slots__ = ("_limit", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
@@ -67,25 +65,25 @@ class Group(RunContext):
         self._limit = limit
 
     def may_start(self) -> bool:
-        """Return whether its limit and its circuit let another job start."""
+        """Return whether its limit and its circuit permit another job to start."""
         breaker, limit, running = self.breaker, self._limit, self.running
         if breaker is None or breaker.circuit.is_closed:
             return limit is None or running < limit
         return breaker.free_slots(UNLIMITED if limit is None else limit - running, running) > 0
 
     def has_room(self) -> bool:
-        """Return whether a job may come back: probes may have filled the group beyond its limit."""
+        """Return whether a job may return to its slot: probes may have filled the group beyond its limit."""
         return self._limit is None or self.running - self.away < self._limit
 
     def protect(self) -> Breaker | None:
-        """Return the breaker, which is made now if this is the first failure."""
+        """Return the breaker, which is created at the first failure."""
         overload = self._shared.context.config.overload
         if self.breaker is None and overload is not None:
             self.breaker = Breaker(overload, self)
         return self.breaker
 
     def close(self) -> None:
-        """Let go of the breaker: the group is forgotten, or the run has ended."""
+        """Release the breaker, because the group is forgotten or the run has ended."""
         breaker, self.breaker = self.breaker, None
         if breaker is not None:
             breaker.close()
@@ -95,7 +93,7 @@ class Group(RunContext):
 
     @property
     def limit(self) -> int | None:
-        """The limit of the group, or that of the run where it has none."""
+        """The limit of the group, or of the run if the group has none."""
         return self.tally.limit if self._limit is None else self._limit
 
     def have_all_started(self) -> bool:
@@ -103,12 +101,12 @@ class Group(RunContext):
         return self._shared.schedule.is_exhausted and not self.queue
 
     def wake(self) -> None:
-        """Start jobs of the group, as many as may start now."""
+        """Start as many jobs of the group as possible."""
         self._shared.schedule.enlist(self)
         self._shared.context.wake()
 
     def stop(self) -> None:
-        """Start no other job of the group; its inputs become pending."""
+        """Start no further jobs of the group; its inputs become pending."""
         self.is_stopped = True
         self._set_paused(paused=False)
         self._shared.stopped.append(self.group)

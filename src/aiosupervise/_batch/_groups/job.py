@@ -14,14 +14,13 @@ from .slots import Slots
 class GroupedJob(JobContext):
     """A running job of a group, as the supervised calls in it see it.
 
-    Only a call that the job's own task makes has it leave its slot: while a call in a child task waits, the job may be
-    busy with something else.
+    It leaves its slot only for a call made by its own task: while a call in a child task waits, the job may be busy
+    with something else.
 
     Attributes:
         group_context: its group.
         is_away: whether it has left its slot.
         task_id: the id of its task.
-
     """
 
     __slots__ = ("_slots", "group_context", "is_away", "task_id")
@@ -34,15 +33,15 @@ class GroupedJob(JobContext):
         self._slots = slots
 
     def has_room(self) -> bool:
-        """Return whether its group lets it make an attempt."""
+        """Return whether its group permits it to make an attempt."""
         return self.group_context.has_room()
 
     def on_away(self, change: int) -> None:
-        """Count it among the jobs of its group that are away, or no more."""
+        """Update the count of jobs of its group that are away from their slots."""
         self.group_context.away += change
 
     def on_wait(self) -> None:
-        """Leave the slot, since a call is about to wait."""
+        """Leave the slot, because a call is about to wait."""
         if not self.is_away and self._is_own_task():
             self._slots.leave(self)
             self.group_context.wake()

@@ -1,4 +1,4 @@
-"""The groups of one run: those with jobs or inputs, and of the others the last that have failed."""
+"""The groups of one run: those with jobs or inputs, and the last ones that have failed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from .schedule import Entry
 from .settings import GroupSettings, no_group
 
 _REMEMBERED = 1000
-"""Idle groups that have failed. Without a memory, a dead host whose inputs come one by one would never stop."""
+"""The number of idle failed groups to remember, so that a dead host whose inputs come one by one is stopped."""
 
 
 class Groups(GroupsContext):
-    """The groups of one run, by what `group_by` returns.
+    """The groups of one run, by the value that `group_by` returns.
 
     Attributes:
         starting: the group of each input that is handed to the engine, by index.
-        ended: the group of each outcome that waits to be emitted, by index; kept only while somebody listens.
-
+        ended: the group of each outcome that waits to be emitted, by index; kept only while there is a listener.
     """
 
     def __init__(self, settings: GroupSettings, context: EngineContext[Any, Any], parent: EnclosingJob | None) -> None:
@@ -39,9 +38,8 @@ class Groups(GroupsContext):
         """Return the group of an input.
 
         Raises:
-            TypeError, ValueError: for a group that cannot be one, or whose limit cannot be one.
-            Exception: of the user's function.
-
+            TypeError, ValueError: for an invalid group, or one with an invalid limit.
+            Exception: the error of the user's function.
         """
         key = self._group_by(item)
         try:
@@ -60,7 +58,7 @@ class Groups(GroupsContext):
         self._idle.pop(group.group, None)
 
     def on_idle(self, group: Group) -> None:
-        """Forget a group that has no job and no input that waits; one that has failed later than others."""
+        """Forget a group that has no job and no waiting input; if it has failed, only after many others have."""
         breaker = group.breaker
         if breaker is None:
             del self._groups[group.group]
@@ -77,7 +75,7 @@ class Groups(GroupsContext):
         del self._groups[group.group]
 
     def take_stopped(self) -> list[Entry]:
-        """Take out the inputs of the groups that have been stopped, in input order."""
+        """Remove and return the inputs of the stopped groups, in input order."""
         stopped, self.stopping = self.stopping, []
         entries = self.schedule.take_all(stopped)
         for group in stopped:
@@ -86,11 +84,11 @@ class Groups(GroupsContext):
         return entries
 
     def take_all(self) -> list[Entry]:
-        """Take out all inputs that wait, in input order."""
+        """Remove and return all waiting inputs, in input order."""
         return self.schedule.take_all([*self._groups.values()])
 
     def close(self) -> None:
-        """Let go of all groups: the run has ended."""
+        """Release all groups, because the run has ended."""
         groups, self._groups, self._idle = self._groups, {}, {}
         self.schedule.close()
         for group in groups.values():

@@ -1,4 +1,4 @@
-"""The feed of a run with groups and a journal, in a module of its own: SQLite is imported with the first journal."""
+"""The feed of a run with groups and a journal, in a separate module: SQLite is imported with the first journal."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from .feed import GroupedFeed
 
 
 class GroupedReplayingFeed(ReplayingFeed, GroupedFeed):
-    """Feeds one run that has groups and a journal: known inputs are in no group."""
+    """Feeds one run that has groups and a journal; inputs with a stored result belong to no group."""

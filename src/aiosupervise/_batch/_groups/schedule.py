@@ -1,4 +1,4 @@
-"""Which inputs wait, and which of them starts next: that of the lowest index whose group may start a job."""
+"""The schedule: which inputs wait, and which starts next: the one with the lowest index whose group may start a job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 Entry: TypeAlias = tuple[int, Any, Callable[[Any, int], None]]
-"""An input that waits: its index, itself, and what starts its job."""
+"""A waiting input: its index, the input, and the function that starts its job."""
 
 
 NOTHING: deque[Entry] = deque(maxlen=0)
-"""The queue of every group in which no input has waited so far: most groups never need one of their own."""
+"""The shared queue of all groups in which no input has waited so far: most groups never need their own."""
 
 
 class Queued(Protocol):
@@ -30,9 +30,8 @@ class Schedule:
     """The waiting inputs of a run.
 
     Attributes:
-        waiting: how many inputs wait.
+        waiting: the number of waiting inputs.
         is_exhausted: whether the source has no more inputs.
-
     """
 
     def __init__(self) -> None:
@@ -42,14 +41,14 @@ class Schedule:
         self._listed: list[tuple[int, Queued]] = []
 
     def add(self, group: Queued, entry: Entry) -> None:
-        """Have an input wait."""
+        """Add a waiting input."""
         if group.queue is NOTHING:
             group.queue = deque()
         group.queue.append(entry)
         self.waiting += 1
 
     def enlist(self, group: Queued) -> None:
-        """List a group that may start a job, if it may, and an input of it waits."""
+        """List a group if it has a waiting input and may start a job."""
         if group.queue and not group.is_listed and group.may_start():
             group.is_listed = True
             heapq.heappush(self._listed, (group.queue[0][0], group))
@@ -65,14 +64,14 @@ class Schedule:
         return None
 
     def take(self) -> tuple[Queued, Entry]:
-        """Take out the input whose index `next_index` has returned, and its group."""
+        """Remove and return the input whose index `next_index` returned, and its group."""
         _, group = heapq.heappop(self._listed)
         group.is_listed = False
         self.waiting -= 1
         return group, group.queue.popleft()
 
     def take_all(self, groups: Sequence[Queued]) -> list[Entry]:
-        """Take out all inputs of some groups, in input order."""
+        """Remove and return all inputs of some groups, in input order."""
         entries = sorted((entry for group in groups for entry in group.queue), key=lambda entry: entry[0])
         for group in groups:
             group.queue.clear()
@@ -80,5 +79,5 @@ class Schedule:
         return entries
 
     def close(self) -> None:
-        """Let go of the groups: the run has ended."""
+        """Release the groups, because the run has ended."""
         self._listed.clear()

@@ -1,4 +1,4 @@
-"""The settings by which a run is split into groups, and their checks."""
+"""The settings that split a run into groups, and their checks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ class GroupSettings:
 
     Attributes:
         group_by: returns the group of an input.
-        limit: how many jobs of a group may run at a time, or a function of the group that returns that; None for no
-            limit but that of the run.
-
+        limit: the number of concurrent jobs per group, or a function that returns it for a group; None for no limit but
+            that of the run.
     """
 
     group_by: Callable[[Any], Hashable]
     limit: int | Callable[[Any], int | None] | None
 
     def limit_of(self, group: Hashable) -> int | None:
-        """Return the limit of a group by the function of the user.
+        """Return the limit of a group, from the user's function.
 
         Raises:
-            TypeError, ValueError: if the function of the user raises, or returns anything else.
-
+            TypeError, ValueError: if the user's function raises, or returns anything else.
         """
         assert callable(self.limit)  # noqa: S101 - for the type checkers
         try:
@@ -48,8 +46,7 @@ def checked_groups(
     """Return the group settings of a run; None for a run without groups.
 
     Raises:
-        TypeError, ValueError: for invalid ones, and for arguments that a run with groups cannot have.
-
+        TypeError, ValueError: for invalid settings, and for arguments that a run with groups cannot have.
     """
     if group_by is None:
         if limit_per_group is not None:
@@ -90,13 +87,12 @@ def _check_functions(group_by: object, limit_per_group: object) -> None:
 
 
 def no_group(value: object, index: int, error: Exception | None) -> TypeError:
-    """Make the error for what `group_by` has returned, which is not hashable or a coroutine.
+    """Create the error for a return value of `group_by` that is unhashable or a coroutine.
 
     Args:
-        value: what it has returned.
+        value: the return value.
         index: the index of the input.
-        error: what hashing it has raised; None if it was not that.
-
+        error: the error raised by hashing it; None if hashing was not the problem.
     """
     discard(value)
     rule = "group_by must return something hashable, such as a str"

@@ -1,7 +1,7 @@
-"""The slots of a run with groups: jobs that wait to retry leave theirs to other groups, and come back before new jobs.
+"""The slots of a run with groups: jobs that wait to retry leave theirs to other groups, and return before new ones.
 
-A group that is down would otherwise fill the run with jobs that wait for it. Its own slots, those of `limit_per_group`,
-a job keeps until it ends.
+Otherwise a group that is down would fill the run with jobs that wait for it. A job keeps its slot of the group, the one
+that `limit_per_group` counts, until it ends.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ class Leaver(Protocol):
     is_away: bool
 
     def has_room(self) -> bool:
-        """Return whether its group lets another job make attempts."""
+        """Return whether its group permits another job to make attempts."""
         ...
 
     def on_away(self, change: int) -> None:
-        """Count it among the jobs of its group that are away, or no more."""
+        """Update the count of jobs of its group that are away from their slots."""
 
 
 class Slots:
-    """Who is away from the slots of one run, and who waits to come back.
+    """The jobs of one run that are away from their slots, and those that wait to return.
 
     Attributes:
-        away: how many running jobs have left their slots.
-
+        away: the number of running jobs that have left their slots.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -40,7 +39,7 @@ class Slots:
 
     @property
     def are_full(self) -> bool:
-        """Whether as many jobs have a slot as the run has slots."""
+        """Return whether all slots of the run are occupied."""
         limit = self._tally.limit
         return limit is not None and self._tally.running - self.away >= limit
 
@@ -51,7 +50,7 @@ class Slots:
         job.on_away(1)
 
     def take_back(self, job: Leaver) -> None:
-        """Give a job a slot again at once, though there may be none: its wait has ended, and it goes on."""
+        """Give a job a slot again at once, even if none is free, because its wait has ended and it continues."""
         job.is_away = False
         self.away -= 1
         job.on_away(-1)
@@ -72,7 +71,7 @@ class Slots:
             raise
 
     def release(self) -> None:
-        """Let jobs come back into free slots, in the order in which they asked."""
+        """Let jobs return to free slots, in the order of their requests."""
         while self._returning and not self.are_full:
             # One that has been cancelled is in the queue until its task runs.
             waiting = ((future, job) for future, job in self._returning.items() if not future.done())

@@ -1,4 +1,4 @@
-"""`Journal`: the object that the user creates and passes to `map_all`."""
+"""`Journal`, which the user creates and passes to `map_all`."""
 
 from __future__ import annotations
 
@@ -20,35 +20,33 @@ if TYPE_CHECKING:
 class Journal:
     """A file of results from which a run resumes after a crash: `map_all(func, inputs, journal="run.db")`.
 
-    Each value that the function returns is stored before its outcome is handed over. When the same line is run again,
-    the function is not called for inputs that have a result: the outcome is a `Success` with `replayed=True`. Failed
-    and pending inputs run again. A job that was running when the process died, or whose result waited for its commit,
-    runs again as well: at least once, not exactly once.
+    Each value that the function returns is stored before its outcome is delivered. When the same line is run again, the
+    function is not called for inputs that have a result; their outcome is a `Success` with `replayed=True`. Failed and
+    pending inputs run again. So does a job that was running when the process died, or whose result was not yet
+    committed: jobs run at least once, not exactly once.
 
-    An input is recognized by its key, by the name of the run, and by `version`, never by its position in the source or
-    by the code of the function. So one file serves several functions, one after another or at the same time. Runs that
-    use the file at the same time must share one Journal.
+    An input is recognized by its key, the name of the run, and `version`, never by its position in the source or by the
+    code of the function. One file can therefore serve several functions, one after another or at the same time. Runs
+    that use the file at the same time must share one Journal.
 
-    The file is an SQLite database with the view `journal`, which can be read while no run uses the file. A commit
-    survives the end of the process, but not a power cut.
+    The file is an SQLite database with the view `journal`, which can be read while no run uses the file. A committed
+    result survives a crash of the process, but not a power failure.
 
     Args:
         path: the file, which is created if it does not exist; its folder must exist. It must not be on a network file
             system. A file `<path>.lock` beside it keeps other processes out.
-        key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`; None for inputs that
+        key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`. None for inputs that
             are their own key: str, int, float, bool, None, and lists, tuples and dicts with str keys of these.
-        version: a str that you change when stored results must no longer be used, such as the version of a prompt.
+        version: a str that you change when stored results must no longer be used, for example the version of a prompt.
             Nothing is deleted: with the previous version, its results are used again.
-        codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`: `json`,
-            `pickle`, or one of your own. With pickle, reading a file runs the code in it: use only files that you
-            wrote.
+        codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`, such as `json`,
+            `pickle` or your own. With pickle, reading a file executes code in it: use only files that you wrote.
 
     Attributes:
         path: the file, as an absolute path.
 
     Raises:
         TypeError, ValueError: if an argument is invalid.
-
     """
 
     __slots__ = ("_settings", "_writer", "path")
@@ -86,13 +84,12 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
     Args:
         journal: the argument of `map_all`.
         func: the function of the run.
-        name: the name that the run was given.
-        inputs: those that a list or another collection holds; each must have a key.
+        name: the `name` argument of the run.
+        inputs: the inputs in a list or another collection; each must have a key.
 
     Raises:
         TypeError: for anything else, for an input without a key, and for a lambda without a name.
-        ValueError: for a path that cannot be one.
-
+        ValueError: for an invalid path.
     """
     if journal is None:
         return None

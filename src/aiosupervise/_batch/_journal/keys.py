@@ -1,9 +1,9 @@
 """Keys of inputs: canonical JSON of the input, or of the text that the user's key function returns for it.
 
-A key has to be the same in every process and every version of Python, and different for inputs that differ. So only
-values of exact built-in types have one: an enum, a named tuple or a NumPy scalar would lose its type in JSON, and the
-repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys, and so
-have `0.0` and `-0.0`; a list and a tuple of the same values have the same, and the order of a dict does not matter.
+A key has to be the same in every process and every version of Python, and different for inputs that differ. Therefore
+only values of exact built-in types have one: an enum, a named tuple or a NumPy scalar would lose its type in JSON, and
+the repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys, as do
+`0.0` and `-0.0`. A list and a tuple of the same values have the same key, and the order of a dict does not matter.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def key_of(item: object, index: int, key: KeyFunction | None) -> str:
         key: the user's key function; None for the input itself.
 
     Raises:
-        TypeError: for an input without a stable key, and for a key function that raises or returns anything but a str.
-
+        TypeError: for an input without a stable key, and for a key function that raises or does not return a str.
     """
     if key is not None:
         return _encode(_call(key, item, index))
@@ -69,7 +68,7 @@ def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
 
 
 def hash_of(key: str) -> int:
-    """Return a hash of a key that is the same everywhere, as a signed integer of 64 bits, which SQLite's are."""
+    """Return a platform-independent hash of a key as a signed 64-bit integer, the integer type of SQLite."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
 
 
@@ -84,7 +83,7 @@ def _encode(value: object) -> str:
 
 
 def _unstable_part(value: object) -> str | None:
-    """Return in words which part of a value has no stable key; None if there is no such part."""
+    """Describe the part of a value that has no stable key; return None if there is none."""
     kind = type(value)
     if kind in _SCALARS:
         return None

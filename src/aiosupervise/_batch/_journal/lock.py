@@ -1,11 +1,12 @@
 """The lock of a journal: at most one user of a file at a time, in this process and across all others.
 
-It is a lock on a file beside the journal. SQLite locks the journal itself too, but such a lock of POSIX belongs to the
+It is a lock on a file beside the journal. SQLite also locks the journal itself, but such a POSIX lock belongs to the
 process, which loses it as soon as it closes any descriptor of that file: https://www.sqlite.org/howtocorrupt.html
 
-It is `lockf` and not `flock`: a forked process would share the latter and keep it when this one is killed, as do the
-workers of a process pool, which outlive a parent that was killed. A lock of `lockf` never hinders its own process, so
-the paths that this one holds are in a dict. The file stays: removing it would let two processes lock two files.
+It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after this process is
+killed; the workers of a process pool, for example, outlive a killed parent. A lock of `lockf` never blocks its own
+process, so a dict records the paths that this process holds. The file is not removed, because that would let two
+processes lock two files.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ class FileLock:
             RuntimeError: if another Journal of this process has it.
             BlockingIOError: if another process has it.
             OSError: if the file cannot be created.
-
         """
         if _held.get(self._path) == os.getpid():
             raise RuntimeError(

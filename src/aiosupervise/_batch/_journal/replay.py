@@ -1,7 +1,7 @@
-"""The feed of a run with a journal: known inputs are recorded where they would have been started.
+"""The feed of a run with a journal: inputs with a stored result are recorded instead of being started.
 
-Inputs are looked up in batches as large as the free slots, in the writer: in the loop, a look-up would wait behind a
-commit. As soon as every result that was there at the beginning has been taken, nothing is looked up any more.
+The writer looks up inputs in batches as large as the number of free slots: in the event loop, a lookup would wait
+behind a commit. Once every result that existed at the start has been taken, no more lookups are made.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReplayingFeed(Feed):
         self._waiting: deque[object] = deque()  # items that were pulled, and have no index yet
 
     def connect(self, engine: EngineRun) -> None:
-        """Hand items to this engine, after their key is known: a job may change its input."""
+        """Hand items to this engine after their key has been computed, because a job may change its input."""
         super().connect(engine)
         self._context = engine.context
 
@@ -48,7 +48,7 @@ class ReplayingFeed(Feed):
         return self._start_new
 
     def free_slots(self) -> int:
-        """Return how many more jobs may start now; an outcome that waits for its commit takes no slot."""
+        """Return how many more jobs may start now; an outcome that waits for its commit occupies no slot."""
         return 0 if self._session.is_full else super().free_slots()
 
     def _taken(self) -> int:
@@ -65,7 +65,7 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     def skip_rest(self) -> None:
-        """Record as pending what was pulled, and then what a list or the like still holds: in input order."""
+        """Record as pending the pulled items, and then those left in a list or the like, in input order."""
         self._skip_waiting()
         super().skip_rest()
 
@@ -88,11 +88,10 @@ class ReplayingFeed(Feed):
             self._on_exhausted()
 
     async def _pull(self, keys: list[str], slots: int) -> bool:
-        """Pull items for the free slots, of an async source one; return whether the source has more.
+        """Pull items for the free slots, or one from an async source; return whether the source has more.
 
         Raises:
             TypeError: for an input without a key, which is the last item.
-
         """
         source, key_of = self._source, self._session.key_of
         is_async = isinstance(source, AsyncSource)
@@ -107,10 +106,10 @@ class ReplayingFeed(Feed):
         return True
 
     async def _replay_or_start(self, keys: list[str]) -> None:
-        """Record the items that are known, and start the others; skip one without a key.
+        """Record the items with a stored result, and start the others; skip one without a key.
 
-        An early end can come at each `await`, and has `skip_rest` record all the items that have no index yet. So an
-        item gets its index, by being handed over, only after the wait for its slot.
+        An early end can come at each `await`; `skip_rest` then records all items that have no index yet. An item
+        therefore gets its index, by being handed over, only after the wait for its slot.
         """
         try:
             found = await self._session.look_up(keys) if keys else []

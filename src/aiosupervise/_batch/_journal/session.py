@@ -1,19 +1,19 @@
 """The session of one run in a journal: the results from earlier runs, and the outcomes that wait for their commit.
 
-Theory of operation. Outcomes have two moments. One that has *arrived* has freed its slot, and counts for `return_when`
-and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners when its row is safe.
-Meanwhile it is in a queue, and outcomes that arrive after it wait too, which preserves the order:
+Theory of operation. An outcome goes through two stages. When it has *arrived*, it has freed its slot, and counts for
+`return_when` and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners when its
+row has been committed. Until then it is in a queue, in which later outcomes wait too, to preserve the order:
 
     add -> queue -> a group of rows, in the writer -> deliver
 
-A group is sent 20 ms after its first row, or when it is large enough, or at once when the run ends. There is one group
-in the writer at a time; outcomes that arrive meanwhile become the next group, however large, so that a run which ends
-while a disk is slow needs one more commit, not many.
+A group is sent 20 ms after its first row, when it is large enough, or immediately when the run ends. There is one group
+in the writer at a time. Outcomes that arrive in the meantime become the next group, however large, so that a run that
+ends while the disk is slow needs only one more commit.
 
 Laws, each with a test:
 - Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
-- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, and no reader
-  gets them. A value that is refused fails the run too, but the other rows of its group are stored.
+- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, and no reader gets
+  them. A value that is refused also fails the run, but the other rows of its group are stored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FIRST_ROWS = 20  # of the first group, before the size of a row is known
 
 @record
 class Settings:
-    """The settings of a journal that concern inputs and values."""
+    """The settings of a journal for inputs and values."""
 
     path: str
     key: KeyFunction | None
@@ -64,12 +64,11 @@ class Session:
     """The outcomes of one run.
 
     Attributes:
-        key_of: returns the key of an input, given that and its index; raises a TypeError if it has none.
+        key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
         known: the number of results of this function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
-        keys: the key of each running job, by its index.
+        keys: the key of each running job, by index.
         queue: the outcomes that have not been handed over, with the key of each that needs a row.
-
     """
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
@@ -105,10 +104,10 @@ class Session:
         """Hand outcomes over to a run.
 
         Args:
-            deliver: takes each outcome.
-            fail: takes an error after which nothing more can be stored, or the error of a value that cannot be stored.
+            deliver: receives each outcome.
+            fail: receives an error after which nothing more can be stored, or the error of a value that cannot be
+                stored.
             wake: called when the queue has become shorter.
-
         """
         self._deliver, self._fail, self._wake = deliver, fail, wake
 
@@ -132,7 +131,7 @@ class Session:
     # Inputs.
 
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
-        """Return the result of each key: None if there is none, an error if it cannot be decoded."""
+        """Return the result for each key: None if there is none, an error if it cannot be decoded."""
         found = await self._call(partial(self._look_up, keys=keys))
         self.left -= len(found) - found.count(None)
         return found
@@ -152,11 +151,11 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether too many outcomes wait for their commit to start another job."""
+        """Whether so many outcomes wait for their commit that no further job should start."""
         return len(self.queue) >= 2 * self._most_rows
 
     def add(self, outcome: Outcome[Any, Any]) -> None:
-        """Add an outcome that has arrived; it is delivered when it is safe, after all outcomes before it."""
+        """Add an outcome that has arrived; it is delivered once it is committed, after all earlier outcomes."""
         key = self.keys.pop(outcome.index, None)
         if key is None or self._is_broken or not isinstance(outcome, Success):
             if self.queue:
@@ -172,7 +171,7 @@ class Session:
             self._timer = self._loop.call_later(_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Store the waiting rows, at once or as soon as the writer is free."""
+        """Store the waiting rows, immediately or as soon as the writer is free."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -222,7 +221,7 @@ class Session:
         self._fail(error)
 
     def _hand_over(self) -> None:
-        """Deliver the outcomes that are safe, and those behind them that need no row."""
+        """Deliver the committed outcomes, and those after them that need no row."""
         queue = self.queue
         try:
             while queue and (self._safe or queue[0][1] is None):
@@ -242,12 +241,12 @@ class Session:
     # The end.
 
     async def close(self) -> None:
-        """Close the file, and return when another process can open it."""
+        """Close the file, and return once another process can open it."""
         self._is_attached = False
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Let the writer close the file, unless it is closed: the run was discarded."""
+        """Let the writer close the file if it is open: the run was discarded."""
         if self._is_attached:
             self._is_attached = False
             self._writer.post(self._close)

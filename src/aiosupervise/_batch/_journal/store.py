@@ -4,14 +4,14 @@
     result    id, function, hash, key, value, attempts, elapsed, saved_at       one for each success
     journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for users
 
-`hash` is a 64-bit hash of the key, whose index is smaller and quicker than one of long keys. It is not unique: each of
-several equal inputs has a row of its own. The index is made when a file is opened that has rows: rows that come in the
-order of a hash change every page of it, so that a first run would pay half as much again for each. Rows are written by
-statements of many rows: with `executemany`, this thread would have to get the GIL back after each row, while jobs keep
-it busy.
+`hash` is a 64-bit hash of the key; its index is smaller and faster than an index of long keys. It is not unique,
+because each of several equal inputs has its own row. The index is created when a file that has rows is opened: rows
+inserted in the order of a hash change every page of the index, which would make each row of a first run half as
+expensive again. Rows are written by multi-row statements: with `executemany`, this thread would have to reacquire the
+GIL after each row, while jobs keep it busy.
 
-`synchronous=NORMAL` means that a commit survives the end of the process, however it comes, but not a power cut. The
-database is locked for as long as it is open.
+With `synchronous=NORMAL`, a commit survives any end of the process, but not a power failure. The database is locked
+while it is open.
 """
 
 from __future__ import annotations
@@ -75,16 +75,15 @@ KnownRow: TypeAlias = tuple[int, int, int, str, str | bytes, int, float]
 
 
 class KnownResults:
-    """The rows that a run found when it began, of which each input takes one that no other has taken.
+    """The rows that existed when a run began; each input takes one that no other input has taken.
 
-    One bit for each row records whether it is taken. Several rows with the same hash are taken in their order, so that
-    only the last one taken has to be known. Only such hashes are in a dict.
+    One bit per row records whether it is taken. Several rows with the same hash are taken in order, so only the last
+    one taken has to be known. Only such hashes are in a dict.
 
     Attributes:
         function: the number of the function in the file.
         count: the number of rows of the function.
         others: the names of other functions that have rows, if this one has none under any version.
-
     """
 
     def __init__(self, function: int, last: int, count: int, others: list[str]) -> None:
@@ -115,7 +114,7 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        """Whether the file has users."""
+        """Whether any user has the file open."""
         return bool(self._users)
 
     def open(self, user: object, name: str, version: str) -> KnownResults:
@@ -136,7 +135,7 @@ class Store:
                 raise
 
     def close(self, user: object) -> None:
-        """Close the file for a user; it is closed with its last user. Do nothing for any other object."""
+        """Close the file for a user, and completely with its last user. Do nothing for any other object."""
         self._users.discard(user)
         connection = self._connection
         if connection is not None and not self._users:
@@ -146,11 +145,10 @@ class Store:
             self._lock.release()
 
     def save(self, rows: Sequence[NewRow]) -> None:
-        """Store results, all or none, and return when they are safe.
+        """Store results, all or none, and return once they are committed.
 
         Raises:
             RuntimeError: if they cannot be stored.
-
         """
         with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
             for start in range(0, len(rows), _ROWS_PER_STATEMENT):
@@ -163,7 +161,6 @@ class Store:
 
         Raises:
             RuntimeError: if the file cannot be read.
-
         """
         with self._errors("read", "is it damaged?"):
             hashes = [hash_of(key) for key in keys]
@@ -282,7 +279,7 @@ class Store:
 
     @contextmanager
     def _errors(self, done: str, question: str) -> Iterator[None]:
-        """Raise an error with the path in place of those of SQLite and the operating system."""
+        """Replace errors of SQLite and the operating system with an error that names the path."""
         what = f"the journal {self._path} cannot be {done}"
         try:
             yield

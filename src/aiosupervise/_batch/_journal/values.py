@@ -1,7 +1,7 @@
-"""Encoding and decoding values by the user's codec, and checking that they come back unchanged.
+"""Encoding and decoding of values with the user's codec, and the check that they come back unchanged.
 
 Values of plain types come back unchanged from json and pickle. Any other value is decoded once when it is stored, and
-compared: otherwise a change would be noticed only when a run is replayed, which may be weeks later.
+compared. Otherwise a change would be noticed only when a run is replayed, perhaps weeks later.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ class Codec(Protocol):
         """Return a value as text or bytes."""
 
     def loads(self, data: Any, /) -> Any:
-        """Return the value that `dumps` was given."""
+        """Return the value that was passed to `dumps`."""
 
 
 def encode(codec: Codec, value: object, job: str) -> str | bytes:
-    """Return a value as it is stored.
+    """Return a value in its stored form.
 
     Args:
         codec: the user's codec.
-        value: what a job returned.
+        value: the value that a job returned.
         job: the name of the job, for the message.
 
     Raises:
-        TypeError: if the codec refuses the value, returns neither str nor bytes, or would give back another one.
-
+        TypeError: if the codec refuses the value, returns neither str nor bytes, or would return a different value.
     """
     rule = f"the journal cannot store the value of {job}"
     try:
@@ -56,7 +55,7 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
 
 
 def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
-    """Return the error for a stored value that the codec cannot decode any more."""
+    """Return the error for a stored value that the codec can no longer decode."""
     what = f"the journal {path} has a value that the codec {name_of(codec)} cannot decode: {error_text(error)}"
     repair = "restore the code that it needs, or pass the journal a new version= to compute all values again"
     made = RuntimeError(f"{what}; {repair}")
@@ -65,7 +64,7 @@ def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether a value consists of types that json and pickle give back; each container is checked at once."""
+    """Return whether json and pickle preserve the types in a value; each container is checked immediately."""
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -80,9 +79,9 @@ def _is_plain(value: object) -> bool:
 
 
 def _change(value: object, again: object) -> str | None:
-    """Return in words how a decoded value differs from the one that was encoded; None if it does not.
+    """Describe how a decoded value differs from the one that was encoded; return None if it does not.
 
-    Objects are compared by their types alone, as most have no `__eq__`.
+    Objects are compared only by their types, because most have no `__eq__`.
     """
     if type(again) is not type(value):
         return f"{kind_of(value)} comes back as {kind_of(again)}"

@@ -1,15 +1,16 @@
-"""The writer of a journal: the one thread that uses the file, so that a slow disk does not block the event loop.
+"""The writer of a journal: the only thread that uses the file, so that a slow disk does not block the event loop.
 
 Theory of operation. The runs of one journal submit calls, which the writer makes in order; it resolves a future in the
-loop of each caller. The thread starts with the first call, and ends when no run has the file open. It is a daemon: a
-program may end while a run that was discarded with its loop has left the file open.
+loop of each caller. The thread starts with the first call, and ends when no run has the file open. It is a daemon,
+because a program may end while a run that was discarded with its loop has left the file open.
 
-In a loop with a virtual clock, as in tests, waiting for a thread takes no time at all or for ever. So the call is made
-at once, in the loop, and its result arrives in the next turn. `no_waiting` has the same effect.
+In a loop with a virtual clock, as in tests, waiting for a thread takes either no time or forever. There the call is
+made immediately, in the loop, and its result arrives in the next turn. `no_waiting` has the same effect.
 
 After a fork, the child has no such thread and must not touch the connection. Even closing it would take part of the
 file away from the parent: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the thread, and
-the frames of threads that do not exist in the child are never freed there, so nothing closes it. `call` begins anew.
+the frames of threads that do not exist in the child are never freed there, so nothing closes it. `call` starts a new
+thread.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def call(self, work: Work[R], *, in_loop: bool) -> asyncio.Future[R]:
-        """Submit work, to the thread or to be done at once; return a future of its result."""
+        """Submit work to the thread, or do it immediately; return a future of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         if in_loop:
@@ -73,7 +74,7 @@ class Writer:
                     self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Answer that the system has no thread left; the next work tries again."""
+        """Report that the system cannot start a thread; the next call tries again."""
         self._thread = None
         while not self._queue.empty():
             _, answer = self._queue.get()
@@ -104,10 +105,7 @@ class Writer:
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock.
-
-    A loop that is not built upon asyncio's, such as uvloop's, has a real clock.
-    """
+    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock."""
     has_own_clock = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
     return has_own_clock or no_waits.get() is not None
 

@@ -35,7 +35,7 @@ class Page:
 
 
 async def fetch_page(page: Page) -> str:
-    """Fetch a page on a worker, with the same policy as on the local engine, and a session of its own."""
+    """Fetch a page on a worker, with the same policy as on the local engine, and with its own session."""
     worker = supervise(policy_of(fetch).replace(max_retries=page.max_retries))(inspect.unwrap(fetch))
     async with ClientSession(timeout=page.timeout) as session:
         text: str = await worker(session, page.url, Random(page.seed), page.errors)

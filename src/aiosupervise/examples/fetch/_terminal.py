@@ -1,4 +1,4 @@
-"""The options of the example, and what it prints: nothing here is about supervising."""
+"""The options and the output of the example; nothing here concerns supervision."""
 
 import argparse
 import asyncio
@@ -84,7 +84,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
 
 
 def bar(options: Options) -> "bool | BarOptions":
-    """Return the progress bar that the options ask for: without the rate, so that the counts fit into 80 columns."""
+    """Return the progress bar for these options: without the rate, so that the counts fit into 80 columns."""
     if options.quiet:
         return False
     # A terminal echoes Ctrl-C behind the bar: without room for it, the bar would be broken into two lines.
@@ -94,7 +94,7 @@ def bar(options: Options) -> "bool | BarOptions":
 
 @asynccontextmanager
 async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
-    """During the block, announce the stop of the run by a signal: what it waits for, and how to cancel that."""
+    """During the block, announce when a signal stops the run: what the run is waiting for, and how to cancel that."""
     announcing = asyncio.create_task(_announce_stop(run))
     try:
         yield

@@ -27,7 +27,7 @@ FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options]
 
 @supervise(retry_on=is_transient, irrecoverable=RuntimeError, max_retries=3)
 async def fetch(session: ClientSession, url: str, random: Random, errors: Sequence[type[Exception]]) -> str:
-    """Fetch a page. Which errors are retried, and how often, is stated above and not in here."""
+    """Fetch a page. The policy above states which errors are retried, and how often."""
     if errors and random.random() > 1 - ERROR_RATE:
         raise random.choice(errors)("injected error")
     async with session.get(url) as response:
@@ -74,12 +74,12 @@ async def fetch_all(
 
 
 def injected_errors(options: Options) -> Sequence[type[Exception]]:
-    """Return the errors to inject: an irrecoverable one beside those of the flaky site, none into a real site."""
+    """Return the errors to inject: an irrecoverable one for the flaky site, and none for a real site."""
     return () if options.url else (RuntimeError,)
 
 
 def journal_of(options: Options, strategy: Strategy, key: Callable[[Any], str] | None = None) -> Journal | None:
-    """Return the journal that keeps the results, if there is one; each strategy and each site has its own results."""
+    """Return the journal of the results, if there is one; each strategy and each site has its own results."""
     if options.journal is None:
         return None
     site = options.url or f"flaky site {options.seed}"

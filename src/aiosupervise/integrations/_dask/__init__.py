@@ -1,4 +1,4 @@
-"""What talks to Dask.
+"""The Dask engine.
 
 Imports: `run` -> `poller` -> `chunk_scheduler` -> `worker`; all of them -> `_remote`, which knows nothing of Dask.
 """

@@ -2,7 +2,7 @@
 
 Theory of operation. The pump hands over inputs one at a time, and a builder gathers them into chunks. Only a few chunks
 are unfinished for each thread of the workers. One task of this loop waits for the result of each chunk; the poller
-delivers outcomes earlier. Whichever brings an outcome first is recorded.
+delivers outcomes earlier. The first report of an outcome is recorded.
 
     add -> ChunkBuilder -> sent -> payloads, from polls and from the result -> OutcomeRecorder
 
@@ -53,11 +53,10 @@ class ChunkScheduler(Generic[T, I]):
 
     Attributes:
         context: the run, as its engine sees it.
-        config: the settings of the run, serialized; every chunk brings them to its worker.
+        config: the settings of the run, serialized; every chunk carries them to its worker.
         builder: gathers inputs into chunks.
-        phase: how far the run is.
+        phase: the phase of the run.
         status: in words, which worker has stopped by itself, and why; empty if none has.
-
     """
 
     def __init__(self, context: EngineContext[T, I], run_id: str, largest: int) -> None:
@@ -99,10 +98,10 @@ class ChunkScheduler(Generic[T, I]):
         return names if self.unfinished <= len(names) else [*names, f"and {self.unfinished - len(names)} more"]
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs may be added: as many as complete the chunk that is being filled, or a new one.
+        """Return how many more jobs may be added: enough to complete the chunk being filled, or a new one.
 
-        The slots are a few chunks for each thread, or twice the limit where that is more: with small chunks, too, each
-        worker can reach its limit.
+        There are slots for a few chunks per thread, or for twice the limit if that is more, so that each worker can
+        reach its limit even with small chunks.
         """
         if self._is_isolating():
             return 0
@@ -135,7 +134,7 @@ class ChunkScheduler(Generic[T, I]):
             self._send(chunk)
 
     def _is_isolating(self) -> bool:
-        """Return whether chunks are sent one at a time: one is retried alone, or waits to be."""
+        """Return whether chunks are sent one at a time, because one is or will be retried alone."""
         # No other chunk is sent beside an isolated one, so it is enough to check the first.
         return bool(self._quarantine) or any(chunk.is_isolated for chunk in itertools.islice(self._sent.values(), 1))
 
@@ -174,7 +173,7 @@ class ChunkScheduler(Generic[T, I]):
     # Receiving.
 
     def receive(self, key: str, worker: str, payloads: list[OutcomePayload]) -> None:
-        """Record the outcomes that a worker sends of a chunk, unless the chunk is done."""
+        """Record the outcomes of a chunk that a worker sends, unless the chunk is done."""
         chunk = self._sent.get(key)
         if chunk is not None:
             self._outcomes.receive(chunk, worker, payloads)
@@ -189,7 +188,7 @@ class ChunkScheduler(Generic[T, I]):
             self.context.stop(Stopped.PROBES)
 
     def _on_done(self, chunk: Chunk[I], task: asyncio.Task[None]) -> None:
-        """Handle the end of a chunk, with a result or without."""
+        """Handle the end of a chunk, with or without a result."""
         del self._sent[chunk.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -217,7 +216,7 @@ class ChunkScheduler(Generic[T, I]):
             self._outcomes.record_failed(chunk, error, self._loop.time() - chunk.sent)
 
     def _check_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
-        """Fail the run if the connection is lost, a chunk was cancelled by someone else, or a signal came."""
+        """Fail the run if the connection is lost, someone else cancelled a chunk, or a signal was received."""
         if not isinstance(error, Exception):
             self.context.fail(error)
         elif self._client is not None and self._client.status != "running":
@@ -248,7 +247,7 @@ class ChunkScheduler(Generic[T, I]):
     def withdraw(self, held: Collection[str]) -> None:
         """Cancel the sent chunks on the cluster, except those that a worker holds.
 
-        Call it when every worker has acknowledged that no further job may start: none will begin such a chunk.
+        Call it when every worker has acknowledged that no further job may start, so that none will begin such a chunk.
         """
         for key, chunk in self._sent.items():
             if key not in held and (future := self._futures.pop(key, None)) is not None:
@@ -259,9 +258,9 @@ class ChunkScheduler(Generic[T, I]):
     async def close(self) -> None:
         """Withdraw the chunks whose outcomes are all known from polls, and wait until every task has ended.
 
-        A result that is being fetched cannot be withdrawn, and the connection to its worker may take long. Nobody needs
-        the result, so it is left alone after a while. Its task is not cancelled, because Dask may have merged the fetch
-        with others of the same client, which would be cancelled too.
+        A result that is being fetched cannot be withdrawn, and connecting to its worker may take long. The result is no
+        longer needed, so the fetch is abandoned after a while. Its task is not cancelled, because Dask may have merged
+        the fetch with others of the same client, which would be cancelled too.
         """
         self.withdraw(())
         await wait_shielded(list(self._tasks), _CLOSE_TIMEOUT)

@@ -1,15 +1,15 @@
-"""Polls the workers: which there are, which outcomes are new, and whether they know how far the run is.
+"""Polls the workers: which ones exist, which outcomes are new, and whether they know the phase of the run.
 
-Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll has
-the phase of the run, and the reply the outcomes of chunks that are not done yet. Each poll is a task of its own: a
-worker that does not reply delays no other.
+Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll
+contains the phase of the run, and the reply the outcomes of chunks that are not done yet. Each poll is a separate task,
+so that a worker that does not reply delays no other.
 
 Laws, each with a test:
-- Stop and cancel are sent with every poll, so that a worker that has just joined learns of them too.
+- Stop and cancel are sent with every poll, so that a worker that has just joined also learns of them.
 - Polls only make outcomes arrive earlier: if they fail, outcomes arrive with the results of their chunks.
-- A poll that stays without a reply is repeated: a lost reply does not keep the run waiting.
-- At the end every worker closes the run; one that does not reply is left alone after a while.
-- The more workers there are, the longer is the interval.
+- A poll without a reply is repeated, so a lost reply does not keep the run waiting.
+- At the end every worker closes the run; one that does not reply is abandoned after a while.
+- The interval grows with the number of workers.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ _CALL_TIMEOUT = 30.0
 
 
 class _WorkerState:
-    """The state of a worker, as far as it is known.
+    """The known state of a worker.
 
     Attributes:
-        acknowledged: the last phase that it has replied to; None before its first reply.
-        reply: its last reply; None also if it takes no part in the run.
-        is_polled: whether a poll is under way.
-
+        acknowledged: the last phase that it has acknowledged; None before its first reply.
+        reply: its last reply; also None if it does not take part in the run.
+        is_polled: whether a poll is in progress.
     """
 
     def __init__(self) -> None:
@@ -94,12 +93,12 @@ class Poller:
         self._create_task(self._poll_all(client), "poller")
 
     def status(self) -> str:
-        """Return in words which worker starts no job at present, and why; an empty text if none is held up."""
+        """Return in words which worker is starting no jobs, and why; an empty string if none is held up."""
         statuses = ((address, worker.reply.status) for address, worker in self._workers.items() if worker.reply)
         return next((f"worker {address} {status}" for address, status in statuses if status), "")
 
     def poll_now(self) -> None:
-        """Poll without waiting for the end of the interval: the phase of the run has changed."""
+        """Poll without waiting for the end of the interval, because the phase of the run has changed."""
         self._early.set()
 
     async def close(self, client: Client) -> None:
@@ -189,13 +188,13 @@ async def _call(client: Client, address: str, *call: Any) -> Any:
 
 
 async def _finish(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Give tasks some time, and then cancel those that are not done."""
+    """Wait for tasks for a limited time, and then cancel those that are not done."""
     await wait_shielded(tasks, _REPLY_TIMEOUT)
     await _cancel(tasks)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait for them, though not for ever: Dask closes a connection in reply to the cancel."""
+    """Cancel tasks and wait for them, but not indefinitely: Dask closes a connection in reply to the cancellation."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

@@ -1,12 +1,12 @@
-"""The driver's half of a run on a cluster: what the protocol of engines asks for.
+"""The driver's half of a run on a cluster: the implementation of the engine protocol.
 
 The chunk scheduler has the jobs, and the poller knows the workers. This module has what both need: the connection to
 the cluster, and the ways in which a run ends.
 
 Laws, each with a test:
 - A run that ends before it is connected does not wait for the connection.
-- When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies. That holds
-  also if the task of the run is cancelled on every turn of the loop.
+- When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies. This also
+  holds if the task of the run is cancelled on every turn of the loop.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Connector(Protocol):
         ...
 
     async def disconnect(self, client: Client) -> None:
-        """Close the client, if `connect` has made it."""
+        """Close the client if `connect` created it."""
         ...
 
 
@@ -55,7 +55,7 @@ class DaskRun(EngineRun):
         return self._scheduler.free_slots(taken)
 
     def job_names(self) -> list[str]:
-        """Return the names of a few unfinished jobs, or what else keeps the run waiting."""
+        """Return the names of a few unfinished jobs, or whatever else keeps the run waiting."""
         return ["the workers, which close the run"] if self._is_closing else self._scheduler.job_names()
 
     def start_job(self, item: Any, index: int) -> None:
@@ -68,7 +68,7 @@ class DaskRun(EngineRun):
         self._scheduler.add(item, index)
 
     def status(self) -> str:
-        """Return in words which worker starts no job at present, and why; an empty text if none is held up."""
+        """Return in words which worker is starting no jobs, and why; an empty string if none is held up."""
         return self._scheduler.status or self._poller.status()
 
     async def open(self) -> None:
@@ -90,13 +90,13 @@ class DaskRun(EngineRun):
         await self._poller.open(client)
 
     def stop(self) -> None:
-        """Let running jobs finish; the workers start no other, and record the rest as pending."""
+        """Let running jobs finish; the workers start no others, and record the rest as pending."""
         self._advance(Phase.STOPPED)
 
     def cancel(self, *, already_cancelled: bool) -> None:  # noqa: ARG002 - see below
-        """Have the workers cancel the running jobs.
+        """Cancel the running jobs on the workers.
 
-        A loop that shuts down cancels the tasks that wait for results, but the jobs have tasks in other loops.
+        A loop that shuts down cancels only the tasks that wait for results; the jobs run as tasks in other loops.
         """
         self._advance(Phase.CANCELLED)
 
@@ -113,7 +113,7 @@ class DaskRun(EngineRun):
             self._opening.cancel()
 
     async def close(self) -> None:
-        """Have the workers close the run, and disconnect."""
+        """Close the run on the workers, and disconnect."""
         self._is_closing = True
         if self._client is None:
             return

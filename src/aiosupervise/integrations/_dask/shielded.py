@@ -1,4 +1,4 @@
-"""Waits of an ending run: a cancel of the task that ends it does not keep the cluster from being cleaned up."""
+"""Waits at the end of a run: cancelling the task that ends it must not prevent the clean-up of the cluster."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 async def wait_shielded(tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:  # noqa: ASYNC109 - see below
     """Wait until tasks are done or this many seconds have passed, however often the caller is cancelled.
 
-    The cancels are dropped, since the run is ending anyway. A caller that is cancelled on every turn of the loop gets
-    control back on the turn after the last task has ended. `asyncio.timeout` would end the wait by a cancel, too.
+    Cancellations are dropped, because the run is ending anyway. A caller that is cancelled on every turn of the loop
+    regains control on the turn after the last task has ended. `asyncio.timeout` would also end the wait with a
+    cancellation.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout

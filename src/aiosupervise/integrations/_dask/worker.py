@@ -30,7 +30,7 @@ async def run_chunk(key: str, run_id: str, config: bytes, inputs: bytes) -> Chun
 
 
 def poll_run(run_id: str, phase: int, dask_worker: Worker) -> PollReply | None:
-    """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
+    """Move a run to this phase, and return its new outcomes and counts; None if the worker does not take part in it."""
     return _runs_of(dask_worker).poll(run_id, Phase(phase))
 
 
@@ -48,15 +48,15 @@ def _runs_of(worker: Worker) -> WorkerRuns:
 
 
 def _is_not_a_poll(record: logging.LogRecord) -> bool:
-    """Return False for the line that Dask logs for each function that it runs, if that is a poll: ten a second."""
+    """Return False for Dask's log line about running a poll function; there are ten a second."""
     return not (isinstance(record.args, tuple) and record.args[:1] == (poll_run.__name__,))
 
 
 def _secede(worker: Worker, key: str, started: float) -> None:
-    """Let Dask begin another task beside this one.
+    """Let Dask start another task alongside this one.
 
-    `distributed.secede` takes the calling thread out of the worker's pool, and then sends this event. A task that is a
-    coroutine has no thread of its own, and Dask has no public function for it.
+    `distributed.secede` removes the calling thread from the worker's pool, and then sends this event. A coroutine task
+    has no thread of its own, and Dask has no public function for it.
     """
     now = time.time()
     worker.handle_stimulus(SecedeEvent(key=key, compute_duration=now - started, stimulus_id=f"secede-{now}"))

@@ -1,4 +1,4 @@
-"""A chunk of jobs as the driver knows it, and the rule for the size of the next one."""
+"""A chunk of jobs on the driver's side, and the rule for the size of the next one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MAX_BYTES = 1_000_000
 
 
 class Chunk(Generic[I]):
-    """Jobs that travel together.
+    """Jobs that are sent together.
 
     Attributes:
-        key: names the chunk, on the cluster too.
+        key: the name of the chunk, also on the cluster.
         room: how many more jobs fit in.
         inputs: the serialized inputs, by position.
         jobs: index and input of the jobs that have no outcome yet, by position.
@@ -23,8 +23,7 @@ class Chunk(Generic[I]):
         is_isolated: whether the chunk is retried alone.
         is_withdrawn: whether the driver has cancelled it on the cluster.
         is_sent: whether it was sent.
-        sent: when it was sent, on the loop's clock.
-
+        sent: the time at which it was sent, on the loop's clock.
     """
 
     def __init__(self, key: str, size: int) -> None:
@@ -42,7 +41,7 @@ class Chunk(Generic[I]):
 
     @property
     def may_have_started(self) -> bool:
-        """Whether its unfinished jobs may have started: they have not if all workers denied having the chunk."""
+        """Whether its unfinished jobs may have started; they have not if all workers denied having the chunk."""
         return bool(self.worker) or self.restarted or (self.is_sent and not self.is_withdrawn)
 
     def add(self, serialized: bytes, index: int, item: I) -> None:
@@ -53,7 +52,7 @@ class Chunk(Generic[I]):
         self.room = self.room - 1 if self._bytes < _MAX_BYTES else 0
 
     def isolate(self) -> Chunk[I]:
-        """Return a chunk of the unfinished jobs, to be retried with no other chunk beside it."""
+        """Return a chunk of the unfinished jobs, to be retried alone."""
         chunk: Chunk[I] = Chunk(f"{self.key}-alone", len(self.jobs))
         chunk.worker, chunk.restarted, chunk.is_isolated = self.worker, True, True
         for position, job in self.jobs.items():
@@ -70,14 +69,14 @@ class Chunk(Generic[I]):
 def size_of_next(given: int, total: int | None, threads: int, largest: int) -> int:
     """Return the size of the next chunk.
 
-    Of a source with a known end the last chunks are small, of another one the first, so that all workers get a share.
+    For a source of known length the last chunks are small; otherwise the first ones are. This gives every worker a
+    share.
 
     Args:
-        given: how many jobs the chunks before hold.
-        total: how many there are in the whole source; None if that is not known.
-        threads: how many threads all workers have.
+        given: how many jobs the previous chunks hold.
+        total: the number of jobs in the whole source; None if unknown.
+        threads: the number of threads of all workers.
         largest: the size of the largest chunk.
-
     """
     if total is None:
         rounds = given // (threads * largest // 4 + 1)

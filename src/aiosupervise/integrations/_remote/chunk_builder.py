@@ -16,22 +16,20 @@ _LINGER = 0.02  # seconds that an unfilled chunk waits for more inputs
 
 
 class ChunkBuilder(Generic[I]):
-    """Fills one chunk at a time, and hands it over when it is full or has waited long enough.
+    """Fills one chunk at a time, and delivers it when it is full or has waited long enough.
 
     Attributes:
-        threads: of all workers together.
-
+        threads: the number of threads of all workers.
     """
 
     def __init__(self, prefix: str, total: int | None, largest: int, deliver: Callable[[Chunk[I]], None]) -> None:
-        """Make a builder.
+        """Create a builder.
 
         Args:
-            prefix: begins the key of each chunk.
-            total: how many inputs the source has; None if that is not known.
-            largest: how many inputs a chunk holds at most.
-            deliver: takes each chunk.
-
+            prefix: the beginning of each chunk's key.
+            total: the number of inputs in the source; None if unknown.
+            largest: the maximum number of inputs in a chunk.
+            deliver: receives each chunk.
         """
         # At least 1: a cluster that is scaled by its load gets its first worker only when there is a chunk to do.
         self.threads = 1

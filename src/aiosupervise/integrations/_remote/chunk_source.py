@@ -1,4 +1,4 @@
-"""The source of a worker run: it yields the inputs of one chunk after another, and has no end of its own."""
+"""The source of a worker run: it yields the inputs of one chunk after another, and does not end by itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from .serialization import OutcomePayload, deserialize, failed_input_payload, ou
 
 
 class WorkerChunk:
-    """A chunk in its worker.
+    """A chunk on its worker.
 
     Attributes:
         payloads: the outcomes of its jobs, in the order in which they ended.
         all_started: set when each of its jobs has started, or has an outcome.
         all_done: set when each has an outcome.
-
     """
 
     def __init__(self, size: int) -> None:
@@ -43,13 +42,13 @@ class WorkerChunk:
             self.all_done.set()
 
     def take_unreported(self) -> list[OutcomePayload]:
-        """Return the outcomes that were not returned before."""
+        """Return the outcomes that have not been returned before."""
         start, self._reported = self._reported, len(self.payloads)
         return self.payloads[start:]
 
 
 class ChunkSource:
-    """The inputs of all chunks, as an async iterator; it also gives each outcome to the chunk of its input."""
+    """The inputs of all chunks, as an async iterator; it also assigns each outcome to the chunk of its input."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[WorkerChunk, int, bytes]] = deque()
@@ -94,9 +93,10 @@ class ChunkSource:
         del self._unfinished[outcome.index]
 
     def record_pending(self) -> None:
-        """Record every job that has no outcome as pending, whether it was pulled or not.
+        """Record every job without an outcome as pending, whether it was pulled or not.
 
-        The name is not `close`, which a run calls when it needs nothing more of its source: outcomes may follow then.
+        This is not named `close`, which a run calls when it needs nothing more from its source: outcomes may still
+        follow then.
         """
         for chunk, position in self._unfinished.values():
             chunk.add(pending_payload(position, started=True))

@@ -1,4 +1,4 @@
-"""The messages between driver and workers; outcomes travel in them as payloads, which `serialization` makes."""
+"""The messages between driver and workers; they contain outcomes as payloads, which `serialization` creates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .serialization import OutcomePayload
 
 
 class Phase(enum.IntEnum):
-    """How far a run is.
+    """The phase of a run.
 
     In a stopped run no further job starts; in a cancelled one the running jobs are cancelled as well.
     """
@@ -24,11 +24,10 @@ class PollReply:
     """The reply of a worker to a poll.
 
     Attributes:
-        running: how many jobs of the run are running on the worker.
-        limit: how many may run there at a time; None for no limit.
-        status: in words, why the worker starts no job at present; empty if nothing holds it up.
-        chunks: the chunks that the worker holds, each with the payloads that no earlier reply had.
-
+        running: the number of jobs of the run that are running on the worker.
+        limit: the number of jobs that may run there concurrently; None for no limit.
+        status: in words, why the worker is starting no jobs; empty if nothing holds it up.
+        chunks: the chunks that the worker holds, each with the payloads that no earlier reply contained.
     """
 
     running: int
@@ -45,8 +44,7 @@ class ChunkResult:
         worker: the address of the worker.
         payloads: the outcome of each job.
         stopped: why the worker run has stopped by itself; empty if it has not.
-        expired: why the worker has cancelled its run; empty if it has not, or the driver asked for it.
-
+        expired: why the worker has cancelled its run; empty if it has not, or did so at the driver's request.
     """
 
     worker: str

@@ -1,4 +1,4 @@
-"""Turns the payloads that come back from workers into outcomes, and records each outcome once."""
+"""Converts the payloads that workers return into outcomes, and records each outcome once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class OutcomeRecorder(Generic[T, I]):
     second worker. The first one counts.
 
     Attributes:
-        unfinished: how many jobs have no outcome yet.
-
+        unfinished: the number of jobs without an outcome.
     """
 
     def __init__(self, context: EngineContext[T, I]) -> None:
@@ -30,7 +29,7 @@ class OutcomeRecorder(Generic[T, I]):
         self._context = context
 
     def receive(self, chunk: Chunk[I], worker: str, payloads: list[OutcomePayload]) -> None:
-        """Record the outcomes that a worker sends of a chunk."""
+        """Record the outcomes of a chunk that a worker sends."""
         if chunk.jobs and chunk.worker not in ("", worker):
             chunk.restarted = True
             self._context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))

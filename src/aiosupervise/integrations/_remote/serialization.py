@@ -1,8 +1,8 @@
-"""Serialization of inputs, values and errors: each by itself, so that one that cannot be pickled affects no other.
+"""Serialization of inputs, values and errors, each separately, so that one that cannot be pickled affects no other.
 
-An object can raise anything when it is pickled, unpickled or printed, SystemExit included. Its own exceptions are
-errors of one job. The same exceptions also come from signals, at any moment, and these are to end the process or the
-run. `contain` distinguishes the two.
+An object can raise anything when it is pickled, unpickled or printed, including SystemExit. Its own exceptions are
+errors of one job. But the same exceptions can come from signals at any moment, and are then meant to end the process or
+the run. `contain` distinguishes the two.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ MAX_TRACEBACK = 20_000
 
 @final
 class RemoteError(Exception):
-    """Stands for an error or a result of a job on a worker that cannot be pickled there, or unpickled here.
+    """Replaces an error or a result of a job on a worker that cannot be pickled there, or unpickled here.
 
     Attributes:
         type_name: the name of the error's class, with its module.
-        message: its text.
-        traceback_text: its traceback, as Python prints it.
+        message: the text of the error.
+        traceback_text: the traceback of the error, as Python prints it.
         why: why the error itself is missing.
-
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str, why: str) -> None:
@@ -74,14 +73,13 @@ class ErrorDescription:
 
 
 def contain(func: Callable[[A], R], argument: A) -> R:
-    """Call a function that runs code of an object, and turn an exit of the object into an error.
+    """Call a function that runs an object's code, and convert an exit raised by the object into an error.
 
-    An exception that is not an Exception is taken for the object's own if a second call raises it again.
+    An exception that is not an Exception is attributed to the object if a second call raises it again.
 
     Raises:
         RuntimeError: in place of the object's own SystemExit, KeyboardInterrupt, GeneratorExit or the like.
-        BaseException: of a signal that came during the first call; and every Exception of the object.
-
+        BaseException: raised by a signal during the first call; and every Exception of the object.
     """
     try:
         return func(argument)
@@ -122,9 +120,9 @@ def serialize_by_value(value: object) -> bytes:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    """Reduces a supervised function to its policy and the bare function: the other process supervises it again.
+    """Reduces a supervised function to its policy and the undecorated function: the other process supervises it again.
 
-    By value, the wrapper would arrive with a copy of this library's globals.
+    If it were pickled by value, the wrapper would arrive with a copy of this library's globals.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -169,7 +167,7 @@ def outcome_payload(position: int, outcome: Outcome[object, object]) -> OutcomeP
 
 
 def pending_payload(position: int, *, started: bool = False) -> OutcomePayload:
-    """Return the payload of a job that had not finished when the run ended."""
+    """Return the payload of a job that was unfinished when the run ended."""
     return position, None, None, 0, 0.0, None, started
 
 
@@ -179,7 +177,7 @@ def failed_input_payload(position: int, error: Exception) -> OutcomePayload:
 
 
 def remote_error(error: BaseException, why: str) -> RemoteError:
-    """Make the error that stands for another one."""
+    """Create the error that replaces another one."""
     return _stand_for(_describe(error, why), why)
 
 
@@ -210,7 +208,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    """Return the notes, all but a verdict as plain str: a subclass might not unpickle, and break its whole chunk."""
+    """Return the notes as plain str, except for a verdict: a subclass might not unpickle, and break its whole chunk."""
     try:
         notes = contain(attrgetter("__notes__"), error)
     except Exception:
@@ -236,7 +234,7 @@ def message_of(error: BaseException) -> str:
 
 
 def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
-    """Return the value of a success, and the error that stands for it if it cannot be unpickled here."""
+    """Return the value of a success, and the error that replaces it if it cannot be unpickled here."""
     try:
         return deserialize(serialized), None
     except Exception as problem:
@@ -244,7 +242,7 @@ def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
 
 
 def load_error(serialized: bytes | None, description: ErrorDescription, worker: str) -> BaseException:
-    """Return the error that a job raised, or one that stands for it, with a note of the worker and the traceback."""
+    """Return the error that a job raised, or its replacement, with a note that has the worker and the traceback."""
     why = description.why
     if serialized is not None:
         try:
@@ -258,7 +256,7 @@ def load_error(serialized: bytes | None, description: ErrorDescription, worker: 
 
 
 def _with_notes(error: BaseException, description: ErrorDescription, worker: str) -> BaseException:
-    """Add what pickle leaves behind: notes such as the verdict, and the traceback."""
+    """Add the information that pickle drops: notes such as the verdict, and the traceback."""
     notes = [*description.notes, f"raised on the worker {worker}:\n{description.traceback_text}"]
     try:
         # Not add_note, which a frozen dataclass refuses.
@@ -270,6 +268,6 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
 
 
 def unpicklable_input(index: int, item: object, error: Exception) -> TypeError:
-    """Make the error for an input that cannot be pickled."""
+    """Create the error for an input that cannot be pickled."""
     rule = "cannot be pickled, so it cannot be sent to a worker"
     return TypeError(f"input {index} {rule}: {text_of(error)}; it is of type {type(item).__name__}")

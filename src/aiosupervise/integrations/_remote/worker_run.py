@@ -1,16 +1,16 @@
-"""The share that one worker has in a run: an ordinary run of this library, whose source is fed by all its chunks.
+"""One worker's share of a run: an ordinary run of this library, whose source is fed by all its chunks.
 
 Theory of operation. A chunk adds its inputs to the source, waits until each has an outcome, and returns the outcomes.
-So `limit`, the retry budget and its pauses hold for the worker as a whole. As soon as all jobs of a chunk have started,
-the next chunk may begin: the slowest jobs of one chunk do not leave the worker idle. The driver polls for outcomes
-meanwhile. In the end a chunk returns all its outcomes again, because a reply to a poll may be lost.
+`limit`, the retry budget and its pauses therefore apply to the worker as a whole. As soon as all jobs of a chunk have
+started, the next chunk may begin, so that the slowest jobs of one chunk do not leave the worker idle. In the meantime
+the driver polls for outcomes. At the end a chunk returns all its outcomes again, because a reply to a poll may be lost.
 
 Laws, each with a test:
-- If the driver has not polled for the time of the lease, it is gone: the jobs are cancelled, and the worker forgets the
-  run.
-- A job cannot end its worker, except by ending the process as a signal does.
-- A chunk that is done is still reported as held when the run ends: else the driver would take it for a chunk that no
-  worker has begun.
+- If the driver has not polled for the duration of the lease, it is gone: the jobs are cancelled, and the worker forgets
+  the run.
+- A job cannot end its worker, except by ending the process like a signal.
+- When the run ends, a completed chunk is still reported as held: otherwise the driver would mistake it for a chunk that
+  no worker has begun.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_DONE = 1000
 
 
 def contain_exits(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
-    """Return a function whose jobs fail where they would end the loop of this process, and the jobs of other runs."""
+    """Return a function whose jobs fail instead of ending the loop of this process, and thus the jobs of other runs."""
 
     async def call(item: object) -> object:
         try:
@@ -52,8 +52,7 @@ class WorkerRun:
 
     Attributes:
         stopped: why the run has stopped by itself here; empty if it has not.
-        expired: why it was cancelled by the worker; empty if it was not.
-
+        expired: why the worker has cancelled it; empty if it has not.
     """
 
     def __init__(self, config: EngineConfig[Any, Any], on_expired: Callable[[str], object]) -> None:
@@ -102,7 +101,7 @@ class WorkerRun:
         return chunk.payloads
 
     def poll(self, phase: Phase) -> PollReply:
-        """Renew the lease, bring the run to this phase, and return its new outcomes and its counts."""
+        """Renew the lease, move the run to this phase, and return its new outcomes and its counts."""
         self._lease.cancel()
         self._lease = self._loop.call_later(LEASE, self._expire)
         self._advance(phase)

@@ -1,7 +1,7 @@
-"""The runs that one worker takes part in: what the engine of another process calls there.
+"""The runs in which one worker takes part: the functions that the engine of another process calls there.
 
 Laws, each with a test:
-- When the driver has closed a run, no coroutine of it is left in the worker.
+- When the driver has closed a run, no coroutine of it is left on the worker.
 - A chunk that arrives after its run was stopped or closed starts no job.
 - A worker remembers only the last runs that it has closed.
 """
@@ -26,11 +26,10 @@ class WorkerRuns:
     """The worker runs of one worker, by the ids of their runs."""
 
     def __init__(self, worker: str) -> None:
-        """Make an empty registry.
+        """Create an empty registry.
 
         Args:
             worker: the address of the worker.
-
         """
         self._worker = worker
         self._active: dict[str, WorkerRun] = {}
@@ -43,12 +42,11 @@ class WorkerRuns:
         """Run the jobs of a chunk; the first chunk of a run starts its worker run.
 
         Args:
-            key: names the chunk.
-            run_id: names the run.
+            key: the name of the chunk.
+            run_id: the name of the run.
             config: the settings of the run, serialized.
             inputs: the inputs, each serialized.
             on_all_started: called when all jobs of the chunk have started and some are still running.
-
         """
         if run_id in self._closed:
             payloads = [pending_payload(position) for position in range(len(inputs))]
@@ -60,7 +58,7 @@ class WorkerRuns:
         return ChunkResult(self._worker, payloads, run.stopped, run.expired)
 
     def poll(self, run_id: str, phase: Phase) -> PollReply | None:
-        """Bring a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
+        """Move a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
         run = self._active.get(run_id)
         if run is not None:
             return run.poll(phase)
@@ -82,7 +80,7 @@ class WorkerRuns:
 
 
 def _settings(config: bytes) -> EngineConfig[Any, Any]:
-    """Return the settings of a run. Dask logs the repr of an error that is raised here, so it is one of ours."""
+    """Return the settings of a run. Dask logs the repr of an error raised here, so it is one of our own."""
     try:
         settings: EngineConfig[Any, Any] = deserialize(config)
     except Exception as error:
@@ -91,7 +89,7 @@ def _settings(config: bytes) -> EngineConfig[Any, Any]:
 
 
 def check_config(config: bytes) -> str:
-    """Return in words why the settings of a run cannot be unpickled here; an empty text if they can."""
+    """Describe why the settings of a run cannot be unpickled here; return an empty string if they can."""
     try:
         deserialize(config)
     except Exception as error:
