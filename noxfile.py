@@ -87,7 +87,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: mypy --strict, pyright, and that the public types are complete."""
-    _install(session, "tests", "types", "bench", "browser")
+    _install(session, "tests", "types", "bench", "browser", "search")
     session.run("mypy")
     session.run("pyright", "tests/typing")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aiosupervise")
@@ -119,8 +119,8 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning is an error, and so is a dead link. Test its search, which needs Node.js."""
-    _install(session, "docs", "unit")
+    """Build the documentation; a warning is an error, and so is a dead link. Test its search, in Node.js."""
+    _install(session, "docs", "unit", "search")
     _build_site(session)
     session.run("python", "tests/docs/links.py", SITE)
     session.run("pytest", "-q", "tests/docs/test_search.py")
