@@ -196,7 +196,7 @@ async def test_an_error_thrown_in_by_hand() -> None:
     """In all forms that a coroutine knows: it is raised at once, and the run is closed."""
     error = LookupError("thrown")
     with pytest.raises(TypeError) as other:
-        map_all()  # type: ignore[call-arg]
+        map_all()  # type: ignore[call-overload]
     traceback = other.value.__traceback__
     assert traceback is not None
     forms = ([error], [LookupError, error], [LookupError, error, None], [LookupError, error, traceback], [LookupError])

@@ -173,7 +173,7 @@ async def test_a_cancelled_caller_hears_of_a_failed_source() -> None:
 def test_the_call_instead_of_the_function() -> None:
     """map_all(f(1), ...) is refused, and the coroutine closed: no warning follows."""
     with pytest.raises(TypeError, match="func must be an async function"):
-        map_all(sleep(), [1])  # type: ignore[arg-type]  # the mistake in question
+        map_all(sleep(), [1])  # type: ignore[call-overload]  # the mistake in question
 
 
 @needs_eager

@@ -201,7 +201,7 @@ def test_a_text_is_no_list_of_inputs(text: Any) -> None:
 def test_inputs_must_be_iterable() -> None:
     """So must the inputs of map_all."""
     with pytest.raises(TypeError, match="inputs must be an iterable or an async iterable; got 3"):
-        map_all(job, 3)  # type: ignore[arg-type]
+        map_all(job, 3)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_a_plain_function_is_led_to_the_page_on_blocking_functions(func: Any) ->
     with pytest.raises(TypeError, match=r"write `async def`; if it blocks, call it in a thread: https://.*/blocking-f"):
         map_all(func, [1])
     with pytest.raises(TypeError, match=r"write `async def`$"):
-        map_all(3, [1])  # type: ignore[arg-type]
+        map_all(3, [1])  # type: ignore[call-overload]
 
 
 async def test_an_error_whose_notes_cannot_be_read_is_a_failure() -> None:

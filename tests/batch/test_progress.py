@@ -137,8 +137,9 @@ async def test_a_bar_is_updated_by_a_timer_until_its_end() -> None:
     assert calls == ["open", "paused"]
     await asyncio.sleep(1.05)
     assert calls == ["open", *["paused"] * 11]
-    updater.stop()
-    updater.stop()
+    for _ in range(2):
+        updater.stop()
+        updater.close()
     await asyncio.sleep(1)
     assert calls == ["open", *["paused"] * 12, "close"]
 

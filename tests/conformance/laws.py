@@ -48,6 +48,7 @@ class Witness:
         self._task = self._me()
         self._tasks = asyncio.all_tasks()
         self._runs: list[Run[object]] = []
+        self._stages: list[Run[object]] = []
         self._cut_short: list[str] = []
         self._too_many = False
         self.pulled = 0
@@ -109,7 +110,9 @@ class Witness:
     async def job(self, make: Make) -> object:
         """A job whose start and end are counted."""
         self._started += 1
-        self._too_many |= self._started - self._ended > sum(run.tally.limit or math.inf for run in self._runs)
+        self._too_many |= self._started - self._ended > sum(
+            run.tally.limit or math.inf for run in (*self._runs, *self._stages)
+        )
         try:
             return await make()
         finally:
@@ -138,9 +141,11 @@ class Witness:
 
     # The checks.
 
-    def of(self, run: Run[object]) -> Run[object]:
-        """Watch this run, too."""
-        self._runs.append(run)
+    def of(self, run: Run[object], *stages: Run[object]) -> Run[object]:
+        """Watch this run, too; its outcomes are those of the jobs of its first stage, if it has several."""
+        if run not in self._runs:
+            self._runs.append(run)
+        self._stages += stages
         return run
 
     def check(self) -> None:
@@ -167,12 +172,21 @@ class Witness:
         runs = [event.run for event in self._events if isinstance(event, RunStarted)]
         assert sorted(event.run for event in self._events if isinstance(event, RunFinished)) == sorted(runs)
         assert len(runs) >= len(self._runs), "a run emitted no RunStarted"
-        outcomes = sum(run.tally.succeeded + run.tally.failed + run.tally.pending for run in self._runs)
-        assert sum(isinstance(event, JobFinished) for event in self._events) == outcomes, "an outcome was not emitted"
+        finished = [event.outcome for event in self._events if isinstance(event, JobFinished)]
+        if self._stages:
+            # Each stage emits what it has made; what it hands on was emitted before.
+            names = [outcome.name for outcome in finished]
+            assert len({*names}) == len(names), "an outcome was emitted twice"
+            outcomes = [*self.read, *(outcome for run in self._runs for outcome in run.report)]
+            assert {outcome.name for outcome in outcomes} <= {*names}, "an outcome was not emitted"
+        else:
+            count = sum(run.tally.succeeded + run.tally.failed + run.tally.pending for run in self._runs)
+            assert len(finished) == count, "an outcome was not emitted"
 
     def clear(self) -> None:
         """Forget the runs: the errors in their reports hold the frames of the jobs, and those this witness."""
         self._runs.clear()
+        self._stages.clear()
         self.read.clear()
         self._events.clear()
 
@@ -182,7 +196,7 @@ class Witness:
             assert indexes == list(range(self.pulled)), "not every pulled job has exactly one outcome"
         assert len(outcomes) == self.pulled, "jobs and outcomes differ in number"
         tallies = [run.tally for run in self._runs]
-        assert all(tally.running == 0 for tally in tallies), "a slot is still taken"
+        assert all(run.tally.running == 0 for run in (*self._runs, *self._stages)), "a slot is still taken"
         assert sum(t.pending for t in tallies) == sum(isinstance(one, Pending) for one in outcomes)
         assert sum(t.succeeded for t in tallies) == sum(isinstance(one, Success) for one in outcomes)
         assert sum(t.succeeded + t.failed + t.pending for t in tallies) == len(outcomes)

@@ -270,7 +270,7 @@ def test_random_runs_with_groups_and_a_journal(tmp_path: Path, seed: int) -> Non
 
         async def caller(scene: Scene = scene) -> list[Any]:
             witness = Witness.__new__(Witness)
-            witness.pulled, witness.read, witness._runs = 0, [], []
+            witness.pulled, witness.read, witness._runs, witness._stages = 0, [], [], []
             run = scene.run(witness)
             report = await run
             assert sorted(outcome.index for outcome in report) == list(range(scene.size))

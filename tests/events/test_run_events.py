@@ -62,7 +62,7 @@ async def test_a_run(strategy: str) -> None:
     """It emits its start, each job's outcome and its end; each event has the run's number, name and live counts."""
     kept = Kept()
     await asyncio.sleep(3)
-    run = map_all(fetch, range(3), strategy=strategy, limit=2, listen=kept, name="pages")  # type: ignore[arg-type]
+    run = map_all(fetch, range(3), strategy=strategy, limit=2, listen=kept, name="pages")  # type: ignore[call-overload]
     report = await run
     assert kept.names() == ["RunStarted", *["JobFinished"] * 3, "RunFinished"]
     [started] = kept.only(RunStarted)

@@ -36,15 +36,16 @@ SMALL_FILES = 64 * 1024  # bytes; SQLite's shared memory and the file of calls a
 class Killed:
     """A run of some inputs, in one process after another."""
 
-    def __init__(self, folder: Path, inputs: int) -> None:
+    def __init__(self, folder: Path, inputs: int, script: str = "journal_process.py", *, calls: str = "calls") -> None:
         self._folder = folder
         self._inputs = inputs
+        self._script = Path(__file__).with_name(script)
+        self._calls = calls
 
     @contextmanager
     def process(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         """Start a process, and return when the run is about to begin."""
-        script = Path(__file__).with_name("journal_process.py")
-        command = [sys.executable, str(script), str(self._folder), str(self._inputs), *options]
+        command = [sys.executable, str(self._script), str(self._folder), str(self._inputs), *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
@@ -60,9 +61,9 @@ class Killed:
         report: dict[str, Any] = json.loads((self._folder / "report.json").read_text())
         return report
 
-    def calls(self) -> Counter[int]:
+    def calls(self, name: str | None = None) -> Counter[int]:
         """How often each input was called, by all processes."""
-        return Counter(self._numbers("calls"))
+        return Counter(self._numbers(name or self._calls))
 
     def outcomes(self) -> set[int]:
         """The inputs whose outcomes the last process has handed over."""
@@ -70,8 +71,8 @@ class Killed:
 
     def wait_for_calls(self, number: int, process: subprocess.Popen[bytes]) -> None:
         """Return when this process has made so many more calls."""
-        before = self._size("calls")
-        while self._size("calls") < before + number * NUMBER:
+        before = self._size(self._calls)
+        while self._size(self._calls) < before + number * NUMBER:
             assert process.poll() is None, "it has ended before it was killed"
             time.sleep(0.0005)
 

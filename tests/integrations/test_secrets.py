@@ -462,7 +462,7 @@ MISTAKES: list[Callable[[], object]] = [
     ),
     lambda: map_all(take, [1], strategy="wait", return_when=anything),
     lambda: map_all(take, [1], stop_on=[anything]),
-    lambda: map_all(take, [1], progress={anything: 1}),  # type: ignore[arg-type]
+    lambda: map_all(take, [1], progress={anything: 1}),  # type: ignore[call-overload]
     lambda: map_all(take, [1], progress={"desc": anything}),
     lambda: Overload(budget=anything),
     lambda: Overload(when_exhausted=anything),

@@ -266,3 +266,25 @@ async def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
     assert (inner.n, inner.n - inner.initial) == (93, 3)
     assert "90 from the journal" in str(inner)
     bar.close()
+
+
+async def test_the_bars_of_stages_are_below_each_other(
+    terminal: io.StringIO, screen: Callable[[str], list[str]]
+) -> None:
+    """In the order of the stages, while they run and in the end."""
+
+    async def parse(number: int) -> int:
+        await asyncio.sleep(2)
+        return number
+
+    with redirect_stderr(terminal):
+        pages = map_all(job, [0, 2, 3], limit=1, progress=True)
+        running = asyncio.ensure_future(map_all(parse, pages, progress=True))
+        await asyncio.sleep(2.5)
+        first, second = screen(terminal.getvalue())
+        assert first.startswith("job:  67%")
+        assert second.startswith("parse:   0%")
+        await running
+    first, second = screen(terminal.getvalue())
+    assert first.startswith("job: 100%")
+    assert second.startswith("parse: 100%")

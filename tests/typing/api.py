@@ -155,6 +155,14 @@ async def fetch(url: str, *, size: int = 1) -> bytes:
     return url.encode()
 
 
+async def double(number: int) -> float:
+    return 2.0 * number
+
+
+async def spell(number: float) -> str:
+    return str(number)
+
+
 @supervise(policy)
 async def length(url: str) -> int:
     return len(url)
@@ -414,8 +422,13 @@ async def maps() -> None:
     map_all(length, inputs(), group_by=lambda text: text[0], limit_per_group=lambda group: 1 if group else None)
     map_all(length, ["one"], group_by=abs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - of numbers
     assert_type(report.stopped_groups, tuple[Hashable, ...])
-    map_all(length, ["one"], journal=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no path
-    map_all(length, ["one"], stop_on=signal.SIGINT)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - one alone
+    map_all(length, ["one"], journal=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] - no path
+    map_all(length, ["one"], stop_on=signal.SIGINT)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType] - one alone
+    parsed = map_all(double, map_all(length, ["one"], limit=50), limit=4, group_by=abs)
+    assert_type(parsed, Run[float, str])
+    assert_type(await map_all(spell, parsed), Report[str, str])
+    assert_type(map_all(double, run_all([length("one")])), Run[float])
+    map_all(length, map_all(length, ["one"]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its values
     map_all(length, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - not its inputs
 
 

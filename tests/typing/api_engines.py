@@ -61,4 +61,4 @@ def pending(context: EngineContext[float, int]) -> Pending[float, int]:
 async def engines(engine: Engine) -> None:
     assert_type(await map_all(double, [1], engine=MyEngine()), Report[float, int])
     assert_type(await map_all(double, [1], engine=engine), Report[float, int])
-    await map_all(double, [1], engine=NotAnEngine())  # type: ignore[arg-type]
+    await map_all(double, [1], engine=NotAnEngine())  # type: ignore[call-overload]

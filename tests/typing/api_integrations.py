@@ -58,7 +58,7 @@ async def cluster(client: Client, error: RemoteError) -> None:
     assert_type(await map_all(half, [1], engine=DaskEngine("tcp://scheduler:8786")), Report[float, int])
     assert_type(await map_all(half, [1], engine=None), Report[float, int])
     assert_type((error.type_name, error.message, error.traceback_text, error.why), tuple[str, str, str, str])
-    map_all(half, [1], engine="dask")  # type: ignore[arg-type]
+    map_all(half, [1], engine="dask")  # type: ignore[call-overload]
     DaskEngine(1)  # type: ignore[arg-type]
 
 

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from aiosupervise._call.signals import checked_signals
-from aiosupervise._events.listeners import Listener, check_listener
-from aiosupervise._policy.checks import (
-    IF_IT_BLOCKS,
-    check_count,
-    check_name,
-    check_seconds,
-    is_async_callable,
-    kind_of,
-    name_of,
-    safe_repr,
-)
+from aiosupervise._events.listeners import Listener
+from aiosupervise._policy.checks import name_of
 
 from ._groups.engine import GroupedEngine
 from ._groups.settings import checked_groups
 from ._journal.journal import Journal, checked_journal
+from ._stages.settings import check_journals, held_inputs, of_values
+from ._stages.source import StageSource
+from .arguments import check_engine, check_func, check_iterable, check_settings, source_of
 from .config import RunConfig
 from .jobs import GivenJobs, Job, MappedJobs, run_job
 from .local import LocalEngine
 from .misuse import guarded
 from .overload import Adaptive, Overload
-from .progress import BarOptions, Progress, check_progress
+from .progress import BarOptions, Progress
 from .protocol import Engine, EngineConfig
-from .run import Run
-from .source import AsyncSource, Source, SyncSource
+from .run import Run, own
+from .source import Source
 from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
-
-_READ_QUEUE = """\
-async def items():
-    while (item := await queue.get()) is not None:  # whoever fills the queue puts None at the end
-        yield item
-map_all(func, items())"""
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the input of map_all
+V = TypeVar("V")  # what an earlier stage returns
 
 
 def run_all(
@@ -95,10 +83,10 @@ def run_all(
             restored.
         ImportError: if `progress` is requested and tqdm is not installed.
     """
-    _check_iterable("jobs", jobs)
-    _check(limit, timeout, progress, overload, max_failures, listen, name)
+    check_iterable("jobs", jobs)
+    check_settings(limit, timeout, progress, overload, max_failures, listen, name)
     order: Strategy[T, None] = strategy_named(strategy, return_when)
-    source: Source[object] = _source(jobs, total)
+    source: Source[object] = source_of(jobs, total)
     given: GivenJobs[T] = GivenJobs(name)
     name = name or "run_all"
     for_engine: EngineConfig[T, Any] = EngineConfig(run_job, name, limit, overload)
@@ -109,9 +97,51 @@ def run_all(
     )
 
 
+@overload
+def map_all(
+    func: Callable[[V], Awaitable[T]],
+    inputs: Run[V, I],
+    *,
+    strategy: StrategyName = ...,
+    limit: int | Adaptive | None = ...,
+    timeout: float | None = ...,
+    return_when: ReturnWhen = ...,
+    progress: bool | BarOptions = ...,
+    overload: Overload | None = ...,
+    max_failures: int | None = ...,
+    total: int | None = ...,
+    listen: Listener | None = ...,
+    stop_on: Collection[signal.Signals | int] = ...,
+    name: str | None = ...,
+    journal: Journal | str | os.PathLike[str] | None = ...,
+    group_by: Callable[[V], Hashable] | None = ...,
+    limit_per_group: int | Callable[[Any], int | None] | None = ...,
+    engine: Engine | None = ...,
+) -> Run[T, I]: ...
+@overload
 def map_all(
     func: Callable[[I], Awaitable[T]],
     inputs: Iterable[I] | AsyncIterable[I],
+    *,
+    strategy: StrategyName = ...,
+    limit: int | Adaptive | None = ...,
+    timeout: float | None = ...,
+    return_when: ReturnWhen = ...,
+    progress: bool | BarOptions = ...,
+    overload: Overload | None = ...,
+    max_failures: int | None = ...,
+    total: int | None = ...,
+    listen: Listener | None = ...,
+    stop_on: Collection[signal.Signals | int] = ...,
+    name: str | None = ...,
+    journal: Journal | str | os.PathLike[str] | None = ...,
+    group_by: Callable[[I], Hashable] | None = ...,
+    limit_per_group: int | Callable[[Any], int | None] | None = ...,
+    engine: Engine | None = ...,
+) -> Run[T, I]: ...
+def map_all(
+    func: Callable[[Any], Awaitable[T]],
+    inputs: Iterable[Any] | AsyncIterable[Any] | Run[Any, I],
     *,
     strategy: StrategyName = "gather",
     limit: int | Adaptive | None = 100,
@@ -125,15 +155,20 @@ def map_all(
     stop_on: Collection[signal.Signals | int] = (),
     name: str | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
-    group_by: Callable[[I], Hashable] | None = None,
+    group_by: Callable[[Any], Hashable] | None = None,
     limit_per_group: int | Callable[[Any], int | None] | None = None,
     engine: Engine | None = None,
 ) -> Run[T, I]:
     """Call an async function with each input, like `run_all`; each outcome carries its `input`.
 
+    The inputs may be another run that has not started, such as `map_all(fetch, urls)`: its values are the inputs of
+    this stage. Its failures and pending jobs are handed on, so each input of the first stage has one outcome in the
+    last.
+
     Args:
         func: an async function of one argument, supervised or not; bind further arguments with functools.partial.
-        inputs: any iterable or async iterable, possibly endless. An input is pulled only when a slot is free for it.
+        inputs: any iterable or async iterable, possibly endless, or a `Run` that has not started. An input is pulled
+            only when a slot is free for it.
         strategy: as for `run_all`, like the other keywords.
         limit: the number of concurrent calls; None for no limit, `Adaptive()` for a limit that adapts to the service.
         timeout: seconds for the whole run; None for no limit.
@@ -160,19 +195,25 @@ def map_all(
         RuntimeError: if `stop_on` names signals that cannot be handled here.
         ImportError: if `progress` is requested and tqdm is not installed.
     """
-    _check_func(func)
-    _check_iterable("inputs", inputs)
-    _check(limit, timeout, progress, overload, max_failures, listen, name)
+    check_func(func)
+    check_iterable("inputs", inputs)
+    check_settings(limit, timeout, progress, overload, max_failures, listen, name)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
-    source: Source[object] = _source(inputs, total)
-    kept = checked_journal(journal, func, name, source.held())
+    source: Source[object] = source_of(inputs, total)
+    kept = checked_journal(journal, func, name, () if journal is None else held_inputs(source))
     name = name or name_of(func)
     groups = checked_groups(group_by, limit_per_group, limit, overload, engine)
+    if isinstance(source, StageSource):
+        check_journals(kept, name, source)
+        groups = of_values(groups)
     mapped = MappedJobs(func, name)
     if engine is None:
         engine = LocalEngine(mapped) if groups is None else GroupedEngine(mapped, groups)
-    _check_engine(engine)
+    check_engine(engine)
     engine.check(func, source.held())
+    bar, signals = _progress_bar(progress, name), checked_signals(stop_on)
+    if isinstance(inputs, Run):
+        own(inputs, name)
     return Run(
         RunConfig(
             source,
@@ -186,70 +227,9 @@ def map_all(
             kept,
             groups,
         ),
-        _progress_bar(progress, name),
-        checked_signals(stop_on),
+        bar,
+        signals,
     )
-
-
-# Where no type checker looks, so that the functions have exactly the types that they declare. A decorator would do the
-# same, but mutation testing skips decorated functions.
-if not TYPE_CHECKING:  # pragma: no branch
-    run_all, map_all = guarded(run_all), guarded(map_all)
-
-
-def _check_func(func: object) -> None:
-    if not is_async_callable(func):
-        title = name_of(func) if callable(func) else kind_of(func)
-        rule = "func must be an async function of one argument, or a functools.partial of one"
-        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
-        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
-
-
-def _check_iterable(name: str, items: object) -> None:
-    if isinstance(items, (str, bytes)):
-        raise TypeError(
-            f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"
-        )
-    if isinstance(items, asyncio.Queue):
-        raise TypeError(f"{name} must be an iterable or an async iterable; a queue is read like this:\n{_READ_QUEUE}")
-    if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
-        raise TypeError(f"{name} must be an iterable or an async iterable; got {kind_of(items)}: put it into a list")
-
-
-def _check(
-    limit: object,
-    timeout: object,
-    progress: object,
-    overload: object,
-    max_failures: object,
-    listen: object,
-    name: object,
-) -> None:
-    if not isinstance(limit, Adaptive):
-        check_count("limit", limit, least=1)
-    check_seconds("timeout", timeout, zero=True, none="no limit")
-    check_progress(progress)
-    if overload is not None and not isinstance(overload, Overload):
-        raise TypeError(f"overload must be an Overload(...), or None for no protection; got {safe_repr(overload)}")
-    check_count("max_failures", max_failures, least=0)
-    if listen is not None:
-        check_listener("listen", listen)
-    check_name(name)
-
-
-def _check_engine(engine: object) -> None:
-    if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
-        raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
-
-
-def _source(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
-    check_count("total", total, least=0, none="an unknown number")
-    source: Source[T] = AsyncSource(items) if isinstance(items, AsyncIterable) else SyncSource(items)
-    if total is not None:
-        if source.total is not None:
-            raise ValueError(f"total is for a source without a length; this one has {source.total}: leave it out")
-        source.total = total
-    return source
 
 
 def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  # noqa: FBT001 - as the user gave it
@@ -258,3 +238,9 @@ def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  #
     from aiosupervise.integrations.tqdm import ProgressBar  # noqa: PLC0415 - an extra, needed only here
 
     return ProgressBar(name, None if progress is True else progress)
+
+
+# Where no type checker looks, so that the functions have exactly the types that they declare. A decorator would do the
+# same, but mutation testing skips decorated functions.
+if not TYPE_CHECKING:  # pragma: no branch
+    run_all, map_all = guarded(run_all), guarded(map_all)

@@ -7,16 +7,32 @@ over, and therefore exactly one outcome, unless the engine refuses it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from aiosupervise._events.outcomes import Tally
 
 from .first_error import FirstError
 from .outlet import Outlet
-from .protocol import UNLIMITED, EngineRun
+from .protocol import UNLIMITED, EngineContext, EngineRun
 from .source import END, AsyncSource, Source, SyncSource
+
+
+class JobStarter(Protocol):
+    """The engine of a run, as its feed sees it."""
+
+    context: EngineContext[Any, Any]
+
+    def free_slots(self, taken: int) -> int:
+        """Return how many more jobs may start now."""
+        ...
+
+    def start_job(self, item: Any, index: int) -> None:
+        """Start the job of an item."""
+
+    def skip(self, item: Any, index: int) -> None:
+        """Record an item that was pulled too late."""
 
 
 class Feed:
@@ -41,6 +57,7 @@ class Feed:
         self._source = source
         self._tally = tally
         self._error = error
+        self._outlet = outlet
         self._reader = outlet if outlet.streamed else None
         self._is_exhausted = False  # as far as the feed has seen
         self._pulled = 0
@@ -49,7 +66,7 @@ class Feed:
 
     def connect(self, engine: EngineRun) -> None:
         """Hand items to this engine."""
-        self._engine = engine
+        self._engine: JobStarter = engine
 
     def _start_job(self) -> Callable[[Any, int], None]:
         """Return the function that starts the job of an item."""
@@ -100,11 +117,15 @@ class Feed:
 
     async def _await_and_start(self, source: AsyncSource[object]) -> None:
         """Fill one slot. If it is no longer free when the item arrives, the item waits for another."""
-        item = await source.pull()
+        item = await self.pull_one(source)
         if item is END:
             self._on_exhausted()
         else:
             await self.start_when_free(item, self._start_job())
+
+    def pull_one(self, source: AsyncSource[object]) -> Awaitable[object]:
+        """Return the next item, or END."""
+        return source.pull()
 
     async def start_when_free(self, item: object, start_job: Callable[[object, int], None]) -> None:
         """Start the job of a pulled item, or skip the item if the run is stopped before a slot is free."""
@@ -137,6 +158,10 @@ class Feed:
         self.stopped = True
         self.wake()
 
+    async def close(self) -> None:
+        """Close the source where it stands."""
+        await self._source.close()
+
     def skip_rest(self) -> None:
         """Record the items left in a list or the like as pending; raise for a deque that its own jobs have changed."""
         for item in self._source.rest():
@@ -149,9 +174,15 @@ class Feed:
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
         """Give an item its index, and pass both on."""
-        # A refused item has an index too, though no outcome: an index is a place in the input.
+        # As `number` does, without the cost of a call.
         index, self._pulled = self._pulled, self._pulled + 1
         self._pass_on(item, index, method)
+
+    def number(self, item: object) -> int:  # noqa: ARG002 - as for items that have one
+        """Give an item its index."""
+        # A refused item has an index too, though no outcome: an index is a place in the input.
+        index, self._pulled = self._pulled, self._pulled + 1
+        return index
 
     def _pass_on(self, item: object, index: int, method: Callable[[object, int], None]) -> None:
         self.unfinished = unfinished = self.unfinished + 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiosupervise._events.outcomes import Tally
 
 from ._groups.feed import GroupedFeed
+from ._stages.feed import GroupedStagedFeed, StagedFeed
+from ._stages.source import StageSource
 from .config import RunConfig
 from .feed import Feed
 from .first_error import FirstError
@@ -14,6 +17,15 @@ from .outlet import Outlet
 
 if TYPE_CHECKING:
     from ._journal.session import Session
+
+
+# By what the run has: whether it is a stage after another, and whether it has groups.
+_FEEDS: dict[tuple[bool, bool], Callable[..., Feed]] = {
+    (False, False): Feed,
+    (False, True): GroupedFeed,
+    (True, False): StagedFeed,
+    (True, True): GroupedStagedFeed,
+}
 
 
 def feed_of(
@@ -28,14 +40,9 @@ def feed_of(
         outlet: receives the outcomes.
         session: the run's part of a journal; None without one.
     """
+    kind = isinstance(config.source, StageSource), config.groups is not None
     if session is None:
-        make = Feed if config.groups is None else GroupedFeed
-        return make(config.source, tally, error, outlet)
-    # SQLite is imported with the first journal.
-    if config.groups is None:
-        from ._journal.replay import ReplayingFeed  # noqa: PLC0415
+        return _FEEDS[kind](config.source, tally, error, outlet)
+    from ._stages.replay import REPLAYING_FEEDS  # noqa: PLC0415 - SQLite is imported with the first journal
 
-        return ReplayingFeed(config.source, tally, error, outlet, session)
-    from ._groups.replay import GroupedReplayingFeed  # noqa: PLC0415
-
-    return GroupedReplayingFeed(config.source, tally, error, outlet, session)
+    return REPLAYING_FEEDS[kind](config.source, tally, error, outlet, session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
@@ -30,7 +30,7 @@ class Outlet(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._finished: float | None = None
-        self._stopped: Stopped | None = None
+        self.stopped: Stopped | None = None  # why the run ended before its source did
 
     @property
     def elapsed(self) -> float:
@@ -41,6 +41,11 @@ class Outlet(Generic[T, I]):
     def awaited(self) -> int | None:
         """The index of the outcome that the reader gets next; None if it may be any."""
         return self._strategy.awaited
+
+    @property
+    def held_pending(self) -> int:
+        """How many pending outcomes are held back, to be handed over last."""
+        return self._strategy.held_pending
 
     def hold_pending(self, *, hold: bool) -> None:
         """Deliver pending outcomes last, or as they arrive."""
@@ -64,7 +69,7 @@ class Outlet(Generic[T, I]):
         Args:
             stopped: why the run ended before its source did; None if it did not.
         """
-        self._stopped = stopped
+        self.stopped = stopped
         self._strategy.flush()
         self._finished = self._loop.time()
         self.closed = True
@@ -81,7 +86,13 @@ class Outlet(Generic[T, I]):
         self.read += 1
         return ready.popleft()
 
+    def take_rest(self) -> Iterator[Outcome[T, I]]:
+        """Take out the outcomes that were not read, after the end."""
+        ready = self._strategy.ready
+        while ready:
+            yield ready.popleft()
+
     def report(self) -> Report[T, I]:
         """Create a report of the known outcomes that have not been read."""
         outcomes = [*self._strategy.ready, *self._strategy.held()]
-        return Report(outcomes, self._tally.copy(), self.elapsed, self._stopped, self.stopped_groups)
+        return Report(outcomes, self._tally.copy(), self.elapsed, self.stopped, self.stopped_groups)

@@ -89,7 +89,7 @@ class Progress(Protocol):
 
 
 class ProgressUpdater:
-    """Updates the progress bar of a run with a timer, until `stop`.
+    """Updates the progress bar of a run with a timer, until `stop` and `close`.
 
     The error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
     """
@@ -100,15 +100,21 @@ class ProgressUpdater:
         self._status = status
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        if self._succeeds(lambda: progress.open(tally)):
+        self._is_open = self._succeeds(lambda: progress.open(tally))
+        if self._is_open:
             self._update()
 
     def stop(self) -> None:
-        """Show the final counts and close the bar."""
+        """Show the final counts."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._succeeds(self._show)
+
+    def close(self) -> None:
+        """Close the bar, after the final counts of the bars below it have been shown: closing moves those."""
+        if self._is_open:
+            self._is_open = False
             self._succeeds(self._progress.close)
 
     def _update(self) -> None:
@@ -116,7 +122,7 @@ class ProgressUpdater:
         if self._succeeds(self._show):
             self._timer = self._loop.call_later(self._progress.interval, self._update)
         else:
-            self._succeeds(self._progress.close)
+            self.close()
 
     def _show(self) -> None:
         self._progress.show(self._tally, self._status())

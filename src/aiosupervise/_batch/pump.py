@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import wait_until_done
-from aiosupervise._events.emit import Scope
+from aiosupervise._events.emit import Enclosing, Scope
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
@@ -60,7 +60,17 @@ _STUBBORN = 5.0  # seconds after which a cancelled job that is still running is 
 class Pump(Generic[T, I]):
     """One run of a batch, from its start to its end."""
 
-    def __init__(self, config: RunConfig[T, I], tally: Tally, *, streamed: bool) -> None:
+    def __init__(
+        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
+    ) -> None:
+        """Make the pump of a run that is about to begin.
+
+        Args:
+            config: the configuration of the run.
+            tally: its live counts.
+            streamed: whether its outcomes are read one by one.
+            around: what its events are passed on to; None for the job around the run, if there is one.
+        """
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error = FirstError()
         self._config = config
@@ -78,7 +88,8 @@ class Pump(Generic[T, I]):
         self._is_announced = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=current_job.get())
+        around = current_job.get() if around is None else around
+        self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=around)
         self._context: EngineContext[T, I] = EngineContext(
             config.for_engine,
             config.jobs,
@@ -116,10 +127,14 @@ class Pump(Generic[T, I]):
         is_first = self._why is None and not self.outlet.closed
         if is_first:
             self._why = why
-        self._stop_pulling()
-        self.error.attempt(self._engine.stop)
+        self._wind_down(why)
         if is_first and why in (Stopped.PROBES, Stopped.FAILURES):
             self._scope.emit(RunStopped, why)
+
+    def _wind_down(self, why: Stopped) -> None:  # noqa: ARG002 - as for a stage
+        """Let the running jobs finish, and start no other."""
+        self._stop_pulling()
+        self.error.attempt(self._engine.stop)
 
     def _stop_pulling(self) -> None:
         if self._feed.stopped:
@@ -179,9 +194,14 @@ class Pump(Generic[T, I]):
         self._feed.wake()
         return outcome
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no other job starts."""
+        return self._feed.stopped
+
     def status(self) -> str:
         """Return in words why no job is being started; an empty string if nothing holds them up."""
-        return self._engine.status() or ("stopping" if self._feed.stopped and not self.outlet.closed else "")
+        return self._engine.status() or ("stopping" if self.is_stopping and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
         self._feed.unfinished -= 1
@@ -221,7 +241,7 @@ class Pump(Generic[T, I]):
             await self._guard(partial(self._open, self._session))
         await self._guard(self._engine.open)
         await self._guard(self._feed.fill_slots)
-        await self._guard(self._source.close)
+        await self._guard(self._feed.close)
         self.error.attempt(self._feed.skip_rest)
         while self._feed.unfinished or self._is_saving():
             try:

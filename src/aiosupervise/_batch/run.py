@@ -12,20 +12,25 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
 from aiosupervise._call.signals import SignalWatcher
+from aiosupervise._events.emit import Enclosing
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
+from ._stages.pump import pump_of
+from ._stages.source import Stage, StageSource, stages_before
 from .config import RunConfig
 from .overload import Adaptive
 from .progress import Progress, ProgressUpdater
 from .pump import Pump
 from .report import Report
 from .source import END
+from .strategies import Strategy
 
 T = TypeVar("T")
 
 
 class _State(enum.Enum):
     NEW = "not started"
+    OWNED = "owned"
     AWAITED = "running"
     ENTERED = "streaming"
     LEFT = "ended"
@@ -41,6 +46,8 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, and keeps none.
     Leaving the block early cancels the running jobs. In both cases no job is left running when control returns.
+
+    Or pass it to `map_all` as the inputs of the next stage, which starts and reads it.
 
     asyncio treats it as a coroutine: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`
     work.
@@ -61,7 +68,8 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # while a task runs this run
         self._task: asyncio.Task[object] | None = None
         self._pump: Pump[T, I] | None = None
-        self._updater: ProgressUpdater | None = None
+        self._owner = ""  # the name of the run that reads this one as its inputs
+        self._updaters: list[ProgressUpdater] = []
         self._watcher: SignalWatcher | None = None
 
     @property
@@ -185,21 +193,39 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     def _begin(self, state: _State) -> Pump[T, I]:
         if self._state is not _State.NEW:
-            raise RuntimeError(f"{self!r} was used before, and a run is used once: call run_all or map_all again")
+            raise RuntimeError(self._not_new())
         self._state = state
         try:
-            self._pump = pump = Pump(self._config, self.tally, streamed=state is _State.ENTERED)
+            self._pump = pump = pump_of(self._config, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
                 self._watcher = SignalWatcher(
                     self._stop_on, partial(pump.stop, Stopped.SIGNAL), partial(pump.cancel, Stopped.SIGNAL)
                 )
-            if self._progress is not None:
-                self._updater = ProgressUpdater(self._progress, self.tally, pump.status)
+            self._show_progress(pump)
             pump.start()
         except BaseException:
             self._leave()
             self._config.discard()
             raise
+        return pump
+
+    def _not_new(self) -> str:
+        if self._state is _State.OWNED:
+            return f"{self!r} is started and read by the run {self._owner}: await or enter that one"
+        return f"{self!r} was used before, and a run is used once: call run_all or map_all again"
+
+    def _show_progress(self, pump: Pump[T, I]) -> None:
+        """Show the bars of the stages, the first one above the others."""
+        for stage in stages_before(self._config.source):
+            if stage.progress is not None:
+                self._updaters.append(ProgressUpdater(stage.progress, stage.tally, stage.status))
+        if self._progress is not None:
+            self._updaters.append(ProgressUpdater(self._progress, self.tally, pump.status))
+
+    def _begin_as_stage(self, order: Strategy[T, I], around: Enclosing) -> Pump[T, I]:
+        config = self._config.ordered(order)
+        self._pump = pump = pump_of(config, self.tally, streamed=True, around=around)
+        pump.start()
         return pump
 
     async def _end(self, pump: Pump[T, I]) -> None:
@@ -214,8 +240,10 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def _leave(self) -> None:
         self._state = _State.LEFT
         try:
-            if self._updater is not None:
-                self._updater.stop()
+            for updater in self._updaters:
+                updater.stop()
+            for updater in self._updaters:
+                updater.close()
         finally:
             if self._watcher is not None:
                 self._watcher.close()
@@ -223,8 +251,9 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def __repr__(self) -> str:
         t = self.tally
         name = self._config.name
+        state = f"a stage of {self._owner}" if self._state is _State.OWNED else self._state.value
         counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
-        return f"<Run {name}: {status_of(self) or self._state.value}; {counts}>"
+        return f"<Run {name}: {status_of(self) or state}; {counts}>"
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._state is _State.NEW:
@@ -236,3 +265,44 @@ def status_of(run: Run[T, I]) -> str:
     """Return in words why a run is starting no jobs; an empty string if nothing holds it up."""
     pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()
+
+
+def _as_stage(run: Run[T, I]) -> Stage:
+    return Stage(run._config, run.tally, run._progress, run._begin_as_stage, partial(status_of, run))  # noqa: SLF001
+
+
+_BOTH_WAYS = """\
+map_all(parse, map_all(fetch, urls))
+or, to choose the inputs by yourself:
+async with map_all(fetch, urls) as run:
+    report = await map_all(parse, (page.value async for page in run if isinstance(page, Success)))"""
+
+
+def stage_source(run: Run[T, I]) -> StageSource:
+    """Return a run that has not started as the source of the next stage.
+
+    Raises:
+        TypeError: if it has started, is owned by another run, or has arguments that belong to the last stage.
+    """
+    # Functions and not methods, as above.
+    state, config = run._state, run._config  # noqa: SLF001
+    if state is _State.ENTERED:
+        raise TypeError(
+            f"a run that is given as inputs must not be entered, since the next run enters it; got {run!r}: write\n"
+            f"{_BOTH_WAYS}"
+        )
+    if state is not _State.NEW:
+        raise TypeError(run._not_new())  # noqa: SLF001
+    given = {"strategy": config.strategy.name != "gather", "stop_on": run._stop_on, "listen": config.listen}  # noqa: SLF001
+    for name in [name for name, value in given.items() if value]:
+        also = " and return_when belong" if name == "strategy" else " belongs"
+        raise TypeError(
+            f"{name}{also} to the last of several stages; the run {config.name}, an earlier one, has {name}: write it "
+            f"in the map_all that reads the run"
+        )
+    return StageSource(run, _as_stage(run))
+
+
+def own(run: Run[T, I], owner: str) -> None:
+    """Have a run started and read by another one, of which it is a stage."""
+    run._state, run._owner = _State.OWNED, owner  # noqa: SLF001

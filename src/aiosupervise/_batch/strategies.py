@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from asyncio import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
 from collections import deque
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending
 from aiosupervise._policy.checks import safe_repr
@@ -29,6 +29,8 @@ class Strategy(ABC, Generic[T, I]):
     stopped group are delivered before the end of the run.
     """
 
+    name: ClassVar[StrategyName]
+
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
         self.holds_pending = True
@@ -38,6 +40,11 @@ class Strategy(ABC, Generic[T, I]):
     def awaited(self) -> int | None:
         """The index of the outcome that comes next; None if it may be any."""
         return None
+
+    @property
+    def held_pending(self) -> int:
+        """How many pending outcomes are held back until the end."""
+        return 0
 
     @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
@@ -60,6 +67,8 @@ class Strategy(ABC, Generic[T, I]):
 
 class Gather(Strategy[T, I]):
     """Input order: an outcome is withheld until all before it are ready."""
+
+    name: ClassVar[StrategyName] = "gather"
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +95,13 @@ class Gather(Strategy[T, I]):
 class AsCompleted(Strategy[T, I]):
     """Completion order; pending outcomes come last."""
 
+    name: ClassVar[StrategyName] = "as_completed"
+
+    @property
+    def held_pending(self) -> int:
+        """How many pending outcomes are held back until the end: all that are held back."""
+        return len(self._held)
+
     def add(self, outcome: Outcome[T, I]) -> None:
         """Make an outcome ready, or withhold it until the end if it is pending."""
         if isinstance(outcome, Pending) and self.holds_pending:
@@ -96,6 +112,8 @@ class AsCompleted(Strategy[T, I]):
 
 class Wait(AsCompleted[T, I]):
     """Completion order; `return_when` ends the run as it ends asyncio.wait."""
+
+    name: ClassVar[StrategyName] = "wait"
 
     def __init__(self, return_when: ReturnWhen) -> None:
         super().__init__()

@@ -155,7 +155,7 @@ async def stages(lib: Runner) -> Answer:
 
     results = await lib.staged(first, second, range(6))
     overlaps = log.index("second") < 5 and sorted(results) == list(range(6))
-    how = "a loop over the results of the first stage" if hasattr(lib.staged, "by_hand") else "the stages are operators"
+    how = "a loop over the results of the first stage" if hasattr(lib.staged, "by_hand") else "the stages overlap"
     return answer(overlaps, how, using=lib.staged)
 
 
@@ -458,7 +458,7 @@ BATCHES: tuple[Feature[Runner], ...] = (
     Feature("rate limiting", "", rate),
     Feature("an endless source", f"{PAGE}#jobs", endless),
     Feature("an async generator as source", f"{PAGE}#jobs", async_source),
-    Feature("a pipeline of stages", "", stages),
+    Feature("a pipeline of stages", "how-to/stages.md#stages-fetch-parse-store", stages),
     Feature("blocking functions in threads", "", threads),
     Feature(
         "results in input order, and in completion order", f"{PAGE}#strategies-gather-as_completed-and-wait", orders

@@ -266,10 +266,10 @@ class Aiosupervise(Runner):
 
             yield values()
 
-    @by_hand
     async def staged(self, first: Job, second: Job, source: Source) -> list[Any]:
-        async with self.completed(first, source, 2) as halves:
-            return (await aiosupervise.map_all(second, halves, limit=2)).values()
+        """Give the run of the first stage as the inputs of the second."""
+        halves = aiosupervise.map_all(first, source, limit=2)
+        return (await aiosupervise.map_all(second, halves, limit=2)).values()
 
     async def timed(self, func: Job, inputs: Sequence[Any], seconds: float) -> tuple[list[Any], list[Any]]:
         report = await aiosupervise.map_all(func, inputs, timeout=seconds)

@@ -31,7 +31,6 @@ class GroupedFeed(Feed):
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
-        self._outlet = outlet
         self._is_lazy = not source.is_held
         self._is_starting = False  # soon, in a callback
         self._stopped_in_a_row = 0  # inputs pulled last whose group was stopped
@@ -128,7 +127,7 @@ class GroupedFeed(Feed):
 
     def _index(self, item: object) -> tuple[int, Group]:
         """Assign an item its index and its group; skip it if it has no group."""
-        index, self._pulled = self._pulled, self._pulled + 1
+        index = self.number(item)
         try:
             group = self._groups.of(item, index)
         except BaseException:

@@ -90,6 +90,7 @@ class Groups(GroupsContext):
     def close(self) -> None:
         """Release all groups, because the run has ended."""
         groups, self._groups, self._idle = self._groups, {}, {}
+        self.stopping.clear()
         self.schedule.close()
         for group in groups.values():
             group.close()

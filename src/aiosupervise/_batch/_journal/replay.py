@@ -96,7 +96,7 @@ class ReplayingFeed(Feed):
         source, key_of = self._source, self._session.key_of
         is_async = isinstance(source, AsyncSource)
         for index in range(self._pulled, self._pulled + (1 if is_async else slots)):
-            item = await source.pull() if isinstance(source, AsyncSource) else source.pull()
+            item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
             self._waiting.append(item)
@@ -133,7 +133,7 @@ class ReplayingFeed(Feed):
             self.skip(item)
 
     def _replay(self, item: object, known: Known) -> None:
-        index, self._pulled = self._pulled, self._pulled + 1
+        index = self.number(item)
         self.unfinished += 1
         value, attempts, elapsed = known
         name = self._context.job_name(item, index)

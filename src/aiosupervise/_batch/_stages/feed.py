@@ -1,0 +1,126 @@
+"""The feed of a stage: starts a job for each success of the stage before, and hands the other outcomes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiosupervise._batch._groups.feed import GroupedFeed
+from aiosupervise._batch.feed import Feed
+from aiosupervise._batch.protocol import EngineContext, EngineRun
+from aiosupervise._batch.source import END, AsyncSource, End
+from aiosupervise._events.outcomes import Outcome, Pending, Stopped, Success
+
+from .source import StageSource, handed_on
+
+
+class StagedFeed(Feed):
+    """Feeds one run with the outcomes of another.
+
+    Its items are successes, which have their indexes; the engine gets their values.
+    """
+
+    def connect(self, engine: EngineRun) -> None:
+        """Hand the values of items to this engine."""
+        super().connect(engine)
+        self._engine = _ValueEngine(engine)
+        self._outlet.hold_pending(hold=False)
+
+    def stop(self) -> None:
+        """Start nothing more; jobs that are pending by that come last."""
+        self._outlet.hold_pending(hold=True)
+        super().stop()
+
+    async def pull_one(self, source: AsyncSource[Any]) -> Success[Any, Any] | End:
+        """Return the next success of the stage before, and hand on the outcomes that come before it."""
+        assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
+        while (outcome := await source.pull()) is not END:
+            self._tally.total = source.stage.tally.total
+            if isinstance(outcome, Success):
+                return outcome
+            self.skip(outcome)
+            await self._wait_for_room()
+        return END
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the stage before may be asked again: an outcome that was handed on may be unread."""
+        while not self.stopped and self.slots_to_pull() == 0:
+            await self.wait_for_change()
+
+    def _on_exhausted(self) -> None:
+        super()._on_exhausted()
+        assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
+        self._tally.total = self._source.stage.tally.total
+
+    def _taken(self) -> int:
+        """Return how many slots are taken: not by pending outcomes that a reader gets last."""
+        return super()._taken() - (0 if self._reader is None else self._reader.held_pending)
+
+    def hand_over(self, item: Any, method: Callable[[Any, int], None]) -> None:
+        """Pass on an item with its index."""
+        self._pass_on(item, self.number(item), method)
+
+    def number(self, item: Any) -> int:
+        """Return the index of an item, and remember what its job comes from."""
+        assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
+        self._pulled += 1
+        self._source.origins[item.index] = item
+        index: int = item.index
+        return index
+
+    def skip(self, item: Any) -> None:
+        """Record a success that was pulled too late, or hand on another outcome."""
+        if isinstance(item, Success):
+            super().skip(item)
+        else:
+            self._error.attempt(partial(self._hand_on, item))
+
+    async def close(self) -> None:
+        """Hand on what is left, and wait until the stage before has ended."""
+        source = self._source
+        assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
+        source.interrupt()
+        try:
+            # One that was stopped finishes its jobs, and may need slots for that.
+            while source.has_begun and (outcome := await source.pull()) is not END:
+                self.skip(outcome)
+        except BaseException:
+            source.cancel(Stopped.CANCELLED)
+            raise
+        finally:
+            await super().close()
+
+    def _hand_on(self, outcome: Outcome[Any, Any]) -> None:
+        if isinstance(outcome, Pending):
+            # One of a group that was stopped comes at once; those that the end of a stage has left come last.
+            assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
+            self._outlet.hold_pending(hold=self.stopped or self._source.is_stopping)
+        self._pulled += 1
+        self.unfinished += 1
+        context = self._engine.context
+        context.record(handed_on(outcome, context.config.func))
+
+
+class GroupedStagedFeed(StagedFeed, GroupedFeed):
+    """Feeds one run that has groups with the outcomes of another."""
+
+
+class _ValueEngine:
+    """The engine of a stage: does jobs with the values of the items that it gets."""
+
+    def __init__(self, engine: EngineRun) -> None:
+        self.context: EngineContext[Any, Any] = engine.context
+        self._engine = engine
+
+    def free_slots(self, taken: int) -> int:
+        """Return how many more jobs may start now."""
+        return self._engine.free_slots(taken)
+
+    def start_job(self, item: Success[Any, Any], index: int) -> None:
+        """Start the job of an item."""
+        self._engine.start_job(item.value, index)
+
+    def skip(self, item: Success[Any, Any], index: int) -> None:
+        """Record an item that was pulled too late."""
+        self._engine.skip(item.value, index)

@@ -1,0 +1,85 @@
+"""The pump of a stage: ends the stages before it too, and gives each outcome the index and input of the first."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, TypeVar
+
+from aiosupervise._batch.config import RunConfig
+from aiosupervise._batch.pump import Pump
+from aiosupervise._batch.strategies import Gather, strategy_named
+from aiosupervise._events.emit import Enclosing
+from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Stopped, Success, Tally
+
+from .source import StageSource
+
+T = TypeVar("T")
+
+
+def pump_of(config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None) -> Pump[T, I]:
+    """Make the pump of a run, which may be a stage after another."""
+    make = StagedPump if isinstance(config.source, StageSource) else Pump
+    return make(config, tally, streamed=streamed, around=around)
+
+
+class StagedPump(Pump[T, I]):
+    """One run of a batch, from the start of its first stage to its own end."""
+
+    def __init__(
+        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
+    ) -> None:
+        super().__init__(config, tally, streamed=streamed, around=around)
+        assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
+        self._earlier = config.source
+        # A reader that waits for one outcome would wait for ever if others took all slots before it is pulled.
+        is_ordered = streamed and isinstance(config.strategy, Gather)
+        self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stage starts no other job."""
+        return super().is_stopping or self._why is not None or self._earlier.is_stopping
+
+    def _wind_down(self, why: Stopped) -> None:
+        """Stop the first stage, and do what it has begun; but start nothing for a service that stays down."""
+        if why is Stopped.PROBES:
+            super()._wind_down(why)
+        else:
+            self.error.attempt(partial(self._earlier.stop, why))
+
+    def cancel(self, why: Stopped) -> None:
+        """Start no other job and cancel the running ones, in the stages before it too."""
+        super()._wind_down(why)
+        super().cancel(why)
+        self.error.attempt(partial(self._earlier.cancel, why))
+
+    def _deliver(self, outcome: Outcome[T, I]) -> None:
+        origin = self._earlier.origins.pop(outcome.index, None)
+        if origin is not None:
+            super()._deliver(_with_origin(outcome, origin))
+        elif self._earlier.has_begun:
+            self.outlet.add(outcome)  # the stage that made it has emitted it
+        else:
+            super()._deliver(outcome)
+
+    def _what_else_runs(self) -> str:
+        what = super()._what_else_runs()
+        return f"the stage {self._earlier.stage.config.name}" if what == "the source" else what
+
+    def _finalize(self, task: asyncio.Task[None]) -> None:
+        if not self.outlet.closed:
+            self._why = self._why or self._earlier.stopped
+            self.outlet.stopped_groups = [*self._earlier.stopped_groups, *self.outlet.stopped_groups]
+        super()._finalize(task)
+
+
+def _with_origin(outcome: Outcome[Any, Any], origin: Success[Any, Any]) -> Outcome[Any, Any]:
+    """Return an outcome with the input of the first stage, and with what the stages before have needed."""
+    index, name = outcome.index, outcome.name
+    if isinstance(outcome, Pending):
+        return Pending(index, outcome.job, outcome.started, name, origin.input)
+    attempts, elapsed = outcome.attempts + origin.attempts - 1, outcome.elapsed + origin.elapsed
+    if isinstance(outcome, Success):
+        return Success(index, outcome.value, attempts, elapsed, name, origin.input, outcome.replayed)
+    return Failure(index, outcome.error, attempts, elapsed, outcome.reason, name, origin.input)

@@ -1,0 +1,66 @@
+"""The settings of a stage after another: its journal and its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable
+from functools import partial
+from typing import Any
+
+from aiosupervise._batch._groups.settings import GroupSettings
+from aiosupervise._batch._journal.journal import Journal
+from aiosupervise._batch.jobs import MappedJobs
+from aiosupervise._batch.source import Source
+from aiosupervise._events.outcomes import Success
+
+from .source import StageSource, stages_before
+
+
+def held_inputs(source: Source[Any]) -> Collection[Any]:
+    """Return the inputs that a journal has to recognize, as far as they are held: those of the first stage.
+
+    Raises:
+        TypeError: if the first stage has jobs in place of inputs.
+    """
+    stages = stages_before(source)
+    if not stages:
+        return source.held()
+    if not isinstance(stages[0].config.jobs, MappedJobs):
+        raise TypeError(
+            "a journal recognizes the inputs of the first stage, and the jobs of run_all have none: write map_all for "
+            "the first stage"
+        )
+    return stages[0].config.source.held()
+
+
+def check_journals(journal: Journal | None, name: str, source: StageSource) -> None:
+    """Refuse stages that would be in each other's way in the file of their journals.
+
+    Raises:
+        ValueError: for two stages of one name, whose results a journal cannot tell apart, and for two journals of one
+            file.
+    """
+    if journal is None:
+        return
+    for stage in stages_before(source):
+        other = stage.config.journal
+        if other is None or other.path != journal.path:
+            continue
+        if other is not journal:
+            raise ValueError(
+                f"stages that use the file {journal.path} must share one Journal, since a file is opened once: write "
+                f"journal = Journal(path), and journal=journal for each of them"
+            )
+        if stage.config.name == name:
+            raise ValueError(
+                f"a journal finds the results of a stage by its name, and two stages have the name {name}: write name= "
+                f"for one of them"
+            )
+
+
+def of_values(groups: GroupSettings | None) -> GroupSettings | None:
+    """Return group settings for the items of a stage, whose values `group_by` gets."""
+    return groups and GroupSettings(partial(_group_of_value, groups.group_by), groups.limit)
+
+
+def _group_of_value(group_by: Callable[[Any], Hashable], item: Success[Any, Any]) -> Hashable:
+    return group_by(item.value)

@@ -1,0 +1,182 @@
+"""An earlier run as the source of the next stage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from aiosupervise._batch.config import RunConfig
+from aiosupervise._batch.first_error import FirstError
+from aiosupervise._batch.outlet import Outlet
+from aiosupervise._batch.progress import Progress
+from aiosupervise._batch.source import END, AsyncSource, End, Source
+from aiosupervise._batch.strategies import Strategy
+from aiosupervise._events.emit import Scope
+from aiosupervise._events.outcomes import Outcome, Pending, Stopped, Success, Tally
+from aiosupervise._policy.record import record
+
+
+class EarlierPump(Protocol):
+    """The pump of an earlier run, as its owner sees it."""
+
+    outlet: Outlet[Any, Any]
+    error: FirstError
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it starts no other job, or its first stage does not."""
+        ...
+
+    def stop(self, why: Stopped) -> None:
+        """Start no other job."""
+
+    def cancel(self, why: Stopped) -> None:
+        """Cancel the running jobs too."""
+
+    async def read(self) -> Outcome[Any, Any] | End:
+        """Return the next outcome."""
+        ...
+
+    async def join(self) -> None:
+        """Wait until the run has ended."""
+
+
+@record
+class Stage:
+    """An earlier run, as its owner sees it before it begins.
+
+    Attributes:
+        config: its configuration.
+        tally: its live counts.
+        progress: its progress bar, which the owner shows above its own; None for none.
+        begin: begins it, in an order of outcomes and within a scope that its events are passed on to.
+        status: returns in words why it starts no job.
+    """
+
+    config: RunConfig[Any, Any]
+    tally: Tally
+    progress: Progress | None
+    begin: Callable[[Strategy[Any, Any], Scope], EarlierPump]
+    status: Callable[[], str]
+
+
+def stages_before(source: Source[object]) -> list[Stage]:
+    """Return the stages before a run with this source, the first one first."""
+    return [*stages_before(source.stage.config.source), source.stage] if isinstance(source, StageSource) else []
+
+
+class StageSource(AsyncSource[Any]):
+    """The outcomes of an earlier run; the successes are the items, which are handed over with what they came from.
+
+    Attributes:
+        stage: the earlier run.
+        origins: the success that each unfinished job of the owner came from, by its index.
+    """
+
+    def __init__(self, run: AsyncIterable[object], stage: Stage) -> None:
+        super().__init__(run)
+        self.total = stage.tally.total
+        self.stage = stage
+        self.origins: dict[int, Success[Any, Any]] = {}
+        self._pump: EarlierPump | None = None
+        self._asked_to_stop: Stopped | None = None  # before it has begun
+
+    def connect(self, order: Strategy[Any, Any], scope: Scope) -> None:
+        """Begin the earlier run in this order and within this scope, at the first pull."""
+        self._order, self._scope = order, scope
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the earlier run has begun."""
+        return self._pump is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the earlier run, or one before it, starts no other job."""
+        return self._asked_to_stop is not None if self._pump is None else self._pump.is_stopping
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why the earlier run ended before its source did."""
+        return None if self._pump is None else self._pump.outlet.stopped
+
+    @property
+    def stopped_groups(self) -> Sequence[object]:
+        """The groups of the earlier run that were stopped."""
+        return () if self._pump is None else self._pump.outlet.stopped_groups
+
+    async def pull(self) -> Outcome[Any, Any] | End:
+        """Return the next outcome; END when there will be no more.
+
+        Raises:
+            BaseException: the error of the earlier run, once.
+        """
+        pump = self._begun()
+        outcome = await pump.read()
+        if outcome is END:
+            await self.close()
+        return outcome
+
+    def _begun(self) -> EarlierPump:
+        if self._pump is None:
+            self._pump = self.stage.begin(self._order, self._scope)
+            if self._asked_to_stop is not None:
+                self._pump.stop(self._asked_to_stop)
+        return self._pump
+
+    def interrupt(self) -> None:
+        """Stop the earlier run; a pull ends when that has ended."""
+        self.stop(Stopped.STOP)
+
+    def stop(self, why: Stopped) -> None:
+        """Stop the earlier run gracefully."""
+        # What only the owner has met is not its reason.
+        why = Stopped.STOP if why in (Stopped.PROBES, Stopped.FAILURES) else why
+        if self._pump is None:
+            self._asked_to_stop = why
+        elif not self._pump.outlet.closed:
+            self._pump.stop(why)
+
+    def cancel(self, why: Stopped) -> None:
+        """Cancel the earlier run."""
+        if self._pump is not None:
+            self._pump.cancel(why)
+
+    def rest(self) -> Iterator[Outcome[Any, Any]]:
+        """Take out the outcomes that were not pulled; of a run that has not begun, those of the jobs that it holds."""
+        if self._pump is None:
+            yield from _never_started(self.stage.config)
+        elif self._pump.outlet.closed:
+            yield from self._pump.outlet.take_rest()
+
+    async def close(self) -> None:
+        """Wait until the earlier run has ended, and raise its error."""
+        if self._pump is not None:
+            self.interrupt()
+            await self._pump.join()
+            self.exhausted = self.stage.config.source.exhausted
+            self._pump.error.raise_once()
+
+
+def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
+    """Make the outcomes of the jobs that a run holds which will not begin, and close their coroutines."""
+    if isinstance(config.source, StageSource):
+        for outcome in config.source.rest():
+            yield handed_on(outcome, config.for_engine.func)
+        return
+    for index, item in enumerate(config.source.rest()):
+        yield config.jobs.pending(item, index, started=False)
+        config.jobs.discard(item)
+
+
+def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
+    """Return the outcome of an earlier stage as one of the stage that calls `func`: a pending job does both."""
+    if not isinstance(outcome, Pending) or outcome.job is None:
+        return outcome
+    job = partial(_do_both, outcome.job, func)
+    return Pending(outcome.index, job, outcome.started, outcome.name, outcome.input)
+
+
+async def _do_both(job: Callable[[], Any], func: Callable[[Any], Any]) -> Any:
+    return await func(await job())

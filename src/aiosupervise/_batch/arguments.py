@@ -1,0 +1,98 @@
+"""The checks of the arguments of `run_all` and `map_all`, and what is made of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable
+from typing import TypeVar
+
+from aiosupervise._events.listeners import check_listener
+from aiosupervise._policy.checks import (
+    IF_IT_BLOCKS,
+    check_count,
+    check_name,
+    check_seconds,
+    is_async_callable,
+    kind_of,
+    name_of,
+    safe_repr,
+)
+
+from .overload import Adaptive, Overload
+from .progress import check_progress
+from .run import Run, stage_source
+from .source import AsyncSource, Source, SyncSource
+
+_READ_QUEUE = """\
+async def items():
+    while (item := await queue.get()) is not None:  # whoever fills the queue puts None at the end
+        yield item
+map_all(func, items())"""
+
+T = TypeVar("T")
+
+
+def check_func(func: object) -> None:
+    """Refuse anything but an async function."""
+    if not is_async_callable(func):
+        title = name_of(func) if callable(func) else kind_of(func)
+        rule = "func must be an async function of one argument, or a functools.partial of one"
+        repair = f"; {IF_IT_BLOCKS}" if callable(func) else ""
+        raise TypeError(f"{rule}; {title} is not: write `async def`{repair}")
+
+
+def check_iterable(name: str, items: object) -> None:
+    """Refuse what is not a source of items, and sources that people give by mistake."""
+    if isinstance(items, (str, bytes)):
+        raise TypeError(
+            f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"
+        )
+    if isinstance(items, asyncio.Queue):
+        raise TypeError(f"{name} must be an iterable or an async iterable; a queue is read like this:\n{_READ_QUEUE}")
+    if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
+        raise TypeError(f"{name} must be an iterable or an async iterable; got {kind_of(items)}: put it into a list")
+
+
+def check_settings(
+    limit: object,
+    timeout: object,
+    progress: object,
+    overload: object,
+    max_failures: object,
+    listen: object,
+    name: object,
+) -> None:
+    """Check the settings that both functions have."""
+    if not isinstance(limit, Adaptive):
+        check_count("limit", limit, least=1)
+    check_seconds("timeout", timeout, zero=True, none="no limit")
+    check_progress(progress)
+    if overload is not None and not isinstance(overload, Overload):
+        raise TypeError(f"overload must be an Overload(...), or None for no protection; got {safe_repr(overload)}")
+    check_count("max_failures", max_failures, least=0)
+    if listen is not None:
+        check_listener("listen", listen)
+    check_name(name)
+
+
+def check_engine(engine: object) -> None:
+    """Refuse what is not an engine."""
+    if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
+        raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
+
+
+def source_of(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
+    """Return the source of a run; of an earlier run, one whose items are the successes of that."""
+    check_count("total", total, least=0, none="an unknown number")
+    if isinstance(items, Run):
+        if total is not None:
+            raise ValueError(
+                "total is for the first of several stages, as each of its jobs has one outcome: write it there"
+            )
+        return stage_source(items)
+    source: Source[T] = AsyncSource(items) if isinstance(items, AsyncIterable) else SyncSource(items)
+    if total is not None:
+        if source.total is not None:
+            raise ValueError(f"total is for a source without a length; this one has {source.total}: leave it out")
+        source.total = total
+    return source
