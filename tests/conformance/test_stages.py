@@ -243,7 +243,7 @@ class Scene:
 @pytest.mark.parametrize("block", range(4))
 def test_random_stages(block: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Random services behind random stages: nothing hangs, nothing is lost, and no limit is passed."""
-    size = 3000 if thorough else 100
+    size = 3000 if thorough else 60
     for seed in range(block * size, (block + 1) * size):
         loop = VirtualLoop()
         try:
