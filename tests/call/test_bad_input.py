@@ -13,6 +13,8 @@ import pytest
 
 from aiosupervise import Backoff, Policy, RetryAfter, supervise
 
+from .forms import Supervise
+
 
 def words(*expected: str) -> re.Pattern[str]:
     """A pattern for a message that begins with the first text and contains the others in this order."""
@@ -343,7 +345,7 @@ def test_coroutine_object() -> None:
 
 
 @pytest.mark.parametrize("answer", ["5", b"5", 1j, []], ids=repr)
-async def test_bad_return_value_of_a_predicate(answer: float) -> None:
+async def test_bad_return_value_of_a_predicate(answer: float, supervise: Supervise) -> None:
     """A predicate whose return value is not a number is named in the error, whose context is the function's own."""
 
     def decide_badly(_: Exception) -> float:
@@ -362,7 +364,7 @@ async def test_bad_return_value_of_a_predicate(answer: float) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"), [(-1, ValueError), (math.nan, ValueError), (None, TypeError), (True, TypeError)], ids=repr
 )
-async def test_bad_return_value_of_a_backoff(answer: float, kind: type[Exception]) -> None:
+async def test_bad_return_value_of_a_backoff(answer: float, kind: type[Exception], supervise: Supervise) -> None:
     """A backoff whose return value is not a valid delay is named in the error."""
 
     def wait_badly(_: int, __: Exception) -> float:

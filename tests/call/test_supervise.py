@@ -436,7 +436,7 @@ def layered(
     supervise: Supervise, leaf: Callable[[], Coroutine[object, None, str]], layers: int, limit: float | None
 ) -> Callable[[], Coroutine[object, None, str]]:
     """The function under several nested policies, with functions of the user between them."""
-    policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, attempt_timeout=limit)
+    policy = Policy(retry_on=ConnectionError, max_retries=2, backoff=NO_WAIT, attempt_timeout=limit, deadline=limit)
     func = leaf
     for _ in range(layers):
         inner = func
@@ -450,7 +450,7 @@ def layered(
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("limit", [None, 60.0], ids=["plain", "guarded"])
-async def test_layers_do_not_multiply(layers: int, limit: float | None) -> None:
+async def test_layers_do_not_multiply(layers: int, limit: float | None, supervise: Supervise) -> None:
     """Three layers of three attempts make three leaf calls, not 27."""
     script = Script(ConnectionError)
     error = await error_of(layered(supervise, script, layers, limit)())

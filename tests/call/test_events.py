@@ -18,15 +18,29 @@ from aiosupervise import (
     Reason,
     Recovered,
     listen,
-    supervise,
 )
 
-from .kept import POLICY, Kept, Script
+from .endings import Kept
+from .forms import Supervise, only_async, only_functions
 
 pytestmark = pytest.mark.looptime
 
+POLICY = Policy(retry_on=ConnectionError, irrecoverable=ValueError, backoff=[1.0], name="fetch")
 
-async def events_of(policy: Policy, script: Script) -> Kept:
+
+class Script:
+    """A function that raises each of these errors in turn, then returns."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self._errors = list(errors)
+
+    async def __call__(self) -> str:
+        if self._errors:
+            raise self._errors.pop(0)
+        return "done"
+
+
+async def events_of(supervise: Supervise, policy: Policy, script: Script) -> Kept:
     """Return the events of one call, however it ends, made some time after the loop began."""
     kept = Kept()
     await asyncio.sleep(3)
@@ -49,38 +63,38 @@ EVERY_WRAPPER = pytest.mark.parametrize(
 
 
 @EVERY_WRAPPER
-async def test_a_call_that_succeeds_at_once(policy: Policy) -> None:
+async def test_a_call_that_succeeds_at_once(policy: Policy, supervise: Supervise) -> None:
     """It emits one AttemptStarted and one CallFinished."""
-    kept = await events_of(policy, Script())
+    kept = await events_of(supervise, policy, Script())
     started, finished = kept
     assert isinstance(started, AttemptStarted)
     assert isinstance(finished, CallFinished)
-    assert (started.name, started.attempt, started.run, started.job) == ("Script", 1, None, None)
+    assert (started.name, started.attempt, started.run, started.job) == ("fetch", 1, None, None)
     assert (finished.call, finished.attempts, finished.error) == (started.call, 1, None)
 
 
 @EVERY_WRAPPER
-async def test_a_call_that_recovers(policy: Policy) -> None:
+async def test_a_call_that_recovers(policy: Policy, supervise: Supervise) -> None:
     """Each AttemptFailed is emitted before its wait and holds the wait's length; Recovered follows at the end."""
     first, second = ConnectionError("first"), ConnectionError("second")
-    kept = await events_of(policy, Script(first, second))
+    kept = await events_of(supervise, policy, Script(first, second))
     call = kept[0].call if isinstance(kept[0], AttemptStarted) else 0
     assert kept == [
-        AttemptStarted(call, "Script", None, None, 1),
-        AttemptFailed(call, "Script", None, None, 1, first, 1.0),
-        AttemptStarted(call, "Script", None, None, 2),
-        AttemptFailed(call, "Script", None, None, 2, second, 1.0),
-        AttemptStarted(call, "Script", None, None, 3),
-        Recovered(call, "Script", None, None, 3, 2.0),
-        CallFinished(call, "Script", None, None, 3, None),
+        AttemptStarted(call, "fetch", None, None, 1),
+        AttemptFailed(call, "fetch", None, None, 1, first, 1.0),
+        AttemptStarted(call, "fetch", None, None, 2),
+        AttemptFailed(call, "fetch", None, None, 2, second, 1.0),
+        AttemptStarted(call, "fetch", None, None, 3),
+        Recovered(call, "fetch", None, None, 3, 2.0),
+        CallFinished(call, "fetch", None, None, 3, None),
     ]
 
 
 @EVERY_WRAPPER
-async def test_a_call_that_is_given_up(policy: Policy) -> None:
+async def test_a_call_that_is_given_up(policy: Policy, supervise: Supervise) -> None:
     """The last AttemptFailed has no wait; GaveUp holds the reason, CallFinished the error that the caller gets."""
     errors = [ConnectionError(number) for number in range(4)]
-    kept = await events_of(policy, Script(*errors))
+    kept = await events_of(supervise, policy, Script(*errors))
     *_, failed, gave_up, finished = kept
     assert isinstance(failed, AttemptFailed)
     assert (failed.attempt, failed.wait, failed.error) == (4, None, errors[3])
@@ -93,25 +107,26 @@ async def test_a_call_that_is_given_up(policy: Policy) -> None:
 
 
 @EVERY_WRAPPER
-async def test_an_error_that_the_policy_does_not_list(policy: Policy) -> None:
+async def test_an_error_that_the_policy_does_not_list(policy: Policy, supervise: Supervise) -> None:
     """No GaveUp is emitted: only AttemptFailed and CallFinished."""
     error = KeyError()
-    kept = await events_of(policy, Script(error))
+    kept = await events_of(supervise, policy, Script(error))
     assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
     assert [event.error for event in kept if isinstance(event, AttemptFailed | CallFinished)] == [error, error]
 
 
-async def test_an_error_that_overrules_the_policy_is_emitted_unwrapped() -> None:
+async def test_an_error_that_overrules_the_policy_is_emitted_unwrapped(supervise: Supervise) -> None:
     """Listeners get the error that a GiveUp was raised from, as the caller does."""
     meant = KeyError()
     unwrap = GiveUp()
     unwrap.__cause__ = meant
-    kept = await events_of(POLICY, Script(unwrap))
+    kept = await events_of(supervise, POLICY, Script(unwrap))
     assert [event.error for event in kept.only(AttemptFailed)] == [meant]
     assert [event.error for event in kept.only(GaveUp)] == [meant]
 
 
-async def test_an_attempt_that_the_deadline_ends() -> None:
+@only_async
+async def test_an_attempt_that_the_deadline_ends(supervise: Supervise) -> None:
     """The attempt fails with a DeadlineExceeded, and the reason for giving up is the deadline."""
 
     @supervise(POLICY.replace(deadline=5))
@@ -126,7 +141,8 @@ async def test_an_attempt_that_the_deadline_ends() -> None:
     assert kept.only(GaveUp)[0].reason is Reason.DEADLINE
 
 
-async def test_cancelled_in_an_attempt() -> None:
+@only_async
+async def test_cancelled_in_an_attempt(supervise: Supervise) -> None:
     """The call ends with the CancelledError, and no AttemptFailed is emitted."""
 
     @supervise(POLICY)
@@ -138,7 +154,8 @@ async def test_cancelled_in_an_attempt() -> None:
     assert isinstance(kept.only(CallFinished)[0].error, asyncio.CancelledError)
 
 
-async def test_cancelled_in_a_wait() -> None:
+@only_async
+async def test_cancelled_in_a_wait(supervise: Supervise) -> None:
     """The call ends with the CancelledError after the attempts that it had made."""
     kept = await events_of_cancelled(supervise(POLICY.replace(backoff=[50]))(Script(ConnectionError()))())
     assert kept.names() == ["AttemptStarted", "AttemptFailed", "CallFinished"]
@@ -157,7 +174,8 @@ async def events_of_cancelled(call: Coroutine[object, None, object]) -> Kept:
     return kept
 
 
-async def test_thrown_away() -> None:
+@only_async
+async def test_thrown_away(supervise: Supervise) -> None:
     """A call that the garbage collector closes half-way finishes with a GeneratorExit."""
 
     @supervise(POLICY)
@@ -173,18 +191,18 @@ async def test_thrown_away() -> None:
     assert isinstance(kept.only(CallFinished)[0].error, GeneratorExit)
 
 
-async def test_a_policy_that_breaks_down() -> None:
+async def test_a_policy_that_breaks_down(supervise: Supervise) -> None:
     """The call ends with the error that the user's predicate raised."""
 
     def broken(_: Exception) -> bool:
         raise LookupError
 
-    kept = await events_of(Policy(retry_on=broken), Script(ConnectionError()))
+    kept = await events_of(supervise, Policy(retry_on=broken), Script(ConnectionError()))
     assert kept.names() == ["AttemptStarted", "CallFinished"]
     assert isinstance(kept.only(CallFinished)[0].error, LookupError)
 
 
-async def test_layers() -> None:
+async def test_layers(supervise: Supervise) -> None:
     """Each layer emits its own events; the outer one does not give up again on the inner one's error."""
 
     @supervise(POLICY.replace(name="outer"))
@@ -205,7 +223,8 @@ async def test_layers() -> None:
     ]
 
 
-async def test_concurrent_calls_of_one_function_are_told_apart() -> None:
+@only_async
+async def test_concurrent_calls_of_one_function_are_told_apart(supervise: Supervise) -> None:
     """Each call has a number of its own, and its events are consistent by themselves."""
     fails: dict[int, int] = {0: 0, 1: 1, 2: 2}
 
@@ -225,7 +244,8 @@ async def test_concurrent_calls_of_one_function_are_told_apart() -> None:
     assert sorted(finished.attempts for [finished] in each.values()) == [1, 2, 3]
 
 
-async def test_events_never_hold_arguments() -> None:
+@only_functions
+async def test_events_never_hold_arguments(supervise: Supervise) -> None:
     """No event holds the arguments of a call: they may be secret."""
 
     @supervise(POLICY.replace(max_retries=0))
@@ -238,7 +258,7 @@ async def test_events_never_hold_arguments() -> None:
     assert "hunter2" not in repr(list(kept))
 
 
-async def test_listening_changes_nothing_for_the_caller() -> None:
+async def test_listening_changes_nothing_for_the_caller(supervise: Supervise) -> None:
     """With a listener the caller gets the same error, verdict and traceback as without."""
 
     @supervise(POLICY.replace(max_retries=1))

@@ -9,10 +9,12 @@ import pytest
 
 from aiosupervise import Attempt, Policy, attempt, listen, map_all, run_all, supervise
 
-from .kept import POLICY, Kept
+from .endings import Kept
+from .forms import Supervise, only_async, pass_time
 
 pytestmark = pytest.mark.looptime
 
+POLICY = Policy(retry_on=ConnectionError, backoff=[1.0])
 LIMITED = POLICY.replace(deadline=100, attempt_timeout=50, gate=asyncio.Semaphore(10))
 POLICIES = pytest.mark.parametrize("policy", [POLICY, LIMITED], ids=["plain", "guarded"])
 LISTENED = pytest.mark.parametrize("around", [nullcontext, partial(listen, Kept())], ids=["alone", "listened to"])
@@ -33,7 +35,9 @@ class Asking:
 
 @POLICIES
 @LISTENED
-async def test_number_and_previous_error(policy: Policy, around: Callable[[], AbstractContextManager[None]]) -> None:
+async def test_number_and_previous_error(
+    policy: Policy, around: Callable[[], AbstractContextManager[None]], supervise: Supervise
+) -> None:
     """The first attempt is number 1 and has no previous error; each later one has that of the one before it."""
     asking = Asking(2)
     with around():
@@ -44,7 +48,7 @@ async def test_number_and_previous_error(policy: Policy, around: Callable[[], Ab
 
 
 @LISTENED
-async def test_time_left(around: Callable[[], AbstractContextManager[None]]) -> None:
+async def test_time_left(around: Callable[[], AbstractContextManager[None]], supervise: Supervise) -> None:
     """`time_left` is the time until the deadline, waits included; None for a policy without a deadline."""
     asking = Asking(2)
     with around():
@@ -58,25 +62,24 @@ async def test_time_left(around: Callable[[], AbstractContextManager[None]]) -> 
     assert [answer.time_left for answer in timed.answers] == [None, None]
 
 
-async def test_asked_by_a_helper() -> None:
+async def test_asked_by_a_helper(supervise: Supervise) -> None:
     """A function that the supervised one calls or awaits gets the same answer."""
 
     def plain_helper() -> Attempt:
         return attempt()
 
     async def async_helper() -> Attempt:
-        await asyncio.sleep(1)
+        await pass_time(1)
         return attempt()
 
     @supervise(POLICY)
     async def fetch() -> tuple[Attempt, Attempt, Attempt]:
-        async with asyncio.timeout(5):
-            return attempt(), plain_helper(), await async_helper()
+        return attempt(), plain_helper(), await async_helper()
 
     assert len(set(await fetch())) == 1
 
 
-async def test_nested_calls() -> None:
+async def test_nested_calls(supervise: Supervise) -> None:
     """Each call gets its own answer, also after the inner one has failed and come back."""
     inner = Asking(2)
     numbers: list[int] = []
@@ -94,7 +97,8 @@ async def test_nested_calls() -> None:
     assert [answer.number for answer in inner.answers] == [1, 2, 3]
 
 
-async def test_concurrent_calls() -> None:
+@only_async
+async def test_concurrent_calls(supervise: Supervise) -> None:
     """Calls of one function that run at the same time do not see each other's attempts."""
 
     async def fails(times: int) -> list[int]:
@@ -114,7 +118,7 @@ async def test_concurrent_calls() -> None:
     assert report.values() == [list(range(1, times + 2)) for times in range(4)]
 
 
-async def test_in_a_job_of_a_run() -> None:
+async def test_in_a_job_of_a_run(supervise: Supervise) -> None:
     """A supervised job gets its own answer; a run inside a supervised call has jobs of its own."""
     asking = Asking(1)
     await run_all([supervise(POLICY)(asking)])
