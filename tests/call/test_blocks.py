@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ from aiosupervise import (
     Reason,
     attempt,
     listen,
+    map_all,
     run_all,
     supervise,
     verdict,
@@ -325,6 +327,146 @@ def test_a_loop_that_is_dropped_while_its_attempt_runs(events: list[Event]) -> N
     assert names(events).count("CallFinished") == 1
 
 
+@pytest.mark.parametrize("end", ["drop", "close"])
+async def test_a_loop_that_is_over_while_its_attempt_fails(end: str, events: list[Event]) -> None:
+    """No other attempt could follow: the error is raised, with a verdict."""
+    error = ConnectionError("not lost")
+    loop: Any = iter(POLICY)
+    with pytest.raises(ConnectionError) as raised, next(loop):
+        if end == "close":
+            loop.close()
+        del loop
+        raise error
+    assert raised.value is error
+    assert verdict_of(error).attempts == 1
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "GaveUp", "CallFinished"]
+    events.clear()
+    loop = aiter(POLICY)
+    with pytest.raises(ConnectionError):
+        async with await anext(loop):
+            if end == "close":
+                await loop.aclose()
+            del loop
+            raise ConnectionError
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "GaveUp", "CallFinished"]
+
+
+LOST = r"^\w+:\d+ was left after attempt 1 had failed, and before another one, so that its error is lost: leave"
+
+
+def test_closing_a_loop_ends_its_call(events: list[Event]) -> None:
+    """Twice is as good as once, and no attempt follows. The warning is shown as from the code that closes it."""
+    loop = iter(POLICY)
+    for each in loop:
+        with each:
+            raise ConnectionError("dropped")
+        with pytest.warns(RuntimeWarning, match=LOST) as caught:
+            loop.close()
+        loop.close()
+    assert caught[0].filename == __file__
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+    assert isinstance(events[-1], CallFinished)
+    assert str(events[-1].error) == "dropped"
+    with pytest.raises(RuntimeError, match="or is over"):
+        each.__enter__()
+
+
+async def test_closing_an_async_loop_ends_its_call(events: list[Event]) -> None:
+    """The same in an async function."""
+    loop = aiter(POLICY)
+    async for each in loop:
+        async with each:
+            raise ConnectionError("dropped")
+        with pytest.warns(RuntimeWarning, match=LOST) as caught:
+            await loop.aclose()
+        await loop.aclose()
+    assert caught[0].filename == __file__
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
+
+
+def break_while_closing() -> None:
+    with contextlib.closing(iter(POLICY)) as attempts:
+        for each in attempts:
+            with each:
+                raise ConnectionError
+            break
+
+
+async def break_while_aclosing() -> None:
+    async with contextlib.aclosing(aiter(POLICY)) as attempts:
+        async for each in attempts:
+            async with each:
+                raise ConnectionError
+            break
+
+
+async def test_closing_by_contextlib(events: list[Event]) -> None:
+    """A break after a failed attempt warns, as of the code around `closing`; an exception after it does not."""
+    with pytest.warns(RuntimeWarning, match=LOST) as caught:
+        break_while_closing()
+    with pytest.warns(RuntimeWarning, match=LOST) as caught_async:
+        await break_while_aclosing()
+    assert {caught[0].filename, caught_async[0].filename} == {__file__}
+    with pytest.raises(LookupError), contextlib.closing(iter(POLICY)) as attempts:
+        for each in attempts:
+            with each:
+                raise ConnectionError
+            raise LookupError
+    with pytest.raises(LookupError):
+        async with contextlib.aclosing(aiter(POLICY)) as async_attempts:
+            async for one in async_attempts:
+                async with one:
+                    raise ConnectionError
+                raise LookupError
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"] * 4
+
+
+async def test_closing_by_contextlib_after_a_success() -> None:
+    """It does nothing."""
+    with contextlib.closing(iter(POLICY)) as attempts:
+        for plain in attempts:
+            with plain:
+                raise_one([ConnectionError()] if plain.number == 1 else [])
+    async with contextlib.aclosing(aiter(POLICY)) as async_attempts:
+        async for each in async_attempts:
+            async with each:
+                raise_one([ConnectionError()] if each.number == 1 else [])
+    assert (plain.number, each.number) == (2, 2)
+
+
+def test_closing_before_the_first_attempt(events: list[Event]) -> None:
+    """There is nothing to end."""
+    loop = iter(POLICY)
+    loop.close()
+    assert list(loop) == []
+    assert events == []
+
+
+@pytest.mark.looptime
+async def test_closing_gives_a_probe_back() -> None:
+    """The run does not wait for the rest of a job whose probe ended with its loop."""
+    ends: list[float] = []
+
+    async def job(page: int) -> None:
+        attempts = aiter(POLICY.replace(max_retries=99))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            async for each in attempts:
+                if page == 0 and each.number == 2:
+                    await attempts.aclose()
+                    await asyncio.sleep(100)
+                    break
+                async with each:
+                    if page == 0 or each.number == 1:
+                        raise ConnectionError
+        ends.append(asyncio.get_running_loop().time())
+
+    report = await map_all(job, range(2), overload=Overload(Budget(capacity=0), first_pause=1, probes=1), limit=2)
+    assert report.ok
+    assert ends[0] < 20
+    assert ends[1] > 100
+
+
 def test_an_attempt_whose_loop_is_gone() -> None:
     """No other attempt could follow."""
     with pytest.raises(RuntimeError, match="or is over: an attempt is entered once, in the loop that yields it"):
@@ -346,6 +488,18 @@ def test_a_loop_that_the_end_of_the_program_leaves() -> None:
     program = [sys.executable, "-W", "error", "-c", LEFT_AT_THE_END]
     ended = subprocess.run(program, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
+
+
+def test_a_loop_whose_call_has_given_up_yields_no_other_attempt() -> None:
+    """Whether the last attempt or the wait after it was the end."""
+    for policy in (POLICY.replace(max_retries=0), POLICY.replace(deadline=0.01, backoff=[0.005])):
+        loop = iter(policy)
+        with pytest.raises(ConnectionError):
+            for each in loop:
+                with each:
+                    raise ConnectionError
+                time.sleep(0.02)
+        assert list(loop) == []
 
 
 # What is wrong
@@ -524,6 +678,21 @@ async def test_an_error_of_leaving_the_gate_is_that_of_the_attempt(
         await make(Gate([], [ValueError("left")]), [ConnectionError()])()
 
 
+@both
+async def test_an_exit_of_leaving_the_gate_ends_the_call(
+    make: Callable[..., Callable[[], Coroutine[object, None, str]]], events: list[Event]
+) -> None:
+    """It passes through, and the call is finished with it, whatever the block did."""
+    for ends in ([], [LookupError()]):
+        exit_ = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            await make(Gate([], [exit_]), list(ends))()
+        assert names(events) == ["AttemptStarted", "CallFinished"]
+        assert isinstance(events[-1], CallFinished)
+        assert events[-1].error is exit_
+        events.clear()
+
+
 @pytest.mark.looptime
 async def test_attempt_timeout_and_deadline_in_async_blocks() -> None:
     """An attempt that takes too long is interrupted and retried; the deadline interrupts the call."""
@@ -546,11 +715,12 @@ async def test_attempt_timeout_and_deadline_in_async_blocks() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_deadline_that_has_passed_before_the_attempt_ends_the_call() -> None:
+@pytest.mark.parametrize("gate", [None, asyncio.Semaphore()], ids=["alone", "gate"])
+async def test_a_deadline_that_has_passed_before_the_attempt_ends_the_call(gate: asyncio.Semaphore | None) -> None:
     """Code before the block takes its time too."""
 
     async def block() -> None:
-        async for each in POLICY.replace(deadline=5, backoff=[1]):
+        async for each in POLICY.replace(deadline=5, backoff=[1], gate=gate):
             if each.number == 2:
                 await asyncio.sleep(9)
             async with each:
@@ -559,12 +729,13 @@ async def test_a_deadline_that_has_passed_before_the_attempt_ends_the_call() -> 
     error = await error_of(block())
     assert type(error) is DeadlineExceeded
     assert str(error.__cause__) == "dropped"
+    assert gate is None or not gate.locked()
 
 
 @pytest.mark.looptime
 async def test_no_wait_begins_that_would_end_after_the_deadline() -> None:
     """Code after the block takes its time too: the loop gives up on the last error, without waiting."""
-    for slept, reason in ((2, Reason.EXHAUSTED), (3.5, Reason.DEADLINE)):
+    for slept, reason in ((2, Reason.EXHAUSTED), (3, Reason.DEADLINE), (3.5, Reason.DEADLINE)):
         started = asyncio.get_running_loop().time()
 
         async def block(slept: float) -> None:
@@ -766,7 +937,24 @@ async def test_retries_in_a_job_are_counted_and_paid() -> None:
         report = await run_all([make], overload=Overload(budget=budget))
         assert [outcome.attempts for outcome in report.succeeded] == [3]
         assert tokens == [500, 486, 472]
+        assert budget.tokens == 486  # the price of the retry that succeeded has come back
         tokens.clear()
+
+
+async def test_an_inner_block_that_gives_up_in_a_job() -> None:
+    """The outer one makes no retry, so that the run pays for those of the inner one alone."""
+    budget = Budget()
+
+    async def job() -> None:
+        async for outer in POLICY:
+            async with outer:
+                async for inner in POLICY:
+                    async with inner:
+                        raise ConnectionError
+
+    report = await run_all([job], overload=Overload(budget=budget))
+    assert [failure.attempts for failure in report.failed] == [3]
+    assert budget.tokens == 500 - 2 * 14
 
 
 async def test_a_run_that_refuses_a_retry_ends_the_block() -> None:

@@ -1,6 +1,7 @@
 """Uses the whole public API, and never runs: mypy --strict and pyright read it."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import pickle
@@ -132,6 +133,22 @@ def load_in_block() -> int:
             assert_type(each.time_left, float | None)
             value = 1
     return value or 0
+
+
+def closed_block() -> None:
+    with contextlib.closing(iter(policy)) as attempts:
+        for each in attempts:
+            with each:
+                assert_type(each.number, int)
+
+
+async def closed_block_in_coroutine() -> None:
+    async with contextlib.aclosing(aiter(policy)) as attempts:
+        async for each in attempts:
+            async with each:
+                assert_type(each.number, int)
+    async with await anext(aiter(policy)):
+        pass
 
 
 async def wrong_blocks() -> None:

@@ -5,7 +5,7 @@ ends the loop. If an error is retried, it is dropped, and the loop waits before 
 has its own call, like that of a supervised function, and the same driver: an async function waits in its event loop,
 other code in its thread. The call is named after the function and the line of the loop.
 
-Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the state. Only
+Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the call. Only
 the running loop refers to the iterator, so it is deallocated when the loop is left. This detects a `break` after a
 failed attempt, whose error would otherwise be lost silently.
 """
@@ -18,140 +18,151 @@ import opcode
 import sys
 import time
 import warnings
-from types import FrameType, TracebackType
-from typing import Any, final
+from types import FrameType
+from typing import Any, ClassVar, final
 
 from aiosupervise._events.listeners import listeners
-from aiosupervise._policy.checks import name_of
-from aiosupervise._policy.gate import check_gate_fits, gate_for, is_gate_of_arguments, sync_gate_for
+from aiosupervise._policy.arguments import Arguments
+from aiosupervise._policy.gate import check_gate_of_loop
 from aiosupervise._policy.loops import loops
 from aiosupervise._policy.policy import Policy, cannot_interrupt
 
 from .attempt import BLOCKS
 from .call import Call
-from .frames import register_module
-from .gates import SyncPassage
-from .limits import Limits, now
+from .frames import CONTEXTLIB, frame_outside, register_module
+from .gates import Passage
+from .limits import limit_of, now
 from .retry import AsyncCall
 from .thread import SyncCall
 
-_CODE = {
-    SyncCall: "`for attempt in policy:` and in it `with attempt:`",
-    AsyncCall: "`async for attempt in policy:` and in it `async with attempt:`",
-}
-
-# The instructions by which a frame drops the iterator of a loop that it leaves, unless an exception ends the loop.
+# The instructions by which a frame drops the iterator of a loop that it leaves, other than by an exception.
 _POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
 
-# Of the frames of an ExitStack.
-_STACKS = vars(contextlib)
+# A block has neither function nor arguments.
+_NO_FUNCTION: Arguments = (type(None), (), {})
 
 
-class _Next(enum.Enum):
-    """What comes next in a loop."""
-
-    ATTEMPT = enum.auto()
-    ENTER = enum.auto()
-    LEAVE = enum.auto()
-    END = enum.auto()
+_Next = enum.Enum("_Next", "ATTEMPT ENTER LEAVE END")
+"""The next step in a loop."""
 
 
-class _State:
-    """The state of one loop: its call, the limits that each attempt enters, and the next step."""
+class _Block(Call):
+    """The call of one loop, with the limit that each attempt enters, and the next step."""
 
-    __slots__ = ("call", "limits", "next")
+    __slots__ = ("limit", "next")
 
-    def __init__(self, call: Call, limits: Limits | SyncPassage | contextlib.nullcontext[None]) -> None:
-        # Of one kind or the other: which methods of the attempt are called tells which.
-        self.call: Any = call
-        self.limits: Any = limits
+    code: ClassVar[str]
+    end: ClassVar[type[Exception]]
+    limit: Any
+
+    def __init__(self, policy: Policy, frame: FrameType, started: float, *, is_async: bool) -> None:
+        name = policy.name or f"{frame.f_code.co_name}:{frame.f_lineno}"
+        check_gate_of_loop(policy.gate, name, is_async=is_async)
+        super().__init__(policy, name, started, _NO_FUNCTION)
         self.next = _Next.ATTEMPT
 
-    def is_over(self) -> bool:
-        """Return whether the loop ends; raise if its last attempt was never entered."""
+    def check_next(self) -> None:
+        """Raise if no attempt follows, because the loop is over or because its last attempt was never entered."""
         if self.next in (_Next.ENTER, _Next.LEAVE):
             self.abandon()
             rule = "the attempt that a Policy yielded was not entered, so no other one follows"
-            raise RuntimeError(f"{rule}: write {_CODE[type(self.call)]}")
-        return self.next is _Next.END
+            raise RuntimeError(f"{rule}: write {self.code}")
+        if self.next is _Next.END:
+            raise self.end
 
-    def check_end(self, end: type[Exception]) -> None:
-        """Raise if the call ends with an error, which its loop would mistake for an end without one."""
-        final = self.call.final_error
-        if issubclass(type(final), end):
-            self.call.take_final_error()
-            what = f"{self.call.name} gave up on a {end.__name__}, by which a loop would end silently"
-            raise RuntimeError(what) from final  # noqa: TRY004 - as where a generator raises it
+    def check_end(self) -> None:
+        """End the loop if its call has ended; raise if the loop would mistake the error for an end without one."""
+        if self.final_error is not None:
+            self.next = _Next.END
+        if issubclass(type(self.final_error), self.end):
+            what = f"{self.name} gave up on a {self.end.__name__}, by which a loop would end silently"
+            raise RuntimeError(what) from self.take_final_error()  # noqa: TRY004 - as a generator does
 
     def abandon(self, error: BaseException | None = None) -> bool:
         """End the loop, for this reason or because it was left; return whether this drops the error of an attempt."""
         is_over, self.next = self.next in (_Next.LEAVE, _Next.END), _Next.END
-        if is_over or self.call.last_error is None:
+        if is_over or self.last_error is None:
             return False
-        self.call.on_abandoned(self.call.last_error if error is None else error)
+        self.on_abandoned(self.last_error if error is None else error)
         return True
+
+
+class _SyncBlock(_Block, SyncCall):
+    """The call of a loop in synchronous code."""
+
+    __slots__ = ()
+    code = "`for attempt in policy:` and in it `with attempt:`"
+    end = StopIteration
+
+
+class _AsyncBlock(_Block, AsyncCall):
+    """The call of a loop in an async function."""
+
+    __slots__ = ()
+    code = "`async for attempt in policy:` and in it `async with attempt:`"
+    end = StopAsyncIteration
 
 
 class _Attempt:
     """One attempt of a block; it does not refer to its own error, which holds the frame that refers to the attempt."""
 
-    __slots__ = ("_frame", "_outer", "_state", "number", "previous_error")
+    __slots__ = ("_block", "_frame", "_outer", "number", "previous_error")
 
-    def __init__(self, state: _State) -> None:
-        state.next = _Next.ENTER
-        self._state = state
-        self.number: int = state.call.attempts + 1
-        self.previous_error: Exception | None = state.call.last_error
+    def __init__(self, block: Any) -> None:
+        block.next = _Next.ENTER
+        self._block = block
+        self.number: int = block.attempts + 1
+        self.previous_error: Exception | None = block.last_error
 
     @property
     def time_left(self) -> float | None:
-        left: float | None = self._state.call.time_left()
+        left: float | None = self._block.time_left()
         return left
 
-    def _begin(self, frame: FrameType, kind: type[Call]) -> Any:
-        """Begin the attempt with the `with` statement for this kind of call, and return the limits to enter."""
-        state = self._state
-        if type(state.call) is not kind:
-            state.abandon()
-            raise TypeError(f"the attempt is for {_CODE[type(state.call)]}")
-        if state.next is not _Next.ENTER or self.number != state.call.attempts + 1:
+    def _begin(self, frame: FrameType, kind: type[_Block]) -> Any:
+        """Begin the attempt with the `with` statement for this kind of block, and return the limit to enter."""
+        block = self._block
+        if type(block) is not kind:
+            block.abandon()
+            raise TypeError(f"the attempt is for {block.code}")
+        if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"
-            raise RuntimeError(f"attempt {self.number} of {state.call.name} was entered twice, or is over: {rule}")
-        state.next = _Next.LEAVE
-        state.call.begin()
-        while frame.f_globals is _STACKS and frame.f_back is not None:
+            raise RuntimeError(f"attempt {self.number} of {block.name} was entered twice, or is over: {rule}")
+        block.next = _Next.LEAVE
+        block.begin()
+        while frame.f_globals is CONTEXTLIB and frame.f_back is not None:
             # An ExitStack enters the attempt, for the function that has the stack.
             frame = frame.f_back
         self._frame = id(frame)
         self._outer = BLOCKS.get(self._frame)
-        BLOCKS[self._frame] = state.call
-        return state.limits
+        BLOCKS[self._frame] = block
+        return block.limit
 
-    def _end(self, error: BaseException | None, *, may_retry: bool = True) -> bool:
+    def _end(self, error: BaseException | None, *, was_made: bool = True) -> bool:
         """Record how the attempt ended; return whether its error is dropped because another attempt follows."""
         if self._outer is None:
             del BLOCKS[self._frame]
         else:
             BLOCKS[self._frame] = self._outer
-        state, call = self._state, self._state.call
-        state.next = _Next.END
-        if not may_retry:
-            # The body of a `with` statement cannot be skipped, so that there is no other attempt.
-            call.policy = call.policy.replace(max_retries=0)
+        block = self._block
+        if not was_made or block.next is _Next.END:
+            # No other attempt can follow: the body of a `with` statement cannot be skipped, or the loop was closed.
+            block.policy = block.policy.replace(max_retries=0)
+        block.next = _Next.END
         if error is None:
-            if listeners.count or call.job is not None or call.policy.budget is not None:
-                call.on_success()
+            if listeners.count or block.job is not None or block.policy.budget is not None:
+                block.on_success()
         elif not issubclass(type(error), Exception):
-            call.on_abandoned(error)
+            block.on_abandoned(error)
         else:
             try:
-                call.on_failure(error)
+                block.on_failure(error)
             except BaseException as raised:
                 # By a function in the policy.
-                call.on_abandoned(raised)
+                block.on_abandoned(raised)
                 raise
-            if call.final_error is None:
-                state.next = _Next.ATTEMPT
+            if block.final_error is None:
+                block.next = _Next.ATTEMPT
                 return True
         # It may be the final error as well.
         self.previous_error = None
@@ -160,145 +171,127 @@ class _Attempt:
     # Mutation testing puts frames of its own between the caller and a function, but not a decorated one.
     @final
     def __enter__(self) -> None:
-        limits = self._begin(sys._getframe(1), SyncCall)  # noqa: SLF001
+        limit = self._begin(sys._getframe(1), _SyncBlock)  # noqa: SLF001
         try:
-            limits.__enter__()
+            limit.__enter__()
         except BaseException as error:
-            self._end(error, may_retry=False)
-            self._state.call.raise_final_error()
+            self._end(error, was_made=False)
+            self._block.raise_final_error()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         try:
-            self._state.limits.__exit__(kind, error, traceback)
+            self._block.limit.__exit__(kind, error, traceback)
         except Exception as raised:
             error = raised
         except BaseException as raised:
             self._end(raised)
             raise
-        try:
-            is_dropped = self._end(error)
-            self._state.call.raise_final_error()
-            return is_dropped
-        finally:
-            # The traceback of the final error holds this frame.
-            del error
+        is_dropped = self._end(error)
+        # The traceback of the final error holds this frame.
+        del error
+        self._block.raise_final_error()
+        return is_dropped
 
     @final
     async def __aenter__(self) -> None:
-        limits = self._begin(sys._getframe(1), AsyncCall)  # noqa: SLF001
+        limit = self._begin(sys._getframe(1), _AsyncBlock)  # noqa: SLF001
         try:
-            await limits.__aenter__()
+            await limit.__aenter__()
         except BaseException as error:
-            self._end(error, may_retry=False)
-            self._state.call.raise_final_error()
+            self._end(error, was_made=False)
+            self._block.raise_final_error()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         try:
-            await self._state.limits.__aexit__(kind, error, traceback)
+            await self._block.limit.__aexit__(kind, error, traceback)
         except Exception as raised:
             error = raised
         except BaseException as raised:
             self._end(raised)
             raise
-        try:
-            is_dropped = self._end(error)
-            self._state.call.raise_final_error()
-            return is_dropped
-        finally:
-            # As in `__exit__`.
-            del error
+        is_dropped = self._end(error)
+        # As in `__exit__`.
+        del error
+        self._block.raise_final_error()
+        return is_dropped
 
 
 class _Loop:
     """The iterator of a loop of either kind."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_block",)
 
-    def __init__(self, state: _State) -> None:
-        self._state = state
+    def __init__(self, block: Any) -> None:
+        self._block = block
 
     def __iter__(self) -> _Loop:
         return self
 
-    def __aiter__(self) -> _Loop:
-        return self
+    __aiter__ = __iter__
 
     def __next__(self) -> _Attempt:
-        state = self._state
-        if state.is_over():
-            raise StopIteration
+        block = self._block
+        block.check_next()
         try:
-            if state.call.last_error is not None:
-                state.call.rest(state.call.last_error)
+            if block.last_error is not None:
+                block.rest(block.last_error)
         except BaseException as error:
-            state.abandon(error)
+            block.abandon(error)
             raise
-        state.check_end(StopIteration)
-        attempt = _Attempt(state)
-        state.call.raise_final_error()
-        return attempt
+        block.check_end()
+        block.raise_final_error()
+        return _Attempt(block)
 
     async def __anext__(self) -> _Attempt:
-        state = self._state
-        if state.is_over():
-            raise StopAsyncIteration
+        block = self._block
+        block.check_next()
         try:
-            if state.call.last_error is not None:
-                await state.call.rest(state.call.last_error)
+            if block.last_error is not None:
+                await block.rest(block.last_error)
         except BaseException as error:
-            state.abandon(error)
+            block.abandon(error)
             raise
-        state.check_end(StopAsyncIteration)
-        attempt = _Attempt(state)
-        state.call.raise_final_error()
-        return attempt
+        block.check_end()
+        block.raise_final_error()
+        return _Attempt(block)
+
+    def close(self) -> None:
+        """End the loop; warn if this drops an error, unless an exception is being handled."""
+        if self._block.abandon() and sys.exception() is None:
+            self._warn()
+
+    async def aclose(self) -> None:
+        self.close()
 
     @final
     def __del__(self) -> None:
         """Finish the call if the loop is left between two attempts, and warn if a `break` left it."""
         frame = sys._getframe().f_back  # noqa: SLF001
         # There is none when the interpreter shuts down.
-        if self._state.abandon() and frame is not None and frame.f_code.co_code[frame.f_lasti] in _POP:
-            call = self._state.call
-            what = f"{call.name} was left after attempt {call.attempts} had failed, and before another one"
-            repair = "leave the loop inside of the `with`, or raise an error"
-            warnings.warn(f"{what}, so that its error is lost: {repair}", RuntimeWarning, stacklevel=2)
+        if self._block.abandon() and frame is not None and frame.f_code.co_code[frame.f_lasti] in _POP:
+            self._warn()
+
+    def _warn(self) -> None:
+        block = self._block
+        what = f"{block.name} was left after attempt {block.attempts} had failed, and before another one"
+        repair = "leave the loop inside of the `with`, or raise an error"
+        warnings.warn(f"{what}, so that its error is lost: {repair}", RuntimeWarning, stacklevel=frame_outside()[1])
 
 
 def _loop_of(policy: Policy, frame: FrameType) -> _Loop:
     if policy.attempt_timeout is not None:
-        raise TypeError(cannot_interrupt("a loop that is not async", f"write {_CODE[AsyncCall]}"))
-    name = _checked_name(policy, frame, is_async=False)
-    gate = sync_gate_for(policy.gate, (), {})
-    call = SyncCall(policy, name, time.monotonic(), (_block, (), {}))
-    return _Loop(_State(call, contextlib.nullcontext() if gate is None else SyncPassage(gate, name)))
+        raise TypeError(cannot_interrupt("a loop that is not async", f"write {_AsyncBlock.code}"))
+    block = _SyncBlock(policy, frame, time.monotonic(), is_async=False)
+    block.limit = contextlib.nullcontext() if policy.gate is None else Passage(policy.gate, block.name)
+    return _Loop(block)
 
 
 def _async_loop_of(policy: Policy, frame: FrameType) -> _Loop:
-    name = _checked_name(policy, frame, is_async=True)
-    gate = gate_for(policy.gate, (), {})
-    call = AsyncCall(policy, name, now(), (_block, (), {}))
-    return _Loop(_State(call, Limits(policy, name, gate, now())))
-
-
-def _checked_name(policy: Policy, frame: FrameType, *, is_async: bool) -> str:
-    """Return the name of the call of a loop, after checking that the gate of its policy fits."""
-    name = policy.name or f"{frame.f_code.co_name}:{frame.f_lineno}"
-    if is_gate_of_arguments(policy.gate):
-        rule = f"gate {name_of(policy.gate)} is a function of a call's arguments, and a loop over a Policy has none"
-        raise TypeError(f"{rule}: call it, and loop over policy.replace(gate=...)")
-    check_gate_fits(policy.gate, name, is_async=is_async)
-    return name
-
-
-def _block() -> None:
-    """Stand in for the function of a call: a block has neither function nor arguments."""
+    block = _AsyncBlock(policy, frame, now(), is_async=True)
+    block.limit = limit_of(policy, block.name, (), {}, now())
+    return _Loop(block)
 
 
 loops.plain = _loop_of

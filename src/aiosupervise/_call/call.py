@@ -1,12 +1,10 @@
 """The state of one call, and the reaction to each failure: no waiting, no asyncio.
 
-A driver makes the attempts and waits between them: the one in `retry` for coroutines, the one in `thread` for plain
-functions. Each has its own clock. The driver, or the block that makes an attempt, reports each failure and the success
-to the call. `Call.on_failure` classifies the error, decides by the policy (`_policy.classify`, `_policy.decide`), pays
-for a retry, and records the result: either a delay and the error of the attempt, or the error to raise.
-
-In a batch, the job around the call is informed of each failure and of each successful retry. It charges for the
-retries, and decides when a waiting call may continue: see `enclosing_job`.
+A driver makes the attempts and waits between them: `retry` for coroutines, `thread` for plain functions, each with its
+own clock. The driver, or the block that makes an attempt, reports each failure and the success to the call.
+`Call.on_failure` classifies the error, decides by the policy, pays for a retry, and records either the delay and the
+error of the attempt, or the error to raise. In a batch, the job around the call is informed of each failure and of each
+successful retry. It charges for the retries, and decides when a waiting call may continue.
 
 An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is created
 when two further attempts have failed, because most calls have succeeded by then.
@@ -16,43 +14,24 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from logging import WARNING
-from typing import Any, TypeAlias
 
 from aiosupervise._events.emit import emit
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.log import CALLS, is_logged
 from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFinished, Event, GaveUp, Recovered
-from aiosupervise._policy.arguments import read_once, used_up
-from aiosupervise._policy.checks import error_text
-from aiosupervise._policy.classify import (
-    PAST_DEADLINE,
-    SPECIAL,
-    UNLISTED,
-    Classification,
-    Transient,
-    classify,
-    classify_ordinary,
-)
+from aiosupervise._policy.arguments import Arguments, read_once, used_up
+from aiosupervise._policy.classify import PAST_DEADLINE, SPECIAL, Classification, Transient, classify, classify_ordinary
 from aiosupervise._policy.decide import PASS_THROUGH, Decision, PassThrough, Stop, decide
 from aiosupervise._policy.errors import DeadlineExceeded, unwrap
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import cause_of, context_of, set_context, set_traceback, traceback_of
-from aiosupervise._policy.verdict import Reason, attach_earlier_errors, attach_verdict, serial_numbers
+from aiosupervise._policy.verdict import Reason, add_line, attach_earlier_errors, attach_verdict, serial_numbers
 
-from .enclosing_job import current_job
+from .enclosing_job import EnclosingJob, Permit, current_job
 from .frames import given_up_inside, register_layer, register_module, register_retry_loop, without_internal_frames
 from .no_waiting import no_waits
-
-Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
-"""The function of a call, with its arguments by position and by name."""
-
-_MAX_EARLIER_ERRORS = 10
-"""The maximum number of earlier errors in a verdict."""
-
-_MAX_LINE = 200
-"""The maximum length of the line about each."""
 
 _numbers = itertools.count(1)
 
@@ -72,6 +51,7 @@ class Call:
         "final_error",
         "first_failure",
         "is_logged",
+        "is_special",
         "job",
         "last_error",
         "last_serial",
@@ -130,9 +110,8 @@ class Call:
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; None if the policy has none."""
-        if self.policy.deadline is None or self.started is None:
-            return None
-        return self.started + self.policy.deadline - self.now()
+        deadline = self.policy.deadline
+        return None if deadline is None or self.started is None else self.started + deadline - self.now()
 
     def begin(self) -> None:
         """Record that an attempt begins."""
@@ -146,70 +125,69 @@ class Call:
 
         Args:
             raised: the error.
-            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if the wrapper made the
-                attempt itself.
+            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if that made the attempt.
+
         """
+        policy, job = self.policy, self.job
         if self.attempts == 1:
             self.first_failure = self.now()
             self.read_once = read_once(self.arguments)
-        is_special = issubclass(type(raised), SPECIAL)
+        self.is_special = is_special = issubclass(type(raised), SPECIAL)
         error = unwrap(raised) if is_special else raised
         # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
-            self._end_like_inner_call(error)
+            if job is not None:
+                job.on_neutral()
+            self._end(error, PASS_THROUGH)
             return
-        classification = classify(self.policy, raised) if is_special else classify_ordinary(self.policy, raised)
+        classification = classify(policy, raised) if is_special else classify_ordinary(policy, raised)
         elapsed = 0.0 if self.started is None else self.now() - self.started
-        decision = decide(self.policy, error, classification, self.attempts - self.probes, elapsed)
-        if self.job is not None:
-            self.job.on_failure(self.policy, raised, classification)
-        if isinstance(decision, float) and (self.read_once or self.policy.budget is not None or self.job is not None):
+        decision = decide(policy, error, classification, self.attempts - self.probes, elapsed)
+        if job is not None:
+            job.on_failure(policy, raised, classification)
+        if isinstance(decision, float) and (self.read_once or policy.budget is not None or job is not None):
             decision = self._check_retry(decision, classification)
         if not isinstance(decision, float):
-            self._end(error, decision, classification)
+            self._end(error, decision, is_past_deadline=classification is PAST_DEADLINE)
             return
         # Retries without a wait follow each other so quickly that one look at the loggers does for all of them.
-        if self.attempts == 1 or decision > 0:
+        if self.attempts == 1 or decision > 0.0:
             self.is_logged = is_logged(CALLS, WARNING)
         if listeners.count or self.is_logged:
             self.emit(AttemptFailed, self.attempts, error, decision)
         if self.error_before is not None:
-            self._add_line(self.error_before, self.attempts - 2)
+            self.lines = add_line(self.lines, self.attempts - 2, self.error_before)
         self.error_before, self.last_error = self.last_error, error
         self.delay = decision if self.waits else 0.0
 
-    def _end_like_inner_call(self, error: Exception) -> None:
-        """End with the error that a call inside the attempt gave up on."""
-        if self.job is not None:
-            self.job.on_neutral()
-        self._end(error, PASS_THROUGH, UNLISTED)
-
-    def _end(self, error: Exception, decision: Stop | PassThrough, classification: Classification) -> None:
+    def _end(self, error: Exception, decision: Stop | PassThrough, *, is_past_deadline: bool = False) -> None:
         """End with the error, because there is no further attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
-        if isinstance(decision, PassThrough):
-            self._pass_through(error)
-        else:
-            self._set_cause(error, classification)
+        if isinstance(decision, Stop):
+            if is_past_deadline:
+                self._set_cause(error)
             self._give_up(error, decision.reason, decision.detail)
+            return
+        if self.last_error is not None:
+            self._add_other_lines()
+            attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
+        self._set_final_error(error)
 
-    def _set_cause(self, error: Exception, classification: Classification) -> None:
+    def _set_cause(self, error: Exception) -> None:
         """Make the last error the cause of the error with which the deadline of this call ended an attempt.
 
         Its cause was the interruption, if any. User code can also raise such an error; that one keeps its cause.
         """
-        is_of_deadline = classification is PAST_DEADLINE and type(error) is DeadlineExceeded
         is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
-        if is_of_deadline and not is_users_own and self.last_error is not None:
+        if type(error) is DeadlineExceeded and not is_users_own and self.last_error is not None:
             error.__cause__ = self.last_error
 
     def _check_retry(self, delay: float, classification: Classification) -> Decision:
         """Pay for a retry and return its delay, or return the reason why it cannot be made."""
-        if self.read_once:
-            detail = used_up(self.read_once)
-            if detail is not None:
-                return Stop(Reason.USED_UP, detail)
+        detail = used_up(self.read_once)
+        if detail is not None:
+            return Stop(Reason.USED_UP, detail)
         price: int | None = 0
         throttled = isinstance(classification, Transient) and classification.retry_after is not None
         if self.policy.budget is not None:
@@ -222,23 +200,20 @@ class Call:
         self.price = price
         return float(delay)
 
-    def _add_line(self, error: Exception, attempt: int) -> None:
-        line = f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE]
-        self.lines = (*self.lines, line)[-_MAX_EARLIER_ERRORS:]
-
-    def _add_other_lines(self, attempts: int) -> None:
-        """Create the postponed lines of the note for a call that ends after this number of failed attempts."""
+    def _add_other_lines(self) -> None:
+        """Create the postponed lines of the note for a call that ends with the error of its last attempt."""
         if self.error_before is not None:
-            self._add_line(self.error_before, attempts - 1)
+            self.lines = add_line(self.lines, self.attempts - 2, self.error_before)
         if self.last_error is not None:
-            self._add_line(self.last_error, attempts)
+            self.lines = add_line(self.lines, self.attempts - 1, self.last_error)
 
-    def _pass_through(self, error: Exception) -> None:
-        """End with the error and without a verdict; if earlier attempts failed, a note lists their errors."""
-        if self.last_error is not None:
-            self._add_other_lines(self.attempts - 1)
-            attach_earlier_errors(error, self.policy.name, self.attempts, self.last_serial, self.lines)
-        self._set_final_error(error)
+    def on_permit(self, permit: Permit, job: EnclosingJob, last_error: Exception) -> None:
+        """Record whether the job permits another attempt after a wait; if not, give up."""
+        if permit is Permit.STOP:
+            self.on_refusal(last_error, Reason.BUDGET)
+        else:
+            self.probes += permit is Permit.PROBE
+            job.on_retry()
 
     def on_refusal(self, last_error: Exception, reason: Reason) -> None:
         """Give up on the last error, because the planned retry cannot be made."""
@@ -253,14 +228,13 @@ class Call:
         the run makes the wait longer.
         """
         left = self.time_left()
-        if left is None or self.delay < left:
-            return False
-        self.on_refusal(last_error, Reason.DEADLINE)
-        return True
+        if left is not None and self.delay >= left:
+            self.on_refusal(last_error, Reason.DEADLINE)
+        return self.final_error is not None
 
     def _give_up(self, error: Exception, reason: Reason, detail: str | None = None) -> None:
         elapsed = self.now() - self.first_failure
-        self._add_other_lines(self.attempts - 1)
+        self._add_other_lines()
         lines = self.lines if detail is None else (detail, *self.lines)
         attach_verdict(error, self.policy.name, self.attempts, elapsed, reason, lines)
         self.emit(GaveUp, self.attempts, elapsed, reason, error)

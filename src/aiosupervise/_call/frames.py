@@ -9,9 +9,10 @@ testing.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Final, TypeAlias
 
 from aiosupervise._policy.raw import (
@@ -40,6 +41,9 @@ RETRY_LOOP: Final[CodeObjects] = {}
 
 INTERNALS: Final[CodeObjects] = {}
 """Everything between the caller of a supervised function and the function: wrappers, the retry loop and its limits."""
+
+CONTEXTLIB: Final = vars(contextlib)
+"""The globals of the frames of an ExitStack or of `closing`."""
 
 
 def register_wrapper(code: CodeType) -> None:
@@ -74,6 +78,15 @@ def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[Funct
     for each in vars(thing).values() if isinstance(thing, type) else (thing,):
         if isinstance(each, FunctionType) and each.__globals__ is namespace:
             yield each
+
+
+def frame_outside() -> tuple[FrameType | None, int]:
+    """Return the innermost frame outside the library and `contextlib`, and its `stacklevel` for the caller."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    level = 1
+    while frame is not None and (id(frame.f_code) in INTERNALS or frame.f_globals is CONTEXTLIB):
+        frame, level = frame.f_back, level + 1
+    return frame, level
 
 
 def without_internal_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -120,7 +133,7 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def drop_tracebacks(error: Exception) -> None:
+def drop_tracebacks(error: Exception, may_be_group: bool) -> None:  # noqa: FBT001 - a keyword takes longer
     """Remove the tracebacks of an error that outlives its attempt, and of its causes, contexts and leaves.
 
     A traceback refers to its frames, and these to the attempt's local variables. The error that the caller is handling,
@@ -130,7 +143,7 @@ def drop_tracebacks(error: Exception) -> None:
     # Most errors refer to no other. The attributes are read in the ordinary way first, which takes half the time; of a
     # class that overrides them, `raw` reads the true ones below.
     try:
-        if error.__context__ is None and error.__cause__ is None and not issubclass(type(error), ExceptionGroup):
+        if not may_be_group and error.__context__ is None and error.__cause__ is None:
             return
     except Exception:  # noqa: S110 - of an attribute that cannot be read
         pass

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiosupervise._policy.checks import name_of
 from aiosupervise._policy.errors import GateError
-from aiosupervise._policy.gate import AsyncGate, Gate, SyncGate
+from aiosupervise._policy.gate import Gate, GateOf
 
 from .frames import register_module
 
@@ -28,8 +27,12 @@ _holders: Final[dict[tuple[int, int], str]] = {}
 """The name of the supervised function that holds a gate, by the ids of its task or thread, and of the gate."""
 
 
-class _Passage:
-    """One attempt inside a gate; `name` is that of the supervised function.
+class Passage:
+    """Puts the attempts of one call inside its gate, one after another: `async with` an async gate, `with` another.
+
+    Args:
+        gate: the gate of the call.
+        name: the name of the supervised function.
 
     Raises:
         GateError: if a call around this one, in the same task or thread, holds the gate, or if the gate suppresses an
@@ -38,84 +41,59 @@ class _Passage:
 
     __slots__ = ("_gate", "_key", "_name")
 
-    def __init__(self, gate: Gate, name: str) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate | GateOf, name: str) -> None:
+        # Async or synchronous, which decides the methods that are called.
+        self._gate: Any = gate
         self._name = name
         self._key: tuple[int, int] | None = None
 
-    def _check(self, holder: int) -> None:
+    async def __aenter__(self) -> None:
         if isinstance(self._gate, _NOT_REENTRANT):
-            key = holder, id(self._gate)
-            if key in _holders:
-                raise _refusal(self._gate, _holders[key], self._name)
-            self._key = key
-
-    def _hold(self) -> None:
+            self._check(id(asyncio.current_task()))
+        await self._gate.__aenter__()
         if self._key is not None:
             _holders[self._key] = self._name
 
-    def _let_go(self) -> None:
+    def __enter__(self) -> None:
+        if isinstance(self._gate, _NOT_REENTRANT):
+            self._check(threading.get_ident())
+        self._gate.__enter__()
+        if self._key is not None:
+            _holders[self._key] = self._name
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._key is not None:
             del _holders[self._key]
+        if await self._gate.__aexit__(kind, error, traceback):
+            self._refuse_to_suppress(error, "__aexit__")
 
-    def _suppression(self, method: str) -> GateError:
-        gate = name_of(self._gate)
-        rule = f"gate {gate} suppressed an error, so that the call would return None as if it had succeeded"
-        return GateError(f"{rule}: let its {method} return None or False")
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._key is not None:
+            del _holders[self._key]
+        if self._gate.__exit__(kind, error, traceback):
+            self._refuse_to_suppress(error, "__exit__")
 
+    def _check(self, holder: int) -> None:
+        key = holder, id(self._gate)
+        if key in _holders:
+            raise GateError(
+                f"{self._name} was called inside of an attempt of {_holders[key]}, which holds the same gate "
+                f"({name_of(self._gate)}), so that it could wait for itself for ever: give the gate to one of them "
+                f"only, such as @supervise(policy.replace(gate=None)) above {_holders[key]}, or give each a gate of "
+                f"its own"
+            )
+        self._key = key
 
-class AsyncPassage(_Passage):
-    """One attempt of an async function inside its gate."""
-
-    __slots__ = ()
-
-    _gate: AsyncGate
-
-    async def __aenter__(self) -> None:
-        self._check(id(asyncio.current_task()))
-        await self._gate.__aenter__()
-        self._hold()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._let_go()
-        if await self._gate.__aexit__(kind, error, traceback) and issubclass(type(error), Exception):
-            raise self._suppression("__aexit__") from error
-
-
-class SyncPassage(_Passage):
-    """One attempt of a plain function inside its gate."""
-
-    __slots__ = ()
-
-    _gate: SyncGate
-
-    def __enter__(self) -> None:
-        self._check(threading.get_ident())
-        self._gate.__enter__()
-        self._hold()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._let_go()
-        if self._gate.__exit__(kind, error, traceback) and issubclass(type(error), Exception):
-            raise self._suppression("__exit__") from error
+    def _refuse_to_suppress(self, error: BaseException | None, method: str) -> None:
+        if issubclass(type(error), Exception):
+            rule = f"gate {name_of(self._gate)} suppressed an error, so that the call would return None as if it had"
+            raise GateError(f"{rule} succeeded: let its {method} return None or False") from error
 
 
-def call_inside(gate: SyncGate, name: str, func: Callable[..., R], /, *args: object, **kwargs: object) -> R:
-    """Call a plain function inside its gate; `name` is the name of the function."""
-    with SyncPassage(gate, name):
+def call_inside(passage: Passage, func: Callable[..., R], /, *args: object, **kwargs: object) -> R:
+    """Call a plain function inside its gate."""
+    with passage:
         return func(*args, **kwargs)
-
-
-def _refusal(gate: Gate, holder: str, name: str) -> GateError:
-    return GateError(
-        f"{name} was called inside of an attempt of {holder}, which holds the same gate ({name_of(gate)}), so that it "
-        f"could wait for itself for ever: give the gate to one of them only, such as @supervise(policy.replace("
-        f"gate=None)) above {holder}, or give each a gate of its own"
-    )
 
 
 register_module(__name__)

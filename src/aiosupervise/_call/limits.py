@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
-from aiosupervise._policy.gate import AsyncGate
+from aiosupervise._policy.gate import gate_for
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import context_of, set_context
 
 from .frames import register_module
-from .gates import AsyncPassage
+from .gates import Passage
 
-P = ParamSpec("P")
 R = TypeVar("R")
+
+Limit: TypeAlias = "AbstractAsyncContextManager[None, None]"
+"""A limit of the attempts of a call, which enter it one after another."""
 
 
 def now() -> float:
@@ -25,44 +26,45 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Limits:
-    """The limits of the attempts of one call, entered for each: `async with limits`.
+def limit_of(policy: Policy, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], started: float) -> Limit:
+    """Return the limits of the attempts of one call, as one.
 
     Args:
         policy: the policy of the call.
         name: the name of the supervised function.
-        gate: the gate of the call.
+        args: the arguments of the call, which its gate may depend on.
+        kwargs: those by name.
         started: the loop's time at the start of the call.
 
     """
+    limits: list[Limit] = []
+    if policy.deadline is not None:
+        limits.append(TimeLimit(DeadlineExceeded, policy.deadline, started))
+    if policy.gate is not None:
+        limits.append(Passage(gate_for(policy.gate, args, kwargs, is_async=True), name))
+    if policy.attempt_timeout is not None:
+        limits.append(TimeLimit(AttemptTimeout, policy.attempt_timeout))
+    return limits[0] if len(limits) == 1 else Nested(limits)
 
-    __slots__ = ("_entered", "gate", "name", "policy", "started")
 
-    def __init__(self, policy: Policy, name: str, gate: AsyncGate | None, started: float) -> None:
-        self.policy = policy
-        self.name = name
-        self.gate = gate
-        self.started = started
-        self._entered: list[AbstractAsyncContextManager[None]] = []
+async def await_within(limit: Limit, func: Callable[..., Awaitable[R]], /, *args: object, **kwargs: object) -> R:
+    """Await one call of `func` within the limits."""
+    async with limit:
+        return await func(*args, **kwargs)
 
-    async def attempt(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await one call of `func` within the limits."""
-        async with self:
-            return await func(*args, **kwargs)
 
-    def _each(self) -> Iterator[AbstractAsyncContextManager[None]]:
-        """Yield the limits from the outside in; the attempt's timeout begins when the gate has been entered."""
-        deadline, timeout = self.policy.deadline, self.policy.attempt_timeout
-        if deadline is not None:
-            yield TimeLimit(self.started + deadline, DeadlineExceeded, deadline)
-        if self.gate is not None:
-            yield AsyncPassage(self.gate, self.name)
-        if timeout is not None:
-            yield TimeLimit(now() + timeout, AttemptTimeout, timeout)
+class Nested:
+    """Nests any number of limits, from the outside in."""
+
+    __slots__ = ("_entered", "_limits")
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = limits
+        self._entered: list[Any] = []
 
     async def __aenter__(self) -> None:
         try:
-            for limit in self._each():
+            for limit in self._limits:
                 await limit.__aenter__()
                 self._entered.append(limit)
         except BaseException as error:
@@ -70,9 +72,7 @@ class Limits:
                 await self.__aexit__(type(error), error, error.__traceback__)
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         last = error
         while self._entered:
             try:
@@ -98,33 +98,43 @@ def raise_again(error: BaseException) -> None:
 
 
 class TimeLimit:
-    """Raises `expired(seconds)` from its block if the loop's time reaches `when` before the block is done.
+    """Raises `expired(seconds)` from its block if the block is not done in time.
 
-    `asyncio.timeout_at` cancels the block and turns the resulting CancelledError into a TimeoutError. Only a
-    TimeoutError that follows a CancelledError is therefore the timeout's; any other was raised by the block itself.
+    `asyncio.timeout_at` cancels the block and turns the CancelledError that comes out of it into a TimeoutError. So
+    only a TimeoutError that follows a CancelledError is the timeout's; any other is the block's own.
+
+    Args:
+        expired: the error.
+        seconds: the seconds until then.
+        started: the loop's time from which they count; None for when the block is entered.
+
     """
 
-    __slots__ = ("_expired", "_seconds", "_timeout", "_when")
+    __slots__ = ("_expired", "_seconds", "_started", "_timeout")
 
-    def __init__(self, when: float, expired: type[AttemptTimeout | DeadlineExceeded], seconds: float) -> None:
-        self._when = when
+    def __init__(
+        self, expired: type[AttemptTimeout | DeadlineExceeded], seconds: float, started: float | None = None
+    ) -> None:
         self._expired = expired
         self._seconds = seconds
+        self._started = started
 
     async def __aenter__(self) -> None:
+        time = now()
+        when = (time if self._started is None else self._started) + self._seconds
         # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
         # https://github.com/python/cpython/issues/134471
-        if self._when <= now():
+        if when <= time:
             raise self._expired(self._seconds)
-        self._timeout = asyncio.timeout_at(self._when)
+        self._timeout: Any = asyncio.timeout_at(when)
         await self._timeout.__aenter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         has_expired = False
+        # The timeout refers to its task, and the task to an error whose frames may refer to this limit.
+        timeout, self._timeout = self._timeout, None
         try:
-            await self._timeout.__aexit__(kind, error, traceback)
+            await timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             has_expired = True
         # The traceback of the cancellation shows where the attempt was interrupted.

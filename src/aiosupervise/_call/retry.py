@@ -15,20 +15,20 @@ Laws, each with a test:
 from __future__ import annotations
 
 import asyncio
-import functools
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TypeAlias, TypeVar
 
 from aiosupervise._events.listeners import listeners
+from aiosupervise._events.records import AttemptStarted
 from aiosupervise._policy.errors import DeadlineExceeded
 from aiosupervise._policy.raw import context_of, set_context
-from aiosupervise._policy.verdict import Reason
+from aiosupervise._policy.verdict import Reason, serial_numbers
 
 from .call import Call
-from .enclosing_job import EnclosingJob, Permit
+from .enclosing_job import EnclosingJob
 from .frames import drop_tracebacks, register_module, register_retry_loop
-from .limits import TimeLimit
+from .limits import Nested, TimeLimit, await_within
 
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
@@ -43,15 +43,20 @@ class AsyncCall(Call):
         """Return the time of the running loop."""
         return asyncio.get_running_loop().time()
 
-    async def run(self, func: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
-        """Make attempts, each by awaiting `func(*args, **kwargs)`, until one succeeds or there is an error to raise."""
+    async def run(self, func: Callable[..., Awaitable[R]]) -> R:
+        """Make attempts, each by awaiting a call of `func`, until one succeeds or there is an error to raise."""
+        _, args, kwargs = self.arguments
         try:
             while self.final_error is None:
                 if self.last_error is not None:
                     await self.rest(self.last_error)
                     if self.final_error is not None:
                         break
-                self.begin()
+                # The same as `begin`, without the cost of its frame.
+                self.attempts += 1
+                self.last_serial = serial_numbers.issued
+                if listeners.count:
+                    self.emit(AttemptStarted, self.attempts)
                 try:
                     result = await func(*args, **kwargs)
                 except Exception as error:
@@ -77,10 +82,10 @@ class AsyncCall(Call):
 
         If it would end after the deadline, the call gives up and does not wait.
         """
-        drop_tracebacks(last_error)
-        if self.is_too_late(last_error):
+        drop_tracebacks(last_error, self.is_special)
+        if self.policy.deadline is not None and self.is_too_late(last_error):
             return _next_turn()
-        wait = asyncio.sleep(self.delay) if self.delay > 0 else _next_turn()
+        wait = asyncio.sleep(self.delay) if self.delay > 0.0 else _next_turn()
         # A coroutine around it would cost as much as the rest of a wait of 0 seconds.
         return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
 
@@ -88,29 +93,14 @@ class AsyncCall(Call):
         if self.delay > 0:
             job.on_wait()
         await wait
-        await self._acquire_permit(job, last_error)
-
-    async def _acquire_permit(self, job: EnclosingJob, last_error: Exception) -> None:
-        """Wait until the run permits another attempt; give up if it refuses, or if the deadline comes first."""
-        try:
-            permit = await self._await_within_deadline(functools.partial(job.acquire, self))
-        except DeadlineExceeded:
-            refusal = Reason.DEADLINE
-            job.on_neutral()
-        else:
-            if permit is not Permit.STOP:
-                self.probes += permit is Permit.PROBE
-                job.on_retry()
-                return
-            refusal = Reason.BUDGET
-        self.on_refusal(last_error, refusal)
-
-    async def _await_within_deadline(self, func: Callable[[], Awaitable[R]]) -> R:
         seconds = self.policy.deadline
-        if seconds is None or self.started is None:
-            return await func()
-        async with TimeLimit(self.started + seconds, DeadlineExceeded, seconds):
-            return await func()
+        limit = Nested(()) if seconds is None else TimeLimit(DeadlineExceeded, seconds, self.started)
+        try:
+            permit = await await_within(limit, job.acquire, self)
+        except DeadlineExceeded:
+            self.on_refusal(last_error, Reason.DEADLINE)
+        else:
+            self.on_permit(permit, job, last_error)
 
 
 @types.coroutine

@@ -9,21 +9,17 @@ run's circuit either, because only the blocked loop could release it: see `Enclo
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
-from types import FrameType
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Final, TypeVar
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
 from aiosupervise._policy.raw import context_of, set_context
-from aiosupervise._policy.verdict import Reason
 
 from .call import Call
-from .enclosing_job import Permit
-from .frames import INTERNALS, drop_tracebacks, register_module, register_retry_loop
+from .frames import drop_tracebacks, frame_outside, register_module, register_retry_loop
 from .tasks import running_loop
 
 R = TypeVar("R")
@@ -46,8 +42,9 @@ class SyncCall(Call):
         """Return the time of the clock used for plain functions."""
         return time.monotonic()
 
-    def run(self, func: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
-        """Make attempts, each by calling `func(*args, **kwargs)`, until one succeeds or there is an error to raise."""
+    def run(self, func: Callable[..., R]) -> R:
+        """Make attempts, each by calling `func`, until one succeeds or there is an error to raise."""
+        bare, args, kwargs = self.arguments
         try:
             while self.final_error is None:
                 if self.last_error is not None:
@@ -61,7 +58,7 @@ class SyncCall(Call):
                     self.on_failure(error)
                 else:
                     if type(result) not in ORDINARY and hasattr(type(result), "__await__"):
-                        raise awaitable_result(self.arguments[0], result)
+                        raise awaitable_result(bare, result)
                     if listeners.count or self.job is not None or self.policy.budget is not None:
                         self.on_success()
                     return result
@@ -79,7 +76,7 @@ class SyncCall(Call):
 
     def rest(self, last_error: Exception) -> None:
         """Wait after a failed attempt until another one may be made, or give up."""
-        drop_tracebacks(last_error)
+        drop_tracebacks(last_error, self.is_special)
         if self.is_too_late(last_error):
             return
         if self.delay > 0:
@@ -87,11 +84,7 @@ class SyncCall(Call):
                 _warn_of_blocking(self.name, self.delay)
             time.sleep(self.delay)
         if self.job is not None:
-            permit = self.job.permit_at_once()
-            if permit is Permit.STOP:
-                self.on_refusal(last_error, Reason.BUDGET)
-            else:
-                self.job.on_retry()
+            self.on_permit(self.job.permit_at_once(), self.job, last_error)
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
@@ -113,10 +106,7 @@ def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
 
 def _warn_of_blocking(name: str, seconds: float) -> None:
     """Warn that a wait blocks the event loop of this thread, at the user's line of code."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
-    level = 2
-    while frame is not None and id(frame.f_code) in INTERNALS:
-        frame, level = frame.f_back, level + 1
+    frame, level = frame_outside()
     place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
     if place not in _blocking_places:
         what = f"{name} waits {seconds:.3g} s before its next attempt, in a thread that runs an event loop"

@@ -16,13 +16,13 @@ from typing import ParamSpec, TypeVar
 
 from aiosupervise._events.listeners import listeners
 from aiosupervise._policy.checks import name_of
-from aiosupervise._policy.gate import gate_for, sync_gate_for
+from aiosupervise._policy.gate import gate_for
 from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import serial_numbers
 
 from .frames import register_wrapper
-from .gates import call_inside
-from .limits import Limits, now
+from .gates import Passage, call_inside
+from .limits import await_within, limit_of, now
 from .retry import AsyncCall, Coro
 from .thread import ORDINARY, SyncCall, awaitable_result
 
@@ -35,14 +35,14 @@ def wrap_plain(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Callabl
 
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
-            return await AsyncCall(policy, name, None, (func, args, kwargs)).run(func, args, kwargs)
+            return await AsyncCall(policy, name, None, (func, args, kwargs)).run(func)
         last_serial = serial_numbers.issued
         try:
             return await func(*args, **kwargs)
         except Exception as error:
             call = AsyncCall(policy, name, None, (func, args, kwargs), 1, last_serial)
             call.on_failure(error, 1)
-        return await call.run(func, args, kwargs)
+        return await call.run(func)
 
     register_wrapper(supervised.__code__)
     return supervised
@@ -55,21 +55,21 @@ def wrap_limited(policy: Policy, name: str, func: Callable[P, Coro[R]]) -> Calla
     async def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         last_serial = serial_numbers.issued
         started = now()
-        limits = Limits(policy, function, gate_for(policy.gate, args, kwargs), started)
-        attempt = functools.partial(limits.attempt, func)
+        limit = limit_of(policy, function, args, kwargs, started)
         if listeners.count:
-            return await AsyncCall(policy, name, started, (func, args, kwargs)).run(attempt, args, kwargs)
-        try:
-            async with limits:
-                result = await func(*args, **kwargs)
-        except Exception as error:
-            call = AsyncCall(policy, name, started, (func, args, kwargs), 1, last_serial)
-            call.on_failure(error, 1)
+            call = AsyncCall(policy, name, started, (func, args, kwargs))
         else:
-            if policy.budget is not None:
-                policy.budget.put(policy.budget.refill)
-            return result
-        return await call.run(attempt, args, kwargs)
+            try:
+                async with limit:
+                    result = await func(*args, **kwargs)
+            except Exception as error:
+                call = AsyncCall(policy, name, started, (func, args, kwargs), 1, last_serial)
+                call.on_failure(error, 1)
+            else:
+                if policy.budget is not None:
+                    policy.budget.put(policy.budget.refill)
+                return result
+        return await call.run(functools.partial(await_within, limit, func))
 
     register_wrapper(supervised.__code__)
     return supervised
@@ -80,7 +80,7 @@ def wrap_plain_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callable
 
     def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         if listeners.count:
-            return SyncCall(policy, name, None, (func, args, kwargs)).run(func, args, kwargs)
+            return SyncCall(policy, name, None, (func, args, kwargs)).run(func)
         last_serial = serial_numbers.issued
         try:
             result = func(*args, **kwargs)
@@ -91,7 +91,7 @@ def wrap_plain_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callable
             if type(result) not in ORDINARY and hasattr(type(result), "__await__"):
                 raise awaitable_result(func, result)
             return result
-        return call.run(func, args, kwargs)
+        return call.run(func)
 
     register_wrapper(supervised.__code__)
     return supervised
@@ -103,9 +103,11 @@ def wrap_limited_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callab
 
     def supervised(*args: P.args, **kwargs: P.kwargs) -> R:
         started = time.monotonic()
-        gate = sync_gate_for(policy.gate, args, kwargs)
-        attempt = func if gate is None else functools.partial(call_inside, gate, function, func)
-        return SyncCall(policy, name, started, (func, args, kwargs)).run(attempt, args, kwargs)
+        call = SyncCall(policy, name, started, (func, args, kwargs))
+        if policy.gate is None:
+            return call.run(func)
+        gate = gate_for(policy.gate, args, kwargs, is_async=False)
+        return call.run(functools.partial(call_inside, Passage(gate, function), func))
 
     register_wrapper(supervised.__code__)
     return supervised

@@ -6,9 +6,12 @@ import functools
 import opcode
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from types import CodeType, CoroutineType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from .checks import name_of
+
+Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
+"""The function of a call, with its arguments by position and by name."""
 
 # Of coroutines only Python's own: an object with the methods of one, such as a Run, may be awaited many times.
 _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
@@ -17,23 +20,24 @@ _READ_OFTEN = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(N
 _RESUME = opcode.opmap["RESUME"]
 
 
-def read_once(
-    call: tuple[Callable[..., object], tuple[object, ...], Mapping[str, object]],
-) -> tuple[tuple[str, object], ...]:
+def read_once(call: Arguments) -> tuple[tuple[str, object], ...]:
     """Return the arguments of a call that can be read only once, each with a name for it.
 
     Files and other iterators are not checked: a websocket or a cursor is also its own iterator, and may be passed.
     """
     func, args, kwargs = call
     # Of most calls, no argument can be read once, so that they need no names.
-    if not isinstance(func, functools.partial):
-        for value in [*args, *kwargs.values()]:
-            kind = type(value)
-            if kind not in _READ_OFTEN and _can_be_read_once(kind):
-                break
-        else:
-            return ()
-    return tuple(pair for pair in _arguments_of(func, args, kwargs) if _can_be_read_once(type(pair[1])))
+    for value in args:
+        if type(value) not in _READ_OFTEN and _can_be_read_once(type(value)):
+            return _named(call)
+    for value in kwargs.values():
+        if type(value) not in _READ_OFTEN and _can_be_read_once(type(value)):
+            return _named(call)
+    return _named(call) if issubclass(type(func), functools.partial) else ()
+
+
+def _named(call: Arguments) -> tuple[tuple[str, object], ...]:
+    return tuple(pair for pair in _arguments_of(*call) if _can_be_read_once(type(pair[1])))
 
 
 def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:

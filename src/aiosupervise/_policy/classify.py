@@ -85,12 +85,11 @@ def classify(policy: Policy, error: Exception) -> Classification:
 
 def classify_ordinary(policy: Policy, error: Exception) -> Classification:
     """Return the class of an error whose type is not SPECIAL, as `classify` does."""
-    if policy.irrecoverable != () and _matches(policy.irrecoverable, error):
+    # Usually this is the empty tuple, which exists once; another empty tuple would match nothing either.
+    if policy.irrecoverable is not _NOTHING and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
-    if answer is None or answer is False:
-        return UNLISTED
     if answer is True:
         # Libraries use an attribute of this name for other things too: anything but a number or a timedelta is
         # ignored. A property that raises must not put its own error in place of the one that is being classified.
@@ -99,6 +98,8 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
             return TRANSIENT if asked is None else _after(retry_after_of(asked))
         except Exception:
             return TRANSIENT
+    if answer is None or answer is False:
+        return UNLISTED
     check_retry_after(f"the return value of retry_on ({name_of(policy.retry_on)}), if not a bool or None,", answer)
     return _after(retry_after_of(answer))
 
@@ -173,6 +174,7 @@ def _unwrapped_leaves(error: Exception, cleared: set[int]) -> Iterator[Exception
 
 
 _CLASSES = (type, tuple)
+_NOTHING: Final = ()
 
 
 def _matches(condition: RetryOn, error: Exception) -> bool | float | timedelta | None:

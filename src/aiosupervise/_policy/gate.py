@@ -49,30 +49,22 @@ def check_gate_fits(gate: object, name: str, *, is_async: bool) -> None:
         raise TypeError(f"gate {name_of(gate)} is async, and {name} is not, so that it cannot await it: give {_SYNC}")
 
 
-def is_gate_of_arguments(gate: object) -> bool:
-    """Return whether the gate of a policy is a function of a call's arguments."""
-    return gate is not None and not _is_gate(gate, is_async=True) and not _is_gate(gate, is_async=False)
+def check_gate_of_loop(gate: object, name: str, *, is_async: bool) -> None:
+    """Raise unless the attempts of a loop over a policy can enter its gate."""
+    if gate is not None and not _is_gate(gate, is_async=True) and not _is_gate(gate, is_async=False):
+        rule = f"gate {name_of(gate)} is a function of a call's arguments, and a loop over a Policy has none"
+        raise TypeError(f"{rule}: call it, and loop over policy.replace(gate=...)")
+    check_gate_fits(gate, name, is_async=is_async)
 
 
-def gate_for(gate: Gate | GateOf | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AsyncGate | None:
-    """Return the gate of a call of an async function with these arguments.
+def gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> Any:
+    """Return the gate of a call with these arguments: the gate of the policy, or the return value of its function.
 
     Raises:
-        TypeError: if a function returns something other than a gate.
+        TypeError: if a function returns something other than a gate of this kind.
 
     """
-    found: AsyncGate | None = _gate_for(gate, args, kwargs, is_async=True)
-    return found
-
-
-def sync_gate_for(gate: Gate | GateOf | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> SyncGate | None:
-    """Return the gate of a call of a plain function with these arguments, as `gate_for` does."""
-    found: SyncGate | None = _gate_for(gate, args, kwargs, is_async=False)
-    return found
-
-
-def _gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> Any:
-    if gate is None or _is_gate(gate, is_async=is_async):
+    if _is_gate(gate, is_async=is_async):
         return gate
     found = gate(*args, **kwargs)
     if not _is_gate(found, is_async=is_async):

@@ -6,13 +6,14 @@ the policy, registers the loops.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import FrameType, TracebackType
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import FrameType
 from typing import Any, Protocol
 
 
 class _BlockAttempt(Protocol):
-    """An attempt of a block, async or synchronous."""
+    """An attempt of a block, async or synchronous. Its error is dropped if another attempt follows."""
 
     @property
     def number(self) -> int:
@@ -30,37 +31,35 @@ class _BlockAttempt(Protocol):
         ...
 
 
-class SyncAttempt(_BlockAttempt, Protocol):
+class SyncAttempt(_BlockAttempt, AbstractContextManager[None, bool], Protocol):
     """An attempt of a block in synchronous code: `with attempt`."""
 
-    def __enter__(self) -> None:
-        """Begin the attempt."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> bool:
-        """End the attempt; return True if its error is dropped because another attempt follows."""
-        ...
-
-
-class AsyncAttempt(_BlockAttempt, Protocol):
+class AsyncAttempt(_BlockAttempt, AbstractAsyncContextManager[None, bool], Protocol):
     """An attempt of a block in an async function: `async with attempt`."""
 
-    async def __aenter__(self) -> None:
-        """Begin the attempt."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> bool:
-        """End the attempt; return True if its error is dropped because another attempt follows."""
-        ...
+class SyncAttempts(Iterator[SyncAttempt], Protocol):
+    """The attempts of a block in synchronous code."""
+
+    def close(self) -> None:
+        """End the loop: no other attempt is made."""
+
+
+class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
+    """The attempts of a block in an async function."""
+
+    def __anext__(self) -> Awaitable[AsyncAttempt]: ...
+
+    async def aclose(self) -> None:
+        """End the loop: no other attempt is made."""
 
 
 class Loops:
     """The functions that create the loops over a policy, given the policy and the frame that iterates."""
 
-    plain: Callable[[Any, FrameType], Iterator[SyncAttempt]]
-    in_coroutine: Callable[[Any, FrameType], AsyncIterator[AsyncAttempt]]
+    plain: Callable[[Any, FrameType], SyncAttempts]
+    in_coroutine: Callable[[Any, FrameType], AsyncAttempts]
 
 
 loops = Loops()

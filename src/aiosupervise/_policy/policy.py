@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, MutableSequence
+from collections.abc import Callable, MutableSequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
 
@@ -15,7 +15,7 @@ from .backoff import Backoff, BackoffLike, check_backoff
 from .budget import Budget
 from .checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 from .gate import Gate, GateOf, check_gate
-from .loops import AsyncAttempt, SyncAttempt, loops
+from .loops import AsyncAttempts, SyncAttempts, loops
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -134,12 +134,12 @@ class Policy:
 
     # Decorated, since mutation testing puts frames of its own between the caller and other functions.
     @final
-    def __iter__(self) -> Iterator[SyncAttempt]:
+    def __iter__(self) -> SyncAttempts:
         """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""
         return loops.plain(self, sys._getframe(1))  # noqa: SLF001
 
     @final
-    def __aiter__(self) -> AsyncIterator[AsyncAttempt]:
+    def __aiter__(self) -> AsyncAttempts:
         """Yield the attempts of a block in an async function, until one succeeds or the policy gives up."""
         return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from typing import final
 
+from .checks import error_text
 from .raw import attributes_of
 
 
@@ -132,6 +133,17 @@ def attach_earlier_errors(error: Exception, name: str | None, attempts: int, ser
     note = _EarlierErrors(_text(name, f"passed on from attempt {attempts}, after retries of other errors", lines))
     note.serial = serial_numbers.next()
     _set_notes(error, [*others, note])
+
+
+# The maximum number of earlier errors in a note, and the maximum length of the line about each.
+_MAX_LINES = 10
+_MAX_LINE = 200
+
+
+def add_line(lines: tuple[str, ...], attempt: int, error: Exception) -> tuple[str, ...]:
+    """Add a line about the error of an attempt to those about earlier errors, and return them."""
+    line = f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE]
+    return (*lines, line)[-_MAX_LINES:]
 
 
 def _text(name: str | None, head: str, lines: Iterable[str]) -> str:
