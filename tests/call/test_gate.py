@@ -231,6 +231,30 @@ async def test_a_gate_cannot_suppress_cancellation_and_exit(kind: type[BaseExcep
         await fetch()
 
 
+class ChainingGate(Reentrant):
+    """Its exit fails while it handles an error of its own."""
+
+    async def __aexit__(self, *error: object) -> bool:
+        try:
+            return bool(int("no number"))
+        except ValueError:
+            raise OSError("not released")  # noqa: B904 - the context is what is looked at
+
+
+@pytest.mark.parametrize("deadline", [None, 60.0])
+async def test_an_error_of_the_gate_keeps_its_context(deadline: float | None, supervise: Supervise) -> None:
+    """The error that was being handled when it was raised, and not the one of the attempt in its place."""
+
+    @supervise(retry_on=ConnectionError, gate=ChainingGate(), deadline=deadline, max_retries=0)
+    async def fetch() -> None:
+        raise LookupError("of the attempt")
+
+    error = await error_of(fetch())
+    assert isinstance(error, OSError)
+    assert isinstance(error.__context__, ValueError)
+    assert isinstance(error.__context__.__context__, LookupError)
+
+
 async def test_a_suppressed_error_leaves_no_cycle(supervise: Supervise) -> None:
     """An error that a gate does not suppress leaves none either."""
     gates: list[Any] = [Reentrant(suppresses=True), Reentrant(), asyncio.Lock()]

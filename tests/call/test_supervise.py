@@ -476,6 +476,26 @@ async def test_layers_do_not_multiply_through_a_task_group(supervise: Supervise)
     assert len(script.times) == 3
 
 
+async def test_an_error_that_another_call_gave_up_on_meanwhile_is_classified_afresh(supervise: Supervise) -> None:
+    """The attempt raises it by itself: the frames of the other call are not in its traceback."""
+    shared = ConnectionError("shared")
+    attempts = 0
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def other() -> None:
+        raise shared
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    async def func() -> None:
+        nonlocal attempts
+        attempts += 1
+        await error_of(other())
+        raise shared.with_traceback(None)
+
+    assert await error_of(func()) is shared
+    assert attempts == 2
+
+
 async def test_a_new_error_is_retried_by_the_outer_layer(supervise: Supervise) -> None:
     """The outer policy classifies an error that the function raises from one on which an inner call gave up."""
     script = Script(ConnectionError)
