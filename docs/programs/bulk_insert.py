@@ -15,8 +15,8 @@ INSERT = "INSERT INTO reading (id, value) VALUES ($1, $2) ON CONFLICT (id) DO NO
 
 def chunks(path, size=1000):
     with open(path, newline="") as file:
-        rows = csv.reader(file)
-        while chunk := [(int(key), float(value)) for key, value in islice(rows, size)]:
+        rows = csv.DictReader(file)
+        while chunk := [(int(row["id"]), float(row["value"])) for row in islice(rows, size)]:
             yield chunk
 
 
@@ -32,7 +32,7 @@ async def main(path):
         async with map_all(insert, chunks(path), limit=4, strategy="as_completed") as run:
             async for outcome in run:  # a few chunks are in memory, not the file
                 if not isinstance(outcome, Success):
-                    print(f"rows from {outcome.input[0]}: {outcome}", file=sys.stderr)
+                    print(f"rows from id {outcome.input[0][0]}: {outcome}", file=sys.stderr)
     return 1 - run.report.ok
 
 

@@ -24,7 +24,7 @@ async def ask(question):
 async def main(path):
     run = map_all(
         ask,
-        Path(path).read_text("utf-8").splitlines(),
+        [line for line in Path(path).read_text("utf-8").splitlines() if line],
         limit=20,
         journal=Journal(f"{path}.db", version=MODEL),
         stop_on=(SIGINT, SIGTERM),

@@ -10,7 +10,6 @@ from aiosupervise import Supervisor, alive, map_all, ready, supervise
 from aiosupervise.integrations.http import is_transient
 
 upstream = httpx.AsyncClient(base_url="https://prices.example")
-prices = {}
 
 
 @supervise(retry_on=is_transient, attempt_timeout=2.0, deadline=8.0)
@@ -21,9 +20,10 @@ async def fetch_price(item):
 async def refresh():
     while True:
         report = await map_all(fetch_price, ["gold", "tin"], limit=10, timeout=10.0)
-        prices.update({success.input: success.value for success in report.succeeded})
-        ready()
-        alive()  # a refresh that hangs is restarted after two minutes
+        if report.ok:  # otherwise /health answers 503 after two minutes
+            app.state.prices = {success.input: success.value for success in report.succeeded}
+            ready()
+            alive()
         await asyncio.sleep(30)
 
 
@@ -36,5 +36,5 @@ async def lifespan(app):
 
 
 app = FastAPI(lifespan=lifespan)
-app.get("/prices")(lambda: prices)
+app.get("/prices")(lambda: app.state.prices)
 app.get("/health")(lambda: Response(status_code=200 if app.state.sup.is_healthy else 503))

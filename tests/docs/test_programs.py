@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from types import FunctionType
 from typing import Any
 
 import httpx
+import looptime
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -109,7 +110,7 @@ async def test_the_first_program(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_crawler(tmp_path: Path) -> None:
-    """It fetches each page below the URL once, again after a 503, and names the page that is missing."""
+    """It fetches each page below the URL once, again after a 503, and names a missing page, which it does not count."""
     pages = {
         "/": '<a href="/a">',
         "/a": '<a href="/b#top"><a href="https://elsewhere.example/">',
@@ -120,7 +121,7 @@ async def test_the_crawler(tmp_path: Path) -> None:
     assert code == 0, err
     first, last = out.splitlines()
     assert first.startswith(f"{url}c: HTTPStatusError(")
-    assert last == "4 pages"
+    assert last == "3 pages"
 
 
 @pytest.mark.slow
@@ -144,7 +145,7 @@ async def test_the_batch_of_a_language_model(tmp_path: Path) -> None:
         )
 
     questions = [f"question {number}" for number in range(100)]
-    (tmp_path / "questions.txt").write_text("\n".join(questions))
+    (tmp_path / "questions.txt").write_text("\n\n".join(questions))  # an empty line is no question
     app = web.Application()
     app.router.add_post("/chat/completions", complete)
     async with TestServer(app) as server:
@@ -164,6 +165,13 @@ async def test_the_batch_of_a_language_model(tmp_path: Path) -> None:
     assert asked.total() <= 100 + 20 + 20  # the process that was killed had 20 calls running, and some uncommitted
 
 
+def web_app(answer: Callable[[httpx.Request], httpx.Response]) -> tuple[Any, httpx.AsyncClient]:
+    """Return the web application, with a source of prices that answers like this, and a client of it."""
+    program = load("web_app")
+    program.upstream = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="https://prices.example")
+    return program.app, httpx.AsyncClient(transport=httpx.ASGITransport(program.app), base_url="http://app")
+
+
 @pytest.mark.slow
 async def test_the_web_application() -> None:
     """It serves no request before it has prices, and its health is that of the task that fetches them."""
@@ -172,15 +180,37 @@ async def test_the_web_application() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(statuses.pop() if statuses else 200, json={"price": len(request.url.path)})
 
-    program = load("web_app")
-    program.upstream = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="https://prices.example")
-    app = program.app
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
+    app, client = web_app(answer)
     with no_waiting():
         async with app.router.lifespan_context(app), client:
             assert (await client.get("/prices")).json() == {"gold": 5, "tin": 4}
             assert (await client.get("/health")).status_code == 200
     assert not app.state.sup.is_healthy
+
+
+def test_the_web_application_is_healthy_only_with_fresh_prices() -> None:
+    """It does not start without prices. When their source is down for minutes, it serves the last ones as unhealthy."""
+    is_up = False
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200 if is_up else 500, json={"price": 1})
+
+    async def scenario() -> None:
+        nonlocal is_up
+        app, client = web_app(answer)
+        with pytest.raises(TimeoutError):
+            async with app.router.lifespan_context(app):
+                pytest.fail("it has started")
+        is_up = True
+        async with app.router.lifespan_context(app), client:
+            for up, seconds, status in (False, 60, 200), (False, 240, 503), (True, 120, 200):
+                is_up = up
+                await asyncio.sleep(seconds)
+                assert (await client.get("/health")).status_code == status
+                assert (await client.get("/prices")).json() == {"gold": 1, "tin": 1}
+
+    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+        runner.run(scenario())
 
 
 @pytest.mark.slow

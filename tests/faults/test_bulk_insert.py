@@ -34,7 +34,7 @@ async def test_every_row_is_inserted_once(tmp_path: Path) -> None:
     """Every row of the file is in the table once, however often the program is run; a failed chunk is named."""
     readings = tmp_path / "readings.csv"
     with readings.open("w", newline="") as file:
-        csv.writer(file).writerows((key, key / 2) for key in range(4500))
+        csv.writer(file).writerows([("id", "value"), *((key, key / 2) for key in range(4500))])
     found = binaries()
     assert found is not None
     async with AsyncExitStack() as stack:
@@ -52,4 +52,4 @@ async def test_every_row_is_inserted_once(tmp_path: Path) -> None:
         await connection.execute("DROP TABLE reading")
         code, err = await insert(readings, server)
         assert code == 1
-        assert "rows from (4000, 2000.0): Failure" in err
+        assert "rows from id 4000: Failure" in err
