@@ -6,8 +6,6 @@ import pickle
 import signal
 import sqlite3
 import sys
-import threading
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -45,7 +43,7 @@ def is_free(path: Path) -> bool:
     """Whether somebody else could open the file."""
     lock = FileLock(str(path))
     try:
-        lock.acquire()
+        lock.acquire(lambda: None)
     except RuntimeError:
         return False
     lock.release()
@@ -544,30 +542,58 @@ async def test_outcomes_that_no_commit_will_come_for(path: Path) -> None:
 # Runs that are thrown away.
 
 
-def test_a_loop_that_is_closed_under_a_run(path: Path) -> None:
-    """The file is closed when the run is collected."""
-    loop = asyncio.new_event_loop()
+class OwnClock(asyncio.SelectorEventLoop):
+    """A loop whose clock is not asyncio's, so that the journal takes it for a virtual one, and has no thread."""
 
-    async def stop(_: int) -> None:
-        loop.stop()
-        await asyncio.sleep(1000)
+    def time(self) -> float:
+        return super().time()
 
-    run = map_all(stop, [0], journal=path)
-    task = loop.create_task(_finish(run))
-    loop.run_forever()
-    assert not is_free(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loop.close()
-        task.get_coro().close()
-        pump = run._pump
+
+class Deserted:
+    """A run whose loop was closed under it."""
+
+    def __init__(self, journal: Journal, *, virtual: bool = False) -> None:
+        self.loop = OwnClock() if virtual else asyncio.new_event_loop()
+        self.run = map_all(self.stop, [0], journal=journal, name="work")
+        self.task = self.loop.create_task(_finish(self.run))
+        self.loop.run_forever()
+        assert not is_free(Path(journal.path))
+        pump = self.run._pump
         assert pump is not None
         assert pump._task is not None
-        pump._task.get_coro().close()
-        task._log_destroy_pending = pump._task._log_destroy_pending = False  # type: ignore[attr-defined]
-    for thread in threading.enumerate():
-        if thread.name == "journal run.db":
-            thread.join(10)
+        self.task._log_destroy_pending = pump._task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self.loop.close()
+
+    async def stop(self, _: int) -> None:
+        """A job, which does not end."""
+        task: Any = asyncio.current_task()
+        task._log_destroy_pending = False
+        self.loop.stop()
+        await asyncio.sleep(1000)
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+@pytest.mark.parametrize("shared", [False, True], ids=["another Journal", "the same Journal"])
+def test_a_loop_that_is_closed_under_a_run(path: Path, *, virtual: bool, shared: bool) -> None:
+    """The next run of this process uses the file at once, though somebody still holds the first one."""
+    journal = Journal(path)
+    deserted = Deserted(journal, virtual=virtual)
+    report = asyncio.run(_finish(map_all(work, [0, 1], journal=journal if shared else path)))
+    assert report.values() == [0, 1]
+    assert not journal._writer._store.is_open
+    assert is_free(path)
+    assert deserted.task.done() is False
+
+
+def test_a_run_that_is_collected_closes_the_file(path: Path) -> None:
+    """For other processes too, if nobody holds a run whose loop was closed under it; its thread ends."""
+    journal = Journal(path)
+    Deserted(journal)
+    thread = journal._writer._thread
+    assert thread is not None
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
     assert is_free(path)
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosupervise._batch._journal.keys import check_keys, hash_of, key_of
+from aiosupervise._batch._journal.keys import check_keys, hashes_of, key_of
 
 
 @dataclass
@@ -33,9 +33,15 @@ class Color(enum.StrEnum):
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - the plain kind
 
 
+def hash_of(text: str) -> int:
+    """The hash of one key."""
+    [number] = hashes_of([text])
+    return number
+
+
 def key(item: object) -> str:
     """The key of an input that is its own."""
-    return key_of(item, 0, None)
+    return key_of(None, item, 0)
 
 
 def test_inputs_that_differ_have_different_keys() -> None:
@@ -140,13 +146,13 @@ def circle() -> list[object]:
 def test_an_input_without_a_stable_key_is_refused(item: object, part: str) -> None:
     """The error says which input it is, what is the matter with it, and how to give it a key."""
     with pytest.raises(TypeError, match=rf"input 7 {part}.*key=lambda item: item.id"):
-        key_of(item, 7, None)
+        key_of(None, item, 7)
 
 
 def test_a_key_function_takes_the_place_of_the_input() -> None:
     """Objects have no key of their own; a str that is an enum is a str."""
-    assert key_of(Document("a"), 0, lambda doc: doc.id) == key("a")
-    assert key_of(Document("a"), 0, lambda _: Color.RED) == key("red")
+    assert key_of(lambda doc: doc.id, Document("a"), 0) == key("a")
+    assert key_of(lambda _: Color.RED, Document("a"), 0) == key("red")
 
 
 async def late(_: object) -> str:
@@ -165,7 +171,7 @@ async def late(_: object) -> str:
 def test_a_key_function_that_fails(function: Callable[[Any], Any], words: str) -> None:
     """It is a TypeError too, with the number of the input."""
     with pytest.raises(TypeError, match=words):
-        key_of(Document("a"), 3, function)
+        key_of(function, Document("a"), 3)
 
 
 def test_inputs_are_checked_in_order() -> None:
@@ -182,7 +188,7 @@ def test_inputs_are_checked_in_order() -> None:
 
 def test_a_hash_is_the_same_in_every_process() -> None:
     """Unlike Python's own, and it fits into an integer of SQLite."""
-    program = "from aiosupervise._batch._journal.keys import hash_of; print(hash_of('x'))"
+    program = "from aiosupervise._batch._journal.keys import hashes_of; print(hashes_of(['x'])[0])"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert int(made.stdout) == hash_of("x")

@@ -1,30 +1,51 @@
 """The file of a journal: what is in it, who may have it open, and what is said about a file that cannot be used."""
 
+import asyncio
 import contextlib
+import gc
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from aiosupervise._batch._journal.keys import hash_of
+from aiosupervise._batch._journal.keys import hashes_of
 from aiosupervise._batch._journal.lock import FileLock
-from aiosupervise._batch._journal.store import KnownRow, NewRow, Store
+from aiosupervise._batch._journal.store import KnownRow, NewRow, Store, User
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes of files, users and limits are those of POSIX")
 
 NOBODY = 65534
 
 
-class User:
-    """Somebody who has the file open."""
+LOOP = asyncio.new_event_loop()
+LOOP.close()
 
 
-USER = User()
+class Runs(User):
+    """Somebody who has the file open, until he is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(LOOP)
+        self.gone = False
+
+    def is_gone(self) -> bool:
+        return self.gone
+
+
+USER = Runs()
+
+
+def hash_of(text: str) -> int:
+    """The hash of one key."""
+    [number] = hashes_of([text])
+    return number
 
 
 def row(key: str, value: str | bytes = "1") -> NewRow:
@@ -56,7 +77,7 @@ def look_up(path: Path, *keys: str, name: str = "fetch", version: str = "") -> l
     store = Store(str(path))
     found = store.look_up(store.open(USER, name, version), keys)
     store.close(USER)
-    return [known and known[4] for known in found]
+    return [known and known[3] for known in found]
 
 
 def test_what_was_stored_is_found(tmp_path: Path) -> None:
@@ -82,7 +103,7 @@ def test_each_of_several_equal_keys_has_a_row(tmp_path: Path) -> None:
         known = store.open(USER, "fetch", "")
         for batch in (["same", "once"], ["same", "same", "same"], ["same", "once"]):
             found.extend(store.look_up(known, batch))
-    values = [one and one[4] for one in found]
+    values = [one and one[3] for one in found]
     assert values == ["0", "once", "1", "2", None, None, None]
 
 
@@ -117,7 +138,7 @@ def test_functions_and_versions_are_apart(tmp_path: Path) -> None:
 
 def test_two_keys_with_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys themselves are compared: a row of another input is never taken."""
-    monkeypatch.setattr("aiosupervise._batch._journal.store.hash_of", lambda _: hash_of("a"))
+    monkeypatch.setattr("aiosupervise._batch._journal.store.hashes_of", lambda keys: [hash_of("a")] * len(keys))
     save(tmp_path / "run.db", row("a", "of a"))
     assert look_up(tmp_path / "run.db", "b", "a") == [None, "of a"]
 
@@ -166,10 +187,10 @@ def test_nothing_but_the_lock_file_is_left_beside_it(tmp_path: Path) -> None:
 def test_several_users_of_one_store(tmp_path: Path) -> None:
     """The last one closes the file; closing twice, or for somebody else, does nothing."""
     store = Store(str(tmp_path / "run.db"))
-    other = User()
+    other = Runs()
     store.open(USER, "fetch", "")
     store.open(other, "parse", "")
-    for user in (USER, USER, User()):
+    for user in (USER, USER, Runs()):
         store.close(user)
         assert store.is_open
     store.save([row("a")])
@@ -193,12 +214,78 @@ def test_a_second_journal_of_this_process(tmp_path: Path) -> None:
     save(link, row("a"))
 
 
+def test_users_that_are_gone(tmp_path: Path) -> None:
+    """A second Journal takes the file over when the loops of all runs that use it were closed under them."""
+    first, second, one, other = Store(str(tmp_path / "run.db")), Store(str(tmp_path / "run.db")), Runs(), Runs()
+    first.open(one, "fetch", "")
+    first.open(other, "fetch", "")
+    first.save([row("a")])
+    for user in (one, other):
+        with pytest.raises(RuntimeError, match="another Journal of this process has it open"):
+            second.open(USER, "fetch", "")
+        user.gone = True
+    assert second.open(USER, "fetch", "").count == 1
+    assert not first.is_open
+    with pytest.raises(RuntimeError, match="another Journal of this process has it open"):
+        first.open(Runs(), "fetch", "")
+    second.close(USER)
+
+
+def test_a_user_that_is_gone_does_not_keep_the_file_open(tmp_path: Path) -> None:
+    """The last one that is left closes it."""
+    store, gone = Store(str(tmp_path / "run.db")), Runs()
+    store.open(gone, "fetch", "")
+    store.open(USER, "fetch", "")
+    gone.gone = True
+    assert store.is_open
+    store.close(USER)
+    assert not store.is_open
+    save(tmp_path / "run.db", row("a"))
+
+
+def test_a_store_is_taken_over_between_two_works(tmp_path: Path) -> None:
+    """Not while another thread commits: then it waits."""
+    first, second, gone = Store(str(tmp_path / "run.db")), Store(str(tmp_path / "run.db")), Runs()
+    first.open(gone, "fetch", "")
+    gone.gone = True
+    opened = threading.Event()
+
+    def take_over() -> None:
+        second.open(USER, "fetch", "")
+        opened.set()
+
+    thread = threading.Thread(target=take_over)
+    with first.mutex:
+        thread.start()
+        assert not opened.wait(0.05)
+        first.save([row("a")])
+    thread.join(10)
+    assert opened.is_set()
+    second.close(USER)
+    assert look_up(tmp_path / "run.db", "a") == ["1"]
+
+
+def test_a_loop_is_gone_when_it_is_closed_or_collected() -> None:
+    """Nothing else is known of a run that nobody waits for."""
+    loop = asyncio.new_event_loop()
+    user = User(loop)
+    assert not user.is_gone()
+    loop.close()
+    assert user.is_gone()
+    user = User(asyncio.new_event_loop())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert user.is_gone()
+
+
 HOLD = """
-import sys
+import asyncio, sys
 from aiosupervise._batch._journal.store import Store
+from aiosupervise._batch._journal.store import User
 store = Store(sys.argv[1])
 try:
-    store.open(store, "fetch", "")
+    store.open(User(asyncio.new_event_loop()), "fetch", "")
     print("open", flush=True)
     sys.stdin.read()
 except RuntimeError as error:
@@ -255,7 +342,7 @@ def test_the_other_error_that_posix_allows(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("fcntl.lockf", refuse)
     with pytest.raises(BlockingIOError):
-        lock.acquire()
+        lock.acquire(lambda: None)
     lock.release()
 
 
@@ -271,7 +358,7 @@ def fails(path: Path, words: str) -> None:
     assert not store.is_open
     lock = FileLock(str(path))
     with contextlib.suppress(OSError):
-        lock.acquire()
+        lock.acquire(lambda: None)
     lock.release()
 
 

@@ -9,7 +9,8 @@ the repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -25,13 +26,13 @@ _ascii = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")
 KeyFunction = Callable[[Any], str]
 
 
-def key_of(item: object, index: int, key: KeyFunction | None) -> str:
+def key_of(key: KeyFunction | None, item: object, index: int) -> str:
     """Return the key of an input.
 
     Args:
+        key: the user's key function; None for the input itself.
         item: the input.
         index: its position in the source, for the message.
-        key: the user's key function; None for the input itself.
 
     Raises:
         TypeError: for an input without a stable key, and for a key function that raises or does not return a str.
@@ -64,12 +65,13 @@ def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
     for index, item in enumerate(items):
         kind = type(item)
         if key is not None or not (kind is str or (kind is int and -_LARGEST < item < _LARGEST)):  # type: ignore[operator]  # an int
-            key_of(item, index, key)
+            key_of(key, item, index)
 
 
-def hash_of(key: str) -> int:
-    """Return a platform-independent hash of a key as a signed 64-bit integer, the integer type of SQLite."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+def hashes_of(keys: Sequence[str]) -> Sequence[int]:
+    """Return for each key a hash that is the same everywhere: a signed integer of 64 bits, which SQLite's are."""
+    digests = b"".join([blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    return struct.unpack(f">{len(keys)}q", digests)
 
 
 def _encode(value: object) -> str:

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
-_held: dict[str, int] = {}
-"""For each lock file that is held, the process: a forked one has a copy of this, but not of the locks."""
+_held: dict[tuple[str, int], Callable[[], None]] = {}
+"""For each lock file and process that holds it, what has it released if nobody uses the journal any more.
+
+A forked process has a copy of this, but not of the locks.
+"""
 
 
 class FileLock:
@@ -25,33 +29,46 @@ class FileLock:
         self._path = f"{os.path.realpath(path)}.lock"
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, let_go: Callable[[], None]) -> None:
         """Take the lock.
+
+        Args:
+            let_go: called when another Journal of this process wants it; releases it if nobody uses this one any more.
 
         Raises:
             RuntimeError: if another Journal of this process has it.
             BlockingIOError: if another process has it.
             OSError: if the file cannot be created.
         """
-        if _held.get(self._path) == os.getpid():
+        key = self._path, os.getpid()
+        if (holder := _held.get(key)) is not None:
+            holder()
+        if _held.setdefault(key, let_go) is not let_go:
             raise RuntimeError(
                 "another Journal of this process has it open: create one Journal, and pass it to every run that uses it"
             )
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            _lock(descriptor)
+            self._descriptor = _open_and_lock(self._path)
         except BaseException:
-            os.close(descriptor)
+            del _held[key]
             raise
-        self._descriptor = descriptor
-        _held[self._path] = os.getpid()
 
     def release(self) -> None:
         """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-            _held.pop(self._path, None)
+            _held.pop((self._path, os.getpid()), None)
+
+
+def _open_and_lock(path: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -18,7 +18,7 @@ from aiosupervise._batch.protocol import EngineRun
 from aiosupervise._batch.source import END, AsyncSource, Source
 from aiosupervise._events.outcomes import Success, Tally
 
-from .session import Known, Session
+from .session import Session
 
 # Known inputs that are recorded before other tasks of the loop get a turn.
 _LARGEST_BATCH = 200
@@ -118,26 +118,27 @@ class ReplayingFeed(Feed):
                     await self.wait_for_slot()
                 if self.stopped:
                     return
-                self._replay_or_start_next(key, known)
+                if isinstance(known, tuple):
+                    self._replay(*known)
+                else:
+                    self._start_or_skip(key, known)
         finally:
             self._skip_waiting()
 
-    def _replay_or_start_next(self, key: str, known: Known | RuntimeError | None) -> None:
+    def _replay(self, value: object, attempts: int, elapsed: float) -> None:
         item = self._waiting.popleft()
-        if known is None:
-            self.start_pulled(item, partial(self._start, key=key))
-        elif isinstance(known, tuple):
-            self._replay(item, known)
-        else:
-            self._context.fail(known)
-            self.skip(item)
-
-    def _replay(self, item: object, known: Known) -> None:
         index = self.number(item)
         self.unfinished += 1
-        value, attempts, elapsed = known
         name = self._context.job_name(item, index)
         self._context.record(Success(index, value, attempts, elapsed, name, item, True))  # noqa: FBT003 - it is replayed
+
+    def _start_or_skip(self, key: str, error: RuntimeError | None) -> None:
+        item = self._waiting.popleft()
+        if error is None:
+            self.hand_over(item, partial(self._start, key=key))
+        else:
+            self._context.fail(error)
+            self.skip(item)
 
     def _start_new(self, item: object, index: int) -> None:
         try:

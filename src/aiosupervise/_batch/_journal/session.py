@@ -19,6 +19,7 @@ Laws, each with a test:
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,9 +31,9 @@ from aiosupervise._events.log import STRANGE_NAMES
 from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.record import record
 
-from .keys import KeyFunction, hash_of, key_of
-from .store import KnownResults, NewRow, Store
-from .values import Codec, encode, undecodable
+from .keys import KeyFunction, hashes_of, key_of
+from .store import KnownResults, Store, User
+from .values import Codec, decode, encode, undecodable
 from .writer import Writer, works_in_loop
 
 _INTERVAL = 0.02  # seconds
@@ -55,9 +56,15 @@ Known: TypeAlias = tuple[Any, int, float]
 """The stored result of an input: the value, the attempts and the seconds."""
 
 
-class _Saved(NamedTuple):
+class _Encoded(NamedTuple):
+    rows: list[tuple[str, str | bytes, int, float]]  # key, value, attempts, elapsed
     size: int  # bytes
     refused: dict[int, TypeError]  # by the index of the job
+
+
+class _Saved(NamedTuple):
+    size: int  # bytes, of a row
+    refused: dict[int, TypeError]
 
 
 class Session:
@@ -73,7 +80,7 @@ class Session:
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
         self.path = settings.path
-        self.key_of = partial(key_of, key=settings.key)
+        self.key_of = partial(key_of, settings.key)
         self.known = 0
         self.left = 0
         self.keys: dict[int, str] = {}
@@ -92,6 +99,7 @@ class Session:
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._user = User(self._loop)
         self._call = partial(writer.call, in_loop=works_in_loop(self._loop))
 
     def connect(
@@ -126,7 +134,7 @@ class Session:
             STRANGE_NAMES.log({"name": self._name, "journal": self.path, "others": others})
 
     def _open(self, store: Store) -> KnownResults:
-        return store.open(self, self._name, self._settings.version)
+        return store.open(self._user, self._name, self._settings.version)
 
     # Inputs.
 
@@ -142,7 +150,7 @@ class Session:
         found: list[Known | RuntimeError | None] = []
         for row in store.look_up(self._results, keys):
             try:
-                found.append(row and (codec.loads(row[4]), row[5], row[6]))
+                found.append(row and (decode(codec, row[3]), row[4], row[5]))
             except Exception as error:
                 found.append(undecodable(codec, self.path, error))
         return found
@@ -185,23 +193,12 @@ class Session:
     def _save(self, store: Store, *, group: list[tuple[Outcome[Any, Any], str | None]]) -> _Saved:
         assert self._results is not None  # noqa: S101 - for the type checkers
         function, now = self._results.function, int(time.time())
-        rows: list[NewRow] = []
-        refused: dict[int, TypeError] = {}
-        size = 0
-        for outcome, key in group:
-            if key is None or not isinstance(outcome, Success):
-                continue
-            try:
-                value = encode(self._settings.codec, outcome.value, outcome.name)
-            except TypeError as error:
-                refused[outcome.index] = error.with_traceback(None)
-            else:
-                rows.append((function, hash_of(key), key, value, outcome.attempts, outcome.elapsed, now))
-                size += len(key) + len(value)
-        if rows:
-            store.save(rows)
-            size //= len(rows)
-        return _Saved(size, refused)
+        encoded, size, refused = _encoded(group, self._settings.codec)
+        if not encoded:
+            return _Saved(0, refused)
+        hashes = hashes_of([key for key, *_ in encoded])
+        store.save([(function, number, *row, now) for number, row in zip(hashes, encoded, strict=True)])
+        return _Saved(size // len(encoded), refused)
 
     def _on_saved(self, future: asyncio.Future[_Saved]) -> None:
         error = future.exception()
@@ -221,19 +218,19 @@ class Session:
         self._fail(error)
 
     def _hand_over(self) -> None:
-        """Deliver the committed outcomes, and those after them that need no row."""
-        queue = self.queue
+        """Deliver the outcomes that are safe, and those behind them that need no row."""
+        queue, deliver = self.queue, self._deliver
         try:
-            while queue and (self._safe or queue[0][1] is None):
-                self._safe = max(self._safe - 1, 0)
+            while queue and (self._safe > 0 or queue[0][1] is None):
+                self._safe -= 1
                 outcome, _ = queue.popleft()
                 if self._refused and (error := self._refused.pop(outcome.index, None)) is not None:
                     self._fail(error)
-                self._deliver(outcome)
+                deliver(outcome)
         except BaseException:  # of a listener: KeyboardInterrupt or the like
             self._loop.call_soon(self._hand_over)
             raise
-        self._in_writer = 0
+        self._in_writer = self._safe = 0
         if self._is_due or self._new_rows >= self._most_rows:
             self.flush()
         self._wake()
@@ -246,13 +243,16 @@ class Session:
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Let the writer close the file if it is open: the run was discarded."""
-        if self._is_attached:
+        """Let the writer close the file, unless it is closed: the run was discarded.
+
+        At the end of the program, no thread can be started, and the system closes the file.
+        """
+        if self._is_attached and not sys.is_finalizing():
             self._is_attached = False
             self._writer.post(self._close)
 
     def _close(self, store: Store) -> None:
-        store.close(self)
+        store.close(self._user)
 
     def detach(self) -> None:
         """Deliver the remaining outcomes, and drop the references to the run, which has ended."""
@@ -261,6 +261,24 @@ class Session:
         while self.queue:
             self._deliver(self.queue.popleft()[0])
         self.connect(deliver=_ignore, fail=_ignore, wake=_ignore)
+
+
+def _encoded(group: Sequence[tuple[Outcome[Any, Any], str | None]], codec: Codec) -> _Encoded:
+    """Encode row by row: one value that is refused must not take the rest of its group with it."""
+    rows: list[tuple[str, str | bytes, int, float]] = []
+    refused: dict[int, TypeError] = {}
+    size = 0
+    for outcome, key in group:
+        if key is None or not isinstance(outcome, Success):
+            continue
+        try:
+            value = encode(codec, outcome.value, outcome.name)
+        except TypeError as error:
+            refused[outcome.index] = error.with_traceback(None)
+        else:
+            rows.append((key, value, outcome.attempts, outcome.elapsed))
+            size += len(key) + len(value)
+    return _Encoded(rows, size, refused)
 
 
 def _ignore(*_: object) -> None:

@@ -16,8 +16,11 @@ while it is open.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -25,7 +28,7 @@ from typing import TypeAlias
 
 from aiosupervise._policy.checks import error_text
 
-from .keys import hash_of
+from .keys import hashes_of
 from .lock import FileLock
 
 SCHEMA_VERSION = 1
@@ -33,7 +36,7 @@ _APPLICATION_ID = 0x61696F73
 _ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in all
 _PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
 _SMALLEST = 512  # bytes of any page
-_CACHE = -16_000  # kB: rows come in the order of a hash, so all over the index
+_CACHE = -16_000  # kB, with an index: rows come in the order of a hash, so all over it. SQLite's default is 2,000.
 _BUSY = 1.0  # seconds to wait for another program that reads the file
 
 _SCHEMA = """
@@ -48,21 +51,18 @@ CREATE VIEW journal AS
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
-# The rows of hashes, unless there are more rows than hashes: then some hash has several, perhaps a great many.
+# The rows of distinct hashes. A join with VALUES is quicker than IN, for which SQLite makes an index of its own. If
+# there are more rows than hashes, some hash has several, perhaps a great many.
 _ROWS = """
-SELECT hash, 1, id, key, value, attempts, elapsed FROM result
-WHERE function = ? AND id <= ? AND hash IN ({}) LIMIT ?
+WITH wanted(hash) AS (VALUES {}) SELECT result.hash, id, key, value, attempts, elapsed
+FROM wanted CROSS JOIN result ON function = ? AND result.hash = wanted.hash AND id <= ? LIMIT ?
 """
-# The first row of each hash that has any, and how many it has: the latter comes from the index alone.
-_FIRST = """
-SELECT first.hash, first.rows, first.id, key, value, attempts, elapsed
-FROM (
-    SELECT hash, count(*) AS rows, min(id) AS id FROM result
-    WHERE function = ? AND id <= ? AND hash IN ({}) GROUP BY hash
-) AS first JOIN result ON result.id = first.id
+# Those of these hashes that have several rows, and the first of each: from the index alone.
+_SEVERAL = """
+SELECT hash, min(id) FROM result WHERE function = ? AND id <= ? AND hash IN ({}) GROUP BY hash HAVING count(*) > 1
 """
 _NEXT = """
-SELECT hash, 1, id, key, value, attempts, elapsed FROM result
+SELECT hash, id, key, value, attempts, elapsed FROM result
 WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
 """
 
@@ -70,8 +70,23 @@ WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
 NewRow: TypeAlias = tuple[int, int, str, str | bytes, int, float, int]
 """A result to be stored: function, hash, key, value, attempts, elapsed, saved_at."""
 
-KnownRow: TypeAlias = tuple[int, int, int, str, str | bytes, int, float]
-"""A result that is stored: hash, how many rows have it, id, key, value, attempts, elapsed."""
+KnownRow: TypeAlias = tuple[int, int, str, str | bytes, int, float]
+"""A result that is stored: hash, id, key, value, attempts, elapsed."""
+
+
+class User:
+    """A run that has the file open.
+
+    It does not hold the run itself: the thread that uses the file would keep a run alive that was discarded.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+
+    def is_gone(self) -> bool:
+        """Return whether the loop of the run was closed under it, so that nobody will close the file."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
 
 
 class KnownResults:
@@ -104,12 +119,13 @@ class KnownResults:
 
 
 class Store:
-    """The open file. It belongs to one thread at a time."""
+    """The open file. It belongs to one thread at a time: that which holds the mutex."""
 
     def __init__(self, path: str) -> None:
+        self.mutex = threading.Lock()
         self._path = path
         self._lock = FileLock(path)
-        self._users: set[object] = set()
+        self._users: set[User] = set()
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -117,11 +133,11 @@ class Store:
         """Whether any user has the file open."""
         return bool(self._users)
 
-    def open(self, user: object, name: str, version: str) -> KnownResults:
+    def open(self, user: User, name: str, version: str) -> KnownResults:
         """Open the file for a user, and return the results of a function.
 
         Raises:
-            RuntimeError: if another process has it open, it is not a journal, or it cannot be read or written.
+            RuntimeError: if somebody else has it open, it is not a journal, or it cannot be read or written.
 
         """
         with self._errors("opened", "is it a journal, and can this process write to it and to its folder?"):
@@ -134,15 +150,21 @@ class Store:
                 self.close(user)
                 raise
 
-    def close(self, user: object) -> None:
-        """Close the file for a user, and completely with its last user. Do nothing for any other object."""
-        self._users.discard(user)
+    def close(self, user: User | None) -> None:
+        """Close the file for a user, and for those that are gone; it is closed with its last user."""
+        self._users = {other for other in self._users if other is not user and not other.is_gone()}
         connection = self._connection
         if connection is not None and not self._users:
             self._connection = None
             with suppress(sqlite3.Error):  # what is committed stays, in the file beside it, until the next one opens
                 connection.close()
             self._lock.release()
+
+    def _let_go(self) -> None:
+        """Close the file if all its users are gone; called by another Store that wants it, in any thread."""
+        if all(user.is_gone() for user in [*self._users]):
+            with self.mutex:
+                self.close(None)
 
     def save(self, rows: Sequence[NewRow]) -> None:
         """Store results, all or none, and return once they are committed.
@@ -163,30 +185,28 @@ class Store:
             RuntimeError: if the file cannot be read.
         """
         with self._errors("read", "is it damaged?"):
-            hashes = [hash_of(key) for key in keys]
-            first = self._first_rows(known, {*hashes} - known.last_taken.keys())
+            hashes = hashes_of(keys)
+            first, take = self._first_rows(known, {*hashes} - known.last_taken.keys()), known.take
             found: list[KnownRow | None] = []
             for key, number in zip(keys, hashes, strict=True):
                 row = first.get(number) or self._next_row(known, number)
                 # Two keys with the same hash are practically impossible, and then the job runs again.
-                is_known = row is not None and row[3] == key and known.take(row[2])
-                found.append(row if is_known else None)
+                found.append(row if row is not None and row[2] == key and take(row[1]) else None)
             return found
 
     def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, KnownRow]:
         """Return the row of each hash that has one row, and remember the hashes that have more."""
-        places = ", ".join("?" * len(hashes))
-        limit = len(hashes) + 1
-        rows = self._cursor(_ROWS.format(places), known.function, known.last, *hashes, limit).fetchall()
+        if not hashes:
+            return {}
+        places = ", ".join(["(?)"] * len(hashes))
+        rows = self._cursor(_ROWS.format(places), *hashes, known.function, known.last, len(hashes) + 1).fetchall()
         first: dict[int, KnownRow] = {row[0]: row for row in rows}
-        if len(first) < len(rows):
-            first.clear()
-            for row in self._cursor(_FIRST.format(places), known.function, known.last, *hashes):
-                if row[1] == 1:
-                    first[row[0]] = row
-                else:
-                    known.last_taken[row[0]] = row[2] - 1
-        return first
+        if len(first) == len(rows):
+            return first
+        places = ", ".join("?" * len(hashes))
+        for number, row in self._cursor(_SEVERAL.format(places), known.function, known.last, *hashes):
+            known.last_taken[number] = row - 1
+        return self._first_rows(known, hashes - known.last_taken.keys())
 
     def _next_row(self, known: KnownResults, number: int) -> KnownRow | None:
         """Return the next row of a hash that has several."""
@@ -195,7 +215,7 @@ class Store:
             return None
         row: KnownRow | None = self._cursor(_NEXT, known.function, known.last, number, after).fetchone()
         if row is not None:
-            known.last_taken[number] = row[2]
+            known.last_taken[number] = row[1]
         return row
 
     def _cursor(self, query: str, *values: object) -> sqlite3.Cursor:
@@ -216,7 +236,7 @@ class Store:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        self._lock.acquire()
+        self._lock.acquire(self._let_go)
         try:
             self._create_file()
             connection = sqlite3.connect(
@@ -253,7 +273,6 @@ class Store:
         connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA cache_size = {_CACHE}")
         if not tables:
             numbers = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {numbers} COMMIT;")
@@ -265,6 +284,7 @@ class Store:
         function = connection.execute(select, (name, version)).fetchone()[0]
         last = connection.execute("SELECT max(id) FROM result").fetchone()[0] or 0
         if last:
+            connection.execute(f"PRAGMA cache_size = {_CACHE}")
             connection.execute(_INDEX)
         count = connection.execute("SELECT count(*) FROM result WHERE function = ?", (function,)).fetchone()[0]
         return KnownResults(function, last, count, [] if count else self._others(connection, name))

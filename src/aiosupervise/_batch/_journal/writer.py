@@ -44,7 +44,6 @@ class Writer:
         self._process = os.getpid()
         self._store = Store(self._path)
         self._starting = threading.RLock()  # the garbage collector may discard a run at any moment
-        self._working = threading.Lock()  # several loops may work without the thread
         self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -95,7 +94,7 @@ class Writer:
 
     def _do(self, store: Store, work: Work[object], answer: Answer) -> None:
         try:
-            with self._working:
+            with store.mutex:  # several loops may work without the thread
                 result = work(store)
         except BaseException as error:
             # Its frames hold the work, which holds the run. The error that caused it keeps its own.
