@@ -77,8 +77,9 @@ class SlowDisk:
         save = Store.save
 
         def counted(store: Store, rows: Any) -> None:
-            self.commits.append(len(rows))
-            save(store, rows)
+            held = [*rows]
+            self.commits.append(len(held))
+            save(store, held)
 
         def slow(writer: Writer, job: Any, *, in_loop: bool) -> Any:
             if getattr(job, "func", None) is None or job.func.__name__ != "_save":

@@ -414,8 +414,9 @@ async def test_new_jobs_wait_while_too_many_outcomes_do(path: Path, monkeypatch:
     save = Store.save
 
     def counted(store: Store, rows: Any) -> None:
-        commits.append(len(rows))
-        save(store, rows)
+        held = [*rows]
+        commits.append(len(held))
+        save(store, held)
 
     monkeypatch.setattr(Store, "save", counted)
 

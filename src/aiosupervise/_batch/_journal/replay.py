@@ -37,6 +37,7 @@ class ReplayingFeed(Feed):
     ) -> None:
         super().__init__(source, tally, error, outlet)
         self._session = session
+        self._keys, self._key_of = session.keys, session.key_of
         self._waiting: deque[object] = deque()  # items that were pulled, and have no index yet
 
     def connect(self, engine: EngineRun) -> None:
@@ -93,7 +94,7 @@ class ReplayingFeed(Feed):
         Raises:
             TypeError: for an input without a key, which is the last item.
         """
-        source, key_of = self._source, self._session.key_of
+        source, key_of = self._source, self._key_of
         is_async = isinstance(source, AsyncSource)
         for index in range(self._pulled, self._pulled + (1 if is_async else slots)):
             item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()
@@ -142,12 +143,12 @@ class ReplayingFeed(Feed):
 
     def _start_new(self, item: object, index: int) -> None:
         try:
-            self._session.keys[index] = self._session.key_of(item, index)
+            self._keys[index] = self._key_of(item, index)
         except TypeError:
             self._engine.skip(item, index)
             raise
         self._engine.start_job(item, index)
 
     def _start(self, item: object, index: int, *, key: str) -> None:
-        self._session.keys[index] = key
+        self._keys[index] = key
         self._engine.start_job(item, index)

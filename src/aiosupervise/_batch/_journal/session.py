@@ -22,8 +22,9 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
 
 from aiosupervise._call.tasks import wait_until_done
@@ -32,7 +33,7 @@ from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.record import record
 
 from .keys import KeyFunction, hashes_of, key_of
-from .store import KnownResults, Store, User
+from .store import KnownResults, NewRow, Store, User
 from .values import Codec, decode, encode, undecodable
 from .writer import Writer, works_in_loop
 
@@ -56,15 +57,9 @@ Known: TypeAlias = tuple[Any, int, float]
 """The stored result of an input: the value, the attempts and the seconds."""
 
 
-class _Encoded(NamedTuple):
-    rows: list[tuple[str, str | bytes, int, float]]  # key, value, attempts, elapsed
-    size: int  # bytes
-    refused: dict[int, TypeError]  # by the index of the job
-
-
 class _Saved(NamedTuple):
     size: int  # bytes, of a row
-    refused: dict[int, TypeError]
+    refused: dict[int, TypeError]  # by the index of the job
 
 
 class Session:
@@ -74,8 +69,9 @@ class Session:
         key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
         known: the number of results of this function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
-        keys: the key of each running job, by index.
-        queue: the outcomes that have not been handed over, with the key of each that needs a row.
+        keys: the key of each running job, and of each outcome whose row was not sent to the writer, by index.
+        queue: the outcomes that have not been handed over.
+
     """
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
@@ -84,7 +80,7 @@ class Session:
         self.known = 0
         self.left = 0
         self.keys: dict[int, str] = {}
-        self.queue: deque[tuple[Outcome[Any, Any], str | None]] = deque()
+        self.queue: deque[Outcome[Any, Any]] = deque()
         self._writer = writer
         self._settings = settings
         self._name = name
@@ -163,15 +159,15 @@ class Session:
         return len(self.queue) >= 2 * self._most_rows
 
     def add(self, outcome: Outcome[Any, Any]) -> None:
-        """Add an outcome that has arrived; it is delivered once it is committed, after all earlier outcomes."""
-        key = self.keys.pop(outcome.index, None)
-        if key is None or self._is_broken or not isinstance(outcome, Success):
+        """Add an outcome that has arrived; it is delivered when it is safe, after all outcomes before it."""
+        if outcome.index not in self.keys or self._is_broken or not isinstance(outcome, Success):
+            self.keys.pop(outcome.index, None)
             if self.queue:
-                self.queue.append((outcome, None))
+                self.queue.append(outcome)
             else:
                 self._deliver(outcome)
             return
-        self.queue.append((outcome, key))
+        self.queue.append(outcome)
         self._new_rows += 1
         if self._new_rows >= self._most_rows:
             self.flush()
@@ -188,17 +184,36 @@ class Session:
             self._is_due = False
             self._new_rows = 0
             self._in_writer = len(self.queue)
-            self._call(partial(self._save, group=[*self.queue])).add_done_callback(self._on_saved)
+            keys = [self.keys.pop(outcome.index, None) for outcome in self.queue]
+            self._call(partial(self._save, outcomes=[*self.queue], keys=keys)).add_done_callback(self._on_saved)
 
-    def _save(self, store: Store, *, group: list[tuple[Outcome[Any, Any], str | None]]) -> _Saved:
+    def _save(self, store: Store, *, outcomes: Sequence[Outcome[Any, Any]], keys: Sequence[str | None]) -> _Saved:
+        """Store the values of the outcomes that have a key, in one commit, but for those that cannot be stored."""
+        new: list[Success[Any, Any]] = []
+        new_keys: list[str] = []
+        values: list[str | bytes] = []
+        refused: dict[int, TypeError] = {}
+        for outcome, key in zip(outcomes, keys, strict=True):
+            if key is not None and isinstance(outcome, Success):
+                try:
+                    values.append(encode(self._settings.codec, outcome.value, outcome.name))
+                except TypeError as error:  # it must not take the others of its group with it
+                    refused[outcome.index] = error.with_traceback(None)
+                else:
+                    new.append(outcome)
+                    new_keys.append(key)
+        if new:
+            store.save(self._rows(new, new_keys, values))
+        return _Saved(sum(map(len, [*new_keys, *values])) // max(len(new), 1), refused)
+
+    def _rows(
+        self, new: Sequence[Success[Any, Any]], keys: Sequence[str], values: Sequence[str | bytes]
+    ) -> Iterator[NewRow]:
+        """Return the rows, made from columns: so many tuples at a time would only make work for the garbage collector."""
         assert self._results is not None  # noqa: S101 - for the type checkers
-        function, now = self._results.function, int(time.time())
-        encoded, size, refused = _encoded(group, self._settings.codec)
-        if not encoded:
-            return _Saved(0, refused)
-        hashes = hashes_of([key for key, *_ in encoded])
-        store.save([(function, number, *row, now) for number, row in zip(hashes, encoded, strict=True)])
-        return _Saved(size // len(encoded), refused)
+        attempts, seconds = [one.attempts for one in new], [one.elapsed for one in new]
+        function, now = repeat(self._results.function), repeat(int(time.time()))
+        return zip(function, hashes_of(keys), keys, values, attempts, seconds, now)  # noqa: B905 - the repeated end never
 
     def _on_saved(self, future: asyncio.Future[_Saved]) -> None:
         error = future.exception()
@@ -221,9 +236,9 @@ class Session:
         """Deliver the outcomes that are safe, and those behind them that need no row."""
         queue, deliver = self.queue, self._deliver
         try:
-            while queue and (self._safe > 0 or queue[0][1] is None):
+            while queue and (self._safe > 0 or queue[0].index not in self.keys):
                 self._safe -= 1
-                outcome, _ = queue.popleft()
+                outcome = queue.popleft()
                 if self._refused and (error := self._refused.pop(outcome.index, None)) is not None:
                     self._fail(error)
                 deliver(outcome)
@@ -259,26 +274,8 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
         while self.queue:
-            self._deliver(self.queue.popleft()[0])
+            self._deliver(self.queue.popleft())
         self.connect(deliver=_ignore, fail=_ignore, wake=_ignore)
-
-
-def _encoded(group: Sequence[tuple[Outcome[Any, Any], str | None]], codec: Codec) -> _Encoded:
-    """Encode row by row: one value that is refused must not take the rest of its group with it."""
-    rows: list[tuple[str, str | bytes, int, float]] = []
-    refused: dict[int, TypeError] = {}
-    size = 0
-    for outcome, key in group:
-        if key is None or not isinstance(outcome, Success):
-            continue
-        try:
-            value = encode(codec, outcome.value, outcome.name)
-        except TypeError as error:
-            refused[outcome.index] = error.with_traceback(None)
-        else:
-            rows.append((key, value, outcome.attempts, outcome.elapsed))
-            size += len(key) + len(value)
-    return _Encoded(rows, size, refused)
 
 
 def _ignore(*_: object) -> None:

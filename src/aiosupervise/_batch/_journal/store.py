@@ -21,7 +21,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TypeAlias
@@ -33,7 +33,9 @@ from .lock import FileLock
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
-_ROWS_PER_STATEMENT = 100  # of 7 values: older versions of SQLite take 999 in all
+_COLUMNS = 7
+_PLACES = f"({', '.join('?' * _COLUMNS)})"
+_ROWS_PER_STATEMENT = 100  # older versions of SQLite take 999 values in all
 _PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
 _SMALLEST = 512  # bytes of any page
 _CACHE = -16_000  # kB, with an index: rows come in the order of a hash, so all over it. SQLite's default is 2,000.
@@ -166,17 +168,17 @@ class Store:
             with self.mutex:
                 self.close(None)
 
-    def save(self, rows: Sequence[NewRow]) -> None:
-        """Store results, all or none, and return once they are committed.
+    def save(self, rows: Iterable[NewRow]) -> None:
+        """Store results, all or none, and return when they are safe.
 
         Raises:
             RuntimeError: if they cannot be stored.
         """
+        values = [*chain.from_iterable(rows)]
         with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
-            for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-                part = rows[start : start + _ROWS_PER_STATEMENT]
-                places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part))
-                connection.execute(_INSERT + places, [*chain.from_iterable(part)])
+            for start in range(0, len(values), _COLUMNS * _ROWS_PER_STATEMENT):
+                part = values[start : start + _COLUMNS * _ROWS_PER_STATEMENT]
+                connection.execute(_INSERT + ", ".join([_PLACES] * (len(part) // _COLUMNS)), part)
 
     def look_up(self, known: KnownResults, keys: Sequence[str]) -> list[KnownRow | None]:
         """Return for each key a row that no other input has taken, or None.
