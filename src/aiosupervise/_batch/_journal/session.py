@@ -209,7 +209,7 @@ class Session:
     def _rows(
         self, new: Sequence[Success[Any, Any]], keys: Sequence[str], values: Sequence[str | bytes]
     ) -> Iterator[NewRow]:
-        """Return the rows, made from columns: so many tuples at a time would only make work for the garbage collector."""
+        """Return the rows, made of columns: many tuples at a time would make work for the garbage collector."""
         assert self._results is not None  # noqa: S101 - for the type checkers
         attempts, seconds = [one.attempts for one in new], [one.elapsed for one in new]
         function, now = repeat(self._results.function), repeat(int(time.time()))
