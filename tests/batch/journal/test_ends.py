@@ -122,6 +122,14 @@ async def test_a_slow_disk_delays_the_end_by_two_commits_at_most(path: Path, mon
     assert report.tally.succeeded == sum(disk.commits)
 
 
+async def test_a_row_whose_time_was_up_during_a_commit_goes_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for another outcome to come."""
+    SlowDisk(monkeypatch, seconds=0.5)
+    async with map_all(work, [1, 20, 1000], strategy="as_completed", journal=path) as run:
+        moments = [(outcome.index, round(now(), 2)) async for outcome in run]
+    assert moments == [(0, 0.53), (1, 1.03), (2, 10.5)]
+
+
 async def test_stop_lets_running_jobs_finish(path: Path) -> None:
     """And commits them; what they return last is committed at once."""
     run = map_all(work, range(20), limit=5, journal=path)
@@ -356,12 +364,14 @@ class FullDisk:
     """Lets some commits succeed, and no other."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, commits: int) -> None:
+        self.failed = 0
         save = Store.save
 
         def fail_at_last(store: Store, rows: Any) -> None:
             nonlocal commits
             commits -= 1
             if commits < 0:
+                self.failed += 1
                 store._connection.execute("PRAGMA max_page_count = 1")  # type: ignore[union-attr]
                 rows = [(*row[:3], "x" * 1_000_000, *row[4:]) for row in rows]
             save(store, rows)
@@ -372,7 +382,7 @@ class FullDisk:
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 async def test_a_commit_that_fails(path: Path, strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run stops, running jobs finish, the error is raised, and the report has every outcome."""
-    FullDisk(monkeypatch, commits=1)
+    disk = FullDisk(monkeypatch, commits=1)
     run = map_all(work, [*range(20)], limit=5, journal=path, strategy=strategy)
     words = f"the journal {path} cannot be written: OperationalError: database or disk is full; is there space left"
     with pytest.raises(RuntimeError, match=words):
@@ -383,6 +393,7 @@ async def test_a_commit_that_fails(path: Path, strategy: Any, monkeypatch: pytes
     assert 5 < len(done) < 15
     assert all(not outcome.started for outcome in report.pending)
     assert 0 < len(await known(path)) < len(done)
+    assert disk.failed == 1
 
 
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
@@ -418,8 +429,11 @@ async def test_a_value_that_is_refused(path: Path) -> None:
         return (item, item) if item == 3 else item
 
     run = map_all(pair, range(20), limit=10, journal=path)
-    with pytest.raises(TypeError, match="the value of pair-3, which would come back changed: a value of type tuple"):
+    words = "the value of pair-3, which would come back changed: a value of type tuple"
+    with pytest.raises(TypeError, match=words) as caught:
         await run
+    # Frames of the thread that writes would keep the run alive for as long as the error.
+    assert {"encode", "_save"}.isdisjoint(frame.name for frame in caught.traceback)
     done = [outcome.index for outcome in run.report.succeeded]
     assert len(run.report) == 20
     assert 3 in done
@@ -527,8 +541,8 @@ async def test_listeners_that_are_interrupted(path: Path) -> None:
     session.detach()
 
 
-async def test_outcomes_that_no_commit_will_come_for(path: Path) -> None:
-    """If the task of the run is gone, they are in the report all the same."""
+async def test_outcomes_that_no_commit_will_come_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the task of the run is gone, they are in the report all the same, and nothing is sent to the writer later."""
     delivered: list[int] = []
     session = Session(Journal(path)._writer, Journal(path)._settings, "fetch")
     session.connect(deliver=lambda outcome: delivered.append(outcome.index), fail=lambda _: None, wake=lambda: None)
@@ -538,6 +552,8 @@ async def test_outcomes_that_no_commit_will_come_for(path: Path) -> None:
     session.detach()
     await session.close()
     assert delivered == [0]
+    monkeypatch.setattr(Writer, "_do", None)
+    await asyncio.sleep(1)
 
 
 # Runs that are thrown away.

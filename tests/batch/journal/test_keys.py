@@ -30,6 +30,12 @@ class Color(enum.StrEnum):
     RED = "red"
 
 
+class Size(enum.IntEnum):
+    """An input that is an int, and more."""
+
+    SMALL = 1
+
+
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - the plain kind
 
 
@@ -80,11 +86,14 @@ def test_a_key_can_be_read() -> None:
     """It is canonical JSON, whatever the alphabet."""
     assert key("https://example.org/é?q=1") == '"https://example.org/é?q=1"'
     assert key({"b": [1, None], "a": 2.5}) == '{"a":2.5,"b":[1,null]}'
+    items: list[object] = [17, 2**70, True, None]
+    assert [key(item) for item in items] == ["17", "1180591620717411303424", "true", "null"]
 
 
 def test_half_of_a_surrogate_pair_has_a_key() -> None:
     """File names can contain it, and it cannot be encoded as UTF-8."""
     assert key("\udc80") == '"\\udc80"' != key("\\udc80")
+    assert key({"b": 1, "a": "\udc80"}) == key({"a": "\udc80", "b": 1}) == '{"a":"\\udc80","b":1}'
     assert hash_of(key("\udc80")) != hash_of(key("\udc81"))
 
 
@@ -133,6 +142,7 @@ def circle() -> list[object]:
         (Document("a"), "is a value of type Document"),
         (object(), "is a value of type object"),
         (Color.RED, "is a value of type Color"),
+        (Size.SMALL, "is a value of type Size"),
         (Point(1, 2), "is a value of type Point"),
         ([1, {"a": b"x"}], "contains a value of type bytes"),
         ({1: "x"}, "contains the dict key 1"),

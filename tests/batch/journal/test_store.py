@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,28 @@ def test_rows_of_this_run_are_not_known(tmp_path: Path) -> None:
         later = store.open(USER, "fetch", "")
         assert later.count == 1
         assert store.look_up(later, ["a"]) != [None]
+
+
+def test_a_known_row_takes_a_bit_of_memory(tmp_path: Path) -> None:
+    """However many of them there are, and all are taken; the cache of SQLite has a limit of its own."""
+    path, count = tmp_path / "run.db", 8_000
+    save(path, *(row(str(number)) for number in range(count)))
+    with opened(path) as (store, _):
+        tracemalloc.start()
+        try:
+            known = store.open(USER, "fetch", "")
+            store.look_up(known, [str(number) for number in range(100)])
+            before = tracemalloc.get_traced_memory()[0]
+            for start in range(100, count, 100):
+                found = store.look_up(known, [str(number) for number in range(start, start + 100)])
+                assert None not in found
+            del found
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 8 * count
+    assert known.last_taken == {}
+    assert len(known._taken) == count // 8 + 1
 
 
 def test_functions_and_versions_are_apart(tmp_path: Path) -> None:
@@ -334,16 +357,26 @@ def test_somebody_looks_into_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_other_error_that_posix_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that is taken may be refused with EACCES."""
+    """A lock that is taken may be refused with EACCES. The file that was opened for it is closed."""
     lock = FileLock(str(tmp_path / "run.db"))
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "denied")
 
     monkeypatch.setattr("fcntl.lockf", refuse)
-    with pytest.raises(BlockingIOError):
-        lock.acquire(lambda: None)
+    before = next_descriptor()
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            lock.acquire(lambda: None)
     lock.release()
+    assert next_descriptor() == before
+
+
+def next_descriptor() -> int:
+    """The lowest number of a file that could be opened now."""
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
 
 
 # Files that cannot be used.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiosupervise._batch._journal import values
 from aiosupervise._batch._journal.values import encode, undecodable
 
 
@@ -38,7 +39,7 @@ Point = namedtuple("Point", "x y")  # noqa: PYI024 - the plain kind
 def decode(codec: Any, data: str | bytes, path: str) -> Any:
     """The value that the codec returns, or the error that says why not."""
     try:
-        return codec.loads(data)
+        return values.decode(codec, data)
     except Exception as error:
         raise undecodable(codec, path, error) from error
 
@@ -68,8 +69,8 @@ def test_plain_values_come_back(codec: Any, value: object) -> None:
 
 def test_values_that_only_pickle_knows() -> None:
     """Objects come back as what they were, though most do not equal their copies."""
-    values = [Page("x"), Thing(), (1, 2), {1: "x"}, {1, 2}, b"x", Level.LOW, Point(1, 2), OrderedDict(a=1), math.nan]
-    for value in [*values, values]:
+    some = [Page("x"), Thing(), (1, 2), {1: "x"}, {1, 2}, b"x", Level.LOW, Point(1, 2), OrderedDict(a=1), math.nan]
+    for value in [*some, some]:
         assert type(decode(pickle, encode(pickle, value, "fetch-0"), "run.db")) is type(value)
 
 
@@ -130,6 +131,22 @@ def test_a_value_that_cannot_be_decoded_any_more() -> None:
     words = r"journal run.db has a value that the codec pickle cannot decode: AttributeError: .*version="
     with pytest.raises(RuntimeError, match=words):
         decode(pickle, data, "run.db")
+
+
+@pytest.mark.parametrize("text", ["1", " 1\n", '{"a": [1, "é", null]}', b"1", '"\\u00e9"', "NaN"], ids=repr)
+def test_json_is_decoded_as_json_does(text: str | bytes) -> None:
+    """Whatever somebody has written into the file."""
+    assert repr(decode(json, text, "run.db")) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ["", "  ", "1 2", "[1]]", "{", "nul", "'a'", b"\xff"], ids=repr)
+def test_what_is_no_json_is_an_error(text: str | bytes) -> None:
+    """The one that json raises; no part of it is taken for a value."""
+    with pytest.raises(ValueError) as expected:  # noqa: PT011 - the same is expected below
+        json.loads(text)
+    with pytest.raises(RuntimeError, match="codec json cannot decode") as caught:
+        decode(json, text, "run.db")
+    assert repr(caught.value.__cause__) == repr(expected.value)
 
 
 def test_text_outside_of_ascii_is_text() -> None:

@@ -74,7 +74,7 @@ def decode(codec: Codec, data: str | bytes) -> object:
         # A third of what json.loads costs, which also looks for blanks before and behind the value.
         try:
             value, end = _decode_json(data)
-        except StopIteration:  # there is no value: json.loads says what is wrong
+        except ValueError:  # there are blanks in front of it, or json.loads says what is wrong
             end = -1
         if end == len(data):
             return value
