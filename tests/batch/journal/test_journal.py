@@ -408,7 +408,10 @@ async def test_failures_keep_their_place(path: Path) -> None:
 
 
 @pytest.mark.looptime
-async def test_new_jobs_wait_while_too_many_outcomes_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("large", ["keys", "values"])
+async def test_new_jobs_wait_while_too_many_outcomes_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
     """At most two groups of rows are in memory; they are committed in groups."""
     commits = []
     save = Store.save
@@ -420,10 +423,10 @@ async def test_new_jobs_wait_while_too_many_outcomes_do(path: Path, monkeypatch:
 
     monkeypatch.setattr(Store, "save", counted)
 
-    async def work(item: int) -> str:
-        return f"{item}" * 50_000
+    async def work(item: str) -> str:
+        return "x" if large == "keys" else item * 100_000
 
-    await map_all(work, range(100), limit=30, journal=path)
+    await map_all(work, ["y" * 100_000 if large == "keys" else "y"] * 100, limit=30, journal=path)
     assert sum(commits) == 100
     assert max(commits[1:]) <= 2 * 20
     assert commits[0] <= 20 + 30

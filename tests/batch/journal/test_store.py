@@ -13,6 +13,7 @@ import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,10 +91,42 @@ def test_what_was_stored_is_found(tmp_path: Path) -> None:
 
 
 def test_many_rows_are_one_commit(tmp_path: Path) -> None:
-    """Also more of them than one statement can take."""
+    """Also more of them than one statement of an older SQLite can take."""
     path = tmp_path / "run.db"
-    save(path, *(row(str(number), str(number)) for number in range(450)))
-    assert look_up(path, *map(str, range(450))) == [*map(str, range(450))]
+    with opened(path) as (store, _):
+        assert store._connection is not None
+        store._connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        store.save([row(str(number), str(number)) for number in range(450)])
+        known = store.open(USER, "fetch", "")
+        for start in range(0, 450, 150):
+            some = [str(number) for number in range(start, start + 150)]
+            assert [found and found[3] for found in store.look_up(known, some)] == some
+
+
+def test_a_row_that_is_refused_takes_its_group_with_it(tmp_path: Path) -> None:
+    """And nothing else: the next group is stored."""
+    path = tmp_path / "run.db"
+    bad: Any = (*row("b")[:3], None, *row("b")[4:])
+    with opened(path) as (store, _):
+        with pytest.raises(RuntimeError, match="cannot be written: IntegrityError: NOT NULL"):
+            store.save([*(row(f"{number}") for number in range(100)), bad])
+        store.save([row("c")])
+    assert look_up(path, "0", "b", "c") == [None, None, "1"]
+
+
+def test_a_key_with_many_rows_is_read_row_by_row(tmp_path: Path) -> None:
+    """However many inputs are equal, a look-up reads no more rows than it has keys, and one."""
+    path = tmp_path / "run.db"
+    save(path, *(row("same", "x" * 100_000) for _ in range(60)))
+    with opened(path) as (store, _):
+        known = store.open(USER, "fetch", "")
+        tracemalloc.start()
+        try:
+            assert None not in store.look_up(known, ["same", "same"])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 def test_each_of_several_equal_keys_has_a_row(tmp_path: Path) -> None:
@@ -123,6 +156,11 @@ def test_rows_of_this_run_are_not_known(tmp_path: Path) -> None:
         later = store.open(USER, "fetch", "")
         assert later.count == 1
         assert store.look_up(later, ["a"]) != [None]
+        store.save([row("a")])
+        later = store.open(USER, "fetch", "")
+        store.save([row("a")])
+        found = [store.look_up(later, ["a"])[0] for _ in range(3)]
+        assert [one and one[1] for one in found] == [1, 2, None]
 
 
 def test_a_known_row_takes_a_bit_of_memory(tmp_path: Path) -> None:
@@ -157,6 +195,11 @@ def test_functions_and_versions_are_apart(tmp_path: Path) -> None:
     assert look_up(path, "a", version="2") == ["second"]
     assert look_up(path, "a", name="parse") == ["parsed"]
     assert look_up(path, "a", version="3") == [None]
+    for value in ("of both", "of all"):
+        save(path, row("a", value), name="parse")
+        save(path, row("a", value))
+    assert look_up(path, "a", "a", "a", "a") == ["first", "of both", "of all", None]
+    assert look_up(path, "a", "a", "a", "a", name="parse") == ["parsed", "of both", "of all", None]
 
 
 def test_two_keys_with_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +287,8 @@ def test_users_that_are_gone(tmp_path: Path) -> None:
     first.open(other, "fetch", "")
     first.save([row("a")])
     for user in (one, other):
-        with pytest.raises(RuntimeError, match="another Journal of this process has it open"):
+        # At once, and not after a commit that the other user waits for.
+        with first.mutex, pytest.raises(RuntimeError, match="another Journal of this process has it open"):
             second.open(USER, "fetch", "")
         user.gone = True
     assert second.open(USER, "fetch", "").count == 1
