@@ -19,7 +19,8 @@ import pytest
 
 from aiosupervise._batch._journal.keys import hashes_of
 from aiosupervise._batch._journal.lock import FileLock
-from aiosupervise._batch._journal.store import KnownRow, NewRow, Store, User
+from aiosupervise._batch._journal.rows import KnownRow, NewRow
+from aiosupervise._batch._journal.store import Store, User
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes of files, users and limits are those of POSIX")
 
@@ -278,6 +279,17 @@ def test_a_second_journal_of_this_process(tmp_path: Path) -> None:
             with pytest.raises(RuntimeError, match=f"{name} cannot be opened: another Journal of this process has it"):
                 Store(str(name)).open(USER, "fetch", "")
     save(link, row("a"))
+
+
+def test_nobody_else_reads_it_while_it_is_open(tmp_path: Path) -> None:
+    """Another program that opens the database gets SQLite's error, and takes nothing away."""
+    with opened(tmp_path / "run.db") as (store, _):
+        store.save([row("a")])
+        other = contextlib.closing(sqlite3.connect(tmp_path / "run.db", timeout=0))
+        with other as connection, pytest.raises(sqlite3.OperationalError, match="locked"):
+            connection.execute("SELECT * FROM journal")
+        store.save([row("b")])
+    assert look_up(tmp_path / "run.db", "a", "b") == ["1", "1"]
 
 
 def test_users_that_are_gone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
 """The journal: a file of results, from which a run resumes after it was killed.
 
-Imports point one way: `replay, journal -> session -> writer -> store -> lock`; `keys` and `values` are used by these.
+Imports point one way: `replay, journal -> session -> writer -> store -> lock, rows`; they use `keys` and `values`.
 """

@@ -69,7 +69,7 @@ def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
 
 
 def hashes_of(keys: Sequence[str]) -> Sequence[int]:
-    """Return for each key a hash that is the same everywhere: a signed integer of 64 bits, which SQLite's are."""
+    """Return a platform-independent hash of each key: a signed 64-bit integer, the integer type of SQLite."""
     digests = b"".join([blake2b(key.encode(), digest_size=8).digest() for key in keys])
     return struct.unpack(f">{len(keys)}q", digests)
 

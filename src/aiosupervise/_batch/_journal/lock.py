@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 
 _held: dict[tuple[str, int], Callable[[], None]] = {}
-"""For each lock file and process that holds it, what has it released if nobody uses the journal any more.
+"""By lock file and process: the function that releases the lock if nobody uses the journal any longer.
 
-A forked process has a copy of this, but not of the locks.
+A forked process has a copy of this dict, but not of the locks.
 """
 
 
@@ -33,7 +33,7 @@ class FileLock:
         """Take the lock.
 
         Args:
-            let_go: called when another Journal of this process wants it; releases it if nobody uses this one any more.
+            let_go: called when another Journal of this process wants the lock; releases it if it is no longer used.
 
         Raises:
             RuntimeError: if another Journal of this process has it.

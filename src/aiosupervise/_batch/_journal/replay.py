@@ -136,7 +136,7 @@ class ReplayingFeed(Feed):
     def _start_or_skip(self, key: str, error: RuntimeError | None) -> None:
         item = self._waiting.popleft()
         if error is None:
-            self.hand_over(item, partial(self._start, key=key))
+            self.start_pulled(item, partial(self._start, key=key))
         else:
             self._context.fail(error)
             self.skip(item)

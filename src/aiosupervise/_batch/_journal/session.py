@@ -33,7 +33,8 @@ from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.record import record
 
 from .keys import KeyFunction, hashes_of, key_of
-from .store import KnownResults, NewRow, Store, User
+from .rows import KnownResults, NewRow
+from .store import Store, User
 from .values import Codec, decode, encode, undecodable
 from .writer import Writer, works_in_loop
 
@@ -69,9 +70,8 @@ class Session:
         key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
         known: the number of results of this function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
-        keys: the key of each running job, and of each outcome whose row was not sent to the writer, by index.
+        keys: the keys of the running jobs, and of the outcomes that have not been sent to the writer, by index.
         queue: the outcomes that have not been handed over.
-
     """
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
@@ -159,7 +159,7 @@ class Session:
         return len(self.queue) >= 2 * self._most_rows
 
     def add(self, outcome: Outcome[Any, Any]) -> None:
-        """Add an outcome that has arrived; it is delivered when it is safe, after all outcomes before it."""
+        """Add an outcome that has arrived; it is delivered once it is committed, after all earlier outcomes."""
         if outcome.index not in self.keys or self._is_broken or not isinstance(outcome, Success):
             self.keys.pop(outcome.index, None)
             if self.queue:
@@ -188,7 +188,7 @@ class Session:
             self._call(partial(self._save, outcomes=[*self.queue], keys=keys)).add_done_callback(self._on_saved)
 
     def _save(self, store: Store, *, outcomes: Sequence[Outcome[Any, Any]], keys: Sequence[str | None]) -> _Saved:
-        """Store the values of the outcomes that have a key, in one commit, but for those that cannot be stored."""
+        """Store the values of the outcomes that have a key, in one commit, except for values that cannot be stored."""
         new: list[Success[Any, Any]] = []
         new_keys: list[str] = []
         values: list[str | bytes] = []
@@ -197,7 +197,7 @@ class Session:
             if key is not None and isinstance(outcome, Success):
                 try:
                     values.append(encode(self._settings.codec, outcome.value, outcome.name))
-                except TypeError as error:  # it must not take the others of its group with it
+                except TypeError as error:  # the other values of the group are stored
                     refused[outcome.index] = error.with_traceback(None)
                 else:
                     new.append(outcome)
@@ -209,11 +209,11 @@ class Session:
     def _rows(
         self, new: Sequence[Success[Any, Any]], keys: Sequence[str], values: Sequence[str | bytes]
     ) -> Iterator[NewRow]:
-        """Return the rows, made of columns: many tuples at a time would make work for the garbage collector."""
+        """Return an iterator of the rows: a list of tuples would cause more passes of the garbage collector."""
         assert self._results is not None  # noqa: S101 - for the type checkers
         attempts, seconds = [one.attempts for one in new], [one.elapsed for one in new]
         function, now = repeat(self._results.function), repeat(int(time.time()))
-        return zip(function, hashes_of(keys), keys, values, attempts, seconds, now)  # noqa: B905 - the repeated end never
+        return zip(function, hashes_of(keys), keys, values, attempts, seconds, now)  # noqa: B905 - two are endless
 
     def _on_saved(self, future: asyncio.Future[_Saved]) -> None:
         error = future.exception()
@@ -233,7 +233,7 @@ class Session:
         self._fail(error)
 
     def _hand_over(self) -> None:
-        """Deliver the outcomes that are safe, and those behind them that need no row."""
+        """Deliver the committed outcomes, and those after them that need no row."""
         queue, deliver = self.queue, self._deliver
         try:
             while queue and (self._safe > 0 or queue[0].index not in self.keys):
@@ -258,9 +258,9 @@ class Session:
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Let the writer close the file, unless it is closed: the run was discarded.
+        """Let the writer close the file if it is open: the run was discarded.
 
-        At the end of the program, no thread can be started, and the system closes the file.
+        At interpreter shutdown, no thread can be started, and the operating system closes the file.
         """
         if self._is_attached and not sys.is_finalizing():
             self._is_attached = False

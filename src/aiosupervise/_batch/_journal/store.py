@@ -24,12 +24,12 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TypeAlias
 
 from aiosupervise._policy.checks import error_text
 
 from .keys import hashes_of
 from .lock import FileLock
+from .rows import KnownResults, KnownRow, NewRow
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
@@ -38,7 +38,7 @@ _PLACES = f"({', '.join('?' * _COLUMNS)})"
 _ROWS_PER_STATEMENT = 100  # older versions of SQLite take 999 values in all
 _PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
 _SMALLEST = 512  # bytes of any page
-_CACHE = -16_000  # kB, with an index: rows come in the order of a hash, so all over it. SQLite's default is 2,000.
+_CACHE = -16_000  # kB, for the index, whose pages are used in random order; the default is enough to append rows
 _BUSY = 1.0  # seconds to wait for another program that reads the file
 
 _SCHEMA = """
@@ -53,13 +53,13 @@ CREATE VIEW journal AS
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
-# The rows of distinct hashes. A join with VALUES is quicker than IN, for which SQLite makes an index of its own. If
-# there are more rows than hashes, some hash has several, perhaps a great many.
+# The rows of distinct hashes. A join with VALUES is faster than IN, for which SQLite builds a temporary index. If there
+# are more rows than hashes, some hash has several rows, perhaps a great many.
 _ROWS = """
 WITH wanted(hash) AS (VALUES {}) SELECT result.hash, id, key, value, attempts, elapsed
 FROM wanted CROSS JOIN result ON function = ? AND result.hash = wanted.hash AND id <= ? LIMIT ?
 """
-# Those of these hashes that have several rows, and the first of each: from the index alone.
+# The hashes that have several rows, with the first row of each; this reads only the index.
 _SEVERAL = """
 SELECT hash, min(id) FROM result WHERE function = ? AND id <= ? AND hash IN ({}) GROUP BY hash HAVING count(*) > 1
 """
@@ -69,59 +69,23 @@ WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
 """
 
 
-NewRow: TypeAlias = tuple[int, int, str, str | bytes, int, float, int]
-"""A result to be stored: function, hash, key, value, attempts, elapsed, saved_at."""
-
-KnownRow: TypeAlias = tuple[int, int, str, str | bytes, int, float]
-"""A result that is stored: hash, id, key, value, attempts, elapsed."""
-
-
 class User:
     """A run that has the file open.
 
-    It does not hold the run itself: the thread that uses the file would keep a run alive that was discarded.
+    It has no reference to the run: otherwise the thread that uses the file would keep a discarded run alive.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
 
     def is_gone(self) -> bool:
-        """Return whether the loop of the run was closed under it, so that nobody will close the file."""
+        """Return whether the event loop was closed during the run, so that the run will never close the file."""
         loop = self._loop()
         return loop is None or loop.is_closed()
 
 
-class KnownResults:
-    """The rows that existed when a run began; each input takes one that no other input has taken.
-
-    One bit per row records whether it is taken. Several rows with the same hash are taken in order, so only the last
-    one taken has to be known. Only such hashes are in a dict.
-
-    Attributes:
-        function: the number of the function in the file.
-        count: the number of rows of the function.
-        others: the names of other functions that have rows, if this one has none under any version.
-    """
-
-    def __init__(self, function: int, last: int, count: int, others: list[str]) -> None:
-        self.function = function
-        self.last = last
-        self.count = count
-        self.others = others
-        self.last_taken: dict[int, int] = {}
-        self._taken = bytearray((last >> 3) + 1)
-
-    def take(self, row: int) -> bool:
-        """Mark a row as taken; return whether it was free."""
-        byte, bit = row >> 3, 1 << (row & 7)
-        if self._taken[byte] & bit:
-            return False
-        self._taken[byte] |= bit
-        return True
-
-
 class Store:
-    """The open file. It belongs to one thread at a time: that which holds the mutex."""
+    """The open file. It belongs to the thread that holds the mutex."""
 
     def __init__(self, path: str) -> None:
         self.mutex = threading.Lock()
@@ -153,7 +117,7 @@ class Store:
                 raise
 
     def close(self, user: User | None) -> None:
-        """Close the file for a user, and for those that are gone; it is closed with its last user."""
+        """Close the file for a user and for all that are gone, and completely with its last user."""
         self._users = {other for other in self._users if other is not user and not other.is_gone()}
         connection = self._connection
         if connection is not None and not self._users:
@@ -163,13 +127,13 @@ class Store:
             self._lock.release()
 
     def _let_go(self) -> None:
-        """Close the file if all its users are gone; called by another Store that wants it, in any thread."""
+        """Close the file if all its users are gone; called by another Store of the file, in any thread."""
         if all(user.is_gone() for user in [*self._users]):
             with self.mutex:
                 self.close(None)
 
     def save(self, rows: Iterable[NewRow]) -> None:
-        """Store results, all or none, and return when they are safe.
+        """Store results, all or none, and return once they are committed.
 
         Raises:
             RuntimeError: if they cannot be stored.

@@ -14,7 +14,7 @@ from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NAMES = frozenset({str})
-_encode_json = json.JSONEncoder().encode  # what json.dumps does, without looking at its ten arguments each time
+_encode_json = json.JSONEncoder().encode  # json.dumps without the check of its keyword arguments
 _decode_json = json.JSONDecoder().raw_decode
 _REPAIR = "return plain values, or pass the journal a codec for them, such as codec=pickle"
 
@@ -64,17 +64,16 @@ def _encode_by(codec: Codec, value: object) -> str | bytes:
 
 
 def decode(codec: Codec, data: str | bytes) -> object:
-    """Return the value that was stored as this text or these bytes.
+    """Return the value for its stored form.
 
     Raises:
-        Exception: of the codec, for a value that it cannot decode any more.
-
+        Exception: of the codec, if it can no longer decode the value.
     """
     if codec is json and type(data) is str:
-        # A third of what json.loads costs, which also looks for blanks before and behind the value.
+        # At about half the cost of json.loads, which also skips whitespace before and after the value.
         try:
             value, end = _decode_json(data)
-        except ValueError:  # there are blanks in front of it, or json.loads says what is wrong
+        except ValueError:  # whitespace before the value, or invalid JSON, for which json.loads raises
             end = -1
         if end == len(data):
             return value
