@@ -251,6 +251,27 @@ def test_nothing_but_the_lock_file_is_left_beside_it(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.db", "run.db.lock"]
 
 
+def test_the_settings_of_the_database(tmp_path: Path) -> None:
+    """Those that the measurements chose; the index and the large cache come with the first file that has rows."""
+
+    def read(store: Store, *names: str) -> list[object]:
+        assert store._connection is not None
+        return [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    path, indexes = tmp_path / "run.db", "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    with opened(path) as (store, _):
+        assert store._connection is not None
+        names = ("journal_mode", "synchronous", "page_size", "user_version", "application_id")
+        assert read(store, *names) == ["wal", 1, 8192, 1, 0x61696F73]
+        assert read(store, "cache_size") != [-16_000]
+        store.save([row("a")])
+        assert store._connection.execute(indexes).fetchall() == []
+    with opened(path) as (store, _):
+        assert store._connection is not None
+        assert read(store, "journal_mode", "synchronous", "cache_size") == ["wal", 1, -16_000]
+        assert store._connection.execute(indexes).fetchall() == [("result_by_hash",)]
+
+
 def test_several_users_of_one_store(tmp_path: Path) -> None:
     """The last one closes the file; closing twice, or for somebody else, does nothing."""
     store = Store(str(tmp_path / "run.db"))
@@ -492,6 +513,15 @@ def test_a_file_that_is_damaged_inside(tmp_path: Path) -> None:
         store._connection.execute("DROP TABLE result")  # type: ignore[union-attr]
         with pytest.raises(RuntimeError, match=f"{path} cannot be read: OperationalError: no such table.*damaged"):
             store.look_up(known, ["1"])
+
+
+def test_a_file_of_which_a_part_is_gone(tmp_path: Path) -> None:
+    """Whatever fails when a file is opened, it is not left open."""
+    path = tmp_path / "run.db"
+    save(path, row("a"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE function")
+    fails(path, "OperationalError: no such table: .*function")
 
 
 def test_a_newer_schema(tmp_path: Path) -> None:

@@ -104,6 +104,38 @@ def test_a_loop_that_is_closed_before_the_answer(tmp_path: Path) -> None:
     assert asyncio.run(ask()) == "answer"
 
 
+@pytest.mark.parametrize("in_loop", [True, False])
+def test_one_thread_at_a_time_uses_the_file(tmp_path: Path, *, in_loop: bool) -> None:
+    """Loops with virtual clocks in several threads, and the thread that writes, wait for each other."""
+    writer, done = Writer(str(tmp_path / "run.db")), threading.Event()
+
+    async def ask() -> None:
+        await writer.call(lambda _: done.set(), in_loop=in_loop)
+
+    thread = threading.Thread(target=lambda: asyncio.run(ask()))
+    with writer._store.mutex:
+        thread.start()
+        assert not done.wait(0.05)
+    thread.join(10)
+    assert done.is_set()
+
+
+def test_an_error_does_not_hold_the_run(tmp_path: Path) -> None:
+    """The frames of the writer would, for as long as somebody keeps the error; its cause shows where it came from."""
+    writer = Writer(str(tmp_path / "run.db"))
+
+    def fail(_: Store) -> None:
+        raise RuntimeError("no") from LookupError()
+
+    async def ask() -> None:
+        await writer.call(fail, in_loop=False)
+
+    with pytest.raises(RuntimeError, match="no") as caught:
+        asyncio.run(ask())
+    assert "fail" not in {frame.name for frame in caught.traceback}
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
 def test_new_jobs_wait_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a commit takes long, at most two groups of outcomes and the running jobs are in memory."""
     saving, free = threading.Event(), threading.Event()
