@@ -353,6 +353,30 @@ async def test_nothing_is_looked_up_when_all_results_are_taken(
 
 
 @pytest.mark.looptime
+async def test_new_jobs_wait_for_slots_that_went_during_the_lookup(
+    path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as by a limit that has shrunk: the inputs that were pulled start one by one."""
+    await map_all(service, [1000], journal=path, name="fetch")
+    look_up = Store.look_up
+    running: list[int] = []
+
+    def shrink(store: Store, results: Any, some: Any) -> Any:
+        run.tally.limit = 1
+        return look_up(store, results, some)
+
+    async def work(item: int) -> int:
+        running.append(run.tally.running)
+        await asyncio.sleep(1)
+        return item
+
+    monkeypatch.setattr(Store, "look_up", shrink)
+    run = map_all(work, range(6), limit=5, journal=path, name="fetch")
+    assert (await run).values() == [*range(6)]
+    assert running == [1] * 6
+
+
+@pytest.mark.looptime
 async def test_an_outcome_that_waits_for_its_commit_takes_no_slot(path: Path) -> None:
     """One slot, and ten jobs at once within a commit interval; they are handed over together."""
     loop = asyncio.get_running_loop()
