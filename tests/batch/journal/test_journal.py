@@ -391,6 +391,20 @@ async def test_an_outcome_that_waits_for_its_commit_takes_no_slot(path: Path) ->
 
 
 @pytest.mark.looptime
+async def test_a_group_that_turns_out_to_be_large_enough_goes_at_once(path: Path) -> None:
+    """The first commit shows how large the rows are; those that wait are more than a group then."""
+    loop = asyncio.get_running_loop()
+
+    async def work(item: int) -> str:
+        await asyncio.sleep(0.001 if item < 30 else 1)
+        return "x" * 200_000
+
+    async with map_all(work, range(31), limit=31, strategy="as_completed", journal=path) as run:
+        moments = [round(loop.time(), 3) async for _ in run]
+    assert moments == [0.001] * 30 + [1.0]
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_a_slow_reader_slows_the_run(path: Path, strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is pulled while `limit` outcomes are unread, but for those of one commit interval; known ones count."""
