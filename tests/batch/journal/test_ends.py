@@ -179,6 +179,7 @@ async def test_a_source_that_stops_the_run(path: Path) -> None:
         yield 0
         run.stop()
         yield 1
+        raise AssertionError
 
     run = map_all(work, source(), journal=path)
     report = await run

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import json
 import logging
 import pickle
@@ -676,22 +677,22 @@ def test_many_inputs_that_are_known_leave_others_their_turn(path: Path) -> None:
     async def work(item: int) -> int:
         return item
 
-    async def main() -> int:
-        turns = 0
+    async def main() -> list[int]:
+        seen: list[int] = []
 
-        async def count() -> None:
-            nonlocal turns
+        async def watch(run: Run[Any, Any]) -> None:
             while True:
                 await asyncio.sleep(0)
-                turns += 1
+                seen.append(run.tally.replayed)
 
-        counting = asyncio.create_task(count())
         await map_all(work, range(2000), limit=None, journal=path)
-        turns = 0
-        await map_all(work, range(2000), limit=None, journal=path)
-        counting.cancel()
-        return turns
+        run = map_all(work, range(2000), limit=None, journal=path)
+        watching = asyncio.create_task(watch(run))
+        await run
+        watching.cancel()
+        return [*seen, 2000]
 
     for block in (nullcontext, no_waiting):
         with block():
-            assert asyncio.run(main()) >= 10
+            seen = asyncio.run(main())
+        assert max(later - earlier for earlier, later in itertools.pairwise(seen)) == 200

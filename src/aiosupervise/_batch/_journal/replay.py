@@ -81,9 +81,6 @@ class ReplayingFeed(Feed):
         except Exception:
             await self._replay_or_start(keys)
             raise
-        except BaseException:
-            self._skip_waiting()
-            raise
         await self._replay_or_start(keys)
         if not has_more:
             self._on_exhausted()
