@@ -104,7 +104,6 @@ class Store:
 
         Raises:
             RuntimeError: if somebody else has it open, it is not a journal, or it cannot be read or written.
-
         """
         with self._errors("opened", "is it a journal, and can this process write to it and to its folder?"):
             if self._connection is None:
