@@ -751,6 +751,23 @@ async def test_no_wait_begins_that_would_end_after_the_deadline() -> None:
         assert waited == (2 if reason is Reason.EXHAUSTED else 0)
 
 
+@pytest.mark.looptime
+async def test_a_wait_that_is_not_begun_leaves_the_lines_of_the_note_right() -> None:
+    """The last error is the one that the caller gets, and no earlier one; so is the only one."""
+
+    async def block(retries: int) -> None:
+        async for each in POLICY.replace(deadline=5, backoff=[1], max_retries=9):
+            async with each:
+                raise ConnectionError(f"number {each.number}")
+            await asyncio.sleep(9 if each.number > retries else 0)
+
+    for retries in range(3):
+        given_up = verdict_of(await error_of(block(retries)))
+        assert (given_up.attempts, given_up.reason) == (retries + 1, Reason.DEADLINE)
+        lines = [f"  attempt {n}: ConnectionError: number {n}" for n in range(1, retries + 1)]
+        assert given_up.splitlines()[1:] == lines
+
+
 def test_a_deadline_of_plain_code_that_has_passed_before_the_wait() -> None:
     """The loop gives up on the last error."""
     with pytest.raises(ConnectionError) as raised:
