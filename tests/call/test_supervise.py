@@ -121,6 +121,7 @@ async def test_give_up_with_a_cause(supervise: Supervise) -> None:
         raise GiveUp from cause
 
     assert await error_of(func()) is cause
+    assert (cause.__cause__, cause.__context__) == (None, None)
     assert attempts == 1
     given_up = verdict(cause)
     assert given_up is not None
