@@ -528,8 +528,8 @@ def test_a_policy_contains_nothing() -> None:
         assert ConnectionError in POLICY
 
 
-async def test_the_wrong_with() -> None:
-    """`with` for `async with`, and the other way round, get an error with the right code."""
+async def test_the_wrong_with(events: list[Event]) -> None:
+    """`with` for `async with`, and the other way round, get an error with the right code, which ends the call."""
     wrong: Any
     with pytest.raises(TypeError, match=f"the attempt is for {ASYNC}"):
         async for wrong in POLICY:
@@ -537,8 +537,12 @@ async def test_the_wrong_with() -> None:
                 pass
     with pytest.raises(TypeError, match=f"the attempt is for {PLAIN}"):
         for wrong in POLICY:
+            if wrong.number == 1:
+                with wrong:
+                    raise ConnectionError
             async with wrong:
                 pass
+    assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
 
 
 def test_plain_loops_over_policies_that_need_the_event_loop() -> None:

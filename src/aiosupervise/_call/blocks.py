@@ -123,7 +123,6 @@ class _Attempt:
         """Begin the attempt with the `with` statement for this kind of block, and return the limit to enter."""
         block = self._block
         if type(block) is not kind:
-            block.abandon()
             raise TypeError(f"the attempt is for {block.code}")
         if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"
