@@ -13,6 +13,7 @@ import pytest
 
 from aiosupervise import Budget, Journal, Overload, Pending, Policy, Run, Success, listen, map_all, supervise
 from aiosupervise._batch import circuit
+from aiosupervise._batch._groups import registry
 from aiosupervise._events.records import Event, GroupPaused, GroupResumed, GroupStopped
 
 from .laws import Witness, play
@@ -28,6 +29,12 @@ class AskedToWaitError(ConnectionError):
     """The service asks to wait."""
 
     retry_after = 4 * TICK
+
+
+@pytest.fixture(autouse=True)
+def few_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget all idle groups that have failed but one."""
+    monkeypatch.setattr(registry, "_REMEMBERED", 1)
 
 
 @pytest.fixture(autouse=True)

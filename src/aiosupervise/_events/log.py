@@ -129,12 +129,14 @@ LINES: dict[Callable[..., Event], LogLine] = {
     RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
     RunResumed: LogLine(RUNS, INFO, "run %(name)s resumes"),
     GroupPaused: LogLine(RUNS, WARNING, "group %(group)s of run %(name)s pauses for %(seconds).1f s: %(why)s"),
-    GroupResumed: LogLine(RUNS, INFO, "group %(group)s of run %(name)s resumes"),
+    # Their last field is the group, which may be None; the first is the number of the run.
+    GroupResumed: LogLine(RUNS, INFO, "group %(group)s of run %(name)s resumes", decisive=0),
     GroupStopped: LogLine(
         RUNS,
         WARNING,
         "group %(group)s of run %(name)s starts no other job: too many probes failed; the others go on; run the inputs"
         " that are pending again when the cause is fixed",
+        decisive=0,
     ),
     RunStopped: LogLine(
         RUNS,
@@ -237,6 +239,7 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
 def _values_of(event: Event) -> dict[str, object]:
     """Return the values of an event by name, formatted for the log."""
     values: dict[str, object] = {}
+    scope = event.__match_args__[0]
     for name in event.__match_args__:
         value = getattr(event, name)
         if type(value) is Tally:
@@ -245,13 +248,13 @@ def _values_of(event: Event) -> dict[str, object]:
         elif issubclass(type(value), BaseException):
             values[name] = error_text(value)
         elif name == "group":
-            if value is not None:
+            # None is no group of a call, but it may be a group of a run.
+            if value is not None or scope == "run":
                 values[name] = line_of(value)
         else:
             values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
     # The number of a call or a supervisor says nothing to people. A run has both: its name in its own records, its
     # number in those of its calls too.
-    scope = event.__match_args__[0]
     if scope != "run":
         values[scope] = values.pop("name")
     return values

@@ -1,13 +1,14 @@
 """Runs with groups and a journal: known inputs are in no group, and the others are called as ever."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiosupervise import Journal, Pending, Success, map_all
+from aiosupervise._batch._groups import feed
 
 
 async def fetch(page: str) -> str:
@@ -46,6 +47,34 @@ async def test_known_inputs_are_not_called_again(tmp_path: Path, *, lazy: bool) 
     assert sorted((outcome.index, outcome.input) for outcome in report) == [*enumerate(inputs)]
     assert [outcome.input for outcome in report.succeeded if outcome.replayed] == ["a1", "a3", "b1"]
     assert sorted(asked) == ["a0", "a2", "b0", "b2"]
+
+
+async def test_known_inputs_do_not_widen_the_look_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While inputs are looked up in batches, too, a lazy source is pulled no further than the bound."""
+    monkeypatch.setattr(feed, "LOOK_AHEAD", 30)
+    journal = tmp_path / "run.db"
+    await map_all(fetch, ["b"], journal=journal)
+    pulled = 0
+
+    def pages() -> Iterator[str]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield f"a{pulled}"
+
+    async def hang(_: str) -> None:
+        await asyncio.Event().wait()
+
+    run = map_all(hang, pages(), journal=journal, name="fetch", group_by=host_of, limit_per_group=1, limit=8)
+    task = asyncio.ensure_future(run)
+    seen = -1
+    while not 0 < seen == pulled:
+        seen = pulled
+        await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pulled == 80 + 1
 
 
 async def test_an_input_without_a_key_starts_no_job(tmp_path: Path) -> None:

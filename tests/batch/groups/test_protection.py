@@ -20,6 +20,7 @@ from aiosupervise import (
     GroupResumed,
     GroupStopped,
     Overload,
+    Pending,
     Policy,
     Reason,
     RetryAfter,
@@ -30,6 +31,7 @@ from aiosupervise import (
     listen,
     map_all,
     supervise,
+    verdict,
 )
 from aiosupervise._batch import circuit
 from aiosupervise._batch._groups import feed, registry
@@ -402,8 +404,89 @@ async def test_a_group_that_is_stopped_when_its_last_job_has_ended() -> None:
     group.protect()
     group.stop()
     assert groups.take_stopped() == []
-    assert groups._idle == {"x": group}
+    assert [*groups._idle] == [group]
     groups.close()
+
+
+async def test_a_group_that_is_forgotten_twice() -> None:
+    """Of a stopped group that is forgotten at once, nothing is left to forget, and a new group of the name stays."""
+    context: Any = SimpleNamespace(tally=Tally(None, 1), scope=SimpleNamespace(emit=lambda *_: None), wake=lambda: None)
+    context.config = SimpleNamespace(overload=Overload())
+    groups = registry.Groups(GroupSettings(host_of, None), context, None)
+    group = groups.of("x0", 0)
+    group.protect()
+    group.stop()
+    groups._forget(group)
+    other = groups.of("x0", 0)
+    assert groups.take_stopped() == []
+    assert groups.of("x0", 0) is other
+    groups.close()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_a_paused_group_with_a_waiting_input_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch, *, lazy: bool
+) -> None:
+    """However many others have failed in the meantime: the input starts after the pause."""
+    monkeypatch.setattr(registry, "_REMEMBERED", 2)
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def fetch(page: str) -> float:
+        if page == "x0":
+            raise RetryAfter(30)
+        if page[0] != "x":
+            raise ConnectionError
+        return now()
+
+    async def pages() -> AsyncIterator[str]:
+        yield "x0"
+        await asyncio.sleep(1)
+        for page in ["x1", *"abcdef"]:
+            yield page
+
+    source: Any = pages() if lazy else ["x0", "x1", *"abcdef"]
+    report = await map_all(fetch, source, group_by=host_of, limit=1)
+    assert len(report) == 8
+    [success] = report.succeeded
+    assert success.input == "x1"
+    assert 30 <= success.value < 40
+
+
+class Fragile:
+    """An object that cannot be hashed any more after the first times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __hash__(self) -> int:
+        self.times -= 1
+        if self.times < 0:
+            raise LookupError("no hash")
+        return 1
+
+
+@pytest.mark.parametrize("times", [2, 3])
+async def test_a_group_that_cannot_be_hashed_any_more(times: int) -> None:
+    """The outcomes are known, and the run raises the error."""
+    hosts = Hosts()
+    run = map_all(hosts.fetch, ["a", "b"], group_by=lambda _: Fragile(times), limit=1)
+    with pytest.raises(LookupError, match="no hash"):
+        await run
+    assert [type(outcome) for outcome in run.report] == [Success, Pending]
+    assert run.tally.running == 0
+
+
+async def test_none_is_a_group(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as the host of a URL without one; the log names it."""
+    caplog.set_level(logging.INFO)
+    for back in (20.0, DEAD):
+        hosts = Hosts(x=back)
+        pages = [f"x{n}" for n in range(300)]
+        report = await map_all(hosts.supervised(backoff=[0]), pages, group_by=lambda _: None, limit=20)
+    assert report.stopped_groups == (None,)
+    assert "1 group stayed down: None" in report.summary()
+    for what in ("pauses for", "resumes", "starts no other job"):
+        assert f"group None of run fetch {what}" in caplog.text
 
 
 async def test_a_job_whose_wait_is_cut_short_by_itself_goes_on() -> None:
@@ -551,3 +634,24 @@ async def test_a_call_that_outlives_its_run() -> None:
     await map_all(job, ["x0"], group_by=host_of)
     with listen(lambda _: None):
         assert await left[0] == "x0"
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_calls_that_outlive_their_run_do_not_pause_it() -> None:
+    """Nor does its group get a circuit then: they retry as their policy says, and no event follows the last one."""
+    left: list[asyncio.Task[Any]] = []
+    hosts = Hosts(x=DEAD)
+    fetch = hosts.supervised(max_retries=50, backoff=[1])
+    events: list[Event] = []
+
+    async def job(page: str) -> None:
+        left.extend(asyncio.ensure_future(fetch(page)) for _ in range(3))
+
+    run = map_all(job, ["x0"], group_by=host_of)
+    with listen(events.append):
+        await run
+        results = await asyncio.gather(*left, return_exceptions=True)
+    assert [verdict(error).reason for error in results] == [Reason.EXHAUSTED] * 3  # type: ignore[union-attr]
+    assert hosts.calls["x"] == 3 * 51
+    assert not any(isinstance(event, GroupPaused) for event in events)
+    assert run.tally.paused_groups == 0

@@ -73,7 +73,7 @@ class GroupedFeed(Feed):
 
     def slots_to_pull(self) -> int:
         """Return the number of free slots for which items may be pulled."""
-        return self.free_slots() if self._room() > 0 else 0
+        return max(min(self.free_slots(), self._room()), 0)
 
     def _room(self) -> int:
         """Return how many more inputs may wait: any number, if a list holds them anyway."""

@@ -50,7 +50,7 @@ class Group(RunContext):
         is_stopped: whether its service stayed down, so that it starts no further jobs.
     """
 
-    __slots__ = ("_limit", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
+    __slots__ = ("_limit", "_overload", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
 
     def __init__(self, shared: GroupsContext, key: Hashable, limit: int | None) -> None:
         context = shared.context
@@ -63,6 +63,7 @@ class Group(RunContext):
         self.is_paused = False
         self._shared = shared
         self._limit = limit
+        self._overload = context.config.overload
 
     def may_start(self) -> bool:
         """Return whether its limit and its circuit permit another job to start."""
@@ -77,14 +78,13 @@ class Group(RunContext):
 
     def protect(self) -> Breaker | None:
         """Return the breaker, which is created at the first failure."""
-        overload = self._shared.context.config.overload
-        if self.breaker is None and overload is not None:
-            self.breaker = Breaker(overload, self)
+        if self.breaker is None and self._overload is not None:
+            self.breaker = Breaker(self._overload, self)
         return self.breaker
 
     def close(self) -> None:
-        """Release the breaker, because the group is forgotten or the run has ended."""
-        breaker, self.breaker = self.breaker, None
+        """Release the breaker, because the group is forgotten or the run has ended. Remaining calls get no other."""
+        breaker, self.breaker, self._overload = self.breaker, None, None
         if breaker is not None:
             breaker.close()
         self._set_paused(paused=False)

@@ -32,7 +32,8 @@ class Groups(GroupsContext):
         self._limit_of = settings.limit_of if callable(settings.limit) else None
         self._group_by = settings.group_by
         self._groups: dict[Hashable, Group] = {}
-        self._idle: dict[Hashable, Group] = {}  # those that have failed, the longest idle first
+        # Those that have failed, the longest idle first. One may have a waiting input again, if its circuit is open.
+        self._idle: dict[Group, None] = {}
 
     def of(self, item: object, index: int) -> Group:
         """Return the group of an input.
@@ -55,24 +56,29 @@ class Groups(GroupsContext):
 
     def on_busy(self, group: Group) -> None:
         """Record that a group that has failed has a job again."""
-        self._idle.pop(group.group, None)
+        self._idle.pop(group, None)
 
     def on_idle(self, group: Group) -> None:
         """Forget a group that has no job and no waiting input; if it has failed, only after many others have."""
         breaker = group.breaker
-        if breaker is None:
-            del self._groups[group.group]
-            return
-        if breaker.is_at_rest:
+        if breaker is None or breaker.is_at_rest:
             self._forget(group)
             return
-        self._idle[group.group] = group
+        self._idle[group] = None
         if len(self._idle) > _REMEMBERED:
-            self._forget(self._idle.pop(next(iter(self._idle))))
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            if not longest.queue:
+                self._forget(longest)
 
     def _forget(self, group: Group) -> None:
+        """Forget a group; do nothing if that has been done."""
         group.close()
-        del self._groups[group.group]
+        try:
+            if self._groups.get(group.group) is group:
+                del self._groups[group.group]
+        except Exception as error:  # of the hash of the user's object
+            self.context.fail(error)
 
     def take_stopped(self) -> list[Entry]:
         """Remove and return the inputs of the stopped groups, in input order."""
