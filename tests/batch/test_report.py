@@ -127,6 +127,24 @@ async def test_a_dict_holds_no_error_and_copies_nothing() -> None:
     assert not any(isinstance(value, BaseException) for value in failed.values())
 
 
+class NamelessType(type):
+    """A class of classes whose name cannot be read."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise LookupError
+
+
+class NamelessError(Exception, metaclass=NamelessType):
+    """An error of such a class."""
+
+
+def test_a_dict_of_an_error_whose_class_raises() -> None:
+    """Its name is read without asking it."""
+    report: Report[None] = Report([Failure(0, NamelessError("x"), 1, 0.5, None)], Tally(1, None, failed=1), 0.5)
+    assert [(row["error_type"], row["error"]) for row in report.to_dicts()] == [("NamelessError", "x")]
+
+
 async def test_without_map_all_there_is_no_input() -> None:
     """Under run_all an outcome's input is None, whatever became of the job."""
     report = await run_all([lambda: divide(1), lambda: divide(0), lambda: divide(9), lambda: divide(1)], timeout=3)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import time
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
@@ -271,6 +272,7 @@ def test_the_most_frequent_errors_come_first() -> None:
         (["\x1b[31m\x07 1", "\x1b[31m\x07 2"], ["\\x1b[…m\\x07 …"]),
         (["127.0.0.1:8000", "127.0.0.2:8001"], ["…:…"]),
         (["status 503.", "status 503."], ["status 503."]),
+        (["Xhttp://a/b", "Xhttp://a/c"], ["X…"]),
     ],
 )
 def test_errors_that_differ_in_urls_and_numbers_are_one(texts: list[str], shown: list[str]) -> None:
@@ -285,6 +287,14 @@ def test_errors_of_two_classes_are_two() -> None:
     assert errors_of(report_of(failed(first("x"), second("x"), first("x")))) == [
         "     2           0  Http1Error: x",
         "     1           1  Http2Error: x",
+    ]
+
+
+def test_a_class_with_a_strange_name() -> None:
+    """Its unprintable characters are escaped, like those of its text."""
+    strange = type("Bad\x1b[2J\nError1", (Exception,), {})
+    assert errors_of(report_of(failed(strange("x 1"), strange("x 2")))) == [
+        r"     2           0  Bad\x1b[2J\nError1: x …",
     ]
 
 
@@ -379,6 +389,19 @@ def test_not_so_many_failures_are_counted() -> None:
     report = report_of(failed(*[ValueError("a")] * 75, *[ValueError("b")] * 25))
     assert "estimated" not in report.summary()
     assert [line.split()[0] for line in errors_of(report)] == ["75", "25"]
+
+
+@pytest.mark.slow
+def test_long_words_are_searched_once() -> None:
+    """A text without spaces, such as Base64 in small letters, takes little longer than another one."""
+
+    def seconds(text: str) -> float:
+        report = report_of(failed(*[ValueError(text)] * 10_000))
+        start = time.process_time()
+        report.summary()
+        return time.process_time() - start
+
+    assert min(seconds("a" * 300) for _ in range(3)) < 4 * min(seconds("a " * 150) for _ in range(3))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar, final, overload
 
 from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
 from aiosupervise._policy.checks import line_of, safe_str
+from aiosupervise._policy.raw import type_name_of
 
 from .summary import Summary, summarize
 
@@ -167,5 +168,5 @@ def _as_dict(outcome: Outcome[object, object]) -> dict[str, object]:
     if isinstance(outcome, Success):
         return row | {"status": "succeeded", "value": outcome.value, "replayed": outcome.replayed}
     error = outcome.error
-    row |= {"error_type": type(error).__name__, "error": safe_str(error)}
+    row |= {"error_type": type_name_of(type(error)), "error": safe_str(error)}
     return row | {"status": "failed", "reason": outcome.reason and outcome.reason.value}

@@ -12,7 +12,7 @@ from random import Random
 from typing import TypeVar
 
 from aiosupervise._events.outcomes import Failure, Outcome, Pending, Stopped, Success, Tally
-from aiosupervise._policy.checks import error_text, line_of
+from aiosupervise._policy.checks import error_text, line_of, printable
 from aiosupervise._policy.raw import type_name_of
 from aiosupervise._policy.record import record
 
@@ -25,7 +25,7 @@ _PERCENTS = (50, 95, 100)
 
 # What differs between errors that have the same cause: URLs, and numbers except for those of three digits, which may be
 # status codes.
-_VARYING = re.compile(r"[a-z]+://[^\s'\"]+|(?<![\w.])(?!\d{3}(?!\d|\.\d))\d+(?:\.\d+)*")
+_VARYING = re.compile(r"(?<![a-z])[a-z]+://[^\s'\"]+|(?<![\w.])(?!\d{3}(?!\d|\.\d))\d+(?:\.\d+)*")
 
 N = TypeVar("N", int, float)
 
@@ -182,7 +182,7 @@ def _errors(failures: Sequence[Failure[object]]) -> Table:
 def _kinds(failures: Sequence[Failure[object]]) -> list[_Kind]:
     kinds: dict[str, _Kind] = {}
     for failure in failures:
-        name = type_name_of(type(failure.error))
+        name = printable(type_name_of(type(failure.error)))
         text = error_text(failure.error, join_lines=True)
         masked = name + _VARYING.sub("…", text[len(name) :])
         kind = kinds.setdefault(masked, _Kind(failure.index, text))

@@ -104,7 +104,7 @@ def safe_str(value: object) -> str:
 
 def line_of(value: object) -> str:
     """Return the text of a value as one line of bounded length, without characters that do not print."""
-    return _printable(safe_str(value)[:_SHOWN_TEXT])
+    return printable(safe_str(value)[:_SHOWN_TEXT])
 
 
 _ERROR_TEXT = 300  # characters
@@ -130,18 +130,19 @@ def error_text(error: BaseException, *, join_lines: bool = False) -> str:
 
 
 def _message_of(error: BaseException, *, join_lines: bool) -> str:
-    kind = type_name_of(type(error))
+    kind = printable(type_name_of(type(error)))
     try:
         text = str(error)[:_ERROR_TEXT]
         if join_lines:
             text = " ".join(filter(None, map(str.strip, text.splitlines())))
-        text = _printable(text)
+        text = printable(text)
     except Exception:
         return f"{kind}, whose message cannot be read"
     return f"{kind}: {text}" if text else kind
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with its unprintable characters, such as line breaks and terminal codes, escaped."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
