@@ -325,6 +325,24 @@ async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: py
 
 
 @pytest.mark.usefixtures("small_budgets")
+@pytest.mark.usefixtures("small_budgets")
+@pytest.mark.parametrize("total", [None, 120])
+async def test_a_source_with_a_known_end_goes_on(monkeypatch: pytest.MonkeyPatch, *, total: int | None) -> None:
+    """However many inputs of a stopped group come one after another, such as those of a dead host in a sorted file."""
+    monkeypatch.setattr(feed, "LOOK_AHEAD", 30)
+    hosts = Hosts(x=DEAD)
+
+    @supervise(retry_on=ConnectionError, backoff=[0])
+    async def fetch(number: int) -> str:
+        return await hosts.fetch("x" if number < 110 else "h")
+
+    source: Any = range(120) if total is None else iter(range(120))
+    report = await map_all(fetch, source, total=total, limit=5, group_by=lambda number: number < 110, overload=SHORT)
+    assert report.stopped is None
+    assert [success.index for success in report.succeeded] == [*range(110, 120)]
+    assert len(report) == 120
+
+
 async def test_pending_inputs_of_a_stopped_group_reach_the_reader_at_once() -> None:
     """A streamed run neither keeps them nor waits for its end; a slow reader gets them all the same."""
     inputs = [f"x{n}" for n in range(40)] + [f"h{n}" for n in range(300)]

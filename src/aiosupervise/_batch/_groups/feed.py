@@ -205,7 +205,9 @@ class GroupedFeed(Feed):
         """Skip an input of a stopped group; stop the run if its source may yield nothing else, perhaps forever."""
         self._skip(item, index)
         self._stopped_in_a_row += 1
-        if self._is_lazy and self._stopped_in_a_row >= LOOK_AHEAD:
+        total = self._tally.total
+        may_be_endless = self._is_lazy and (total is None or self._pulled > total)
+        if may_be_endless and self._stopped_in_a_row >= LOOK_AHEAD:
             self._engine.context.stop(Stopped.PROBES)
 
     def _skip(self, item: object, index: int) -> None:
