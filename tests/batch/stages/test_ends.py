@@ -55,6 +55,24 @@ async def test_stop_finishes_what_was_begun(*, streamed: bool) -> None:
     assert fetch.cancelled == parse.cancelled == []
 
 
+async def test_pending_jobs_of_stopped_stages_come_last() -> None:
+    """In completion order, though the first stage ends long before the last one."""
+    pages = map_all(Stage("fetch"), list(range(6)), limit=2)
+    run = map_all(Stage("parse", 10), pages, limit=9, strategy="as_completed")
+    later(1.5, run.stop)
+    kinds = [type(outcome) for outcome in await read_all(run)]
+    assert kinds == [Success, Success, Success, Success, Pending, Pending]
+
+
+async def test_stop_when_everything_has_been_fetched() -> None:
+    """The run comes to its end as it would have, so nothing has stopped it."""
+    run = map_all(Stage("parse", 10), map_all(Stage("fetch"), iter([1, 2])))
+    later(5, run.stop)
+    report = await run
+    assert report.stopped is None
+    assert report.ok
+
+
 async def test_stop_before_anything_has_begun() -> None:
     """No job of any stage starts."""
     fetch, parse = Stage("fetch"), Stage("parse")
@@ -163,6 +181,50 @@ async def test_probes_of_the_last_stage_while_one_before_needs_slots() -> None:
     assert sorted(outcome.index for outcome in report) == list(range(40))
 
 
+async def test_pending_jobs_come_last_after_failed_probes() -> None:
+    """Values that come when the last stage starts nothing more, too, though one of its jobs ends much later."""
+    parse = dead("parse")
+
+    async def work(page: str) -> object:
+        if page == "fetch 0":
+            await asyncio.sleep(100)
+            return page
+        return await parse(page)
+
+    pages = map_all(Stage("fetch", 3), list(range(9)), limit=3)
+    run = map_all(work, pages, limit=3, overload=PROBES, strategy="as_completed")
+    outcomes = await read_all(run)
+    place = next(place for place, outcome in enumerate(outcomes) if isinstance(outcome, Success))
+    assert not any(isinstance(outcome, Pending) for outcome in outcomes[:place])
+    assert sum(isinstance(outcome, Pending) for outcome in outcomes) > 1
+
+
+async def test_pending_jobs_come_last_after_those_of_a_stopped_group() -> None:
+    """Those of the group come at once, those that the timeout has left come last."""
+    dying = dead("fetch")
+
+    async def fetch(page: str) -> str:
+        if page == "dead":
+            await dying(page)
+        return page
+
+    async def parse(page: str) -> str:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            if page == "b":
+                raise
+            await asyncio.sleep(4)
+        return page
+
+    pages = map_all(fetch, ["dead"] * 30 + ["a", "b"], group_by=str, limit_per_group=2, overload=PROBES)
+    outcomes = await read_all(map_all(parse, pages, strategy="as_completed", timeout=100))
+    *before, last, pending = outcomes
+    assert {outcome.input for outcome in before} == {"dead"}
+    assert any(isinstance(outcome, Pending) for outcome in before)
+    assert (type(last), last.input, type(pending), pending.input) == (Success, "a", Pending, "b")
+
+
 async def test_probes_of_an_earlier_stage() -> None:
     """The later ones parse what was fetched, and the report says why the first one has stopped."""
     pages = map_all(dead("fetch"), list(range(20)), limit=2, overload=PROBES, name="fetch")
@@ -225,6 +287,17 @@ async def test_leaving_the_block_cancels_all_stages() -> None:
     assert run.report.stopped is Stopped.LEFT
 
 
+async def test_a_cancel_before_three_stages_have_begun() -> None:
+    """The job of each pending outcome does what all of them would have done."""
+    run = map_all(Stage("store"), map_all(Stage("parse"), map_all(Stage("fetch"), ["a", "b"])))
+    async with run:
+        pass
+    assert [await pending.job() for pending in run.report.pending if pending.job] == [
+        "store parse fetch a",
+        "store parse fetch b",
+    ]
+
+
 async def test_a_cancel_before_the_first_stage_has_begun() -> None:
     """What its list holds is pending, coroutines are closed, and each outcome is emitted once."""
     events: list[Event] = []
@@ -274,6 +347,26 @@ async def test_the_end_of_the_loop_during_the_end_of_the_stages() -> None:
     await asyncio.wait([task])
     assert shown(run.report) == ["Pending parse-0", "Pending fetch-1", "Pending fetch-2"]
     assert asyncio.all_tasks() == before
+
+
+async def test_a_cancel_of_one_pump_while_it_waits_for_the_stage_before() -> None:
+    """The stage before is cancelled too."""
+
+    def group_of(page: int) -> int:
+        raise LookupError(page)
+
+    async def fetch(page: int) -> int:
+        await asyncio.sleep(page)
+        return page
+
+    run = map_all(Stage("parse"), map_all(fetch, [1, 1000]), group_by=group_of)
+    task = asyncio.ensure_future(run)
+    await asyncio.sleep(2)
+    next(other for other in asyncio.all_tasks() if other.get_name() == "parse pump").cancel()
+    with pytest.raises(LookupError):
+        await task
+    assert shown(run.report) == ["Pending parse-0", "Pending fetch-1"]
+    assert now() < 10
 
 
 # Errors

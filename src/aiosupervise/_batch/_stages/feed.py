@@ -25,7 +25,6 @@ class StagedFeed(Feed):
         """Hand the values of items to this engine."""
         super().connect(engine)
         self._engine = _ValueEngine(engine)
-        self._outlet.hold_pending(hold=False)
 
     def stop(self) -> None:
         """Start nothing more; jobs that are pending by that come last."""
@@ -80,7 +79,6 @@ class StagedFeed(Feed):
         """Hand on what is left, and wait until the stage before has ended."""
         source = self._source
         assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
-        source.interrupt()
         try:
             # One that was stopped finishes its jobs, and may need slots for that.
             while source.has_begun and (outcome := await source.pull()) is not END:
@@ -95,7 +93,7 @@ class StagedFeed(Feed):
         if isinstance(outcome, Pending):
             # One of a group that was stopped comes at once; those that the end of a stage has left come last.
             assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
-            self._outlet.hold_pending(hold=self.stopped or self._source.is_stopping)
+            self._outlet.hold_pending(hold=self._source.is_stopping)
         self._pulled += 1
         self.unfinished += 1
         context = self._engine.context

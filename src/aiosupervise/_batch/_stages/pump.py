@@ -39,7 +39,7 @@ class StagedPump(Pump[T, I]):
     @property
     def is_stopping(self) -> bool:
         """Whether a stage starts no other job."""
-        return super().is_stopping or self._why is not None or self._earlier.is_stopping
+        return super().is_stopping or self._earlier.is_stopping
 
     def _wind_down(self, why: Stopped) -> None:
         """Stop the first stage, and do what it has begun; but start nothing for a service that stays down."""

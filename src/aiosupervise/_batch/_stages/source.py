@@ -135,7 +135,7 @@ class StageSource(AsyncSource[Any]):
         why = Stopped.STOP if why in (Stopped.PROBES, Stopped.FAILURES) else why
         if self._pump is None:
             self._asked_to_stop = why
-        elif not self._pump.outlet.closed:
+        else:
             self._pump.stop(why)
 
     def cancel(self, why: Stopped) -> None:
