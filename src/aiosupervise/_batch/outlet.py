@@ -43,6 +43,11 @@ class Outlet(Generic[T, I]):
         return self._strategy.awaited
 
     @property
+    def ready(self) -> Sequence[Outcome[T, I]]:
+        """The outcomes that a reader can get at once."""
+        return self._strategy.ready
+
+    @property
     def held_pending(self) -> int:
         """How many pending outcomes are held back, to be handed over last."""
         return self._strategy.held_pending

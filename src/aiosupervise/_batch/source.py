@@ -92,6 +92,11 @@ class AsyncSource(Generic[J]):
 
     is_held: bool = False
 
+    @property
+    def at_hand(self) -> int:
+        """How many items can be pulled without waiting, or 1 if that is not known."""
+        return 1
+
     def __init__(self, items: AsyncIterable[J]) -> None:
         self.total: int | None = None
         self.interrupts: int = 0

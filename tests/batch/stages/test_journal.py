@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Failure, Journal, Pending, Success, map_all
+from aiosupervise._batch._journal.session import Session
 
 
 class Stage:
@@ -96,6 +97,24 @@ async def test_attempts_and_seconds_of_known_stages(tmp_path: Path) -> None:
     first, again = outcomes
     assert [attempts for attempts, _ in first] == [attempts for attempts, _ in again] == [1, 1]
     assert [elapsed for _, elapsed in first] == pytest.approx([elapsed for _, elapsed in again], abs=1e-6)
+
+
+async def test_values_at_hand_are_looked_up_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look-up for each value would take a turn of the writer's thread for each."""
+    sizes: list[int] = []
+
+    async def look_up(session: Session, keys: Any) -> Any:
+        sizes.append(len(keys))
+        return await found(session, keys)
+
+    found = Session.look_up
+    monkeypatch.setattr(Session, "look_up", look_up)
+    journal = Journal(tmp_path / "run.db")
+    for _ in range(2):
+        sizes.clear()
+        await map_all(Stage("parse"), map_all(Stage("fetch"), range(100), journal=journal), journal=journal)
+    assert sum(sizes) == 200
+    assert len(sizes) < 20
 
 
 @pytest.mark.parametrize("grouped", [0, 1])

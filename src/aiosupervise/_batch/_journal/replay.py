@@ -86,14 +86,14 @@ class ReplayingFeed(Feed):
             self._on_exhausted()
 
     async def _pull(self, keys: list[str], slots: int) -> bool:
-        """Pull items for the free slots, or one from an async source; return whether the source has more.
+        """Pull items for the free slots, and return whether the source has more; do not wait for a second async item.
 
         Raises:
             TypeError: for an input without a key, which is the last item.
         """
         source, key_of = self._source, self._key_of
-        is_async = isinstance(source, AsyncSource)
-        for index in range(self._pulled, self._pulled + (1 if is_async else slots)):
+        count = min(slots, source.at_hand) if isinstance(source, AsyncSource) else slots
+        for index in range(self._pulled, self._pulled + count):
             item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any, Protocol
 
 from aiosupervise._batch.config import RunConfig
@@ -106,6 +107,12 @@ class StageSource(AsyncSource[Any]):
         """The groups of the earlier run that were stopped."""
         return () if self._pump is None else self._pump.outlet.stopped_groups
 
+    @property
+    def at_hand(self) -> int:
+        """How many items can be pulled without waiting and before another outcome is handed on; 1 if none can."""
+        ready = () if self._pump is None else self._pump.outlet.ready
+        return max(1, sum(1 for _ in takewhile(_is_success, ready)))
+
     async def pull(self) -> Outcome[Any, Any] | End:
         """Return the next outcome; END when there will be no more.
 
@@ -157,6 +164,10 @@ class StageSource(AsyncSource[Any]):
             await self._pump.join()
             self.exhausted = self.stage.config.source.exhausted
             self._pump.error.raise_once()
+
+
+def _is_success(outcome: Outcome[Any, Any]) -> bool:
+    return isinstance(outcome, Success)
 
 
 def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
