@@ -9,9 +9,11 @@ import pytest
 from aiosupervise import Event, Overload, RunPaused, RunResumed, Success, Tally, map_all, supervise
 from aiosupervise._batch.circuit import Circuit, Ended, Timer
 from aiosupervise._batch.first_attempts import LATEST, WINDOW, FirstAttempts
+from aiosupervise._batch.outage import Outage
 from aiosupervise._batch.protected import ProtectedRun
-from aiosupervise._batch.states import Closed, Paused
+from aiosupervise._batch.states import Closed, HalfOpen, Paused
 from aiosupervise._batch.waiters import Waiters
+from aiosupervise._call.enclosing_job import Permit
 
 from .service import POLICY, Service, busy, down, empty
 
@@ -78,8 +80,8 @@ async def test_a_call_that_is_cancelled_as_it_is_sent_as_the_probe_makes_room_fo
     service = Service(script={0: [down()], 1: [down()]})
     release_first = Waiters.release_first
 
-    def release_and_cancel(waiters: Waiters, permit: Any) -> object:
-        call = release_first(waiters, permit)
+    def release_and_cancel(waiters: Waiters, permit: Any, **options: Any) -> object:
+        call = release_first(waiters, permit, **options)
         task = service.tasks[0]
         assert task is not None
         task.cancel()
@@ -105,6 +107,33 @@ async def test_a_circuit_that_has_ended_describes_nothing() -> None:
     assert circuit.state.describe() == "paused for 0.0 s, the server asked to wait"
     circuit.go_to(Ended(circuit))
     assert circuit.state.describe() == ""
+
+
+async def test_a_call_with_a_slot_takes_the_place_of_a_probe_that_waits_for_one() -> None:
+    """Also if it joins the queue later; a probe that has started keeps its place."""
+    circuit = circuit_of(Tally(10, 5, running=5))
+    circuit.go_to(HalfOpen(circuit, Outage(circuit)))
+
+    async def join(call: str, *, with_slot: bool) -> Any:
+        waiter = circuit.waiters.join(call, SimpleNamespace(has_slot=lambda: with_slot))
+        circuit.state.on_wait()
+        await asyncio.sleep(0.1)
+        return waiter
+
+    first = await join("first", with_slot=False)
+    second = await join("second", with_slot=False)
+    assert first.result() is Permit.PROBE
+    assert not second.done()
+    third = await join("third", with_slot=True)
+    assert third.result() is Permit.PROBE
+    circuit.state.on_start("third")
+    circuit.state.on_start("first")
+    fourth = await join("fourth", with_slot=True)
+    assert not second.done()
+    assert not fourth.done()
+    circuit.state.on_success("third")
+    assert circuit.is_closed
+    assert fourth.result() is second.result() is Permit.GO
 
 
 @pytest.mark.parametrize(("pending", "is_outage"), [(0, True), (1, False)])
@@ -143,7 +172,7 @@ def test_first_attempts_show_an_outage_of_the_latest_jobs() -> None:
 async def test_a_waiter_leaves_the_queue_once() -> None:
     """A call that was released and is cancelled in the same turn is no longer in the queue when it leaves."""
     waiters = Waiters()
-    waiter = waiters.join("call", "job")
+    waiter = waiters.join("call", SimpleNamespace(has_slot=lambda: True))
     waiters.leave(waiter)
     waiters.leave(waiter)
     assert len(waiters) == 0

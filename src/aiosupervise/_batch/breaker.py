@@ -31,6 +31,7 @@ from .circuit import Circuit, Ended, Payment
 from .overload import Overload
 from .protected import Protected
 from .states import Closed
+from .waiters import Waiting
 
 _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", default=None)
 """The call that was sent as a probe: whatever is called in its attempt is part of the probe."""
@@ -83,7 +84,7 @@ class Breaker:
         """Pay for a retry, whose wait may become longer or shorter than its policy says."""
         return self.circuit.state.pay(delay, throttled=throttled)
 
-    async def acquire(self, call: object, job: object) -> Permit:
+    async def acquire(self, call: object, job: Waiting) -> Permit:
         """Wait in the queue until a call of a job may retry."""
         permit = self.circuit.state.permit()
         if permit is not None:

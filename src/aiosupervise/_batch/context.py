@@ -122,6 +122,10 @@ class JobContext:
     def on_wait(self) -> None:
         """Do nothing: the job keeps its slot while a call waits."""
 
+    def has_slot(self) -> bool:
+        """Return True: the job occupies a slot until it ends."""
+        return True
+
     async def acquire(self, call: object) -> Permit:
         """Wait until the run permits a call to retry."""
         breaker = self._breaker()

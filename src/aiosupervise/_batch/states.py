@@ -167,13 +167,16 @@ class HalfOpen(State):
     """One probe at a time tests whether the service works again.
 
     A new job is preferred, because the calls in the queue have already failed, perhaps through their own fault. The
-    pump starts one in its next turn if it can; otherwise the first call in the queue is the probe.
+    pump starts one in its next turn if it can; otherwise a call in the queue is the probe. A probe that has to wait for
+    a slot might never get one, because all slots may belong to jobs whose calls wait for the circuit. A call whose job
+    has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
     """
 
     def __init__(self, circuit: Circuit, outage: Outage) -> None:
         self._circuit = circuit
         self._outage = outage
         self._probe: object | None = None  # a new job, or a call that retries
+        self._has_started = False
         self._timer = Timer()
 
     def enter(self) -> None:
@@ -189,8 +192,8 @@ class HalfOpen(State):
         return "probing"
 
     def on_wait(self) -> None:
-        """Look for a probe if there is none: it may be this call."""
-        if self._probe is None:
+        """Look for a probe if none has started: it may be this call."""
+        if not self._has_started:
             self._find_probe()
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - the limit may be exceeded
@@ -214,7 +217,7 @@ class HalfOpen(State):
         """Look for the next probe if this was the last one, which ended without an answer."""
         self._outage.forget(who)
         if self._is_probe(who):
-            self._probe = None
+            self._probe, self._has_started = None, False
             self._find_probe()
 
     def on_success(self, *who: object) -> None:
@@ -234,11 +237,13 @@ class HalfOpen(State):
         self._timer.set(circuit.now(), self._send_waiter)
 
     def _send_waiter(self) -> None:
-        call = self._circuit.waiters.release_first(Permit.PROBE)
-        self._probe = call
+        waiters = self._circuit.waiters
+        call = waiters.release_first(Permit.PROBE, with_slot=True)
+        if self._probe is None or call is not None:
+            self._probe = call or waiters.release_first(Permit.PROBE)
 
     def _send(self, probe: object) -> None:
-        self._probe = probe
+        self._probe, self._has_started = probe, True
         self._timer.set(self._circuit.now() + self._circuit.setting.longest_pause, partial(self._expire, probe))
 
     def _expire(self, probe: object) -> None:

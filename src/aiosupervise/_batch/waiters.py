@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from aiosupervise._call.enclosing_job import Permit
+
+
+class Waiting(Protocol):
+    """A job with a call in the queue."""
+
+    def has_slot(self) -> bool:
+        """Return whether the job occupies a slot."""
+        ...
 
 
 class Waiters:
     """The calls that wait until the circuit lets them make another attempt."""
 
     def __init__(self) -> None:
-        self._calls: dict[asyncio.Future[Permit], tuple[object, object]] = {}
+        self._calls: dict[asyncio.Future[Permit], tuple[object, Waiting]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -20,7 +29,7 @@ class Waiters:
         """Return how many jobs have a call in the queue."""
         return len({job for _, job in self._calls.values()})
 
-    def join(self, call: object, job: object) -> asyncio.Future[Permit]:
+    def join(self, call: object, job: Waiting) -> asyncio.Future[Permit]:
         """Put a call of a job at the end of the queue, and return the future of its permit."""
         waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._calls[waiter] = call, job
@@ -30,10 +39,16 @@ class Waiters:
         """Take a call out of the queue, if it is still there."""
         self._calls.pop(waiter, None)
 
-    def release_first(self, permit: Permit) -> object | None:
-        """Give a permit to the first call and return the call, or None if no call is waiting."""
+    def release_first(self, permit: Permit, *, with_slot: bool = False) -> object | None:
+        """Give a permit to the first call and return the call, or None if no call is waiting.
+
+        Args:
+            permit: the permit.
+            with_slot: whether only a call may get it whose job occupies a slot.
+        """
         # A waiter that has been cancelled is in the queue until its task runs.
-        waiter = next((waiter for waiter in self._calls if not waiter.done()), None)
+        waiting = ((waiter, job) for waiter, (_, job) in self._calls.items() if not waiter.done())
+        waiter = next((waiter for waiter, job in waiting if not with_slot or job.has_slot()), None)
         if waiter is None:
             return None
         waiter.set_result(permit)

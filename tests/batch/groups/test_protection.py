@@ -542,6 +542,22 @@ async def test_a_call_in_a_child_task_keeps_the_slot_of_its_job() -> None:
     assert hosts.ended["h"] > hosts.ended["x"] > 2
 
 
+async def test_a_probe_needs_no_slot_of_jobs_that_wait_for_it() -> None:
+    """Jobs keep their slots while calls in their child tasks wait, so one of these is the probe."""
+    hosts = Hosts(x=DEAD)
+    fetch = hosts.supervised(backoff=[2])
+
+    async def job(page: str) -> None:
+        await asyncio.gather(fetch(page), fetch(page), return_exceptions=True)
+        await fetch(page)
+
+    pages = [f"{host}{n}" for n in range(10) for host in "xab"]
+    async with asyncio.timeout(1000):
+        report = await map_all(job, pages, limit=5, group_by=host_of)
+    assert report.stopped_groups == ("x",)
+    assert len(report.succeeded) == 20
+
+
 async def test_a_job_comes_back_before_a_new_one_starts() -> None:
     """When its wait is over, the next free slot is its own; with a deadline it waits no longer than that."""
     order: list[str] = []

@@ -46,6 +46,10 @@ class GroupedJob(JobContext):
             self._slots.leave(self)
             self.group_context.wake()
 
+    def has_slot(self) -> bool:
+        """Return whether the job occupies a slot of the run."""
+        return not self.is_away
+
     async def acquire(self, call: object) -> Permit:
         """Wait until the group permits a call to retry, and the run has a slot for it."""
         breaker = self._breaker()
