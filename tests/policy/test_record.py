@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from aiosupervise import AttemptFailed, Backoff, RunResumed, RunStarted, Success, Tally
-from aiosupervise._policy.record import quick_record, record
+from aiosupervise._policy.record import keyword_record, mutable_record, quick_record, record
 
 
 @record
@@ -58,6 +58,58 @@ def test_a_quick_record_is_frozen_for_type_checkers_only() -> None:
     plain.x = 2
     assert plain == Plain(2)
     assert not hasattr(plain, "__dict__")
+
+
+def test_a_mutable_record_has_no_hash() -> None:
+    """Its fields can be assigned, for type checkers too, and it is compared by them."""
+
+    @mutable_record
+    class Count:
+        x: int = 0
+
+    count = Count()
+    count.x = 2
+    assert count == Count(2)
+    with pytest.raises(TypeError, match="unhashable type"):
+        hash(count)
+
+
+@keyword_record
+class Setting:
+    """Fields that are given by name."""
+
+    size: int
+    color: str = "red"
+
+
+def test_a_keyword_record_takes_no_field_by_position() -> None:
+    """Neither does a class pattern; apart from that it is a record, and is copied, pickled and replaced as one."""
+    wrong: Any = Setting
+    with pytest.raises(TypeError, match=r"Setting\.__init__\(\) takes 1 positional argument"):
+        wrong(1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shape'"):
+        wrong(size=1, shape="round")
+    assert Setting.__match_args__ == ()
+    assert str(inspect.signature(Setting)) == "(*, size: int, color: str = 'red')"
+    one = Setting(size=1)
+    for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own
+        assert twin == one
+        assert hash(twin) == hash(one)
+    assert repr(dataclasses.replace(one, color="blue")) == "Setting(size=1, color='blue')"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.size = 2  # type: ignore[misc]
+
+
+def test_the_signature_is_known_before_the_first_instance() -> None:
+    """The `__init__` of a record is written when it is first used, by an inspection too."""
+
+    @record
+    class Fresh:
+        x: int
+        y: int = 0
+
+    assert str(inspect.signature(Fresh)) == "(x: int, y: int = 0)"
+    assert inspect.isfunction(inspect.getattr_static(Fresh, "__init__"))
 
 
 def test_a_record_has_the_fields_of_its_base() -> None:
@@ -186,6 +238,8 @@ def test_the_functions_of_dataclasses_work() -> None:
     """`fields`, `asdict` and `replace` treat a record as a dataclass; its fields are made once."""
     assert dataclasses.is_dataclass(Point)
     assert [field.name for field in dataclasses.fields(Named)] == ["x", "y", "name"]
+    assert [field.default for field in dataclasses.fields(Named)] == [dataclasses.MISSING, 0, ""]
+    assert dataclasses.fields(Setting)[0].kw_only
     assert dataclasses.fields(Named)[0] is dataclasses.fields(Named)[0]
     assert dataclasses.asdict(Named(1, 2, "a")) == {"x": 1, "y": 2, "name": "a"}
     assert dataclasses.replace(Named(1, 2, "a"), y=3) == Named(1, 3, "a")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of
 from aiosupervise._policy.gate import check_gate_fits
 from aiosupervise._policy.policy import Options, Policy, RetryOn, cannot_interrupt
+from aiosupervise._policy.record import field_names
 
 from .retry import Coro
 from .wrappers import wrap_limited, wrap_limited_sync, wrap_plain, wrap_plain_sync
@@ -158,7 +158,7 @@ def _make_policy(args: tuple[object, ...], options: dict[str, object]) -> Policy
 
 
 def _check_keywords(options: dict[str, object]) -> None:
-    known = [field.name for field in dataclasses.fields(Policy)]
+    known = field_names(Policy)
     for name in options:
         if name not in known:
             raise TypeError(f"supervise has no keyword {name}; it has {', '.join(known)}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, final
 
-from aiosupervise._policy.record import quick_record
+from aiosupervise._policy.record import mutable_record, quick_record, replaced
 from aiosupervise._policy.verdict import Reason
 
 if sys.version_info >= (3, 13):  # pragma: no cover
@@ -121,7 +120,7 @@ class Stopped(enum.Enum):
 
 
 @final
-@dataclass(slots=True)
+@mutable_record
 class Tally:
     """Live counts of a run.
 
@@ -149,7 +148,7 @@ class Tally:
 
     def copy(self) -> Tally:
         """Return a copy of the counts."""
-        return replace(self)
+        return replaced(self, {})
 
     def count(self, outcome: Outcome[object, object]) -> None:
         """Count one more outcome."""

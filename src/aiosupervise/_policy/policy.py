@@ -5,7 +5,6 @@ A policy only stores and checks its arguments; `classify` and `decide` apply the
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, MutableSequence
 from datetime import timedelta
@@ -16,6 +15,7 @@ from .budget import Budget
 from .checks import check_count, check_name, check_seconds, is_async_callable, name_of, safe_repr
 from .gate import Gate, GateOf, check_gate
 from .loops import AsyncAttempts, SyncAttempts, loops
+from .record import keyword_record, replaced
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,7 +50,7 @@ class Changes(Options, total=False):
 
 
 @final
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@keyword_record
 class Policy:
     """Which errors to retry, how often, and how long to wait. Immutable, so that several functions can share one.
 
@@ -130,7 +130,7 @@ class Policy:
         """
         if self.retry_on == () and changes.get("retry_on", ()) != ():
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
-        return dataclasses.replace(self, **changes)
+        return replaced(self, dict(changes))
 
     # Decorated, since mutation testing puts frames of its own between the caller and other functions.
     @final

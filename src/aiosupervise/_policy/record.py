@@ -1,10 +1,10 @@
 """Records: classes with fields, fast to define and to instantiate.
 
-To a user and to a type checker, a record is a frozen dataclass with slots. `dataclass` itself takes about a millisecond
-for such a class, which was half of the time to import the library. It also assigns the fields with
+To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes about
+a millisecond for such a class, which was half of the time to import the library. It also assigns the fields with
 `object.__setattr__`, which looks up each name, and a call with a listener creates at least two events. Of the methods
-that `dataclass` would write for each class, a record gets only an `__init__`. It shares the others, which use
-`__field_types__`: the annotations of all its fields, in order.
+that `dataclass` would write for each class, a record gets only an `__init__`, compiled on first use. It shares the
+others, which use `__field_types__`: the annotations of all its fields, in order.
 
 Records have no metaclass: since Python 3.13, that would make instantiation slower.
 """
@@ -12,13 +12,17 @@ Records have no metaclass: since Python 3.13, that would make instantiation slow
 from __future__ import annotations
 
 import inspect
-from dataclasses import Field, FrozenInstanceError, make_dataclass
 from reprlib import recursive_repr
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
 from .checks import error_text
 
+# `dataclasses` is imported only when somebody asks for the fields, or assigns one that is frozen.
+if TYPE_CHECKING:
+    from dataclasses import Field
+
 C = TypeVar("C")
+R = TypeVar("R")
 
 
 @dataclass_transform(frozen_default=True)
@@ -29,7 +33,13 @@ def record(cls: type[C]) -> type[C]:
     shows the message of an error instead of its repr, and omits the fields named in `__not_in_repr__`, because both may
     be secret.
     """
-    return _remade(cls, {**_METHODS, "__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete})
+    return _remade(cls, _METHODS | _FROZEN)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def keyword_record(cls: type[C]) -> type[C]:
+    """Make a class a record whose fields are keyword-only."""
+    return _remade(cls, _METHODS | _FROZEN | {"__reduce__": _reduce_by_name, "__match_args__": ()})
 
 
 @dataclass_transform(frozen_default=True)
@@ -39,6 +49,22 @@ def quick_record(cls: type[C]) -> type[C]:
     Freezing costs about 0.1 us per field, which a run would pay for the outcome of every job.
     """
     return _remade(cls, _METHODS)
+
+
+@dataclass_transform()
+def mutable_record(cls: type[C]) -> type[C]:
+    """Make a class a record whose fields can be assigned, so that it cannot be hashed."""
+    return _remade(cls, _METHODS | {"__hash__": None})
+
+
+def field_names(cls: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a record, in order."""
+    return tuple(cls.__field_types__)
+
+
+def replaced(record: R, changes: dict[str, Any]) -> R:
+    """Return a copy of a record with other values for these fields."""
+    return type(record)(**(_items(record) | changes))
 
 
 def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
@@ -52,16 +78,33 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     types |= own
     namespace = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
     defaults |= {field: namespace.pop(field) for field in own if field in namespace}
-    namespace |= methods
     namespace |= {"__slots__": tuple(own), "__match_args__": tuple(types), "__qualname__": cls.__qualname__}
     namespace |= {"__field_types__": types, "__field_defaults__": defaults, "__dataclass_fields__": _DataclassFields()}
+    namespace |= methods
     made = type(cls.__name__, cls.__bases__, namespace)
-    setattr(made, "__init__", _init_of(made, is_frozen="__setattr__" in methods))  # noqa: B010 - mypy lets no method be assigned
+    setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy lets no method be assigned
     return cast("type[C]", made)
 
 
-def _init_of(cls: Any, *, is_frozen: bool) -> Any:
+class _Init:
+    """The `__init__` of a record until its first use, which replaces it with a function.
+
+    Most programs use few of the records, and compiling the function takes half of the time to define a record.
+    """
+
+    __slots__ = ("_cls",)
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+
+    def __get__(self, instance: object, _: object = None) -> Any:
+        self._cls.__init__ = init = _init_of(self._cls)
+        return init if instance is None else init.__get__(instance)
+
+
+def _init_of(cls: Any) -> Any:
     names, defaults = tuple(cls.__field_types__), cls.__field_defaults__
+    is_frozen = cls.__setattr__ is _refuse_to_assign
     scope: dict[str, Any] = {"defaults": defaults}
     steps = [f"self.{name} = {name}" for name in names]
     if is_frozen:
@@ -70,7 +113,9 @@ def _init_of(cls: Any, *, is_frozen: bool) -> Any:
         steps = [f"set_{name}(self, {name})" for name in names]
     if hasattr(cls, "__post_init__"):
         steps.append("self.__post_init__()")
-    arguments = ["self", *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
+    # Without `__match_args__`, no field is given by position.
+    first = ["self"] if cls.__match_args__ == names else ["self", "*"]
+    arguments = [*first, *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
     exec(f"def __init__({', '.join(arguments)}): {'; '.join(steps) or 'pass'}", scope)  # noqa: S102 - as dataclass does
     init = scope["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
@@ -82,7 +127,11 @@ class _DataclassFields:
     """The `__dataclass_fields__` of a record, by which `dataclasses` recognizes its own; created on first access."""
 
     def __get__(self, instance: object, cls: Any) -> dict[str, Field[Any]]:
-        twin = make_dataclass(cls.__name__, cls.__field_types__)
+        import dataclasses  # noqa: PLC0415 - see above
+
+        defaults = {name: dataclasses.field(default=value) for name, value in cls.__field_defaults__.items()}
+        specs = [(name, kind, defaults.get(name, dataclasses.field())) for name, kind in cls.__field_types__.items()]
+        twin = dataclasses.make_dataclass(cls.__name__, specs, kw_only=not cls.__match_args__)
         fields: dict[str, Field[Any]] = vars(twin)["__dataclass_fields__"]
         cls.__dataclass_fields__ = fields
         return fields
@@ -93,6 +142,10 @@ class _DataclassFields:
 
 def _values(self: Any) -> tuple[object, ...]:
     return tuple([getattr(self, name) for name in type(self).__field_types__])
+
+
+def _items(self: Any) -> dict[str, object]:
+    return {name: getattr(self, name) for name in type(self).__field_types__}
 
 
 def _is_equal(self: object, other: object) -> bool:
@@ -121,12 +174,25 @@ def _reduce(self: object) -> tuple[type, tuple[object, ...]]:
     return type(self), _values(self)
 
 
+def _reduce_by_name(self: object) -> tuple[Any, ...]:
+    return _made_by_name, (type(self), _items(self))
+
+
+def _made_by_name(cls: type[R], fields: dict[str, object]) -> R:
+    return cls(**fields)
+
+
 def _refuse_to_assign(self: object, name: str, _: object) -> None:
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - see above
+
     raise FrozenInstanceError(f"cannot assign to {name!r}: {type(self).__name__} is frozen")
 
 
 def _refuse_to_delete(self: object, name: str) -> None:
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - see above
+
     raise FrozenInstanceError(f"cannot delete {name!r}: {type(self).__name__} is frozen")
 
 
 _METHODS = {"__eq__": _is_equal, "__hash__": _hash, "__repr__": _repr, "__reduce__": _reduce}
+_FROZEN = {"__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete}
