@@ -6,7 +6,9 @@ import asyncio
 import enum
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import Literal, TypeAlias, TypeGuard
+
+from aiosupervise._policy.record import record
 
 from .completion import Completion
 from .intensity import RestartIntensity
@@ -28,7 +30,8 @@ class Purpose(enum.Enum):
     FAILURE = "it has failed, and its restart type decides"
 
 
-class Ending(NamedTuple):
+@record
+class Ending:
     """How a run of a child ended: why it was being stopped, or None, and the error that it raised."""
 
     purpose: Purpose | None

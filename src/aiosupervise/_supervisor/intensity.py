@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+
+from aiosupervise._policy.record import record
 
 
-class _Restart(NamedTuple):
+@record
+class _Restart:
     at: float  # by the clock of the child
     error: BaseException | None
 

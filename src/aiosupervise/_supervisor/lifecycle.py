@@ -232,7 +232,7 @@ class Lifecycle:
         self._schedule_slice()
 
     def _next_state(self, child: ChildState, ending: Ending) -> StateName:
-        purpose, error = ending
+        purpose, error = ending.purpose, ending.error
         if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.restart_type == "temporary"):
             return "stopped"
         if purpose in (Purpose.RESTART, Purpose.GROUP):

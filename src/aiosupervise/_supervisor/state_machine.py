@@ -208,7 +208,7 @@ class StateMachine:
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
         """Handle the end of a run: emit its event, and restart the child or escalate if required."""
-        purpose, error = ending
+        purpose, error = ending.purpose, ending.error
         self.children.forget(child)
         has_exited = purpose in (None, Purpose.FAILURE)
         is_return = has_exited and error is None and child.state == "waiting"
