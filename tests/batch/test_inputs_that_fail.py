@@ -73,7 +73,7 @@ async def test_a_run_with_dead_inputs_ends_as_without_protection(percent: int, l
     assert longer <= 1.3 * seconds
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "untraced")
 async def test_one_dead_host_of_ten_costs_its_own_pages_alone() -> None:
     """The pages of the nine others are all done, and nothing pauses."""
     report, seconds = await play(1000, 100, lambda number: number % 10 == 4, Overload())

@@ -204,13 +204,14 @@ class Unreliable:
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.usefixtures("untraced")
 async def test_independent_failures_pause_nobody(share: float, seed: int) -> None:
     """With 5 or 20 % of failures at random, a run makes the very same attempts at the same times as without."""
     policy = POLICY.replace(max_retries=5, backoff=Backoff(jitter="none"))
     seen: list[tuple[list[tuple[float, int]], list[tuple[type, int]]]] = []
     for setting in (None, Overload()):
         service = Unreliable(share, seed)
-        report = await map_all(supervise(policy)(service), range(2000), limit=50, overload=setting)
+        report = await map_all(supervise(policy)(service), range(1000), limit=50, overload=setting)
         seen.append((sorted(service.attempts), [(type(outcome), outcome.index) for outcome in report]))
         assert len(report.failed) <= 2
     assert seen[0] == seen[1]

@@ -236,7 +236,7 @@ async def test_by_default_a_run_is_protected() -> None:
 
 async def test_no_number_of_probes_overflows() -> None:
     """Whoever asks for thousands of probes gets them: the pause stays at the longest."""
-    service = Service(script={0: [down()] * 1100})
+    service = Service(script={0: [down()] * 1040})
     setting = Overload(budget=Budget(capacity=0), probes=2000, first_pause=0.5, longest_pause=1)
     report = await map_all(supervise(POLICY)(service), [0], overload=setting)
     assert report.values() == [0]

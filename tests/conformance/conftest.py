@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _untraced(untraced: None) -> None:
+    """Leave coverage to the tests of the parts: these run whole programs, thousands of times."""
+
+
 @pytest.fixture
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
     """A loop of the kind that the test asks for."""

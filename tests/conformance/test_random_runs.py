@@ -331,7 +331,7 @@ def test_random_runs(counts: "Counter[str]", *, thorough: bool) -> None:
         visits: ClassVar = Counter[str]()
 
     run_state_machine_as_test(
-        CountedRun, settings=settings(stateful_step_count=20, max_examples=10_000 if thorough else 400)
+        CountedRun, settings=settings(stateful_step_count=20, max_examples=10_000 if thorough else 200)
     )
     for what, count in CountedRun.visits.items():
         counts[f"random: {what}"] += count
@@ -350,7 +350,7 @@ def test_random_runs_cancelled_on_every_turn(counts: "Counter[str]", *, thorough
 
     # Four runs in ten have ended before they are cancelled.
     run_state_machine_as_test(
-        PressedRun, settings=settings(stateful_step_count=10, max_examples=20_000 if thorough else 100)
+        PressedRun, settings=settings(stateful_step_count=10, max_examples=20_000 if thorough else 60)
     )
     counts["random: runs cancelled on every turn"] += PressedRun.visits["pressed"]
     assert PressedRun.visits["pressed"]

@@ -48,6 +48,8 @@ from .made_up import (
     transient_lists,
 )
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 T = TypeVar("T")
 
 
