@@ -23,7 +23,6 @@ from storm import plots, tables, virtual_time
 from storm.scenarios import Batch, Clients, Result, Scenario, recovery_time
 from storm.service import InternalServerError, Service, ServiceModel, Span, TooManyRequests
 
-
 pytestmark = pytest.mark.usefixtures("untraced")
 
 

@@ -64,17 +64,18 @@ class JobContext:
     no task, no coroutine and no input.
     """
 
-    __slots__ = ("generation", "has_failed", "index", "name", "retries", "run_context", "started")
+    # Few jobs change these: until then they are those of the class. Python 3.13 makes an object without slots faster.
+    retries = 0
+    has_failed = False  # whether an attempt of the job has failed by a fault of the service
+    generation = 0  # of the adaptive limit, when the job began or was last permitted to retry
 
     def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
         self.index = index
         self.name = name
         self.started = started
         self.run_context = run_context
-        self.retries = 0
-        # An attempt of the job has failed by a fault of the service.
-        self.has_failed = False
-        self.generation = 0 if run_context.adaptive is None else run_context.adaptive.generation
+        if run_context.adaptive is not None:
+            self.generation = run_context.adaptive.generation
 
     @property
     def run(self) -> int:

@@ -90,6 +90,8 @@ class GivenJobs(Jobs[T, None]):
 
     def name(self, item: Any, index: int) -> str:
         """Return a name derived from the run's name, or else from the job's own."""
+        if not self._name and type(item) is CoroutineType:
+            return f"{item.__name__}-{index}"
         try:
             return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
         except Exception:

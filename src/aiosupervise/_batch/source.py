@@ -69,7 +69,8 @@ class SyncSource(Generic[J]):
         if self._iterator is None:
             self._iterator = iter(self._items)
         item: J | End = next(self._iterator, END)
-        self.exhausted = item is END
+        if item is END:
+            self.exhausted = True
         return item
 
     def interrupt(self) -> None:

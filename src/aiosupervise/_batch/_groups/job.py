@@ -23,8 +23,6 @@ class GroupedJob(JobContext):
         task_id: the id of its task.
     """
 
-    __slots__ = ("_slots", "group_context", "is_away", "task_id")
-
     def __init__(self, index: int, name: str, started: float, group: Group, slots: Slots) -> None:
         super().__init__(index, name, started, group)
         self.is_away = False
