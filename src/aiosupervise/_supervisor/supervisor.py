@@ -142,12 +142,7 @@ class Supervisor:
         """
         _check_function(func)
         check_name(name)
-        if restart not in get_args(RestartType):
-            raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {safe_repr(restart)}")
-        if grace is not None:
-            check_seconds("grace", grace, zero=True)
-        check_seconds("ready", ready, zero=False, none="a child that need not call ready()")
-        check_seconds("heartbeat", heartbeat, zero=False, none="a child that need not call alive()")
+        _check_child_options(restart, grace, ready, heartbeat)
         machine = self._entered()
         if machine.is_stopping():
             raise RuntimeError(f"{self!r} cannot start a child: it is stopping or has stopped")
@@ -268,6 +263,15 @@ class Supervisor:
             if self._machine.is_stopping():
                 state += ", stopped"
         return f"<Supervisor {self._config.name}: {state}>"
+
+
+def _check_child_options(restart: object, grace: object, ready: object, heartbeat: object) -> None:
+    if restart not in get_args(RestartType):
+        raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary'; got {safe_repr(restart)}")
+    if grace is not None:
+        check_seconds("grace", grace, zero=True)
+    check_seconds("ready", ready, zero=False, none="a child that need not call ready()")
+    check_seconds("heartbeat", heartbeat, zero=False, none="a child that need not call alive()")
 
 
 def _check_function(func: object) -> None:

@@ -6,7 +6,8 @@ Install with `pip install "aiosupervise[aiohttp]"`.
 import ssl
 from typing import Final
 
-from .http import TRANSIENT_STATUSES, retry_after
+from ._http_tables import TRANSIENT_STATUSES
+from .http import retry_after
 
 try:
     import aiohttp

@@ -13,10 +13,23 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import takewhile
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from aiosupervise._policy.checks import safe_str
 from aiosupervise._policy.raw import attributes_of, cause_of, context_of, module_of, mro_of, type_name_of
+
+from ._http_tables import (
+    CLASSES,
+    CONNECT_ERRORS,
+    PARSE_ERROR,
+    SDKS,
+    TLS_REASONS,
+    TOO_LONG,
+    TRANSIENT_EVENTS,
+    TRANSIENT_STATUSES,
+    USED_UP,
+    WRAPPERS,
+)
 
 __all__ = ["is_transient", "retry_after"]
 
@@ -72,112 +85,22 @@ def is_transient(error: Exception) -> bool | float:
     return True if seconds is None else seconds
 
 
-TRANSIENT_STATUSES: Final = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-        529,  # overloaded
-    }
-)
-
-# They come with the status 429, and the next request would have the same answer.
-_USED_UP: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"})
-
-# The SDKs raise them for an event in a stream that began with the status 200.
-_TRANSIENT_EVENTS: Final = frozenset(
-    {
-        "api_error",
-        "overloaded_error",
-        "rate_limit_error",
-        "rate_limit_exceeded",
-        "server_error",
-        "timeout_error",
-    }
-)
-
-_SDKS: Final = frozenset({"anthropic", "openai"})
-
-_HTTPX: Final = {
-    "TransportError": True,
-    "LocalProtocolError": False,
-    "UnsupportedProtocol": False,
-    "RequestError": False,
-    "InvalidURL": False,
-}
-_HTTPCORE: Final = {"NetworkError": True, "ProxyError": True, "RemoteProtocolError": True, "TimeoutException": True}
-_REQUESTS: Final = {"ChunkedEncodingError": True, "ConnectionError": True, "SSLError": False, "Timeout": True}
-_URLLIB3: Final = {
-    "MaxRetryError": True,
-    "ProtocolError": True,
-    "ProxyError": True,
-    "ResponseError": False,
-    "ResponseNotChunked": False,
-    "SSLError": False,
-    "TimeoutError": True,
-}
-_AIOHTTP: Final = {
-    "ClientConnectionError": True,
-    "ClientPayloadError": True,
-    "ClientSSLError": False,
-    "ServerFingerprintMismatch": False,
-}
-
-# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that
-# is listed decides, so that a class overrules its bases.
-_CLASSES: Final[dict[str, dict[str, bool]]] = {
-    "aiohttp": _AIOHTTP,
-    "anthropic": {"APIConnectionError": True},
-    "builtins": {"ConnectionError": True, "TimeoutError": True},
-    "http": {"BadStatusLine": True, "IncompleteRead": True},
-    "httpcore": _HTTPCORE,
-    "httpcore2": _HTTPCORE,
-    "httpx": _HTTPX,
-    "httpx2": _HTTPX,
-    "niquests": _REQUESTS,
-    "openai": {"APIConnectionError": True},
-    "requests": _REQUESTS,
-    "socket": {"gaierror": True},
-    "urllib3": _URLLIB3,
-    "urllib3_future": _URLLIB3,
-}
-
-# Raised from any error at all: if that one is listed too, it decides.
-_WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
-
-# aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
-_PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
-_TOO_LONG: Final = ("aiohttp", "LineTooLong")
-
-# httpcore's connection pool raises them again `from None`, so that only the context has the error of a TLS handshake.
-# The context of other errors can be an error of another call, during whose handling they were raised.
-_CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
-
-# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and one
-# that does not speak TLS seems to speak a wrong version of it.
-_TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")
-
-
 def _is_transient(error: Exception, should_retry: str) -> bool:
     """Return whether an error is transient, regardless of the wait that the server asks for."""
     packages = {package for package, _ in _classes(error)}
     codes = set(_codes(error))
-    if should_retry == "false" or not codes.isdisjoint(_USED_UP):
+    if should_retry == "false" or not codes.isdisjoint(USED_UP):
         return False
     if should_retry == "true":
         return True
     classes = {each for cause in _causes(error) for each in _classes(cause)}
-    if _PARSE_ERROR in classes:
-        return _TOO_LONG not in classes
+    if PARSE_ERROR in classes:
+        return TOO_LONG not in classes
     status = _status(error, packages)
-    is_of_sdk = not packages.isdisjoint(_SDKS)
+    is_of_sdk = not packages.isdisjoint(SDKS)
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
         return status in TRANSIENT_STATUSES or (is_of_sdk and status == HTTPStatus.CONFLICT)
-    return (is_of_sdk and not codes.isdisjoint(_TRANSIENT_EVENTS)) or _is_lost(error)
+    return (is_of_sdk and not codes.isdisjoint(TRANSIENT_EVENTS)) or _is_lost(error)
 
 
 def _status(error: Exception, packages: set[str]) -> int | None:
@@ -206,12 +129,12 @@ def _is_lost(error: Exception) -> bool:
     if any(_is_tls_refusal(cause) for cause in causes):
         return False
     listed = list(takewhile(bool, map(_listed, causes)))
-    return next((answer for name, answer in filter(None, listed) if name not in _WRAPPERS), bool(listed))
+    return next((answer for name, answer in filter(None, listed) if name not in WRAPPERS), bool(listed))
 
 
 def _listed(error: BaseException) -> tuple[str, bool] | None:
     """Return the name of the most derived class of an error that is listed, and whether it is transient."""
-    listed = ((name, _CLASSES.get(package, {}).get(name)) for package, name in _classes(error))
+    listed = ((name, CLASSES.get(package, {}).get(name)) for package, name in _classes(error))
     return next(((name, answer) for name, answer in listed if answer is not None), None)
 
 
@@ -229,12 +152,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None and id(cause) not in visited:
         visited.add(id(cause))
         yield cause
-        hides_its_cause = not _CONNECT_ERRORS.isdisjoint(_classes(cause))
+        hides_its_cause = not CONNECT_ERRORS.isdisjoint(_classes(cause))
         cause = cause_of(cause) or (context_of(cause) if hides_its_cause else None)
 
 
 def _is_tls_refusal(error: BaseException) -> bool:
-    return issubclass(type(error), ssl.SSLError) and any(reason in safe_str(error) for reason in _TLS_REASONS)
+    return issubclass(type(error), ssl.SSLError) and any(reason in safe_str(error) for reason in TLS_REASONS)
 
 
 def _retry_after(fields: defaultdict[str, str]) -> float | None:

@@ -1,0 +1,93 @@
+"""What is known of HTTP: the statuses, the codes of services, and the classes of the clients' errors by their names."""
+
+from http import HTTPStatus
+from typing import Final
+
+TRANSIENT_STATUSES: Final = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        529,  # overloaded
+    }
+)
+
+# They come with the status 429, and the next request would have the same answer.
+USED_UP: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"})
+
+# The SDKs raise them for an event in a stream that began with the status 200.
+TRANSIENT_EVENTS: Final = frozenset(
+    {
+        "api_error",
+        "overloaded_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "server_error",
+        "timeout_error",
+    }
+)
+
+SDKS: Final = frozenset({"anthropic", "openai"})
+
+_HTTPX: Final = {
+    "TransportError": True,
+    "LocalProtocolError": False,
+    "UnsupportedProtocol": False,
+    "RequestError": False,
+    "InvalidURL": False,
+}
+_HTTPCORE: Final = {"NetworkError": True, "ProxyError": True, "RemoteProtocolError": True, "TimeoutException": True}
+_REQUESTS: Final = {"ChunkedEncodingError": True, "ConnectionError": True, "SSLError": False, "Timeout": True}
+_URLLIB3: Final = {
+    "MaxRetryError": True,
+    "ProtocolError": True,
+    "ProxyError": True,
+    "ResponseError": False,
+    "ResponseNotChunked": False,
+    "SSLError": False,
+    "TimeoutError": True,
+}
+_AIOHTTP: Final = {
+    "ClientConnectionError": True,
+    "ClientPayloadError": True,
+    "ClientSSLError": False,
+    "ServerFingerprintMismatch": False,
+}
+
+# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that
+# is listed decides, so that a class overrules its bases.
+CLASSES: Final[dict[str, dict[str, bool]]] = {
+    "aiohttp": _AIOHTTP,
+    "anthropic": {"APIConnectionError": True},
+    "builtins": {"ConnectionError": True, "TimeoutError": True},
+    "http": {"BadStatusLine": True, "IncompleteRead": True},
+    "httpcore": _HTTPCORE,
+    "httpcore2": _HTTPCORE,
+    "httpx": _HTTPX,
+    "httpx2": _HTTPX,
+    "niquests": _REQUESTS,
+    "openai": {"APIConnectionError": True},
+    "requests": _REQUESTS,
+    "socket": {"gaierror": True},
+    "urllib3": _URLLIB3,
+    "urllib3_future": _URLLIB3,
+}
+
+# Raised from any error at all: if that one is listed too, it decides.
+WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
+
+# aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
+PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
+TOO_LONG: Final = ("aiohttp", "LineTooLong")
+
+# httpcore's connection pool raises them again `from None`, so that only the context has the error of a TLS handshake.
+# The context of other errors can be an error of another call, during whose handling they were raised.
+CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
+
+# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and one
+# that does not speak TLS seems to speak a wrong version of it.
+TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")
