@@ -1,7 +1,7 @@
 """Records: classes with fields, fast to define and to instantiate.
 
-To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes about
-a millisecond for such a class, which was half of the time to import the library. It also assigns the fields with
+To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes
+about a millisecond for such a class, which was half of the time to import the library. It also assigns the fields with
 `object.__setattr__`, which looks up each name, and a call with a listener creates at least two events. Of the methods
 that `dataclass` would write for each class, a record gets only an `__init__`, compiled on first use. It shares the
 others, which use `__field_types__`: the annotations of all its fields, in order.

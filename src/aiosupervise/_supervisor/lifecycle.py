@@ -11,22 +11,21 @@ thousands of children that end in the same turn do not block the event loop.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Protocol
 
-from aiosupervise._call.tasks import cancellation, task_factory
+from aiosupervise._call.tasks import task_factory
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.records import ChildReady, ChildRestarted, ChildStalled, ChildStarted, Event
-from aiosupervise._policy.raw import context_of, set_context
 
 from .cancelling import LEAST_GRACE, cancel_again, interval_of
-from .child_state import ChildState, Ending, Purpose, StateName, is_exit
+from .child_state import ChildState, Ending, Purpose, StateName
 from .heartbeats import Heartbeats
 from .registry import ChildRegistry
+from .run_errors import error_of, failure_of
 from .steps import Steps
 from .this_run import ThisRun, this_run
 
@@ -207,11 +206,11 @@ class Lifecycle:
         """Move a child whose task has ended to its next state."""
         if child.task is not task:  # a command came before this callback
             return
-        purpose, error = child.purpose, _error_of(task)
+        purpose, error = child.purpose, error_of(task)
         if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
             purpose = Purpose.STOP
         if purpose is Purpose.FAILURE:
-            error = _failure_of(child, error)
+            error = failure_of(child, error)
         elif purpose is not None and task.cancelled():
             error = None
         child.value = None if task.cancelled() or error is not None else task.result()
@@ -269,28 +268,6 @@ class Lifecycle:
 def _has_ended(child: ChildState) -> bool:
     """Return whether the task of a child has ended in this turn, and its end has not been recorded."""
     return child.task is not None and child.task.done()
-
-
-def _error_of(task: asyncio.Task[object]) -> BaseException | None:
-    if not task.cancelled():
-        return task.exception()
-    # The error is raised to get it. If that happens while the body's error is handled, it would become the context of
-    # the child's error, which would be wrong, and a reference cycle.
-    handled = sys.exception()
-    error = cancellation(task)
-    if error is not None and context_of(error) is handled:
-        set_context(error, None)
-    return error
-
-
-def _failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
-    """Return the failure for which a child was stopped; its cause shows the line where the child was waiting."""
-    failure: BaseException | None = child.failure
-    if is_exit(error):
-        return error
-    if failure is not None and error is not None:
-        failure.__cause__ = error
-    return failure
 
 
 def _call(child: ChildState) -> Coroutine[object, None, object]:

@@ -32,6 +32,7 @@ from .lifecycle import Lifecycle
 from .loop_watch import LoopWatch
 from .registry import ChildRegistry, RestartStrategy
 from .restarts import Restarts, SingleRestarts
+from .run_errors import as_failure
 from .shutdown import Shutdown
 from .steps import Steps
 
@@ -240,7 +241,7 @@ class StateMachine:
             self._give_up(child)
             return
         try:
-            delay = delay_before(self._config.backoff, child.backoff_count, _as_failure(child, error))
+            delay = delay_before(self._config.backoff, child.backoff_count, as_failure(child, error))
         except (Exception, asyncio.CancelledError) as failure:
             self._escalate(failure)
             return
@@ -291,12 +292,3 @@ class StateMachine:
 
 def _nothing() -> None:
     """Do nothing: a step that only triggers the check after every step, or a cancellation after the body has ended."""
-
-
-def _as_failure(child: ChildState, error: BaseException | None) -> Exception:
-    """Return the end of a run as an Exception, to be passed to a user's backoff function."""
-    if issubclass(type(error), Exception):
-        return error  # type: ignore[return-value]  # see `raw`
-    if error is None:
-        return RuntimeError(f"child {child.name} returned")
-    return RuntimeError(f"child {child.name} raised CancelledError by itself")

@@ -1,0 +1,43 @@
+"""The error that ended a run of a child: as its task has it, as its failure, and as a backoff function gets it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from aiosupervise._call.tasks import cancellation
+from aiosupervise._policy.raw import context_of, set_context
+
+from .child_state import ChildState, is_exit
+
+
+def error_of(task: asyncio.Task[object]) -> BaseException | None:
+    """Return the error that ended the task of a child, a CancelledError too; None if it returned."""
+    if not task.cancelled():
+        return task.exception()
+    # The error is raised to get it. If that happens while the body's error is handled, it would become the context of
+    # the child's error, which would be wrong, and a reference cycle.
+    handled = sys.exception()
+    error = cancellation(task)
+    if error is not None and context_of(error) is handled:
+        set_context(error, None)
+    return error
+
+
+def failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
+    """Return the failure for which a child was stopped; its cause shows the line where the child was waiting."""
+    failure: BaseException | None = child.failure
+    if is_exit(error):
+        return error
+    if failure is not None and error is not None:
+        failure.__cause__ = error
+    return failure
+
+
+def as_failure(child: ChildState, error: BaseException | None) -> Exception:
+    """Return the end of a run as an Exception, to be passed to a user's backoff function."""
+    if issubclass(type(error), Exception):
+        return error  # type: ignore[return-value]  # see `raw`
+    if error is None:
+        return RuntimeError(f"child {child.name} returned")
+    return RuntimeError(f"child {child.name} raised CancelledError by itself")
