@@ -25,7 +25,7 @@ _PERCENTS = (50, 95, 100)
 
 # What differs between errors that have the same cause: URLs, and numbers except for those of three digits, which may be
 # status codes.
-_VARYING = re.compile(r"(?<![a-z])[a-z]+://[^\s'\"]+|(?<![\w.])(?!\d{3}(?!\d|\.\d))\d+(?:\.\d+)*")
+_VARYING = r"(?<![a-z])[a-z]+://[^\s'\"]+|(?<![\w.])(?!\d{3}(?!\d|\.\d))\d+(?:\.\d+)*"
 
 N = TypeVar("N", int, float)
 
@@ -184,7 +184,7 @@ def _kinds(failures: Sequence[Failure[object]]) -> list[_Kind]:
     for failure in failures:
         name = printable(type_name_of(type(failure.error)))
         text = error_text(failure.error, join_lines=True)
-        masked = name + _VARYING.sub("…", text[len(name) :])
+        masked = name + re.sub(_VARYING, "…", text[len(name) :])
         kind = kinds.setdefault(masked, _Kind(failure.index, text))
         kind.count += 1
         if kind.text != text:

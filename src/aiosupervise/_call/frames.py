@@ -66,8 +66,10 @@ def register_module(name: str) -> None:
     """Recognize the frames of all functions and methods defined in a module; call it at the end of the module."""
     namespace = vars(sys.modules[name])
     for thing in namespace.values():
-        for function in _functions_of(thing, namespace):
-            INTERNALS[id(function.__code__)] = function.__code__
+        # The others are imported. To go through all their methods would take a twentieth of the library's import.
+        if getattr(thing, "__module__", None) == name:
+            for function in _functions_of(thing, namespace):
+                INTERNALS[id(function.__code__)] = function.__code__
 
 
 def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[FunctionType]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of
 from aiosupervise._policy.gate import check_gate_fits
-from aiosupervise._policy.policy import Options, Policy, RetryOn, cannot_interrupt
+from aiosupervise._policy.policy import Policy, RetryOn, cannot_interrupt
 from aiosupervise._policy.record import field_names
 
 from .retry import Coro
@@ -22,6 +22,8 @@ from .wrappers import wrap_limited, wrap_limited_sync, wrap_plain, wrap_plain_sy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from aiosupervise._policy.policy import Options
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, MutableSequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from .backoff import Backoff, BackoffLike, check_backoff
 from .budget import Budget
@@ -18,6 +18,8 @@ from .loops import AsyncAttempts, SyncAttempts, loops
 from .record import keyword_record, replaced
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from typing_extensions import Unpack
 
 Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
@@ -29,24 +31,26 @@ _DEFAULT_BACKOFF = Backoff()
 _DEFAULT_RETRIES = 3
 
 
-class Options(TypedDict, total=False):
-    """The keywords of a Policy that have a default."""
+if TYPE_CHECKING:
+    # The keywords, of which `Unpack` tells type checkers: at run time nobody could use them without it.
 
-    irrecoverable: Irrecoverable
-    max_retries: int | None
-    backoff: BackoffLike
-    attempt_timeout: float | None
-    deadline: float | None
-    max_retry_after: float | None
-    budget: Budget | None
-    gate: Gate | GateOf | None
-    name: str | None
+    class Options(TypedDict, total=False):
+        """The keywords of a Policy that have a default."""
 
+        irrecoverable: Irrecoverable
+        max_retries: int | None
+        backoff: BackoffLike
+        attempt_timeout: float | None
+        deadline: float | None
+        max_retry_after: float | None
+        budget: Budget | None
+        gate: Gate | GateOf | None
+        name: str | None
 
-class Changes(Options, total=False):
-    """The keywords of `Policy.replace`."""
+    class Changes(Options, total=False):
+        """The keywords of `Policy.replace`."""
 
-    retry_on: RetryOn
+        retry_on: RetryOn
 
 
 @final
