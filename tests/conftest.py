@@ -18,6 +18,9 @@ import hypothesis
 import pytest
 from pytest_timeout import is_debugging
 
+# The watchdog's own, which no test replaces.
+_now, _sleep = time.monotonic, time.sleep
+
 # Seconds that a test may take: one marked slow, and any of a thorough run. pyproject has the limit of the others.
 SLOW, THOROUGH = 180.0, 3600.0
 
@@ -29,7 +32,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 COUNTS: pytest.StashKey["Counter[str]"] = pytest.StashKey()
 STDERR: pytest.StashKey[TextIO] = pytest.StashKey()
-TIMER: pytest.StashKey[threading.Timer] = pytest.StashKey()
+WATCHDOG: pytest.StashKey["_Watchdog"] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asyncio.set_event_loop(None)
     config.stash[COUNTS] = Counter()
     config.stash[STDERR] = os.fdopen(os.dup(2), "w")  # captured by no test, and seen from pytest-xdist's workers too
+    config.stash[WATCHDOG] = _Watchdog()
     # An ordinary run tries the same examples each time, so that it fails only for who changed something.
     hypothesis.settings.register_profile("ordinary", derandomize=True, deadline=None)
     hypothesis.settings.register_profile("thorough", max_examples=10_000, deadline=None)
@@ -64,19 +68,44 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
     The one that raises in the main thread cannot end a loop that swallows errors, and takes SIGALRM from
     tests/mutation/hang.py. The one in a thread writes to a terminal that pytest-xdist's workers do not have.
     """
-    timer = threading.Timer(settings.timeout, _give_up, (item, settings.timeout))
-    timer.daemon = True
-    timer.start()
-    item.stash[TIMER] = timer
+    item.config.stash[WATCHDOG].watch(item, settings.timeout)
     return True
 
 
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
     """Stop watching over a test."""
-    if timer := item.stash.get(TIMER, None):
-        timer.cancel()
-        timer.join()
+    item.config.stash[WATCHDOG].release()
     return True
+
+
+class _Watchdog:
+    """Looks once a second whether a test has taken too long.
+
+    One thread does so for all tests: starting and ending one for each would take 2 ms.
+    """
+
+    def __init__(self) -> None:
+        self._watched: tuple[pytest.Item, float, float] | None = None
+        self._thread: threading.Thread | None = None
+
+    def watch(self, item: pytest.Item, seconds: float) -> None:
+        """Begin to watch over a test."""
+        self._watched = item, seconds, _now() + seconds
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def release(self) -> None:
+        """Stop watching."""
+        self._watched = None
+
+    def _look(self) -> None:
+        while True:
+            _sleep(1.0)
+            watched = self._watched
+            if watched is not None and _now() > watched[2]:
+                self._watched = None
+                _give_up(watched[0], watched[1])
 
 
 def _give_up(item: pytest.Item, seconds: float) -> None:
