@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from aiosupervise import AttemptFailed, Backoff, RunResumed, RunStarted, Success, Tally
+from aiosupervise import AttemptFailed, Backoff, Policy, RunResumed, RunStarted, Success, Tally
 from aiosupervise._policy.record import keyword_record, mutable_record, quick_record, record
 
 
@@ -244,4 +244,7 @@ def test_the_functions_of_dataclasses_work() -> None:
     assert dataclasses.asdict(Named(1, 2, "a")) == {"x": 1, "y": 2, "name": "a"}
     assert dataclasses.replace(Named(1, 2, "a"), y=3) == Named(1, 3, "a")
     assert dataclasses.replace(ONE, wait=None).wait is None
+    policy: Any = Policy(retry_on=OSError)
+    assert dataclasses.replace(policy, max_retries=1) == Policy(retry_on=OSError, max_retries=1)
+    assert policy.__replace__(max_retries=1) == Policy(retry_on=OSError, max_retries=1)  # as `copy.replace` does
     assert dataclasses.asdict(RunStarted(1, "pages", Tally(3, 1)))["tally"]["total"] == 3

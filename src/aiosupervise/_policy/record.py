@@ -148,6 +148,11 @@ def _items(self: Any) -> dict[str, object]:
     return {name: getattr(self, name) for name in type(self).__field_types__}
 
 
+def _replace(self: R, /, **changes: Any) -> R:
+    # For `copy.replace`, since Python 3.13.
+    return replaced(self, changes)
+
+
 def _is_equal(self: object, other: object) -> bool:
     return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
 
@@ -194,5 +199,11 @@ def _refuse_to_delete(self: object, name: str) -> None:
     raise FrozenInstanceError(f"cannot delete {name!r}: {type(self).__name__} is frozen")
 
 
-_METHODS = {"__eq__": _is_equal, "__hash__": _hash, "__repr__": _repr, "__reduce__": _reduce}
+_METHODS = {
+    "__eq__": _is_equal,
+    "__hash__": _hash,
+    "__repr__": _repr,
+    "__reduce__": _reduce,
+    "__replace__": _replace,
+}
 _FROZEN = {"__setattr__": _refuse_to_assign, "__delattr__": _refuse_to_delete}
