@@ -127,6 +127,7 @@ def test_headers_that_cannot_be_read(headers: Mapping[str, str]) -> None:
     assert retry_after(headers) is None
 
 
+@pytest.mark.usefixtures("untraced")
 @given(st.dictionaries(st.sampled_from(["Retry-After", "retry-after-ms", "Date"]), st.text() | st.binary()))
 def test_nothing_that_a_server_sends_raises(headers: dict[str, str | bytes]) -> None:
     """Whatever the headers say, the answer is None or a number of seconds from 0 to infinity."""
