@@ -1,4 +1,4 @@
-"""Retries, limits, outcomes and supervisors for asyncio work that can fail.
+"""Retries, concurrency limits, job outcomes and supervisors for asyncio code that can fail.
 
 Imports point one way:
 integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.

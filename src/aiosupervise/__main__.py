@@ -5,9 +5,9 @@ import sys
 TEXT = """\
 aiosupervise: supervise a call, a batch, a service.
 
-Two programs show it, each with a server of its own that fails.
+Two example programs, each with its own unreliable server.
 
-Start here: a service whose tasks crash and are restarted before your eyes
+Start here: a service whose tasks crash and are restarted while you watch
   python -m aiosupervise.examples.service
 
 A batch of twenty fetches, five at a time: retries, progress bar, report

@@ -1,8 +1,8 @@
 """The protocol behind `map_all(engine=...)`, for writing your own engine. Provisional: it may still change.
 
-A run pulls items from its source and keeps the outcomes; an engine runs the jobs, wherever that may be. Subclass
-`EngineRun` for the jobs of one run, and pass `map_all` an object with the two methods of `Engine`. The page "Custom
-engines" in the documentation has a complete example.
+A run pulls items from its source and keeps the outcomes; an engine executes the jobs, in any process or on any machine.
+Subclass `EngineRun` for the jobs of one run, and pass `map_all` an object with the two methods of `Engine`. The page
+"Custom engines" in the documentation has a complete example.
 """
 
 from ._batch.protocol import Engine, EngineConfig, EngineContext, EngineRun

@@ -40,7 +40,7 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
 
     Args:
         max_retries: an upper bound for the retries of each call, for policies that allow more or have no limit; 0 for
-            no retries. None, or a policy that allows fewer, leaves the number to the policy.
+            no retries. A policy that allows fewer retries keeps its own limit, as do all policies if this is None.
 
     Raises:
         TypeError, ValueError: if `max_retries` is neither an integer of at least 0 nor None.
@@ -50,7 +50,7 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
 
 
 class _Block(AbstractContextManager[None, None]):
-    """Sets the rules on entry and restores the previous ones on exit; it is reusable and reentrant."""
+    """The context manager of `no_waiting`: it sets the rules on entry and restores the previous ones on exit."""
 
     # The previous rules are kept by value and not as a Token, which is valid in one context only: the code after the
     # `yield` of an async fixture can run in another one.
@@ -80,7 +80,7 @@ class ScriptEnded(BaseException):
 
     Attributes:
         steps: the number of steps of the script.
-        last: a call after the last step, the first or a later one, as `unittest.mock.call`.
+        last: a call made after the last step, as `unittest.mock.call`.
     """
 
     def __init__(self, steps: int, last: _Call) -> None:
@@ -91,7 +91,7 @@ class ScriptEnded(BaseException):
     def __str__(self) -> str:
         has = "1 step, which was" if self.steps == 1 else f"{self.steps} steps, which were"
         repair = "give script(...) one for each call that you expect, retries included"
-        return f"the script has {has} done when another call came (see its `last`): {repair}"
+        return f"the script has {has} done when another call was made (see its `last`): {repair}"
 
 
 @final
@@ -122,7 +122,7 @@ class Script(Generic[T_co]):
         return self.plain(*args, **kwargs)
 
     def plain(self, *args: object, **kwargs: object) -> T_co:
-        """Perform the next step in synchronous code: the script as a plain function."""
+        """Perform the next step; the synchronous counterpart of calling the script, for replacing a plain function."""
         self.calls.append(call(*args, **kwargs))
         if not self._steps:
             raise ScriptEnded(self._count, self.calls[-1])
@@ -142,12 +142,15 @@ class Script(Generic[T_co]):
 @overload
 def script(*steps: type[BaseException] | BaseException) -> Script[Never]: ...
 @overload
-def script(*steps: type[BaseException | E] | BaseException | T) -> Script[T]: ...  # without E, T has it for pyright
+def script(
+    *steps: type[BaseException | E] | BaseException | T,
+) -> Script[T]: ...  # without E, pyright would include the errors in T
 def script(*steps: object) -> Script[object]:
     """Return an async function that performs these steps in turn, one per call, and records its calls.
 
-    It replaces a function that a test cannot call, such as one that sends a request. Pass it to `supervise`, `run_all`
-    or `map_all`, or patch the code under test with it. It accepts any arguments. To replace a plain function, use its
+    It replaces a function that a test cannot call, such as one that sends a request. Pass the script to `supervise`,
+    `run_all` or `map_all`, or patch the code under test with it. It accepts any arguments. To replace a plain function,
+    use its
     method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
@@ -167,10 +170,11 @@ def script(*steps: object) -> Script[object]:
 class Faults:
     """Injects faults into a function: a random but reproducible share of its calls fails.
 
-    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. A fault is raised instead of
-    calling the function. Whether a call fails depends only on the seed and on the number of calls before it, so the
-    same seed produces the same faults. Apply it inside `supervise`, as above: faults injected outside are not retried.
-    Functions wrapped by the same `Faults` share its sequence.
+    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. If a call has a fault, the
+    error is raised and the function is not called. Whether a call fails depends only on the seed and on the number of
+    calls before it, so the
+    same seed produces the same faults. Apply it inside `supervise`, as in this example: faults injected outside are not
+    retried. Functions wrapped by the same `Faults` share its sequence.
 
     Args:
         rate: the share of calls that fail, from 0 for no call to 1 for every call. At a higher rate, the same calls

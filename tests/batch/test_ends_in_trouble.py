@@ -35,7 +35,7 @@ pytestmark = pytest.mark.looptime
     "limits", [{}, {"attempt_timeout": 3}, {"gate": asyncio.Semaphore(5)}], ids=["no other", "attempt timeout", "gate"]
 )
 async def test_a_deadline_ends_the_wait_in_line(limits: dict[str, Any]) -> None:
-    """A held call gives up at its deadline, not later, with its last error and the reason; the others go on."""
+    """A held call gives up at its deadline, not later, with its last error and the reason; the others continue."""
     service = Service(script={0: [down()], 1: [down(1)]})
     jobs = [
         partial(supervise(POLICY)(service), 0),

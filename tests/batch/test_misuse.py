@@ -245,7 +245,7 @@ any_map: Any = map_all
             ["run_all has no journal", "write map_all(func, inputs, journal=...)"],
         ),
         (lambda: any_run([job()], engine=None), ["run_all has no engine", "write map_all(func, inputs, engine=...)"]),
-        (lambda: any_run([job()], progress=print), ["a function that is called with each event is given as listen="]),
+        (lambda: any_run([job()], progress=print), ["pass an event listener as listen="]),
         (lambda: any_map(job(), [1]), ["func must be an async function"]),
         (lambda: any_map(job, job()), ["inputs must be an iterable"]),
     ],
@@ -275,7 +275,7 @@ def test_the_messages_in_full() -> None:
         return str(caught.value)
 
     no_return_exceptions = (
-        "{} has no return_exceptions, since a job that fails raises nowhere: its error is in report.failed; "
+        "{} has no return_exceptions, since a failed job does not raise: its error is in report.failed; "
         "report.values() raises if anything failed, as gather does"
     )
     assert refusal(run_all, [], return_exceptions=True) == no_return_exceptions.format("run_all")

@@ -207,7 +207,7 @@ async def test_jobs_that_run_when_the_run_stops_finish() -> None:
 
 
 async def test_when_exhausted_fail_gives_up_on_the_calls() -> None:
-    """Who cannot pay fails at once with the reason; the run does not pause, and the others go on."""
+    """Who cannot pay fails at once with the reason; the run does not pause, and the others continue."""
     service = Service(back=1, script={3: [(2, None)], 4: [(2, None)]})
     setting = empty(tokens=14, when_exhausted="fail")
     report = await map_all(supervise(POLICY.replace(max_retries=1))(service), range(5), overload=setting)

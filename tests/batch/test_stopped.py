@@ -182,8 +182,8 @@ async def test_a_run_that_stops_by_itself_is_a_warning(caplog: pytest.LogCapture
     await map_all(fails, range(9), limit=1, max_failures=1, name="import")
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        "run import starts no other job: too many jobs failed; so far 0 succeeded, 2 failed; "
-        "run the inputs that are pending again when the cause is fixed"
+        "run import starts no further jobs: too many jobs failed; so far 0 succeeded, 2 failed; "
+        "run the pending inputs again when the cause is fixed"
     )
 
 

@@ -67,7 +67,7 @@ async def test_async_iterables(namesake: Callable[[Any], Any]) -> None:
     assert (await run_all(source())).values() == [0]
 
 
-@row("all", "leave running what has not finished when control returns")
+@row("all", "leave unfinished jobs running when control returns")
 @pytest.mark.looptime
 @each_strategy
 async def test_left_running(strategy: Strategy) -> None:
@@ -171,7 +171,7 @@ async def test_errors_of_gather() -> None:
     assert [type(error) for error in caught.value.exceptions] == [KeyError, OSError]
 
 
-@row("gather", "loses what is done already when the caller is cancelled")
+@row("gather", "loses the results so far when the caller is cancelled")
 @pytest.mark.looptime
 async def test_results_of_a_cancelled_caller() -> None:
     """Gather's caller has nothing in its hands; `run.report` has every outcome, that of a swallowed cancel too."""
@@ -223,7 +223,7 @@ async def test_a_job_that_raises_cancelled_error(strategy: Strategy) -> None:
     assert len(report.succeeded) == 1
 
 
-@row("gather, as_completed", "run a coroutine that comes twice once")
+@row("gather, as_completed", "run a coroutine only once, even if it is passed twice")
 @pytest.mark.looptime
 async def test_a_coroutine_that_comes_twice() -> None:
     """Gather gives its result at both positions, as_completed once; ours raises TypeError, and reports the first."""
@@ -239,7 +239,7 @@ async def test_a_coroutine_that_comes_twice() -> None:
     assert run.report.values() == [1]
 
 
-@row("as_completed, wait", "give a task that comes twice one entry")
+@row("as_completed, wait", "report only one result for a task that is passed twice")
 @pytest.mark.looptime
 async def test_a_task_that_comes_twice() -> None:
     """As_completed and wait put jobs into a set; ours gives an outcome for each index of the input, as gather does."""
@@ -296,7 +296,7 @@ def answer_at(moment: float) -> asyncio.Future[str]:
     return answer
 
 
-@row("as_completed", "drops the results that arrive in the turn of the loop in which the timeout fires")
+@row("as_completed", "drops the results that arrive in the iteration of the event loop in which the timeout fires")
 @pytest.mark.looptime
 async def test_results_at_the_timeout_of_as_completed() -> None:
     """As_completed has none of the answers that arrive together with its timeout; ours has them all."""
@@ -313,7 +313,10 @@ async def test_results_at_the_timeout_of_as_completed() -> None:
     assert report.values() == ["there", "there"]
 
 
-@row("wait", "counts a job that ends in that turn as done or as pending, as the loop's callbacks are ordered")
+@row(
+    "wait",
+    "counts a job that ends in that iteration as done or as pending, depending on the order of the loop's callbacks",
+)
 @pytest.mark.looptime
 @pytest.mark.parametrize("timer_first", [False, True])
 async def test_results_at_the_timeout_of_wait(*, timer_first: bool) -> None:
@@ -346,7 +349,7 @@ async def test_what_wait_does_not_take() -> None:
     assert list(await run_all([], strategy="wait")) == []
 
 
-@row("wait", "gives two sets of tasks")
+@row("wait", "returns two sets of tasks")
 @pytest.mark.looptime
 async def test_results_of_wait() -> None:
     """Asyncio.wait gives sets of tasks, done and pending; ours results in order of completion, pending last."""

@@ -211,7 +211,9 @@ async def test_a_listener_that_returns_a_coroutine_is_reported_once() -> None:
     for report in reports:
         assert "a listener failed: <lambda>" in report["message"]
         assert isinstance(report["exception"], TypeError)
-        assert "not awaited, and it returned a coroutine, which did nothing: write a plain" in str(report["exception"])
+        assert "not awaited, and it returned a coroutine, which was closed without being run: write a plain" in str(
+            report["exception"]
+        )
     gc.collect()
 
 

@@ -263,7 +263,7 @@ async def test_a_job_does_not_end_its_worker(near: Client) -> None:
     """SystemExit is a failure of that job: the worker has other jobs, and those of others."""
     report = await map_all(jobs.leave, range(3), engine=DaskEngine(near))
     assert [failure.index for failure in report.failed] == [1]
-    assert "SystemExit: 3 (a job does not end its worker)" in str(report.failed[0].error)
+    assert "SystemExit: 3 (a job must not end its worker)" in str(report.failed[0].error)
 
 
 # What is sent.

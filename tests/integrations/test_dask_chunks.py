@@ -407,7 +407,7 @@ async def test_a_chunk_that_someone_else_cancels_fails_the_run() -> None:
     jobs_of = await scheduler(total=100)
     await failed_with(jobs_of, CancelledError("by hand"))
     (failure,) = jobs_of.context.fail.call_args.args
-    assert str(failure) == "double-id-1 was cancelled on the cluster, and not by its run: CancelledError: by hand"
+    assert str(failure) == "double-id-1 was cancelled on the cluster, but not by its run: CancelledError: by hand"
     assert {type(outcome) for outcome in outcomes(jobs_of.context)} == {Pending}
     cancelling = await scheduler(total=100)
     cancelling.phase = Phase.CANCELLED

@@ -302,7 +302,7 @@ async def test_a_chunk_that_somebody_else_cancels(client: Client, *, stopped: bo
             run.stop()
             await eventually(lambda: all(acknowledged(run, messages.Phase.STOPPED)))
         await client.cancel([Future(key, client)], force=True)
-        with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, and not by its run"):
+        with pytest.raises(RuntimeError, match=f"{key} was cancelled on the cluster, but not by its run"):
             await task
     assert len(run.report.succeeded) == 1
     assert [outcome.started for outcome in run.report.pending] == [True] * 4

@@ -242,7 +242,7 @@ async def test_a_job_does_not_end_its_worker() -> None:
         2: (LookupError, "LookupError"),
         3: ("fine", None),
     }
-    assert "SystemExit: 3 (a job does not end its worker)" in str(ends(chunk)[0][0])
+    assert "SystemExit: 3 (a job must not end its worker)" in str(ends(chunk)[0][0])
     await here.run.close()
 
 

@@ -367,7 +367,7 @@ def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> 
 def test_two_in_one_registry(registry: CollectorRegistry) -> None:
     """The second is refused, with an error that names the repair."""
     Metrics(registry)
-    with pytest.raises(ValueError, match="make one Metrics for each registry"):
+    with pytest.raises(ValueError, match="create one Metrics per registry"):
         Metrics(registry)
 
 

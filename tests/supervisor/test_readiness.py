@@ -288,7 +288,7 @@ def test_a_program_that_ends_in_the_clean_up_of_a_child_that_is_too_late(kind: A
     ("run", "kind", "words"),
     [
         (fails(1), ValueError, "broken"),
-        (returns(1), RuntimeError, "child it returned without having been ready"),
+        (returns(1), RuntimeError, "child it returned before it was ready"),
         (cancels(1), RuntimeError, "child it raised CancelledError by itself"),
     ],
 )

@@ -64,11 +64,13 @@ async def test_a_call_too_many_says_so() -> None:
     """The text has the number of steps, and the error has the call that was too many, whose arguments may be secret."""
     fetch = script(ConnectionError, "ok")
     assert await supervise(EAGER)(fetch)("a") == "ok"
-    text = r"the script has 2 steps, which were done when another call came .*`last`.: give script\(...\) one for each"
+    text = (
+        r"the script has 2 steps, which were done when another call was made .*`last`.: give script\(...\) one for each"
+    )
     with pytest.raises(ScriptEnded, match=text) as raised:
         await fetch("b", n=1)
     assert (raised.value.steps, raised.value.last) == raised.value.args == (2, call("b", n=1))
-    with pytest.raises(ScriptEnded, match="has 2 steps, which were done when another call came"):
+    with pytest.raises(ScriptEnded, match="has 2 steps, which were done when another call was made"):
         await fetch()
     with pytest.raises(ScriptEnded, match="has 1 step, which was done when"):
         await supervise(EAGER)(script(ConnectionError))()

@@ -20,7 +20,7 @@ class AdaptiveLimit:
 
     def started(self) -> None:
         """Record that a job has started, and how many slots are in use."""
-        # Read here, and not when a job ends: several can end in one turn of the loop.
+        # Read here, and not when a job ends: several can end in one iteration of the event loop.
         self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:

@@ -1,4 +1,4 @@
-"""The checks of the arguments of `run_all` and `map_all`, and what is made of them."""
+"""The checks and the conversion of the arguments of `run_all` and `map_all`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def check_func(func: object) -> None:
-    """Refuse anything but an async function."""
+    """Raise unless `func` is an async function."""
     if not is_async_callable(func):
         title = name_of(func) if callable(func) else kind_of(func)
         rule = "func must be an async function of one argument, or a functools.partial of one"
@@ -42,7 +42,7 @@ def check_func(func: object) -> None:
 
 
 def check_iterable(name: str, items: object) -> None:
-    """Refuse what is not a source of items, and sources that people give by mistake."""
+    """Raise unless `items` is a source of items; also for types that are passed by mistake, such as a str."""
     if isinstance(items, (str, bytes)):
         raise TypeError(
             f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"
@@ -62,7 +62,7 @@ def check_settings(
     listen: object,
     name: object,
 ) -> None:
-    """Check the settings that both functions have."""
+    """Check the settings that both functions accept."""
     if not isinstance(limit, Adaptive):
         check_count("limit", limit, least=1)
     check_seconds("timeout", timeout, zero=True, none="no limit")
@@ -76,13 +76,13 @@ def check_settings(
 
 
 def check_engine(engine: object) -> None:
-    """Refuse what is not an engine."""
+    """Raise unless `engine` is an engine."""
     if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
         raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
 
 
 def source_of(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
-    """Return the source of a run; of an earlier run, one whose items are the successes of that."""
+    """Return the source of a run; for an earlier run, a source whose items are its successes."""
     check_count("total", total, least=0, none="an unknown number")
     if isinstance(items, Run):
         if total is not None:

@@ -1,19 +1,19 @@
-"""A circuit breaker that pauses: when the service behind a run fails, the run waits, sends a probe, and resumes.
+"""A circuit breaker that pauses a run when its service fails, sends a probe, and resumes when the probe succeeds.
 
 Theory of operation. A budget pays for every retry of the run's calls. An empty budget alone does not indicate an
 outage, because a few inputs that always fail also empty it. The circuit therefore opens only if, in addition, most jobs
 have recently failed their first attempt (`first_attempts`). Then no job is started, and calls that want to retry wait
 in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if no new job is
-available. If the probe succeeds, the circuit closes: the waiters are released, in order and without paying. If it
+available. If the probe succeeds, the circuit closes: the waiters are released in order, at no cost in tokens. If it
 fails, the circuit opens again for twice as long, and the probe goes to the end of the queue. A server that asks for a
-wait also pauses the run, but leaves the circuit closed: no probe is needed, and when the time has come, the waiters are
-released one after another (the ramp-up), because all at once would only be rejected again.
+wait also pauses the run, but leaves the circuit closed: no probe is needed, and after the wait, the waiters are
+released one after another (the ramp-up), because simultaneous retries would only be rejected again.
 
 This module has the reports and requests of the calls and the pump; the states of the circuit are in `states`.
 
-Laws, each with a test:
-- A failure that is the call's own (irrecoverable, or not listed) says nothing about the service: it is neutral, and a
-  probe that ends this way makes room for the next one.
+Invariants, each with a test:
+- A failure that is the call's own (irrecoverable, or not listed) does not show whether the service works: it is
+  neutral, and after a probe that ends this way the next one is sent.
 - The breaker does not wait for a probe that has ended in any way, including cancellation, nor for any probe longer than
   `longest_pause`.
 - All of this happens in the run's own loop: see `JobContext`.
@@ -47,18 +47,18 @@ class Breaker:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether another successful job would change nothing."""
+        """True if recording another successful job would change nothing."""
         budget = self.budget
         return self.first_attempts.are_clean and self.circuit.is_closed and budget.tokens >= budget.capacity
 
     def describe(self) -> str:
-        """Return in words why the run is starting no jobs; an empty string if the circuit is closed."""
+        """Describe why the run is starting no jobs; return an empty string if the circuit is closed."""
         return self.circuit.state.describe()
 
     # Reports and requests of the calls in the run.
 
     def on_failure(self, job: object, retry_after: float | None, *, first: bool) -> None:
-        """Record an attempt that failed through a fault of the service.
+        """Record an attempt that failed because of the service.
 
         Args:
             job: the job that made it.
@@ -72,16 +72,16 @@ class Breaker:
         self.circuit.state.on_failure(job, _probing_call.get(), asked=retry_after is not None)
 
     def on_neutral(self, job: object) -> None:
-        """Record an attempt that ended in a way that says nothing about the service."""
+        """Record an attempt whose result does not show whether the service works."""
         self.circuit.state.on_neutral(job, _probing_call.get())
 
     def on_success(self, price: int) -> None:
-        """Record a retry that succeeded, and refund its price; it may have been the probe."""
+        """Record a retry that succeeded, and return its tokens to the budget; it may have been the probe."""
         self.budget.put(price)
         self.circuit.state.on_success(_probing_call.get())
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry, whose wait may become longer or shorter than its policy says."""
+        """Pay for a retry from the budget; its wait may become longer or shorter than its policy specifies."""
         return self.circuit.state.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object, job: Waiting) -> Permit:

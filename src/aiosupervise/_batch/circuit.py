@@ -17,7 +17,7 @@ from .protected import Protected
 from .waiters import Waiters
 
 Payment: TypeAlias = tuple[int | None, float]
-"""The price of a retry, None if the call must give up, and the seconds to wait before it."""
+"""The number of tokens that a retry takes, or None if the call must give up; and the seconds to wait before it."""
 
 
 class Circuit:
@@ -29,7 +29,7 @@ class Circuit:
         self.budget = Budget() if setting.budget is None else setting.budget
         self.first_attempts = FirstAttempts()
         self.waiters = Waiters()
-        self.retry_after = 0.0  # seconds, as the server asked last
+        self.retry_after = 0.0  # seconds, from the latest response that asked for a wait
         self.retry_after_end = 0.0
         self.is_closed = True
         self.state = initial(self)
@@ -48,19 +48,19 @@ class Circuit:
         state.enter()
 
     def record_retry_after(self, seconds: float) -> None:
-        """Record that the server asked for a wait; the latest moment that it has named applies."""
+        """Record that the server asked for a wait; of several waits, the one that ends last applies."""
         seconds *= self._time_scale
         if self.now() + seconds >= self.retry_after_end:
             self.retry_after = seconds
             self.retry_after_end = self.now() + seconds
 
     def end_of_pause(self, seconds: float) -> float:
-        """Return the end of a pause of at least half of these seconds, and as long as the server asked."""
+        """Return the end of a pause: at least half of these seconds, and the wait that the server asked for."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
 
     def shows_outage(self) -> bool:
-        """Return whether the service seems to fail, and not only some of the inputs.
+        """Return whether the failures indicate that the service is down, rather than that some inputs are bad.
 
         When every job has started, no new job can be the probe, only a call that has already failed. An outage then
         requires more evidence.
@@ -71,13 +71,13 @@ class Circuit:
 
 
 class Timer:
-    """A moment at which a state acts on its own."""
+    """A timer after which a state acts by itself."""
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, when: float, act: Callable[[], None]) -> None:
-        """Act at a moment, replacing the one set before."""
+        """Set the time at which to act, replacing any earlier setting."""
         self.cancel()
         self._handle = asyncio.get_running_loop().call_at(when, act)
 
@@ -90,7 +90,7 @@ class Timer:
 
 
 class State:
-    """A state of a circuit. By default, it lets nothing through."""
+    """A state of a circuit. By default, it permits neither new jobs nor retries."""
 
     is_closed: ClassVar[bool] = False
 
@@ -101,19 +101,19 @@ class State:
         """Cancel the scheduled actions."""
 
     def describe(self) -> str:
-        """Return in words why the run is starting no jobs; an empty string if nothing holds it up."""
+        """Describe why the run is starting no jobs; return an empty string if nothing holds it up."""
         return ""
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as it is in the other states
-        """Pay for a retry. While the circuit is open this costs nothing, and the call only waits in the queue."""
+        """Pay for a retry. While the circuit is open this takes no tokens, and the call only waits in the queue."""
         return 0, 0.0
 
     def permit(self) -> Permit | None:
-        """Return the answer to a call that wants to retry; None if it has to wait in the queue."""
+        """Return whether a call may retry or must give up; None if it has to wait in the queue."""
         return None
 
     def permit_at_once(self) -> Permit:
-        """Return the answer to a call that cannot wait in the queue: if it would have to, it gives up."""
+        """Return whether a call that cannot wait in the queue may retry; if it would have to wait, it gives up."""
         return self.permit() or Permit.STOP
 
     def on_wait(self) -> None:
@@ -130,14 +130,14 @@ class State:
         """Record a failed attempt of a job or a call; the server may have asked for a wait."""
 
     def on_neutral(self, *who: object) -> None:
-        """Record an attempt of a job or a call that ended without an answer from the service."""
+        """Record an attempt of a job or a call that ended without a response from the service."""
 
     def on_success(self, *who: object) -> None:
         """Record a successful attempt of a job or a call."""
 
 
 class Stopped(State):
-    """Too many probes have failed: no job or retry starts any more."""
+    """The state after too many failed probes: no job or retry starts."""
 
     def __init__(self, circuit: Circuit, failed_probes: int) -> None:
         self._circuit = circuit
@@ -162,7 +162,7 @@ class Stopped(State):
 
 
 class Ended(State):
-    """The run has ended. Calls that outlive it continue on their own."""
+    """The state after the end of the run: calls that outlive the run continue on their own."""
 
     is_closed = True
 
@@ -183,5 +183,5 @@ class Ended(State):
         return 0, delay
 
     def permit(self) -> Permit:
-        """Let every call retry."""
+        """Permit every call to retry, because the run has ended."""
         return Permit.GO

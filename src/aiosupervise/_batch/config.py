@@ -48,6 +48,6 @@ class RunConfig(Generic[T, I]):
     def discard(self) -> None:
         """Close the coroutines of a run that will not start."""
         for item in self.source.rest():
-            # One that has begun may raise: the error for which the run does not take place is the one that counts.
+            # Closing a coroutine that has begun may raise. The error that prevents the run takes precedence.
             with suppress(Exception):
                 self.jobs.discard(item)

@@ -1,4 +1,4 @@
-"""The contexts of a run and of a job: the supervised calls in a job report to them and request permits from them."""
+"""The contexts of a run and of a job, to which supervised calls report and from which they request permits."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class JobContext:
         self.run_context.scope.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
-        """Record a failed attempt of a call, as a fault of the service or as a failure of the call's own."""
+        """Record a failed attempt of a call, caused either by the service or by the call itself."""
         if not self.run_context.is_running_here():
             return
         adaptive = self.run_context.adaptive
@@ -110,7 +110,7 @@ class JobContext:
             return
         if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
             asked = None
-        # A policy's own budget never pauses a run: its failures are no evidence of an outage.
+        # A policy's own budget never pauses a run: its failures do not indicate an outage.
         first = not self.has_failed and policy.budget is None
         self.has_failed = self.has_failed or first
         breaker.on_failure(self, asked, first=first)
@@ -157,13 +157,13 @@ class JobContext:
             self.run_context.parent.on_retry()
 
     def on_success(self, price: int) -> None:
-        """Record a retry that succeeded, and refund its price."""
+        """Record a retry that succeeded, and return its tokens to the budget."""
         breaker = self._breaker()
         if breaker is not None:
             breaker.on_success(price)
 
     def on_neutral(self) -> None:
-        """Record a call that ended without an answer from the service."""
+        """Record a call that ended without a response from the service."""
         breaker = self._breaker()
         if breaker is not None:
             breaker.on_neutral(self)

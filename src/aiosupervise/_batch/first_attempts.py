@@ -13,7 +13,7 @@ LATEST = 10
 
 
 class FirstAttempts:
-    """The jobs whose first attempt ended most recently, and whether it failed through a fault of the service.
+    """The jobs whose first attempt ended most recently, and whether it failed because of the service.
 
     Retries do not count: an input that always fails is retried again and again, and would count many times.
 
@@ -42,9 +42,9 @@ class FirstAttempts:
         return 2 * sum(self._failed) >= len(self._failed)
 
     def show_outage_now(self) -> bool:
-        """Return whether at least half of them failed, and the latest all did if the window is full."""
+        """Return whether at least half of them failed and, if the window is full, all of the latest ones."""
         return self.show_outage() and (len(self._failed) < WINDOW or self._failures >= LATEST)
 
     def rule_out_outage(self) -> bool:
-        """Return whether most of them succeeded, and there are enough of them to be sure."""
+        """Return whether most of them succeeded, and there are enough of them for the result to be significant."""
         return len(self._failed) == WINDOW and not self.show_outage()

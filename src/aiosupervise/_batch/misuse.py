@@ -1,7 +1,7 @@
 """Handling of calls of `run_all` and `map_all` with invalid arguments.
 
-The coroutines among the arguments are closed, because they would warn that they were never awaited. For common mistakes
-the error shows the correct call, which Python's own message for a call with a wrong signature cannot.
+The coroutines among the arguments are closed, because Python would otherwise warn that they were never awaited. For
+common mistakes the error shows the correct call, which Python's own message about a wrong signature does not contain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OF_MAP_ALL = ("journal", "group_by", "limit_per_group", "engine")
 
 
 def guarded(func: Callable[P, R]) -> Callable[P, R]:
-    """Return the function with this handling of invalid calls."""
+    """Return a wrapper of the function that handles invalid calls."""
 
     @functools.wraps(func)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
@@ -48,7 +48,7 @@ def _message(error: TypeError, name: str, count: int, keywords: Collection[str])
         return ""
     if "return_exceptions" in keywords:
         return (
-            f"{name} has no return_exceptions, since a job that fails raises nowhere: its error is in report.failed; "
+            f"{name} has no return_exceptions, since a failed job does not raise: its error is in report.failed; "
             f"report.values() raises if anything failed, as gather does"
         )
     if name == "run_all" and (missing := next((key for key in keywords if key in _OF_MAP_ALL), None)):

@@ -1,14 +1,14 @@
-"""One outage of the service, as seen by a run: from the opening of its circuit to the closing."""
+"""One outage of the service, as seen by a run: from the opening of its circuit until it closes."""
 
 from __future__ import annotations
 
 from .circuit import Circuit
 
-_DOUBLINGS = 60  # of a pause: after these any is longer than a lifetime, and no number overflows
+_DOUBLINGS = 60  # of the length of a pause; a bound, so that the number cannot overflow
 
 
 class Outage:
-    """The data that the circuit keeps from one pause to the next.
+    """The data that the circuit keeps between the pauses of one outage.
 
     Attributes:
         failed_probes: the number of probes that have failed in a row.
@@ -43,7 +43,7 @@ class Outage:
         self._overdue.add(probe)
 
     def is_overdue(self, who: tuple[object, ...]) -> bool:
-        """Return whether one of them is an overdue probe."""
+        """Return whether any of these calls or jobs is an overdue probe."""
         return not self._overdue.isdisjoint(who)
 
     def forget(self, who: tuple[object, ...]) -> None:

@@ -22,7 +22,7 @@ class Overload:
     succeed, an empty budget has no effect, because only some inputs fail, not the service.
 
     Args:
-        budget: the `Budget` that pays for retries, which several runs may share; None for a budget of the run's own.
+        budget: the `Budget` that pays for retries, which several runs may share; None for a new budget of the run.
         when_exhausted: "pause", or "fail" to make calls give up instead of pausing the run.
         first_pause: the upper bound of the first pause, in seconds. The length of a pause is drawn between half of its
             upper bound and all of it, so that processes that failed together do not return together.
@@ -44,7 +44,7 @@ class Overload:
 
     def __post_init__(self) -> None:
         if self.budget is not None and not isinstance(self.budget, Budget):
-            raise TypeError(f"budget must be a Budget, or None for a fresh one; got {safe_repr(self.budget)}")
+            raise TypeError(f"budget must be a Budget, or None for a new one; got {safe_repr(self.budget)}")
         if self.when_exhausted not in ("pause", "fail"):
             raise ValueError(f'when_exhausted must be "pause" or "fail"; got {safe_repr(self.when_exhausted)}')
         check_seconds("first_pause", self.first_pause, zero=False)

@@ -9,7 +9,7 @@ from .circuit import Circuit, State, Timer
 
 
 class Pause(State, ABC):
-    """Nothing starts before a given time; retries wait in the queue."""
+    """A state in which nothing starts before a given time, and retries wait in the queue."""
 
     why: ClassVar[str]
 
@@ -21,7 +21,7 @@ class Pause(State, ABC):
     def enter(self) -> None:
         """Begin the pause."""
         self._timer.set(self._end, self._on_end)
-        # The end of a pause that takes no time is in the past by now.
+        # The end of a pause of zero length is already in the past.
         seconds = max(self._end - self._circuit.now(), 0.0)
         self._circuit.protected.on_pause(seconds, self.why)
 
@@ -41,8 +41,8 @@ class Pause(State, ABC):
 
     @abstractmethod
     def _extend(self) -> None:
-        """Extend the wait if the server has named a later moment in the meantime."""
+        """Extend the wait if the server has asked for a later time since it began."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """Go to the state that follows."""
+        """Enter the next state."""

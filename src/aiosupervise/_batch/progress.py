@@ -18,7 +18,7 @@ class TextFile(Protocol):
         """Write a text."""
 
     def flush(self) -> object:
-        """Write what is buffered."""
+        """Flush the buffer."""
 
 
 class BarOptions(TypedDict, total=False):
@@ -50,7 +50,7 @@ def check_progress(progress: object) -> None:
         return
     rule = "progress must be True, False or a dict of tqdm's keywords, such as {'leave': False}"
     if not isinstance(progress, Mapping):
-        repair = ": a function that is called with each event is given as listen=" if callable(progress) else ""
+        repair = ": pass an event listener as listen=" if callable(progress) else ""
         raise TypeError(f"{rule}; got {safe_repr(progress)}{repair}")
     kinds = get_type_hints(BarOptions)
     for key, value in progress.items():
@@ -58,7 +58,7 @@ def check_progress(progress: object) -> None:
             repair = ": write total=... beside progress" if key == "total" else f": it may have {', '.join(kinds)}"
             raise TypeError(f"{rule}; got the key {safe_repr(key)}{repair}")
         kind = kinds[key]
-        # As for type checkers, an int will do where a float is wanted.
+        # As for type checkers, an int is accepted in place of a float.
         if not (isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))):
             text = getattr(kind, "__name__", str(kind))
             raise TypeError(f"progress[{key!r}] must be of the type {text}; got {safe_repr(value)}")
@@ -67,7 +67,7 @@ def check_progress(progress: object) -> None:
 
 
 class Progress(Protocol):
-    """A progress bar. A timer passes it the counts, so that the display costs the jobs nothing.
+    """A progress bar. A timer passes it the counts, so that the display adds no overhead to the jobs.
 
     Attributes:
         interval: seconds between two updates, known once the bar is open.
@@ -81,7 +81,7 @@ class Progress(Protocol):
     def show(self, tally: Tally, status: str) -> None:
         """Show the counts and, in `status`, why the run is starting no jobs.
 
-        Called once in each interval, and a last time when the run has ended.
+        Called once per interval, and once more when the run has ended.
         """
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Progress(Protocol):
 
 
 class ProgressUpdater:
-    """Updates the progress bar of a run with a timer, until `stop` and `close`.
+    """Updates the progress bar of a run with a timer, until `stop` and `close` are called.
 
     The error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
     """
@@ -136,7 +136,7 @@ class ProgressUpdater:
             return False
         return True
 
-    # A method of its own, because the error's traceback holds the frame of `_succeeds`: a dict in that frame that held
+    # A separate method, because the error's traceback holds the frame of `_succeeds`: a dict in that frame that held
     # the error would make a reference cycle.
     def _report(self, error: Exception) -> None:
         message = "a progress bar failed; its run continues without it"

@@ -34,7 +34,7 @@ class Protected(Protocol):
         """Start no further jobs, because too many probes have failed."""
 
     def on_pause(self, seconds: float, why: str) -> None:
-        """Record that the circuit lets nothing through for this many seconds."""
+        """Record that the circuit permits no attempt for this many seconds."""
 
     def on_resume(self) -> None:
         """Record that the pause is over."""

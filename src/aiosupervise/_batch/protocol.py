@@ -1,6 +1,6 @@
-"""The protocol between a run and its engine, which runs the jobs: the names of `aiosupervise.engines`.
+"""The protocol between a run and the engine that executes its jobs; published as `aiosupervise.engines`.
 
-A run pulls items from its source and keeps the outcomes; an engine knows where and how jobs run. The run calls
+A run pulls items from its source and keeps the outcomes; an engine determines where and how jobs run. The run calls
 `Engine.check` before it is created, `Engine.start` when it begins, and then the methods of the `EngineRun` that it
 gets. The engine reports through the `EngineContext` that it received. All of this happens in the thread of the run's
 event loop.
@@ -117,7 +117,7 @@ def _ignore(*_: object) -> None:
 
 
 class EngineRun(ABC):
-    """An engine's part in one run: the jobs that it has started and not yet recorded.
+    """An engine's side of one run: the jobs that it has started and not yet recorded.
 
     Two methods are required; the others have defaults, for an engine that has nothing to prepare or release.
     """
@@ -143,7 +143,7 @@ class EngineRun(ABC):
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
         A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
-        available is delivered all the same.
+        available is still delivered.
 
         Args:
             already_cancelled: True if the loop is shutting down and has already cancelled every task: a second
@@ -169,7 +169,7 @@ class EngineRun(ABC):
         return [f"jobs of {self.context.config.name}"]
 
     def status(self) -> str:
-        """Return in words why no job is being started; an empty string if nothing holds up the run."""
+        """Describe why no job is being started; return an empty string if nothing holds up the run."""
         return ""
 
     def stop(self) -> None:  # noqa: B027 - a default
@@ -207,4 +207,4 @@ class Engine(Protocol):
 
 
 UNLIMITED = 1000
-"""The slots of a run without a limit: the number of jobs started in a row before other tasks get a turn."""
+"""The slots of a run without a limit: the number of jobs started in a row before other tasks may run."""

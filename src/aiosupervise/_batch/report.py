@@ -38,7 +38,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         stopped_groups: Sequence[Hashable] = (),
     ) -> None:
         self._outcomes = tuple(outcomes)
-        # Those of one kind, made when they are first asked for: a report may have a million.
+        # The outcomes of each kind, collected on first access: a report may have a million.
         self._succeeded: tuple[Success[T_co, I_co], ...] | None = None
         self._failed: tuple[Failure[I_co], ...] | None = None
         self._pending: tuple[Pending[T_co, I_co], ...] | None = None
@@ -100,14 +100,14 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         return names + more
 
     def summary(self) -> str:
-        """Return a few lines of text for people, as in `print(report.summary())` at the end of a script.
+        """Return a human-readable summary of a few lines: `print(report.summary())` at the end of a script.
 
         They show the counts, the duration, why the run stopped, the stopped groups, and the p50, p95 and maximum of the
         attempts and seconds per job. They also show the five most frequent errors, with the number of jobs that failed
         with each, and the index of one of them. The size of the text is bounded, however many outcomes there are.
 
-        A percentile is a value that occurred, by the nearest-rank method. Pending jobs do not count towards it, nor do
-        jobs whose results came from a journal.
+        A percentile is a measured value, determined by the nearest-rank method. Pending jobs do not count towards it,
+        nor do jobs whose results came from a journal.
 
         Errors of one class are counted together if their texts differ only in URLs and numbers, except for numbers of
         three digits, which may be status codes. The differing parts are shown as `…`. If there are more than 10,000
@@ -130,10 +130,10 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         """Return each outcome as a dict of plain values, in the report's order, such as for a data frame or JSON lines.
 
         All dicts have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
-        `error_type` and `error` (the name of the error's class, and its text), `reason` (in words), `attempts`,
-        `elapsed`, `started` and `replayed`. Values that an outcome does not have are None; only a pending one can be
-        not started, and only a success can be replayed. Inputs and values are the original objects; errors and
-        tracebacks are not included.
+        `error_type` and `error` (the name of the error's class, and its text), `reason` (as text), `attempts`,
+        `elapsed`, `started` and `replayed`. Values that an outcome does not have are None; `started` is False only for
+        a pending outcome, and `replayed` is True only for a success. Inputs and values are the original objects; errors
+        and tracebacks are not included.
         """
         return [_as_dict(outcome) for outcome in self._outcomes]
 

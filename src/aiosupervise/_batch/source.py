@@ -58,10 +58,10 @@ class SyncSource(Generic[J]):
         self._items = items
         self.is_held = isinstance(items, HELD)
         self._iterator: Iterator[J] | None = None
-        self.exhausted: bool = False  # no item is left that was not pulled
+        self.exhausted: bool = False  # every item was pulled
 
     def held(self) -> Collection[J]:
-        """Return the items in a list or the like; of any other iterable none."""
+        """Return the items of a collection such as a list; for any other iterable, return none."""
         return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
     def pull(self) -> J | End:
@@ -77,13 +77,13 @@ class SyncSource(Generic[J]):
         """Do nothing: a plain iterator never waits."""
 
     def rest(self) -> Iterator[J]:
-        """Remove and return the items left in a list or the like; of any other iterable, which may be endless, none."""
+        """Remove and return the items left in a collection; for any other iterable, return none."""
         if self.is_held:
             while (item := self.pull()) is not END:
                 yield item
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it is exhausted or belongs to the user."""
+        """Close the iterator, unless it is exhausted or belongs to the user."""
         if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 
@@ -103,7 +103,7 @@ class AsyncSource(Generic[J]):
         self.interrupts: int = 0
         self._items = items
         self._iterator: AsyncIterator[J] | None = None
-        self.exhausted: bool = False  # no item is left that was not pulled
+        self.exhausted: bool = False  # every item was pulled
         self._puller: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:
@@ -142,7 +142,7 @@ class AsyncSource(Generic[J]):
         return iter(())
 
     async def close(self) -> None:
-        """Close the iterator where it stands, unless it is exhausted or belongs to the user."""
+        """Close the iterator, unless it is exhausted or belongs to the user."""
         if not self.exhausted and _is_ours(self._iterator, self._items):
             await _close(self._iterator)
 

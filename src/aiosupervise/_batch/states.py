@@ -2,11 +2,12 @@
 
     Closed -> Paused -> RampUp -> Closed             the server asked to wait
     Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe finds that it works again
-                      HalfOpen -> Open | Stopped     a probe has failed; too many have
+                      HalfOpen -> Open | Stopped     a probe has failed; too many probes have failed
 
-The server can ask for a wait in any state: Paused and Open end no earlier than it asked. If the budget is empty while
-most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe, which was counted as
-failed, may succeed after all, which also closes the circuit from Open. When the run ends, any state changes to Ended.
+The server can ask for a wait in any state: Paused and Open last at least until that wait has ended. If the budget is
+empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe, which
+was counted as failed, may succeed after all, which also closes the circuit from Open. When the run ends, any state
+changes to Ended.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .circuit import Circuit, Payment, State, Stopped, Timer
 from .outage import Outage
 from .pause import Pause
 
-_SPREAD = 0.25  # of a server's retry-after: the time over which those who waited for it come back
+_SPREAD = 0.25  # of a server's retry-after: the time over which the waiting calls are released
 
 
 class Closed(State):
-    """Jobs and retries start normally."""
+    """The normal state: jobs and retries start without delay."""
 
     is_closed = True
 
@@ -32,7 +33,7 @@ class Closed(State):
         self._circuit = circuit
 
     def enter(self) -> None:
-        """Release the queue, in order and without paying, and let new jobs start."""
+        """Release the queue in order, at no cost in tokens, and let new jobs start."""
         self._circuit.waiters.release_all(Permit.GO)
         self._circuit.protected.wake()
 
@@ -63,7 +64,7 @@ class Paused(Pause):
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
-        """Permit a retry to a call that has itself waited as long as the server asked."""
+        """Permit the retry of a call that has already waited as long as the server asked."""
         return Permit.GO
 
     def _extend(self) -> None:
@@ -76,7 +77,7 @@ class Paused(Pause):
 class RampUp(State):
     """After a Retry-After: queued calls and then new jobs are released one by one.
 
-    If all were released at once, the server would only reject them again.
+    If all were released simultaneously, the server would only reject them again.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -87,12 +88,12 @@ class RampUp(State):
         self._timer = Timer()
 
     def enter(self) -> None:
-        """Release the first call."""
+        """Start the ramp-up by releasing the first call."""
         self._circuit.protected.on_resume()
         self._step()
 
     def leave(self) -> None:
-        """Release no further calls."""
+        """Stop the ramp-up: release no further calls."""
         self._timer.cancel()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
@@ -100,15 +101,15 @@ class RampUp(State):
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
-        """Permit a retry to a call that has itself waited as long as the server asked."""
+        """Permit the retry of a call that has already waited as long as the server asked."""
         return Permit.GO
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
-        """Let one new job start if it is time."""
+        """Let one new job start if the ramp-up has reached new jobs."""
         return min(slots, self._new_jobs)
 
     def on_start(self, job: object) -> None:  # noqa: ARG002 - any job
-        """Let no other job start before the next moment."""
+        """Let no other job start before the next step."""
         self._new_jobs = 0
 
     def on_failure(self, *_: object, asked: bool) -> None:
@@ -131,7 +132,7 @@ class RampUp(State):
 
 
 class Open(Pause):
-    """The service fails. The run waits, twice as long each time, up to the longest pause."""
+    """The service fails. The run is paused, twice as long each time, up to the longest pause."""
 
     why = "the retry budget is empty"
 
@@ -144,7 +145,7 @@ class Open(Pause):
         self._outage.forget(who)
 
     def on_neutral(self, *who: object) -> None:
-        """Forget an overdue probe that has ended without an answer."""
+        """Forget an overdue probe that has ended without a response."""
         self._outage.forget(who)
 
     def on_success(self, *who: object) -> None:
@@ -156,7 +157,7 @@ class Open(Pause):
         self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
 
     def _finish(self) -> None:
-        # The first attempts that were running when the circuit opened are as good as probes.
+        # The first attempts that were running when the circuit opened count as probes.
         if self._circuit.first_attempts.rule_out_outage():
             _resume(self._circuit)
         else:
@@ -166,10 +167,10 @@ class Open(Pause):
 class HalfOpen(State):
     """One probe at a time tests whether the service works again.
 
-    A new job is preferred, because the calls in the queue have already failed, perhaps through their own fault. The
-    pump starts one in its next turn if it can; otherwise a call in the queue is the probe. A probe that has to wait for
-    a slot might never get one, because all slots may belong to jobs whose calls wait for the circuit. A call whose job
-    has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
+    A new job is preferred, because the calls in the queue have already failed, perhaps because of their own inputs. The
+    pump starts one in its next iteration if it can; otherwise a call in the queue is the probe. A probe that has to
+    wait for a slot might never get one, because all slots may belong to jobs whose calls wait for the circuit. A call
+    whose job has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
     """
 
     def __init__(self, circuit: Circuit, outage: Outage) -> None:
@@ -180,15 +181,15 @@ class HalfOpen(State):
         self._timer = Timer()
 
     def enter(self) -> None:
-        """Look for a probe."""
+        """Send a new job or a waiting call as the first probe."""
         self._find_probe()
 
     def leave(self) -> None:
-        """Stop waiting for the probe."""
+        """Cancel the timer of the probe."""
         self._timer.cancel()
 
     def describe(self) -> str:
-        """Return the current activity."""
+        """Describe the state for progress bars."""
         return "probing"
 
     def on_wait(self) -> None:
@@ -214,7 +215,7 @@ class HalfOpen(State):
             self._fail()
 
     def on_neutral(self, *who: object) -> None:
-        """Look for the next probe if this was the last one, which ended without an answer."""
+        """Send the next probe if this was the current one, which ended without a response."""
         self._outage.forget(who)
         if self._is_probe(who):
             self._probe, self._has_started = None, False
@@ -261,9 +262,9 @@ class HalfOpen(State):
 
 
 def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
-    """Take the price of a retry from the budget; if it is empty and the service fails, open the circuit, or refuse.
+    """Take the tokens for a retry from the budget; if it is empty and the service fails, open the circuit or refuse.
 
-    While only some of the inputs fail, their retries follow the policy without paying.
+    While only some of the inputs fail, their retries follow the policy and take no tokens.
     """
     price = circuit.budget.take(throttled=throttled)
     if price is not None:

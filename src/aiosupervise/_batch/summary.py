@@ -1,4 +1,4 @@
-"""The summary of a report, for people: counts, percentiles, and the most frequent errors, as text or HTML.
+"""The human-readable summary of a report, as text or HTML: counts, percentiles, and the most frequent errors.
 
 Its size is bounded, however many outcomes there are, and so is the work for each error, whose text may be slow to
 compute. Like the log, it shows the `str` of an error and never its repr. Inputs and values do not appear in it.
@@ -61,7 +61,7 @@ class Table:
 
 @record
 class Summary:
-    """Lines of text, followed by tables."""
+    """A summary: lines of text, followed by tables."""
 
     lines: Sequence[str]
     tables: Sequence[Table]

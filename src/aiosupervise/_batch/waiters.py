@@ -46,7 +46,7 @@ class Waiters:
             permit: the permit.
             with_slot: whether only a call may get it whose job occupies a slot.
         """
-        # A waiter that has been cancelled is in the queue until its task runs.
+        # A cancelled waiter stays in the queue until its task runs.
         waiting = ((waiter, job) for waiter, (_, job) in self._calls.items() if not waiter.done())
         waiter = next((waiter for waiter, job in waiting if not with_slot or job.has_slot()), None)
         if waiter is None:

@@ -90,7 +90,7 @@ class Scope:
             listeners.adjust(-1, loop)
 
     def __del__(self) -> None:
-        """Take back the count if the scope is discarded with its loop before it has ended."""
+        """Subtract the count if the scope is discarded with its loop before it has ended."""
         if self._loop is not None:
             listeners.drop_closed()
 
@@ -110,12 +110,12 @@ def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Eve
     """Close a coroutine that a listener returned; report only the first one."""
     coroutine.close()
     if listeners.is_first_coroutine(listener):
-        rule = "a listener is called and not awaited, and it returned a coroutine, which did nothing"
+        rule = "a listener is called, not awaited, and it returned a coroutine, which was closed without being run"
         repair = "write a plain function, which may start a task or put the event into a queue"
         raise TypeError(f"{rule}: {repair}")
 
 
-# A function of its own: in `call_listener`, the loop would be a local variable of a frame that the error holds.
+# A separate function: in `call_listener`, the loop would be a local variable of a frame that the error holds.
 def _report(message: str, error: BaseException) -> None:
     try:
         loop = asyncio.get_running_loop()

@@ -1,10 +1,10 @@
 """The listeners of this process: those for all events, and the number of runs with their own listener.
 
-An event is created only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` knows
-whether a log record would be read. A call that succeeds at once checks only `listeners.count`.
+An event is created only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` returns
+whether a log record would be read. A call that succeeds on the first attempt checks only `listeners.count`.
 
-A run whose loop is closed prematurely never ends, and so never takes back its count. The count is taken back when the
-run is deallocated, or else before the next event. That is why the listeners of runs are counted per loop.
+A run whose loop is closed prematurely never ends, and so never subtracts its count. Its count is subtracted when the
+run is deallocated, at the latest before the next event. That is why the listeners of runs are counted per loop.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ListenerRegistry:
         self.count = 0
         self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
-        self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}  # how many listeners runs in each loop have
-        self._returned_coroutines: set[int] = set()  # the ids of those of these listeners that have
+        self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}  # the number of listeners of the runs in each loop
+        self._returned_coroutines: set[int] = set()  # ids of listeners that have returned a coroutine
 
     def add(self, listener: Listener) -> None:
         """Add a listener for all events."""
@@ -71,7 +71,8 @@ class ListenerRegistry:
     def drop_closed(self) -> None:
         """Drop the counts of loops that were closed before their runs had ended."""
         closed = [loop for loop in tuple(self._of_runs) if loop.is_closed()]
-        # The garbage collector may come here from inside of one of the methods above: then the next event does it.
+        # The garbage collector may call this while one of the methods above holds the lock: then the next event does
+        # it.
         if closed and self._lock.acquire(blocking=False):
             try:
                 for loop in closed:

@@ -134,15 +134,15 @@ LINES: dict[Callable[..., Event], LogLine] = {
     GroupStopped: LogLine(
         RUNS,
         WARNING,
-        "group %(group)s of run %(name)s starts no other job: too many probes failed; the others go on; run the inputs"
-        " that are pending again when the cause is fixed",
+        "group %(group)s of run %(name)s starts no further jobs: too many probes failed; "
+        "the other groups continue; run the pending inputs again when the cause is fixed",
         decisive=0,
     ),
     RunStopped: LogLine(
         RUNS,
         WARNING,
-        "run %(name)s starts no other job: %(why)s; so far %(succeeded)d succeeded, %(failed)d failed; run the inputs"
-        " that are pending again when the cause is fixed",
+        "run %(name)s starts no further jobs: %(why)s; so far %(succeeded)d succeeded, %(failed)d failed; "
+        "run the pending inputs again when the cause is fixed",
     ),
     WorkerLost: LogLine(
         RUNS, WARNING, "run %(name)s lost worker %(worker)s; unfinished jobs that start again elsewhere: %(jobs)d"
@@ -217,7 +217,7 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
     The rules are those of `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As
     there, it keeps `lastResort` from printing.
     """
-    # This is asked at each failed attempt, and logging is mostly not configured: then ours is the only handler.
+    # This is checked at each failed attempt. Usually logging is not configured, and ours is the only handler.
     is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters
     if logger is CALLS and CALLS.handlers == _OURS and not is_configured:
         return False
@@ -253,8 +253,8 @@ def _values_of(event: Event) -> dict[str, object]:
                 values[name] = line_of(value)
         else:
             values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
-    # The number of a call or a supervisor says nothing to people. A run has both: its name in its own records, its
-    # number in those of its calls too.
+    # Readers of the log do not know the numbers of calls and supervisors, so their names are shown. For a run, its own
+    # records contain the name, and those of its calls the number.
     if scope != "run":
         values[scope] = values.pop("name")
     return values

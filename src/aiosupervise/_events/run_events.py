@@ -51,7 +51,7 @@ class RunPaused(_OfRun):
     Attributes:
         seconds: the length of the pause. Afterwards `RunResumed` follows, or another `RunPaused` after a failed probe,
             or the end of the run.
-        why: the reason in words.
+        why: the reason as text.
     """
 
     seconds: float
@@ -72,10 +72,9 @@ class _OfGroup(_OfRun):
     """The fields of every event of a group.
 
     Attributes:
-        run: the number of the run, unique in its process.
-        name: the name of the run, or else of its function.
+        run: the number of the run, unique within the process. name: the name of the run, or of its function.
         tally: its live counts.
-        group: what `group_by` has returned for its inputs.
+        group: the value that `group_by` returned for its inputs.
 
     """
 
@@ -92,7 +91,7 @@ class GroupPaused(_OfGroup):
     Attributes:
         seconds: the length of the pause. Afterwards `GroupResumed` follows, or another `GroupPaused` after a failed
             probe, or `GroupStopped`, or the end of the run.
-        why: the reason in words.
+        why: the reason as text.
     """
 
     seconds: float
@@ -136,9 +135,9 @@ class JobFinished(_OfRun):
 @final
 @record
 class WorkerLost(_OfRun):
-    """A cluster worker was lost, or a chunk of jobs was taken from it: the jobs start again on another worker.
+    """A cluster worker was lost, or a chunk was taken from it; the unfinished jobs start again on another worker.
 
-    Jobs whose worker was lost before it reported them start again without this event. It has the fields `run`, `name`
+    No event is emitted if the worker was lost before it reported that it had the jobs. It has the fields `run`, `name`
     and `tally`, like every event of a run.
 
     Attributes:

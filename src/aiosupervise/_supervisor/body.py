@@ -4,13 +4,13 @@ Three errors can meet at the end of the block: `error`, which the body raised; `
 body or from the wait for the children; and `failure`, with which the supervisor escalates. The first of these that
 applies is raised:
 
-1. A cancellation from outside, unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup, asyncio.run)
-relies on seeing it; swallowing it here was a bug of TaskGroup (https://github.com/python/cpython/issues/116720). A note
-on it names the supervisor's error.
-2. KeyboardInterrupt and SystemExit of a child, without a group, as asyncio.TaskGroup raises them: they end the program.
-3. The supervisor's error, in a group with the body's own error, because a body that is cancelled by an escalation may
-raise anything in its clean-up.
-4. The body's error, which propagates by itself, because `__aexit__` returns None.
+1. A cancellation from outside is raised unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup,
+asyncio.run) relies on seeing it; swallowing it here was a bug of TaskGroup
+(https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
+2. A KeyboardInterrupt or SystemExit of a child is raised without a group, as by asyncio.TaskGroup, to end the program.
+3. The supervisor's error is raised in a group with the body's own error, because a body that is cancelled by an
+escalation may raise anything in its clean-up.
+4. The body's error propagates by itself, because `__aexit__` returns None.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Body:
         cancellation: asyncio.CancelledError | None,
     ) -> None:
         """Raise the error that the block of the supervisor `name` ends with, unless it is the body's own."""
-        # Not behind the `and` below: `cancel` has to be undone whatever the body made of its CancelledError
+        # Not part of the condition below: `cancel` must be undone, whatever the body did with its CancelledError
         # (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel()
-        # The task may be that of a child, whose frames hold its supervisor; and an error's traceback holds this frame:
-        # reference cycles.
+        # Break reference cycles: the task may be that of a child, whose frames hold its supervisor, and the traceback
+        # of an error holds this frame.
         self._task = None
         try:
             if cancellation is not None and is_cancelled_from_outside:

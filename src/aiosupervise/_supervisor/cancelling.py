@@ -1,4 +1,4 @@
-"""Cancelling a child again if it does not stop, each time its grace has passed."""
+"""Repeated cancellation of a child that does not stop, each time its grace has passed."""
 
 from __future__ import annotations
 

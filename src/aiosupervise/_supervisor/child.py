@@ -12,7 +12,7 @@ from .child_waits import wait_for_end, wait_ready
 
 
 class ChildControl(Protocol):
-    """The part of the state machine that a handle needs, which avoids importing the machine itself."""
+    """The part of the state machine that a handle needs; it avoids an import of the state machine."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor starts no more children."""
@@ -50,7 +50,7 @@ class Child:
     def state(self) -> StateName:
         """The state of the child.
 
-        - "waiting": it will be started when its backoff is over, or in its turn, after the children it depends on.
+        - "waiting": it will be started after its backoff, or when the children that it depends on are ready.
         - "starting": its task is running but has not called `ready()` yet; only for a child that was started with
           `ready=`.
         - "running": its task is running, and is ready.

@@ -22,10 +22,10 @@ ALIVE = frozenset({"waiting", "starting", "running", "stopping"})
 
 
 class Purpose(enum.Enum):
-    """Why a child is being stopped: this decides its next state when its task has ended."""
+    """Why a child is being stopped, which determines its next state when its task has ended."""
 
     STOP = "it is not started again"
-    RESTART = "it is started at once"
+    RESTART = "it is started immediately"
     GROUP = "it waits until its group is started"
     FAILURE = "it has failed, and its restart type decides"
 
@@ -168,7 +168,7 @@ class ChildState:
         self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
-        """Return whether the child's restart type requires a restart after a run that ended like this."""
+        """Return whether the child's restart type requires a restart after this end of a run."""
         if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)

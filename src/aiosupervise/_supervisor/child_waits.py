@@ -22,7 +22,7 @@ async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
 
 
 async def wait_for_end(child: ChildState) -> object:
-    """Wait until a child has ended for good; return the value of its last run, or raise its error."""
+    """Wait until a child has ended and will not be restarted; return the value of its last run, or raise its error."""
     await asyncio.sleep(0)
     while child.is_alive:
         completion = child.finished = child.finished or Completion()
@@ -43,7 +43,7 @@ def not_ready(child: ChildState) -> BaseException:
         return wrapped(child, child.error)
     if child.state == "starting":
         return RuntimeError(f"child {child.name} is not ready, and its supervisor is stopping")
-    how = "returned without having been ready" if child.state in ("ended", "waiting") else f"is {child.state}"
+    how = "returned before it was ready" if child.state in ("ended", "waiting") else f"is {child.state}"
     return RuntimeError(f"child {child.name} {how}")
 
 
@@ -57,7 +57,7 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
 
 
 def complete_end(child: ChildState, *, is_stopping: bool) -> None:
-    """Wake the tasks that wait for the end of a run of a child, and if it has ended for good, all others."""
+    """Wake the tasks that wait for the end of this run, and all others if the child will not be restarted."""
     if child.stopped is not None:
         child.stopped.resolve()
         child.stopped = None
@@ -79,7 +79,7 @@ def reject_readiness(child: ChildState) -> None:
 
 
 def reject_restart(child: ChildState, reason: str) -> None:
-    """Wake the tasks that wait for a restart of a child, with the reason why it will not be made."""
+    """Wake the tasks that wait for a restart of a child, with the reason why it will not be restarted."""
     if child.restarted is not None:
         child.restarted.reject(cannot_restart(child, reason))
         child.restarted = None

@@ -10,8 +10,8 @@ class Completion:
     """Awaiting this waits until a command has been carried out.
 
     It is neither a coroutine nor a future: there is no warning if nobody awaits it, several tasks may await it, and
-    cancelling one of them does not cancel the command. Awaiting a resolved completion yields a turn of the event loop,
-    so that a loop around it cannot starve the program.
+    cancelling one of them does not cancel the command. Awaiting a resolved completion yields to the event loop once, so
+    that a loop around it cannot starve the program.
     """
 
     __slots__ = ("_done", "_error")

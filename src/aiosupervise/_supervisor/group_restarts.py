@@ -6,9 +6,9 @@ Theory of operation. There is at most one sequence at a time, and every failure 
 - A failure of another child extends the group, as does one while the group waits.
 - A failure while members are being started restarts the sequence.
 
-A member that does not stop delays only its group, and the members before it run until it is their turn to be stopped. A
-member that was stopped or restarted by a command has left the group; if it is still being stopped when its turn comes,
-the group waits for its end.
+A member that does not stop delays only its group, and the members before it keep running until they are stopped in
+order. A member that was stopped or restarted by a command has left the group; if it is still being stopped when the
+sequence reaches it, the group waits for its end.
 
 When members are started, one with `ready=` must be ready before the next one starts. If a group is waiting for such a
 member, its new children join it, as do those that must become ready themselves.
@@ -105,7 +105,8 @@ class GroupRestarts:
             if self._to_stop[-1] is child:
                 self._stop_next()
         elif self._awaited is child and child.state != "starting":
-            # A child that becomes ready and fails in the same turn is not one to start the next on: its task is done.
+            # A child that becomes ready and fails in the same iteration does not let the next one start: its task is
+            # done.
             self._lifecycle.loop.call_soon(
                 self._steps.run, partial(self._go_on_starting, child), context=self._lifecycle.context
             )

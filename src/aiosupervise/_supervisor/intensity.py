@@ -18,8 +18,8 @@ class RestartIntensity:
 
     As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does one exactly `within`
     seconds old. Unlike in OTP, each child has its own limit: five children of one dead dependency would exceed a shared
-    one in a moment. And a restart does not age during the restart delays of its child; otherwise, if the backoff were
-    longer than `within`, a child that always fails would never exceed the limit.
+    limit within moments. And a restart does not age during the restart delays of its child; otherwise, if the backoff
+    were longer than `within`, a child that always fails would never exceed the limit.
     """
 
     __slots__ = ("_max_restarts", "_paused_at", "_paused_for", "_restarts", "_within")
@@ -59,5 +59,5 @@ class RestartIntensity:
         return len(self._restarts) <= self._max_restarts
 
     def errors(self) -> list[BaseException]:
-        """Return the errors that led to the restarts that still count, the latest last."""
+        """Return the errors behind the restarts that still count, the latest last."""
         return [restart.error for restart in self._restarts or () if restart.error is not None]

@@ -1,11 +1,11 @@
-r"""The lifecycle of children: starting their tasks, recording their ends, and stopping them.
+r"""The lifecycle of children: starting their tasks, recording how they ended, and stopping them.
 
     waiting -> starting -> running -> (ends by itself) -> waiting, ended, failed
                   \-> stopping <-/
     stopping -> stopped, or waiting (for its group), or started (on request), or as after a failure
 
 The end of a task changes the state of its child immediately. The state machine handles ends in slices, so that
-thousands of children that end in the same turn do not block the event loop.
+thousands of children that end in the same iteration do not block the event loop.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Lifecycle:
             if not issubclass(type(error), Exception):
                 raise
         else:
-            # Recording an end is not a step: there may be thousands in one turn, and only the child changes.
+            # Recording an end is not a step: there may be thousands in one iteration, and only the child changes.
             child.task.add_done_callback(partial(self._record_end, child), context=self.context)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
@@ -204,7 +204,7 @@ class Lifecycle:
 
     def _record_end(self, child: ChildState, task: asyncio.Task[object]) -> None:
         """Move a child whose task has ended to its next state."""
-        if child.task is not task:  # a command came before this callback
+        if child.task is not task:  # a command was run before this callback
             return
         purpose, error = child.purpose, error_of(task)
         if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
@@ -266,7 +266,7 @@ class Lifecycle:
 
 
 def _has_ended(child: ChildState) -> bool:
-    """Return whether the task of a child has ended in this turn, and its end has not been recorded."""
+    """Return whether the task of a child has ended in this iteration, and its end has not been recorded."""
     return child.task is not None and child.task.done()
 
 

@@ -72,8 +72,8 @@ class LoopWatch:
             self._on_shutdown()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. A second
-        # one then waits for the children.
+        # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. A
+        # replacement then waits for the children.
         if task is self._task and not self._over.is_set():
             self._task = self._loop.create_task(self._watch(), name=self._name)
             self._shut_down()

@@ -12,7 +12,7 @@ class Restarts(Protocol):
     """How the children of a supervisor are started, and restarted when one of them has failed."""
 
     def add(self, child: ChildState) -> None:
-        """Start a new child, which is waiting, now or in its turn."""
+        """Start a new, waiting child now, or when the children that it depends on are ready."""
         ...
 
     def absorbs(self, child: ChildState) -> bool:
@@ -61,7 +61,7 @@ class SingleRestarts:
         self._lifecycle.start(child, again=True)
 
     def leave(self, child: ChildState) -> None:
-        """Do nothing: the timer of a child ends with its state."""
+        """Do nothing: leaving the state cancels the timer of the child."""
 
     def go_on(self, child: ChildState) -> None:
         """Do nothing: no child waits for another."""

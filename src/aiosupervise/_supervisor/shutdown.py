@@ -19,7 +19,7 @@ class Shutdown:
         self.has_begun = False
 
     def begin(self, children: Iterable[ChildState], *, at_once: bool) -> None:
-        """Stop these children, given in start order; waiting ones enter the state "stopped" at once."""
+        """Stop these children, given in start order; waiting ones enter the state "stopped" immediately."""
         self.has_begun = True
         self._to_stop = [*children]
         for child in self._to_stop:

@@ -12,7 +12,7 @@ _MOST_FRAMES = 20
 
 
 def stack_of(task: asyncio.Task[Any]) -> str:
-    """Return the stack of a suspended task as text, the innermost frame last; only the innermost frames if it is deep.
+    """Return the stack of a suspended task as text, innermost frame last; a deep stack is cut to its innermost frames.
 
     `asyncio.Task.get_stack` returns only the outermost frame of a suspended task.
     """

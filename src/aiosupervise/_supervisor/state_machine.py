@@ -4,10 +4,10 @@ Theory of operation. No task waits for a child. Each callback of a task or a tim
 its end before the next one begins (see `steps`). A step never waits, so a child that does not stop delays only the
 children that depend on it. The task of the supervisor only detects the shutdown of the event loop (see `loop_watch`).
 
-Laws, each with a test:
+Invariants, each with a test:
 - A child that is stopped is cancelled once, and again each time its grace, at least 1 s, has passed. When the event
-  loop shuts down, asyncio.run cancels every task, which then is the first cancellation.
-- Giving up is announced at once; the supervisor ends when no child is running.
+  loop shuts down, asyncio.run cancels every task, and this counts as the first cancellation.
+- Giving up is announced immediately; the supervisor ends when no child is running.
 - Each command is completed: carried out, or rejected.
 """
 
@@ -89,7 +89,7 @@ class StateMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every child that has not ended for good is running and ready."""
+        """Whether every child is running and ready, except for those that have ended and will not be restarted."""
         return not self.is_stopping() and self.children.running == self.children.alive
 
     def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
@@ -291,4 +291,4 @@ class StateMachine:
 
 
 def _nothing() -> None:
-    """Do nothing: a step that only triggers the check after every step, or a cancellation after the body has ended."""
+    """Do nothing: a step that only triggers the check after it, or the cancellation of a body that has ended."""

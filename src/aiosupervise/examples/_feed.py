@@ -36,7 +36,7 @@ async def flaky_upstream(supervisors: dict[str, Supervisor], seed: int) -> Async
 
 
 class _Upstream:
-    """The server. Its nth response and its nth lifetime depend on the seed and n alone."""
+    """The server. Its nth response and its nth lifetime depend only on the seed and n."""
 
     def __init__(self, seed: int) -> None:
         self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ async def served(routes: Iterable[web.AbstractRouteDef], port: int = 0) -> Async
     """Serve routes on 127.0.0.1, on a free port unless one is given, and yield the URL, without a final slash."""
     app = web.Application()
     app.router.add_routes(routes)
-    # A stalled request ends when its client gives up, and when the server does.
+    # A stalled request ends when its client gives up, or when the server is shut down.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
     await runner.setup()
     handler = cast("web.Server", runner.server)

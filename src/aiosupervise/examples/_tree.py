@@ -73,7 +73,7 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
         # A terminal echoes Ctrl-C at the end of the last line.
         return _table(supervisors, now(), console.width - len("^C"))
 
-    # Each event has a line here. Without a handler, Python would print that of the log too.
+    # Every event is printed here. Without a handler, Python would print the log message of the event as well.
     logger, silent = logging.getLogger("aiosupervise"), logging.NullHandler()
     logger.addHandler(silent)
     # Not refreshed by a thread of Live: the supervisors may only be read in the thread of their loop.

@@ -39,8 +39,8 @@ _STALL: Final = 1.0
 async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> AsyncIterator[str]:
     """Serve a flaky site on a free port of 127.0.0.1, and yield its URL, without a final slash.
 
-    Every path is a page. The fault that the nth request of a path meets depends on the seed, the path and n alone,
-    so it is the same at any concurrency and on any port.
+    Every path is a page. The fault that the nth request of a path meets depends only on the seed, the path and n, so it
+    is the same at any concurrency and on any port.
 
     Args:
         seed: the seed of the faults and of the response times.

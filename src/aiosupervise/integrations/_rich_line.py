@@ -57,7 +57,7 @@ class RunLine:
                 self._pause = None
 
     def finish(self) -> None:
-        """Clear everything that only a running run has, and stop the timer."""
+        """Clear the fields that apply only to a run in progress, and stop the timer."""
         self.timer.cancel()
         self._pause = None
         self._retrying.clear()

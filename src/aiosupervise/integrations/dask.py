@@ -65,7 +65,7 @@ class DaskEngine:
             serialize(func)
         except Exception as error:
             rule = f"the function {name_of(func)} cannot be pickled, so it cannot be sent to a worker"
-            repair = "create sessions, locks and files inside of it"
+            repair = "create sessions, locks and files inside it"
             raise TypeError(f"{rule}: {text_of(error)}; {repair}") from error
         iterator, index = iter(inputs), 0
         while batch := list(islice(iterator, self._chunk)):
@@ -82,8 +82,8 @@ class DaskEngine:
         client = self._cluster
         if isinstance(client, Client) and not _is_of_this_loop(client):
             raise RuntimeError(
-                "the client must be asynchronous and made in the loop that runs the batch: write "
-                "`async with Client(address, asynchronous=True) as client`, or give DaskEngine the address"
+                "the client must be asynchronous and created in the loop that runs the batch: write "
+                "`async with Client(address, asynchronous=True) as client`, or pass DaskEngine the address"
             )
         return DaskRun(context, self, self._chunk)
 
@@ -125,7 +125,8 @@ async def _close(client: Client) -> None:
 
 
 def _check_inputs(batch: list[object], first: int) -> None:
-    # All at once is quicker, but may fail where each by itself does not. They are sent each by itself.
+    # Pickling all inputs together is faster, but may fail where pickling each one separately, as when they are sent,
+    # does not.
     try:
         serialize(batch)
     except Exception:

@@ -1,7 +1,7 @@
 """Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
 
-No client is imported. Errors are classified by their status, their headers, and the names of their classes. Nothing
-that a server sends, and no error class, makes a function of this module raise.
+No client is imported. Errors are classified by their status, their headers, and the names of their classes. The
+functions of this module never raise, whatever the server sends and whatever the class of an error does.
 """
 
 import math

@@ -64,7 +64,7 @@ class _CallSpans:
 class Spans:
     """A listener that traces supervised calls: `listen(Spans())`.
 
-    The span of a call has the name of the call. Its child spans are the attempts, named `<call> attempt`. While an
+    The span of a call is named after the call. Its child spans are the attempts, named `<call> attempt`. While an
     attempt runs, its span is the current span, so that the spans of instrumented clients become its children; during
     the waits between attempts the span of the call is current. A failed attempt has status ERROR and records the
     exception; the call has status ERROR only if it raised in the end. Cancellation, and other exceptions that are not

@@ -62,7 +62,7 @@ class _Families:
         self.retries = counter("retries_total", "Attempts after the first of a supervised call", "call")
         self.give_ups = counter("give_ups_total", "Supervised calls that gave up, by reason", "call", "reason")
         self.jobs = counter("jobs_total", "Jobs of runs, by outcome", "run", "outcome")
-        self.pauses = counter("pauses_total", "Pauses of runs, the one after each failed probe included", "run")
+        self.pauses = counter("pauses_total", "Pauses of runs, including the one after each failed probe", "run")
         self.durations = Summary(
             "aiosupervise_run_duration_seconds", "Duration of finished runs", ["run"], registry=None
         )
@@ -147,7 +147,7 @@ class Metrics:
             registry.register(self)
         except ValueError as error:
             raise ValueError(
-                "the registry already has metrics of these names: make one Metrics for each registry, "
+                "the registry already has metrics of these names: create one Metrics per registry, "
                 "and let it listen to everything: listen(Metrics())"
             ) from error
 
@@ -196,7 +196,7 @@ class Metrics:
         return self._counters(self._runs, _RunCounters, name)
 
     def _counters(self, known: dict[str, C], make: Callable[[_Families, str], C], name: str) -> C:
-        """Return the counters of a name, or of "other" once there are many names, since each one is a time series."""
+        """Return the counters of a name, or of "other" once there are many names, since each name is a time series."""
         counters = known.get(name)
         if counters is None:
             with self._lock:

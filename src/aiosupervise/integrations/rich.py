@@ -58,15 +58,15 @@ class Bars:
     Events only change counts. A timer of the event loop refreshes the display ten times a second.
 
     Args:
-        progress: your own `rich.progress.Progress`, to which a task is added for each run. You start and stop it. It is
-            drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a Progress on stderr that
-            all `Bars()` share and that is shown while there are runs.
+        progress: your own `rich.progress.Progress`, to which a task is added for each run. Starting and stopping it is
+            up to you. It is drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a
+            Progress on stderr that all `Bars()` share and that is shown while there are runs.
 
     The description of a run's task includes the counts, so that any columns show them. Your own columns can use these
     fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first) and
     `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not paused),
-    `status` (all of these in words) and `name` (with its square brackets escaped). The tasks of finished runs stay
-    until ten later runs have finished.
+    `status` (all of these as text) and `name` (with its square brackets escaped). The tasks of finished runs stay until
+    ten later runs have finished.
 
     Raises:
         TypeError: if `progress` is neither a Progress nor None.
@@ -234,7 +234,7 @@ def _update(progress: Progress, line: RunLine, *, finished: bool = False) -> Non
     if replayed := line.take_replayed():
         for task in progress.tasks:
             if task.id == line.task:
-                task.completed += replayed  # by `update`, they would be part of the speed
+                task.completed += replayed  # `update` would count them towards the speed
     progress.update(line.task, **line.task_fields(finished=finished))
 
 

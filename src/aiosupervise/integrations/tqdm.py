@@ -32,7 +32,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
     def hide_for_log_lines(self) -> None:
         """Have the log hide the bars of this terminal while it prints a line, until `close`."""
         if not self.disable and _is_terminal(self.fp):
-            # Registered is a function that does not hold the bar, so that a bar that is dropped can still be collected.
+            # The registered function does not hold the bar, so that a dropped bar can be garbage-collected.
             self._hidden = partial(_bars_hidden, self.fp)
             _log.beside_bars.append(self._hidden)
 
@@ -72,7 +72,7 @@ def _bars_hidden(file: IO[str]) -> Iterator[None]:
             bars.__exit__(None, None, None)
 
 
-_SHORTEST_INTERVAL = 0.05  # seconds; below that a timer would cost more than anybody sees
+_SHORTEST_INTERVAL = 0.05  # seconds; a shorter interval would cost time without a visible effect
 _NO_DIGITS = str.maketrans("", "", "0123456789.")
 
 
@@ -116,14 +116,14 @@ class ProgressBar:
         if bar is None or bar.disable:
             return
         done = tally.succeeded + tally.failed
-        # What counts down is no change.
+        # A countdown is not a change.
         shown = (done, tally.total, _counts(tally), status.translate(_NO_DIGITS))
         if shown == self._shown and not self._is_terminal:
             return
         self._shown = shown
         bar.total = tally.total
         if not self._has_format:
-            # While the run is paused there is no rate and no end in sight, and the reason needs the room.
+            # While the run is paused there is no rate and no estimate, and the reason takes their place.
             bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
         bar.set_postfix_str(status or _counts(tally), refresh=False)
         self._skip_replayed(bar, tally.replayed)

@@ -40,7 +40,7 @@ class Unhashable:
         ({"group_by": len, "limit_per_group": "4"}, TypeError, "limit_per_group must be an integer.*got '4'"),
         ({"group_by": len, "limit": Adaptive()}, TypeError, "limit must be an integer or None.*got Adaptive: write"),
         ({"group_by": len, "overload": Overload(Budget())}, TypeError, "overload must not have a budget.*without"),
-        ({"group_by": len, "engine": object()}, TypeError, "so it has no engine: leave out group_by or engine"),
+        ({"group_by": len, "engine": object()}, TypeError, "so it cannot have an engine: leave out group_by or engine"),
     ],
 )
 def test_arguments_that_do_not_fit(options: dict[str, Any], error: type[Exception], words: str) -> None:

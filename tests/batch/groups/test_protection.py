@@ -171,7 +171,7 @@ async def test_thirty_hosts_of_different_manners(order: str) -> None:
 
 @pytest.mark.usefixtures("small_budgets")
 async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """Its inputs are pending at once; the log, an event and the report name it, and the others go on."""
+    """Its inputs are pending at once; the log, an event and the report name it, and the other groups continue."""
     hosts = Hosts(x=DEAD)
     events: list[Event] = []
     inputs = ["x0", "h0", *(f"x{n}" for n in range(1, 20)), "h1"]
@@ -201,7 +201,9 @@ async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixt
     assert report.stopped_groups == ("x",)
     messages = [record.getMessage() for record in caplog.records if record.name == "aiosupervise.run"]
     assert messages[0].startswith("group x of run fetch pauses for ")
-    assert messages[3].startswith("group x of run fetch starts no other job: too many probes failed; the others go on")
+    assert messages[3].startswith(
+        "group x of run fetch starts no further jobs: too many probes failed; the other groups continue"
+    )
     assert any("(job 0, group x) failed in attempt 1" in record.getMessage() for record in caplog.records)
     with pytest.raises(ExceptionGroup) as caught:
         report.values()
@@ -503,7 +505,7 @@ async def test_none_is_a_group(caplog: pytest.LogCaptureFixture) -> None:
         report = await map_all(hosts.supervised(backoff=[0]), pages, group_by=lambda _: None, limit=20)
     assert report.stopped_groups == (None,)
     assert "1 group stayed down: None" in report.summary()
-    for what in ("pauses for", "resumes", "starts no other job"):
+    for what in ("pauses for", "resumes", "starts no further jobs"):
         assert f"group None of run fetch {what}" in caplog.text
 
 

@@ -34,7 +34,7 @@ async def limit(lib: Runner) -> Answer:
 
     await lib.limited(job, range(10), 3)
     how = "a semaphore in the job: " if hasattr(lib.limited, "by_hand") else ""
-    return answer(most == 3, f"{how}10 jobs, limit 3: {most} ran at once", using=lib.limited)
+    return answer(most == 3, f"{how}10 jobs, limit 3: {most} ran concurrently", using=lib.limited)
 
 
 async def groups(lib: Runner) -> Answer:

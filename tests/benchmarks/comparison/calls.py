@@ -302,7 +302,7 @@ CALLS: tuple[Feature[Retrier], ...] = (
     Feature("synchronous functions", f"{PAGE}#supported-functions", sync_functions),
     Feature("a block of code in a function", f"{PAGE}#retrying-a-block-of-code", blocks),
     Feature("retry on a bad result", "", results),
-    Feature("cancelling during a wait ends the call at once", f"{PAGE}#cancellation-and-exit", cancelled_wait),
+    Feature("cancelling during a wait ends the call immediately", f"{PAGE}#cancellation-and-exit", cancelled_wait),
     Feature("a deadline interrupts a running attempt", f"{PAGE}#timeouts-and-deadlines", deadline),
     Feature("a time limit for each attempt", f"{PAGE}#timeouts-and-deadlines", attempt_timeout),
     Feature("obeys the server's Retry-After", f"{PAGE}#retry-after", retry_after),

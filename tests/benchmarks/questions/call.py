@@ -1,4 +1,4 @@
-"""What does a supervised call cost that succeeds at once?"""
+"""What does a supervised call cost that succeeds on the first attempt?"""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ def ask() -> Table:
     """Measure, and compare with the handwritten loop."""
     best = asyncio.run(measure())
     table = Table(
-        "a call that succeeds at once, with one positional and one keyword argument",
+        "a call that succeeds on the first attempt, with one positional and one keyword argument",
         f"CPU of `await call(1, key=2)`: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("ns per call", "x handwritten", "x aiosupervise"),
     )

@@ -21,7 +21,7 @@ from .table import Table, Target
 WORKERS = 2
 THREADS = 2  # of each worker: the number of chunks, or tasks of the peer, that run at once
 JOBS = 100_000
-FEWER = 2_000  # for one task a job, which takes its time
+FEWER = 2_000  # for one task per job, which takes its time
 MANY = 1_000_000
 STEP = 100_000
 CHUNK = 1_000
@@ -64,8 +64,9 @@ def ask() -> Table:
     """Measure each in a fresh driver."""
     table = Table(
         f"jobs of `asyncio.sleep(0.001)` on {WORKERS} local worker processes of {THREADS} threads, limit 100 for each",
-        f"rates are the best of {ROUNDS}, ours with {JOBS:,} jobs, one task a job with {FEWER:,}; processor time and "
-        f"memory are those of one streamed run of {MANY:,} jobs, whose memory is measured every {STEP:,}",
+        f"rates are the best of {ROUNDS} runs, with {JOBS:,} jobs for aiosupervise and {FEWER:,} for one task per job; "
+        f"processor time and memory are those of one streamed run of {MANY:,} jobs, "
+        f"whose memory is measured every {STEP:,}",
         ("measured",),
     )
     with cluster() as address:
@@ -79,8 +80,8 @@ def ask() -> Table:
 def add_rates(table: Table, ours: float, theirs: float) -> None:
     """The rows of what is done in a second."""
     target = Target(">= 20,000", ours >= 20_000)
-    table.add("map_all(engine=DaskEngine(...)), jobs a second", f"{ours:,.0f}", target=target)
-    table.add("client.map, one task a job, jobs a second", f"{theirs:,.0f}")
+    table.add("map_all(engine=DaskEngine(...)), jobs per second", f"{ours:,.0f}", target=target)
+    table.add("client.map, one task per job, jobs per second", f"{theirs:,.0f}")
     table.add("  ratio", f"{ours / theirs:.1f}", target=Target(">= 20", ours >= 20 * theirs))
 
 

@@ -14,7 +14,7 @@ def ask() -> Table:
     """Measure everyone that retries; the handwritten loop gets its deadline from asyncio.timeout."""
     table = Table(
         f"a deadline of {DEADLINE} s, and an attempt that hangs for {HANGS} s",
-        "one call each; the elapsed time, and how the call ended",
+        "the duration and the result of one call for each contender",
         ("seconds", "ended with"),
     )
     for name in retriers():

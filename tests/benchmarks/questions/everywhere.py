@@ -1,4 +1,4 @@
-"""What does a plain function cost, and a block of lines, if it succeeds at once?"""
+"""What does a plain function cost, and a block of lines, if it succeeds on the first attempt?"""
 
 import asyncio
 import functools
@@ -26,7 +26,7 @@ def ask_plain() -> Table:
     calls["handwritten"] = handwritten(answer)
     best = fastest_plain({"bare call": answer, **calls}, ROUNDS)
     table = Table(
-        "a plain function that succeeds at once, with one positional and one keyword argument",
+        "a plain function that succeeds on the first attempt, with one positional and one keyword argument",
         f"CPU of `call(1, key=2)`: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("ns per call", "x handwritten"),
     )
@@ -43,7 +43,7 @@ def ask_blocks() -> Table:
     of_async = asyncio.run(fastest({name: _ASYNC[name]() for name in found}, ROUNDS))
     of_plain = fastest_plain({name: _PLAIN[name]() for name in found}, ROUNDS)
     table = Table(
-        "a block that succeeds at once, in an async function and in a plain one",
+        "a block that succeeds on the first attempt, in an async function and in a plain one",
         f"CPU of a call of the function around it: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("ns, async", "x handwritten", "ns, plain", "x handwritten"),
     )

@@ -16,7 +16,7 @@ def ask() -> Table:
     table = Table(
         "cyclic garbage",
         f"objects that `gc.collect()` finds after {CALLS} calls with the collector off, per call",
-        ("gave up after 3 attempts", "succeeded at the third", "succeeded at once"),
+        ("gave up after 3 attempts", "succeeded at the third", "succeeded at the first"),
     )
     for name in retriers():
         found = asyncio.run(measure(name))

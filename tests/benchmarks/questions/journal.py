@@ -92,7 +92,7 @@ def same(inputs: Inputs) -> Inputs:
 
 
 Way = tuple[Callable[[Inputs, Path], Awaitable[None]], Callable[[], Inputs], Callable[[Inputs], Inputs]]
-WITHOUT, AT_ONCE, AT_ONCE_URLS = "without a journal", "a job that returns at once, ints", "the same, URLs"
+WITHOUT, AT_ONCE, AT_ONCE_URLS = "without a journal", "a job that returns immediately, ints", "the same, URLs"
 WAYS: dict[str, Way] = {
     WITHOUT: (without, numbers, same),
     "with a journal": (with_journal, numbers, same),

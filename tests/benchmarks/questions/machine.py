@@ -29,7 +29,7 @@ def describe() -> str:
             f"machine   {processor()}, {os.cpu_count()} CPUs, {platform.platform(terse=True)}{load()}",
             f"python    {platform.python_version()}, {platform.python_compiler()}, {optimised()}",
             *packages(),
-            "Trust the ratios, not the times: the contenders take turns within one run.",
+            "Ratios are more reliable than times, because the contenders are measured alternately within one run.",
         ]
     )
 

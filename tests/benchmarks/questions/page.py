@@ -75,7 +75,7 @@ def _colour(name: str) -> str:
 
 
 _PICTURES: dict[str, Callable[[Any, Table], None]] = {
-    "call": _bars("ns per call", "CPU of a call that succeeds at once, in ns", log=True),
+    "call": _bars("ns per call", "CPU of a call that succeeds on the first attempt, in ns", log=True),
     "batch": _bars("us per job", "CPU per job, in µs", log=False),
     "scale": _memory,
 }

@@ -13,7 +13,7 @@ def ask() -> Table:
     """Measure, and compare with the handwritten loop."""
     best = asyncio.run(measure())
     table = Table(
-        "two failures, then success, no wait (everyone sleeps 0 s between attempts)",
+        "two failures, then success, no wait (every contender sleeps 0 s between attempts)",
         f"CPU of `await call(1, key=2)`: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("us per call", "x handwritten"),
     )

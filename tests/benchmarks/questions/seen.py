@@ -29,7 +29,7 @@ SETTINGS = ("no SDK", "SDK without processor", "SDK with SimpleSpanProcessor")
 def ask() -> Table:
     """Measure supervised calls without a listener, with an empty listener, and with tracing."""
     table = Table(
-        "a call that succeeds at once: without a listener, with an empty listener, and with OpenTelemetry",
+        "a call that succeeds on the first attempt: without a listener, with an empty listener, and with OpenTelemetry",
         f"CPU of `await call(1, key=2)`: the fastest of {ROUNDS} interleaved slices of 4 ms",
         ("ns per call", "x bare await", "x by hand"),
     )

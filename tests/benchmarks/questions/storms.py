@@ -24,7 +24,7 @@ SECONDS, TURNS, RATIO = 2.0, 1.5, 1.3
 
 
 class Storm(NamedTuple):
-    """The duration, and the longest turn of the event loop meanwhile, in seconds."""
+    """The duration, and the longest iteration of the event loop meanwhile, in seconds."""
 
     total: float
     longest_turn: float
@@ -50,8 +50,8 @@ def tabulate(found: dict[tuple[str, int], Storm]) -> Table:
     """The table, and what was promised for ten thousand."""
     table = Table(
         "many children that crash simultaneously with backoff=[0], and many that are stopped one by one in start order",
-        f"medians of {ROUNDS} rounds; the log is not read, and the cyclic garbage collector is off",
-        ("seconds", "us each", "x 1,000", "longest turn ms", "x bare tasks"),
+        f"medians of {ROUNDS} rounds; crash reports are not logged, and the cyclic garbage collector is off",
+        ("seconds", "us each", "x 1,000", "longest iteration ms", "x bare tasks"),
     )
     for (name, number), storm in found.items():
         turns = storm.longest_turn / found["bare tasks fail", number].longest_turn
@@ -63,7 +63,7 @@ def tabulate(found: dict[tuple[str, int], Storm]) -> Table:
             is_fast = storm.total <= SECONDS and ratio <= RATIO
             words = f"{SECONDS} s, {RATIO} x"
             if name == "children crash":
-                is_fast, words = is_fast and turns <= TURNS, f"{words}, turn {TURNS} x"
+                is_fast, words = is_fast and turns <= TURNS, f"{words}, iteration {TURNS} x"
             target = Target(words, is_fast)
         table.add(f"{number:,} {name}", *cells, f"{turns:.2f}" if name == "children crash" else "", target=target)
     return table
@@ -84,7 +84,7 @@ def quiet() -> Iterator[None]:
 
 
 async def measured(act: Callable[[], Awaitable[object]]) -> Storm:
-    """How long it takes until `act` returns, and the longest turn meanwhile."""
+    """How long it takes until `act` returns, and the longest iteration meanwhile."""
     turns: list[float] = []
 
     async def watch() -> None:

@@ -171,7 +171,7 @@ async def siblings_during_a_stop(scene: Scene) -> None:
         await stopped
 
 
-@differs("a child that waits in a group, and is stopped")
+@differs("a child that is stopped while it waits in a group")
 async def stop_of_a_child_that_waits(scene: Scene) -> None:
     """Under `rest_for_one`, b and c wait for the restart of b, and b is stopped on request."""
     async with scene.supervisor(strategy="rest_for_one", backoff=[1.0]) as sup:
@@ -185,7 +185,7 @@ async def stop_of_a_child_that_waits(scene: Scene) -> None:
         scene.children(sup)
 
 
-@differs("a child that waits in a group, and is stopped")
+@differs("a child that is stopped while it waits in a group")
 async def stop_of_a_sibling_that_waits(scene: Scene) -> None:
     """Under `rest_for_one`, b and c wait for the restart of b, and c is stopped on request."""
     async with scene.supervisor(strategy="rest_for_one", backoff=[1.0]) as sup:

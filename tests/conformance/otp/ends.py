@@ -67,7 +67,7 @@ async def clean_up_that_fails(scene: Scene) -> None:
 
 @same
 async def shutdown_of_a_tree(scene: Scene) -> None:
-    """A supervisor that is a child is stopped in its turn, together with its children."""
+    """A supervisor that is a child is stopped like any other child, together with its children."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "a")
         sup.start(scene.tree("branch", "b", "c"))

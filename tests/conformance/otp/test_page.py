@@ -66,7 +66,7 @@ def test_each_case_of_otp_is_listed_once() -> None:
     text = page.PAGE.read_text("utf-8")
     assert f"with {CASES} cases" in text
     assert f"{len(HELD)} of them" in text
-    assert f"{CASES - len(HELD)} cases are about something that does not exist here" in text
+    assert f"{CASES - len(HELD)} cases test features that do not exist here" in text
     assert all(row[1] for row in NOT_HELD)
 
 

@@ -23,7 +23,7 @@ LOOK_AHEAD = 1000
 
 
 class GroupedFeed(Feed):
-    """Feeds one run that has groups.
+    """The feed of one run that has groups.
 
     While the pump is waiting, waiting inputs start in its task. While it is pulling from a slow source, they start in a
     callback.
@@ -32,8 +32,8 @@ class GroupedFeed(Feed):
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
         self._is_lazy = not source.is_held
-        self._is_starting = False  # soon, in a callback
-        self._stopped_in_a_row = 0  # inputs pulled last whose group was stopped
+        self._is_starting = False  # a callback that starts inputs is scheduled
+        self._stopped_in_a_row = 0  # the latest inputs whose group was stopped
 
     def connect(self, engine: EngineRun) -> None:
         """Hand items to this engine."""
@@ -65,7 +65,7 @@ class GroupedFeed(Feed):
                 await self.wait_for_change()
             elif isinstance(source, SyncSource):
                 self._pull_and_start(source, slots)
-                # The look-ahead may go far, and the loop's other tasks want a turn.
+                # The look-ahead may take long, so it lets other tasks of the loop run.
                 await asyncio.sleep(0)
                 self._start_waiting()
             else:
@@ -76,13 +76,13 @@ class GroupedFeed(Feed):
         return max(min(self.free_slots(), self._room()), 0)
 
     def _room(self) -> int:
-        """Return how many more inputs may wait: any number, if a list holds them anyway."""
+        """Return how many more inputs may wait; any number if the source is a collection in memory."""
         if not self._is_lazy:
             return UNLIMITED
         return max(LOOK_AHEAD, 10 * (self._tally.limit or 0)) - self._schedule.waiting
 
     def _taken(self) -> int:
-        """Return the number of occupied slots, excluding waiting inputs and jobs that are away."""
+        """Return the number of occupied slots, excluding waiting inputs and jobs that have left their slots."""
         waiting = 0 if self._reader is None else self._schedule.waiting
         return super()._taken() - waiting - self._groups.slots.away
 
@@ -96,7 +96,7 @@ class GroupedFeed(Feed):
             if item is END:
                 self._on_exhausted()
                 return
-            if self.stopped:  # while the source was busy with this item
+            if self.stopped:  # the run was stopped while the source produced this item
                 self.skip(item)
                 return
             index, group = self._index(item)
@@ -182,7 +182,7 @@ class GroupedFeed(Feed):
             slots -= 1
 
     def _is_awaited(self, index: int) -> bool:
-        """Return whether unread outcomes occupy all slots, and the reader must receive this one first."""
+        """Return whether unread outcomes occupy all slots, so that the reader must receive this one first."""
         return self._reader is not None and self._reader.awaited == index and not self._groups.slots.are_full
 
     def _begin(self, group: Group, entry: Entry) -> None:
@@ -193,7 +193,7 @@ class GroupedFeed(Feed):
     # Skipping.
 
     def skip_rest(self) -> None:
-        """Record the waiting inputs, and those left in a list or the like, as pending."""
+        """Record the waiting inputs, and those remaining in a collection, as pending."""
         self._skip_all_of(self._groups.take_all())
         super().skip_rest()
 
@@ -202,7 +202,7 @@ class GroupedFeed(Feed):
             self._skip(item, index)
 
     def _skip_stopped(self, item: object, index: int) -> None:
-        """Skip an input of a stopped group; stop the run if its source may yield nothing else, perhaps forever."""
+        """Skip an input of a stopped group; after many in a row, stop the run, because its source may be endless."""
         self._skip(item, index)
         self._stopped_in_a_row += 1
         total = self._tally.total

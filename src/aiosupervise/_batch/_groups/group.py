@@ -40,7 +40,7 @@ class GroupsContext:
 class Group(RunContext):
     """The jobs of one group.
 
-    It has a breaker only from its first failure on, because most groups of a large run need none.
+    Its breaker is created at its first failure, because most groups of a large run need none.
 
     Attributes:
         queue: its inputs that were pulled and have not started, in input order.
@@ -89,7 +89,7 @@ class Group(RunContext):
             breaker.close()
         self._set_paused(paused=False)
 
-    # What its circuit asks, and reports.
+    # The interface that the circuit of the group uses.
 
     @property
     def limit(self) -> int | None:
@@ -101,7 +101,7 @@ class Group(RunContext):
         return self._shared.schedule.is_exhausted and not self.queue
 
     def wake(self) -> None:
-        """Start as many jobs of the group as possible."""
+        """Start as many jobs of the group as the limits permit."""
         self._shared.schedule.enlist(self)
         self._shared.context.wake()
 

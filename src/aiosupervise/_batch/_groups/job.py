@@ -14,8 +14,8 @@ from .slots import Slots
 class GroupedJob(JobContext):
     """A running job of a group, as the supervised calls in it see it.
 
-    It leaves its slot only for a call made by its own task: while a call in a child task waits, the job may be busy
-    with something else.
+    It leaves its slot only for a call made by its own task: while a call in a child task waits, other tasks of the job
+    may still be working.
 
     Attributes:
         group_context: its group.
@@ -67,7 +67,7 @@ class GroupedJob(JobContext):
         return permit
 
     def on_neutral(self) -> None:
-        """Record a call that ended without an answer from the service, perhaps in a wait."""
+        """Record a call that ended without a response from the service, perhaps during a wait."""
         if self.is_away and self._is_own_task():
             self._slots.take_back(self)
         super().on_neutral()

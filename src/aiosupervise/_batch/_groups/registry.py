@@ -1,4 +1,4 @@
-"""The groups of one run: those with jobs or inputs, and the last ones that have failed."""
+"""The groups of one run: those with jobs or inputs, and those that have failed most recently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .schedule import Entry
 from .settings import GroupSettings, no_group
 
 _REMEMBERED = 1000
-"""The number of idle failed groups to remember, so that a dead host whose inputs come one by one is stopped."""
+"""The number of idle failed groups to remember, so that a dead host is stopped even if its inputs are far apart."""
 
 
 class Groups(GroupsContext):
@@ -59,7 +59,7 @@ class Groups(GroupsContext):
         self._idle.pop(group, None)
 
     def on_idle(self, group: Group) -> None:
-        """Forget a group that has no job and no waiting input; if it has failed, only after many others have."""
+        """Forget a group without jobs and waiting inputs; one that has failed is kept until many others have failed."""
         breaker = group.breaker
         if breaker is None or breaker.is_at_rest:
             self._forget(group)

@@ -1,4 +1,4 @@
-"""The feed of a run with groups and a journal, in a separate module: SQLite is imported with the first journal."""
+"""The feed of a run with groups and a journal; a separate module, so that SQLite is imported only for a journal."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from .feed import GroupedFeed
 
 
 class GroupedReplayingFeed(ReplayingFeed, GroupedFeed):
-    """Feeds one run that has groups and a journal; inputs with a stored result belong to no group."""
+    """The feed of one run that has groups and a journal; inputs with a stored result belong to no group."""

@@ -1,4 +1,4 @@
-"""The schedule: which inputs wait, and which starts next: the one with the lowest index whose group may start a job."""
+"""The schedule: of the waiting inputs whose group may start a job, the one with the lowest index is next."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Schedule:
     def __init__(self) -> None:
         self.waiting = 0
         self.is_exhausted = False
-        # By the index of the first input. A group is in it once, and its state is looked at when its turn comes.
+        # Ordered by the index of the first input. A group is in it once, and its state is checked when it is the first.
         self._listed: list[tuple[int, Queued]] = []
 
     def add(self, group: Queued, entry: Entry) -> None:

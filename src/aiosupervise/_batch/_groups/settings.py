@@ -17,8 +17,8 @@ class GroupSettings:
 
     Attributes:
         group_by: returns the group of an input.
-        limit: the number of concurrent jobs per group, or a function that returns it for a group; None for no limit but
-            that of the run.
+        limit: the number of concurrent jobs per group, or a function that returns it for a group; None to apply only
+        the limit of the run.
     """
 
     group_by: Callable[[Any], Hashable]
@@ -58,7 +58,8 @@ def checked_groups(
     _check_functions(group_by, limit_per_group)
     if engine is not None:
         raise TypeError(
-            "a run with group_by takes place in this process, so it has no engine: leave out group_by or engine"
+            "a run with group_by executes its jobs in this process, so it cannot have an engine: "
+            "leave out group_by or engine"
         )
     if isinstance(limit, Adaptive):
         raise TypeError(
@@ -67,7 +68,7 @@ def checked_groups(
         )
     if overload is not None and overload.budget is not None:
         raise TypeError(
-            "overload must not have a budget in a run with group_by, since each group has a budget of its own: write "
+            "overload must not have a budget in a run with group_by, since each group has its own budget: write "
             "Overload(...) without budget="
         )
     return GroupSettings(group_by, limit_per_group)  # type: ignore[arg-type]  # checked

@@ -1,6 +1,6 @@
-"""The slots of a run with groups: jobs that wait to retry leave theirs to other groups, and return before new ones.
+"""The slots of a run with groups: waiting jobs release their slots to other groups, and return before new jobs.
 
-Otherwise a group that is down would fill the run with jobs that wait for it. A job keeps its slot of the group, the one
+Otherwise a group whose service is down would fill the run with waiting jobs. A job keeps its slot of the group, the one
 that `limit_per_group` counts, until it ends.
 """
 
@@ -50,7 +50,7 @@ class Slots:
         job.on_away(1)
 
     def take_back(self, job: Leaver) -> None:
-        """Give a job a slot again at once, even if none is free, because its wait has ended and it continues."""
+        """Give a job a slot again immediately, even if none is free, because its wait has ended and it continues."""
         job.is_away = False
         self.away -= 1
         job.on_away(-1)
@@ -73,7 +73,7 @@ class Slots:
     def release(self) -> None:
         """Let jobs return to free slots, in the order of their requests."""
         while self._returning and not self.are_full:
-            # One that has been cancelled is in the queue until its task runs.
+            # A cancelled request stays in the queue until its task runs.
             waiting = ((future, job) for future, job in self._returning.items() if not future.done())
             future, job = next((pair for pair in waiting if pair[1].has_room()), (None, None))
             if future is None or job is None:

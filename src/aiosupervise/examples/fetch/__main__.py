@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         if options.journal is None:
             raise
-        # A fetch that fails is an outcome, so what is raised is about the journal, whose path is in the text.
+        # A fetch that fails is an outcome, so any error raised here concerns the journal, whose path is in its text.
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     return 128 + stopped_by if stopped_by else 0

@@ -1,4 +1,4 @@
-"""The same fetches on a local Dask cluster of two processes. A session cannot be sent, so each job opens its own."""
+"""The fetches of the example on a local Dask cluster of two processes. Each job opens its own session."""
 
 import inspect
 from collections.abc import AsyncIterator, Sequence

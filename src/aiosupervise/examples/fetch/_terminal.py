@@ -76,7 +76,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         help="the same seed gives the same faults (default: %(default)s)",
     )
     add("--engine", choices=["local", "dask"], default="local", help="dask: on two worker processes (default: local)")
-    add("--journal", metavar="PATH", help="keep the results in this file; killed and started again, continue")
+    add("--journal", metavar="PATH", help="store the results in this file, and resume from it after a crash")
     add("--quiet", action="store_true", help="no progress bar")
     values = vars(parser.parse_args(arguments))
     strategy = values.pop("strategy")

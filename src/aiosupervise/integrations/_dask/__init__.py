@@ -1,4 +1,4 @@
 """The Dask engine.
 
-Imports: `run` -> `poller` -> `chunk_scheduler` -> `worker`; all of them -> `_remote`, which knows nothing of Dask.
+Imports: `run` -> `poller` -> `chunk_scheduler` -> `worker`; all of them -> `_remote`, which does not depend on Dask.
 """

@@ -6,7 +6,7 @@ delivers outcomes earlier. The first report of an outcome is recorded.
 
     add -> ChunkBuilder -> sent -> payloads, from polls and from the result -> OutcomeRecorder
 
-Laws, each with a test:
+Invariants, each with a test:
 - Every job that was added has exactly one outcome, whatever happens to its worker.
 - A chunk that Dask gives up, because workers died with it, is retried once and alone: another chunk on the same workers
   may have been the cause. Dask counts every task that was assigned to a worker that died, whether it was running or
@@ -42,7 +42,7 @@ from .worker import run_chunk
 
 T = TypeVar("T")
 
-# For each thread of a worker: a chunk that starts jobs, one whose slowest jobs remain, and one that is queued there.
+# For each thread of a worker: one chunk that starts jobs, one whose slowest jobs remain, and one in the queue.
 CHUNKS_PER_THREAD = 3
 
 _CLOSE_TIMEOUT = 5.0  # seconds
@@ -56,7 +56,7 @@ class ChunkScheduler(Generic[T, I]):
         config: the settings of the run, serialized; every chunk carries them to its worker.
         builder: gathers inputs into chunks.
         phase: the phase of the run.
-        status: in words, which worker has stopped by itself, and why; empty if none has.
+        status: which worker has stopped by itself, and why, as text; empty if none has.
     """
 
     def __init__(self, context: EngineContext[T, I], run_id: str, largest: int) -> None:
@@ -73,16 +73,16 @@ class ChunkScheduler(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._client: Client | None = None
         self._sent: dict[str, Chunk[I]] = {}
-        # Of the sent chunks that can still be withdrawn.
+        # The futures of the sent chunks that can still be withdrawn.
         self._futures: dict[str, Future[Any]] = {}
         # Chunks to be sent one after another, with no other chunk beside them.
         self._quarantine: deque[Chunk[I]] = deque()
-        # They wait for results, or withdraw chunks.
+        # The tasks that wait for results, or withdraw chunks.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def unfinished(self) -> int:
-        """How many jobs have no outcome yet."""
+        """The number of jobs that have no outcome yet."""
         return self._outcomes.unfinished
 
     def open(self, client: Client) -> None:
@@ -192,9 +192,10 @@ class ChunkScheduler(Generic[T, I]):
         del self._sent[chunk.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            # Its frames hold the chunk.
+            # The frames of its traceback hold the chunk.
             error.__traceback__ = None
-        # A loop that shuts down cancels the task. Withdrawing the chunk, or losing the connection, cancels the future.
+        # An event loop that shuts down cancels the task. Withdrawing the chunk, or losing the connection, cancels the
+        # future.
         self._resolve(chunk, error, is_cancelled=task.cancelled() or isinstance(error, CancelledError))
         if error is not None:
             self._check_cluster(chunk, error)
@@ -222,7 +223,7 @@ class ChunkScheduler(Generic[T, I]):
         elif self._client is not None and self._client.status != "running":
             self.on_disconnect(error)
         elif isinstance(error, CancelledError) and not chunk.is_withdrawn and self.phase is not Phase.CANCELLED:
-            self._fail(f"{chunk.key} was cancelled on the cluster, and not by its run: {error_text(error)}", error)
+            self._fail(f"{chunk.key} was cancelled on the cluster, but not by its run: {error_text(error)}", error)
 
     def on_disconnect(self, error: BaseException) -> None:
         """Fail the run: the scheduler cannot be reached."""

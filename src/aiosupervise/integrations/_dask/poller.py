@@ -4,7 +4,7 @@ Theory of operation. Ten times a second the scheduler is asked for its workers, 
 contains the phase of the run, and the reply the outcomes of chunks that are not done yet. Each poll is a separate task,
 so that a worker that does not reply delays no other.
 
-Laws, each with a test:
+Invariants, each with a test:
 - Stop and cancel are sent with every poll, so that a worker that has just joined also learns of them.
 - Polls only make outcomes arrive earlier: if they fail, outcomes arrive with the results of their chunks.
 - A poll without a reply is repeated, so a lost reply does not keep the run waiting.
@@ -35,11 +35,11 @@ _INTERVAL = 0.1
 _INTERVAL_PER_WORKER = 0.005
 
 # Seconds for the scheduler, and for all workers together at the start and at the end, to reply. Those that do not are
-# gone, or blocked.
+# lost or blocked.
 _REPLY_TIMEOUT = 5.0
 
-# Seconds after which a poll without a reply is repeated. Many, because the loop of the worker may be blocked: it gets
-# all of them when it is free again.
+# Seconds after which a poll without a reply is repeated. A long time, because a worker whose loop was blocked receives
+# all repeated polls when it is free again.
 _CALL_TIMEOUT = 30.0
 
 
@@ -93,7 +93,7 @@ class Poller:
         self._create_task(self._poll_all(client), "poller")
 
     def status(self) -> str:
-        """Return in words which worker is starting no jobs, and why; an empty string if none is held up."""
+        """Describe which worker is starting no jobs, and why; return an empty string if none is held up."""
         statuses = ((address, worker.reply.status) for address, worker in self._workers.items() if worker.reply)
         return next((f"worker {address} {status}" for address, status in statuses if status), "")
 
@@ -104,11 +104,11 @@ class Poller:
     async def close(self, client: Client) -> None:
         """Have every worker close the run."""
         await _cancel(self._tasks)
-        await _finish([self._create_task(self._find_last_workers(client), "last look at the workers")])
+        await _finish([self._create_task(self._find_last_workers(client), "last check of the workers")])
         await _finish(self._call_all(client, close_run, self._run_id))
 
     async def _find_last_workers(self, client: Client) -> None:
-        # If the connection is lost, or the scheduler does not reply, the workers known so far have to do.
+        # If the connection is lost, or the scheduler does not reply, the workers known so far are used.
         with suppress(Exception):
             self._set_workers(await client.nthreads())
 

@@ -1,12 +1,12 @@
 """The driver's half of a run on a cluster: the implementation of the engine protocol.
 
-The chunk scheduler has the jobs, and the poller knows the workers. This module has what both need: the connection to
-the cluster, and the ways in which a run ends.
+The chunk scheduler has the jobs, and the poller knows the workers. This module contains the parts that both need: the
+connection to the cluster, and the ways in which a run ends.
 
-Laws, each with a test:
+Invariants, each with a test:
 - A run that ends before it is connected does not wait for the connection.
 - When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies. This also
-  holds if the task of the run is cancelled on every turn of the loop.
+  holds if the task of the run is cancelled in every iteration of the event loop.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class DaskRun(EngineRun):
         return self._scheduler.free_slots(taken)
 
     def job_names(self) -> list[str]:
-        """Return the names of a few unfinished jobs, or whatever else keeps the run waiting."""
+        """Return the names of a few unfinished jobs, or a description of what else keeps the run waiting."""
         return ["the workers, which close the run"] if self._is_closing else self._scheduler.job_names()
 
     def start_job(self, item: Any, index: int) -> None:
-        """Send a job, with others in its chunk.
+        """Add a job to the chunk that is sent next.
 
         Raises:
             TypeError: if the input cannot be pickled.
@@ -68,7 +68,7 @@ class DaskRun(EngineRun):
         self._scheduler.add(item, index)
 
     def status(self) -> str:
-        """Return in words which worker is starting no jobs, and why; an empty string if none is held up."""
+        """Describe which worker is starting no jobs, and why; return an empty string if none is held up."""
         return self._scheduler.status or self._poller.status()
 
     async def open(self) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 async def wait_shielded(tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:  # noqa: ASYNC109 - see below
     """Wait until tasks are done or this many seconds have passed, however often the caller is cancelled.
 
-    Cancellations are dropped, because the run is ending anyway. A caller that is cancelled on every turn of the loop
-    regains control on the turn after the last task has ended. `asyncio.timeout` would also end the wait with a
-    cancellation.
+    Cancellations are dropped, because the run is ending anyway. A caller that is cancelled in every iteration of the
+    event loop regains control in the iteration after the last task has ended. `asyncio.timeout` would also end the wait
+    with a cancellation.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout

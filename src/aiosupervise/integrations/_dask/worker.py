@@ -48,12 +48,12 @@ def _runs_of(worker: Worker) -> WorkerRuns:
 
 
 def _is_not_a_poll(record: logging.LogRecord) -> bool:
-    """Return False for Dask's log line about running a poll function; there are ten a second."""
+    """Return False for Dask's log line about running a poll function, which would appear ten times a second."""
     return not (isinstance(record.args, tuple) and record.args[:1] == (poll_run.__name__,))
 
 
 def _secede(worker: Worker, key: str, started: float) -> None:
-    """Let Dask start another task alongside this one.
+    """Release this task's slot on the worker, so that Dask starts another task beside it.
 
     `distributed.secede` removes the calling thread from the worker's pool, and then sends this event. A coroutine task
     has no thread of its own, and Dask has no public function for it.

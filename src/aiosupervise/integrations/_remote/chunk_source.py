@@ -76,7 +76,7 @@ class ChunkSource:
                 item = deserialize(serialized)
             except Exception as error:
                 failed = failed_input_payload(position, error)
-            # Only now: a job whose unpickling a signal interrupts becomes pending with those that wait.
+            # Removed only now: if a signal interrupts the unpickling, the job becomes pending with the waiting ones.
             self._waiting.popleft()
             chunk.on_start()
             if failed is not None:

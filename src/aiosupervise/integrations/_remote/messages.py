@@ -26,7 +26,7 @@ class PollReply:
     Attributes:
         running: the number of jobs of the run that are running on the worker.
         limit: the number of jobs that may run there concurrently; None for no limit.
-        status: in words, why the worker is starting no jobs; empty if nothing holds it up.
+        status: why the worker is starting no jobs, as text; empty if nothing holds it up.
         chunks: the chunks that the worker holds, each with the payloads that no earlier reply contained.
     """
 

@@ -18,7 +18,7 @@ class OutcomeRecorder(Generic[T, I]):
     """Records the outcomes of one run.
 
     The outcome of a job may arrive more than once: with the reply to a poll, with the result of its chunk, and from a
-    second worker. The first one counts.
+    second worker. The first one is recorded.
 
     Attributes:
         unfinished: the number of jobs without an outcome.
@@ -38,7 +38,7 @@ class OutcomeRecorder(Generic[T, I]):
             job = chunk.jobs.get(payload[0])
             if job is not None:
                 outcome = self._load(chunk, *job, payload)
-                # Only now: a job without an outcome gets one when its chunk ends, whatever ends it.
+                # Removed only now: a job without an outcome gets one when its chunk ends, for whatever reason.
                 del chunk.jobs[payload[0]]
                 self._record(outcome)
 
@@ -64,7 +64,7 @@ class OutcomeRecorder(Generic[T, I]):
         try:
             return self._outcome(chunk, index, item, payload)
         except BaseException as signal:
-            # The errors of the objects themselves are contained. The outcome is there all the same.
+            # The errors of the objects themselves are contained. The outcome is still recorded.
             self._context.fail(signal)
             return self._outcome(chunk, index, item, payload)
 

@@ -78,7 +78,7 @@ def contain(func: Callable[[A], R], argument: A) -> R:
     An exception that is not an Exception is attributed to the object if a second call raises it again.
 
     Raises:
-        RuntimeError: in place of the object's own SystemExit, KeyboardInterrupt, GeneratorExit or the like.
+        RuntimeError: in place of the object's own SystemExit, KeyboardInterrupt, GeneratorExit or similar exception.
         BaseException: raised by a signal during the first call; and every Exception of the object.
     """
     try:
@@ -208,7 +208,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    """Return the notes as plain str, except for a verdict: a subclass might not unpickle, and break its whole chunk."""
+    """Return the notes as plain str, except for a verdict: a subclass might fail to unpickle, along with its chunk."""
     try:
         notes = contain(attrgetter("__notes__"), error)
     except Exception:
@@ -242,7 +242,7 @@ def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
 
 
 def load_error(serialized: bytes | None, description: ErrorDescription, worker: str) -> BaseException:
-    """Return the error that a job raised, or its replacement, with a note that has the worker and the traceback."""
+    """Return the error that a job raised, or its replacement, with a note about the worker and the traceback."""
     why = description.why
     if serialized is not None:
         try:

@@ -5,10 +5,10 @@ Theory of operation. A chunk adds its inputs to the source, waits until each has
 started, the next chunk may begin, so that the slowest jobs of one chunk do not leave the worker idle. In the meantime
 the driver polls for outcomes. At the end a chunk returns all its outcomes again, because a reply to a poll may be lost.
 
-Laws, each with a test:
-- If the driver has not polled for the duration of the lease, it is gone: the jobs are cancelled, and the worker forgets
-  the run.
-- A job cannot end its worker, except by ending the process like a signal.
+Invariants, each with a test:
+- If the driver has not polled for the duration of the lease, it is considered lost: the jobs are cancelled, and the
+  worker forgets the run.
+- A job cannot end its worker, except by ending the process, as a signal does.
 - When the run ends, a completed chunk is still reported as held: otherwise the driver would mistake it for a chunk that
   no worker has begun.
 """
@@ -42,7 +42,7 @@ def contain_exits(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], A
         try:
             return await func(item)
         except (KeyboardInterrupt, SystemExit) as error:
-            raise remote_error(error, "a job does not end its worker") from None
+            raise remote_error(error, "a job must not end its worker") from None
 
     return call
 
@@ -60,7 +60,7 @@ class WorkerRun:
 
         Args:
             config: its settings.
-            on_expired: called with the reason when the driver is gone.
+            on_expired: called with the reason when the driver is considered lost.
 
         """
         self.stopped = ""
@@ -125,7 +125,7 @@ class WorkerRun:
     def _advance(self, phase: Phase) -> None:
         if phase > self._phase:
             self._phase = phase
-            # Later, because the task may not have begun: its run cannot be stopped yet.
+            # Deferred, because a run whose task has not begun cannot be stopped.
             self._loop.call_soon(self._apply_phase)
 
     def _apply_phase(self) -> None:
@@ -143,11 +143,11 @@ class WorkerRun:
                 async for outcome in run:
                     self._source.record(outcome)
         except asyncio.CancelledError:
-            # This is how the run is cancelled, and this task has nothing else to do: it ends.
+            # This is how the run is cancelled. The task has nothing else to do, and ends.
             pass
         finally:
             if self._phase is Phase.RUNNING:
-                self.stopped = "" if self.expired else (self._status() or "has ended its share of the run")
+                self.stopped = "" if self.expired else (self._status() or "has ended its part of the run")
             try:
                 for outcome in self._run.report:
                     self._source.record(outcome)

@@ -1,6 +1,6 @@
 """The runs in which one worker takes part: the functions that the engine of another process calls there.
 
-Laws, each with a test:
+Invariants, each with a test:
 - When the driver has closed a run, no coroutine of it is left on the worker.
 - A chunk that arrives after its run was stopped or closed starts no job.
 - A worker remembers only the last runs that it has closed.
@@ -18,7 +18,7 @@ from .messages import ChunkResult, Phase, PollReply
 from .serialization import deserialize, pending_payload, remote_error, text_of
 from .worker_run import WorkerRun
 
-# Closed runs that a worker remembers. When this many were closed after a run, no chunk of it is on its way any more.
+# Closed runs that a worker remembers. When this many were closed after a run, no chunk of it can still arrive.
 _MAX_CLOSED = 1000
 
 
@@ -80,7 +80,7 @@ class WorkerRuns:
 
 
 def _settings(config: bytes) -> EngineConfig[Any, Any]:
-    """Return the settings of a run. Dask logs the repr of an error raised here, so it is one of our own."""
+    """Return the settings of a run. Dask logs the repr of an error, so any error is replaced by one of this library."""
     try:
         settings: EngineConfig[Any, Any] = deserialize(config)
     except Exception as error:
