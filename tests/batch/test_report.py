@@ -145,6 +145,24 @@ def test_a_dict_of_an_error_whose_class_raises() -> None:
     assert [(row["error_type"], row["error"]) for row in report.to_dicts()] == [("NamelessError", "x")]
 
 
+class NamelessGroup(metaclass=NamelessType):
+    """A group of such a class, which cannot be shown either."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+
+async def test_a_group_that_cannot_be_shown() -> None:
+    """The summary and the error of missing values name its type."""
+    tally = Tally(1, None, pending=1)
+    report: Report[None] = Report([Pending(0, None, started=False)], tally, 0.5, None, [NamelessGroup()])
+    shown = "a value of type NamelessGroup that cannot be read"
+    assert f"1 group stayed down: {shown}" in report.summary()
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    assert shown in str(caught.value.exceptions[0])
+
+
 async def test_without_map_all_there_is_no_input() -> None:
     """Under run_all an outcome's input is None, whatever became of the job."""
     report = await run_all([lambda: divide(1), lambda: divide(0), lambda: divide(9), lambda: divide(1)], timeout=3)

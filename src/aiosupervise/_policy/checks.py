@@ -99,7 +99,7 @@ def safe_str(value: object) -> str:
     try:
         return str(value)
     except Exception:
-        return f"a value of type {type(value).__name__} that cannot be read"
+        return f"a value of type {type_name_of(type(value))} that cannot be read"
 
 
 def line_of(value: object) -> str:
