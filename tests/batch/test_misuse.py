@@ -88,7 +88,8 @@ async def test_awaiting_inside_the_block_is_an_error() -> None:
     """A run that was entered is read, not awaited."""
     async with run_all([job]) as run:
         with pytest.raises(
-            RuntimeError, match=r"^the run is entered, so it is not awaited: read it with `async for outcome in run`$"
+            RuntimeError,
+            match=r"^the run was entered, so it cannot be awaited: read it with `async for outcome in run`$",
         ):
             await run
 

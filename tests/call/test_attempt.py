@@ -149,5 +149,5 @@ async def test_outside_of_a_supervised_call(ask: Callable[[], Awaitable[None]]) 
 
 def test_without_a_loop() -> None:
     """Without a running event loop it raises the same error."""
-    with pytest.raises(RuntimeError, match="outside of a supervised function"):
+    with pytest.raises(RuntimeError, match="outside a supervised function"):
         attempt()

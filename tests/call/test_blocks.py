@@ -367,7 +367,7 @@ def test_closing_a_loop_ends_its_call(events: list[Event]) -> None:
     assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
     assert isinstance(events[-1], CallFinished)
     assert str(events[-1].error) == "dropped"
-    with pytest.raises(RuntimeError, match="or is over"):
+    with pytest.raises(RuntimeError, match="or has ended"):
         each.__enter__()
 
 
@@ -469,7 +469,7 @@ async def test_closing_gives_a_probe_back() -> None:
 
 def test_an_attempt_whose_loop_is_gone() -> None:
     """No other attempt could follow."""
-    with pytest.raises(RuntimeError, match="or is over: an attempt is entered once, in the loop that yields it"):
+    with pytest.raises(RuntimeError, match="or has ended: an attempt is entered once, in the loop that yields it"):
         next(iter(POLICY)).__enter__()
 
 
@@ -830,7 +830,7 @@ async def test_an_attempt_says_what_attempt_says(deadline: float | None) -> None
             assert agrees(asked(), plain.number, plain.previous_error, plain.time_left)
             raise_one(left)  # type: ignore[arg-type]
         if left:
-            with pytest.raises(RuntimeError, match="outside of a supervised function"):
+            with pytest.raises(RuntimeError, match="outside a supervised function"):
                 attempt()
 
 
@@ -871,7 +871,7 @@ async def test_an_exit_stack_enters_an_attempt_for_its_function() -> None:
             if each.number == 1:
                 raise ConnectionError
     assert numbers == [1, 2, 1, 2]
-    with pytest.raises(RuntimeError, match="outside of a supervised function"):
+    with pytest.raises(RuntimeError, match="outside a supervised function"):
         attempt()
 
 
@@ -883,7 +883,7 @@ async def test_a_child_task_is_outside_of_the_block() -> None:
 
     async for each in POLICY:
         async with each:
-            with pytest.raises(RuntimeError, match="outside of a supervised function"):
+            with pytest.raises(RuntimeError, match="outside a supervised function"):
                 await asyncio.create_task(ask())
 
 

@@ -61,7 +61,7 @@ async def test_a_call_that_would_wait_for_itself_is_refused(
         await parse()
 
     with pytest.raises(
-        RuntimeError, match=r"^parse was called inside of an attempt of fetch, .*gate=None.* fetch"
+        RuntimeError, match=r"^parse was called inside an attempt of fetch, .*gate=None.* fetch"
     ) as raised:
         await fetch()
     assert calls == {"fetch": 1}
@@ -103,7 +103,7 @@ async def test_layers_in_between_do_not_prevent_the_check(make_gate: Callable[[]
     async def outer() -> None:
         await between()
 
-    with pytest.raises(RuntimeError, match=r"^inner was called inside of an attempt of outer"):
+    with pytest.raises(RuntimeError, match=r"^inner was called inside an attempt of outer"):
         await outer()
 
 
@@ -334,7 +334,7 @@ async def test_gates_that_a_function_returns_are_distinguished(supervise: Superv
         return await leaf("b") if host == "a" else await leaf(host)
 
     assert await parent("a") == "b"
-    with pytest.raises(RuntimeError, match=r"^leaf was called inside of an attempt of parent"):
+    with pytest.raises(RuntimeError, match=r"^leaf was called inside an attempt of parent"):
         await parent("b")
 
 
@@ -384,5 +384,5 @@ def test_a_policy_without_retries_can_get_some() -> None:
     assert policy.replace(deadline=7).max_retries == 0
     assert policy.replace(retry_on=OSError).max_retries == 3
     assert policy.replace(retry_on=OSError, max_retries=8).max_retries == 8
-    with pytest.raises(ValueError, match=r"retry_on is empty.* or give a gate, an attempt_timeout or a deadline"):
+    with pytest.raises(ValueError, match=r"retry_on is empty.* or pass the gate, attempt_timeout or deadline"):
         policy.replace(deadline=None)

@@ -78,7 +78,7 @@ def run_all(
         name: the name of the run, its tasks and its progress bar; None to name each job after its function.
 
     Raises:
-        TypeError, ValueError: at once, for an invalid argument; the coroutines in a list are closed.
+        TypeError, ValueError: immediately, for an invalid argument; the coroutines in a list are closed.
         RuntimeError: if `stop_on` is used outside the main thread, or names a signal whose handler could not be
             restored.
         ImportError: if `progress` is requested and tqdm is not installed.
@@ -162,7 +162,7 @@ def map_all(
     """Call an async function with each input, like `run_all`; each outcome carries its `input`.
 
     The inputs may be another run that has not started, such as `map_all(fetch, urls)`: its values are the inputs of
-    this stage. Its failures and pending jobs are handed on, so each input of the first stage has one outcome in the
+    this stage. Its failures and pending jobs are passed on, so each input of the first stage has one outcome in the
     last.
 
     Args:
@@ -185,13 +185,13 @@ def map_all(
         group_by: a function that returns the group of an input, such as the host of a URL: any hashable object, which
             the log names. Each group has its own retry budget, circuit breaker and pauses. While the group of an input
             may not start jobs, later inputs of other groups go first. None if all inputs use a single service.
-        limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None for
-            no limit but that of the run.
+        limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None to
+            apply only the limit of the run.
         engine: where the calls run: None for this process and event loop, `aiosupervise.integrations.dask.DaskEngine`
             for a cluster, or your own engine (`aiosupervise.engines`).
 
     Raises:
-        TypeError, ValueError: at once, for an invalid argument, such as a function that is not async.
+        TypeError, ValueError: immediately, for an invalid argument, such as a function that is not async.
         RuntimeError: if `stop_on` names signals that cannot be handled here.
         ImportError: if `progress` is requested and tqdm is not installed.
     """

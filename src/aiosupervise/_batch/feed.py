@@ -59,7 +59,7 @@ class Feed:
         self._error = error
         self._outlet = outlet
         self._reader = outlet if outlet.streamed else None
-        self._is_exhausted = False  # as far as the feed has seen
+        self._is_exhausted = False  # as known to the feed
         self._pulled = 0
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class Feed:
         return min(max(self._engine.free_slots(self._taken()), 0), UNLIMITED)
 
     def slots_to_pull(self) -> int:
-        """Return for how many free slots the source may be asked."""
+        """Return the number of free slots for which items may be pulled."""
         return self.free_slots()
 
     def group_of(self, index: int) -> Hashable:  # noqa: ARG002 - as in a run with groups
@@ -103,20 +103,20 @@ class Feed:
         return self.unfinished if self._reader is None else self._pulled - self._reader.read
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
-        """Fill all the free slots at once."""
+        """Start jobs in all free slots."""
         pull, start_job, hand_over = source.pull, self._start_job(), self.hand_over
         for _ in range(slots):
             item = pull()
             if item is END:
                 self._on_exhausted()
                 break
-            if self.stopped:  # while the source was busy with this item
+            if self.stopped:  # the run was stopped while the source produced this item
                 self.skip(item)
                 break
             hand_over(item, start_job)
 
     async def _await_and_start(self, source: AsyncSource[object]) -> None:
-        """Fill one slot. If it is no longer free when the item arrives, the item waits for another."""
+        """Fill one slot. If it is no longer free when the item arrives, the item waits for another slot."""
         item = await self.pull_one(source)
         if item is END:
             self._on_exhausted()
@@ -159,11 +159,11 @@ class Feed:
         self.wake()
 
     async def close(self) -> None:
-        """Close the source where it stands."""
+        """Close the source."""
         await self._source.close()
 
     def skip_rest(self) -> None:
-        """Record the items left in a list or the like as pending; raise for a deque that its own jobs have changed."""
+        """Record the items left in a collection as pending; raise for a deque that its own jobs have changed."""
         for item in self._source.rest():
             self.skip(item)
 
@@ -173,7 +173,7 @@ class Feed:
         self._error.attempt(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
-        """Give an item its index, and pass both on."""
+        """Assign an item its index, and start its job."""
         # As `number` does, without the cost of a call.
         index, self._pulled = self._pulled, self._pulled + 1
         self._pass_on(item, index, method)

@@ -27,7 +27,7 @@ class Jobs(ABC, Generic[T, I]):
     """How the items of a source become jobs and outcomes.
 
     An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
-    `pending` and the predicates, return an answer nevertheless.
+    `pending` and the predicates, return a value nevertheless.
     """
 
     @abstractmethod
@@ -83,7 +83,7 @@ class GivenJobs(Jobs[T, None]):
         self._name = name
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the job if it is a coroutine, otherwise one that awaits it or the result of calling it."""
+        """Return the job if it is a coroutine, otherwise one that awaits the job or the result of its call."""
         if type(item) is CoroutineType and item.cr_frame is not None:
             return item
         return coroutine_of(item, index)
@@ -109,7 +109,7 @@ class GivenJobs(Jobs[T, None]):
         """Return None: a job has no input."""
 
     def discard(self, item: Any) -> None:
-        """Close a coroutine, which would warn that it was never awaited."""
+        """Close a coroutine, because Python would otherwise warn that it was never awaited."""
         discard(item)
 
     def is_task(self, item: Any) -> bool:
@@ -158,14 +158,14 @@ class MappedJobs(Jobs[T, I]):
         """Do nothing: an input belongs to the user."""
 
     def is_task(self, item: Any) -> bool:  # noqa: ARG002 - as above
-        """Return False: a task used as an input is not a job."""
+        """Return False: an input that is a task is not a job."""
         return False
 
     def future(self, item: Any) -> None:
-        """Return None: a future used as an input is not a job."""
+        """Return None: an input that is a future is not a job."""
 
     def given(self, item: Any) -> None:
-        """Return None: a coroutine used as an input is not a job."""
+        """Return None: an input that is a coroutine is not a job."""
 
 
 def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:

@@ -54,10 +54,10 @@ class LocalRun(EngineRun):
     Their tasks are never awaited: a callback reads the result of each. A job can therefore raise anything, including
     StopIteration and CancelledError, and the traceback of its error contains none of our frames.
 
-    An early end delivers the results that are available: jobs scheduled in the turn of the loop in which it occurs take
-    their next step before they are cancelled. Running jobs are cancelled two turns later, because a callback of the
-    next turn may precede such a step; `asyncio.wait` looks one turn later. Jobs that have not begun are cancelled at
-    once: they have no result, and should not begin any more.
+    An early end delivers the results that are available: jobs scheduled in the iteration of the loop in which it occurs
+    take their next step before they are cancelled. Running jobs are cancelled two iterations later, because a callback
+    of the next iteration may precede such a step; `asyncio.wait` checks one iteration later. Jobs that have not begun
+    are cancelled immediately: they have no result, and should no longer begin.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
@@ -74,7 +74,7 @@ class LocalRun(EngineRun):
         # that is done keeps its result, though the task that awaits it has not seen that yet.
         self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
         self._is_cancelled = False
-        self._cancelled: dict[object, bool] = {}  # jobs cancelled by the end of the run: had they begun?
+        self._cancelled: dict[object, bool] = {}  # whether each job that the end of the run has cancelled had begun
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
         self._contextvars = copy_context()
@@ -155,11 +155,11 @@ class LocalRun(EngineRun):
         return [task.get_name() for task, _ in self._tasks.values()]
 
     def status(self) -> str:
-        """Return in words why the run pauses or has stopped."""
+        """Describe why the run pauses or has stopped."""
         return "" if self._breaker is None else self._breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
-        """Cancel the jobs; those that end because of it are pending."""
+        """Cancel the jobs; those that end because of the cancellation are pending."""
         if already_cancelled:
             self._cancel_running()
         else:

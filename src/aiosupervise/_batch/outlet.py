@@ -49,7 +49,7 @@ class Outlet(Generic[T, I]):
 
     @property
     def held_pending(self) -> int:
-        """How many pending outcomes are held back, to be handed over last."""
+        """The number of pending outcomes that are withheld and delivered last."""
         return self._strategy.held_pending
 
     def hold_pending(self, *, hold: bool) -> None:
@@ -64,7 +64,7 @@ class Outlet(Generic[T, I]):
         self._strategy.add(outcome)
 
     def seal(self) -> None:
-        """Withhold outcomes added from now on from the reader; they appear in the report."""
+        """Withhold from the reader all outcomes added from now on; they appear in the report."""
         if self._last is None:
             self._last = self.read + len(self._strategy.ready)
 
@@ -92,7 +92,7 @@ class Outlet(Generic[T, I]):
         return ready.popleft()
 
     def take_rest(self) -> Iterator[Outcome[T, I]]:
-        """Take out the outcomes that were not read, after the end."""
+        """Remove and return the outcomes that were not read, after the run has ended."""
         ready = self._strategy.ready
         while ready:
             yield ready.popleft()

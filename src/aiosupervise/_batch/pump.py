@@ -7,7 +7,7 @@ awaits the run waits for the pump in `join`. Everything flows in one direction:
 
     source -> feed -> engine -> outcome -> strategy -> report or reader
 
-Laws, each with a test:
+Invariants, each with a test:
 - Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
 - Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise anything. Each step is
   performed whatever the others raise, and running jobs are cancelled before items that were not started are closed.
@@ -20,8 +20,8 @@ is shutting down, and the jobs have already been cancelled.
 
 Which error does the caller get? Each step of the pump that runs user code (the source, the engine) is guarded, and the
 engine reports errors with `fail`. The first error is kept, and its kind determines what follows. After an Exception, or
-a CancelledError that the step raised itself, nothing more is pulled, but the running jobs finish, because they are not
-to blame. After KeyboardInterrupt or SystemExit they are cancelled, because the process is about to end.
+a CancelledError that the step raised itself, nothing more is pulled, but the running jobs finish, because they did not
+cause the error. After KeyboardInterrupt or SystemExit they are cancelled, because the process is about to end.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Pump(Generic[T, I]):
     def __init__(
         self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
     ) -> None:
-        """Make the pump of a run that is about to begin.
+        """Create the pump of a run that is about to begin.
 
         Args:
             config: the configuration of the run.
@@ -132,7 +132,7 @@ class Pump(Generic[T, I]):
             self._scope.emit(RunStopped, why)
 
     def _wind_down(self, why: Stopped) -> None:  # noqa: ARG002 - as for a stage
-        """Let the running jobs finish, and start no other."""
+        """Let the running jobs finish, and start no others."""
         self._stop_pulling()
         self.error.attempt(self._engine.stop)
 
@@ -196,11 +196,11 @@ class Pump(Generic[T, I]):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no other job starts."""
+        """True if no further jobs start."""
         return self._feed.stopped
 
     def status(self) -> str:
-        """Return in words why no job is being started; an empty string if nothing holds them up."""
+        """Describe why no job is being started; return an empty string if nothing holds up the run."""
         return self._engine.status() or ("stopping" if self.is_stopping and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
@@ -261,7 +261,7 @@ class Pump(Generic[T, I]):
             self._announce(session.known)
 
     def _is_saving(self) -> bool:
-        """Return whether outcomes wait for their commit, which is then made at once because no others will come."""
+        """Return whether outcomes wait for their commit, which is then made immediately: no others will come."""
         if self._session is None or not self._session.queue:
             return False
         self._session.flush()

@@ -152,7 +152,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     async def _finish(self) -> Report[T, I]:
         if self._state is _State.ENTERED:
-            raise RuntimeError("the run is entered, so it is not awaited: read it with `async for outcome in run`")
+            raise RuntimeError("the run was entered, so it cannot be awaited: read it with `async for outcome in run`")
         pump = self._begin(_State.AWAITED)
         await self._end(pump)
         pump.error.raise_once()
@@ -188,7 +188,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def _entered(self) -> Pump[T, I]:
         if self._state is not _State.ENTERED or self._pump is None:
             right = "async with run_all(...) as run:\n    async for outcome in run: ..."
-            raise RuntimeError(f"{self!r} is read only inside of its own block:\n{right}")
+            raise RuntimeError(f"{self!r} can be read only inside its own block:\n{right}")
         return self._pump
 
     def _begin(self, state: _State) -> Pump[T, I]:
@@ -262,7 +262,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
 
 def status_of(run: Run[T, I]) -> str:
-    """Return in words why a run is starting no jobs; an empty string if nothing holds it up."""
+    """Describe why a run is starting no jobs; return an empty string if nothing holds it up."""
     pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()
 
@@ -304,5 +304,5 @@ def stage_source(run: Run[T, I]) -> StageSource:
 
 
 def own(run: Run[T, I], owner: str) -> None:
-    """Have a run started and read by another one, of which it is a stage."""
+    """Make a run a stage of another one, which starts and reads it."""
     run._state, run._owner = _State.OWNED, owner  # noqa: SLF001

@@ -25,8 +25,8 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 class Strategy(ABC, Generic[T, I]):
     """An order of outcomes: `ready` holds those that can be delivered, in that order.
 
-    In a strategy in which pending outcomes come last, they do so while `holds_pending`: the pending outcomes of a
-    stopped group are delivered before the end of the run.
+    If a strategy delivers pending outcomes last, it withholds them only while `holds_pending`: the pending outcomes of
+    a stopped group are delivered before the end of the run.
     """
 
     name: ClassVar[StrategyName]
@@ -43,7 +43,7 @@ class Strategy(ABC, Generic[T, I]):
 
     @property
     def held_pending(self) -> int:
-        """How many pending outcomes are held back until the end."""
+        """The number of pending outcomes that are withheld until the end."""
         return 0
 
     @abstractmethod
@@ -76,11 +76,11 @@ class Gather(Strategy[T, I]):
 
     @property
     def awaited(self) -> int:
-        """The index of the first outcome that is not there."""
+        """The index of the first outcome that has not arrived."""
         return self._next
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make an outcome ready, and those that were waiting for it."""
+        """Make an outcome ready, along with those that were waiting for it."""
         held = self._held
         if outcome.index != self._next:
             held[outcome.index] = outcome
@@ -99,7 +99,7 @@ class AsCompleted(Strategy[T, I]):
 
     @property
     def held_pending(self) -> int:
-        """How many pending outcomes are held back until the end: all that are held back."""
+        """The number of withheld outcomes, all of which are pending."""
         return len(self._held)
 
     def add(self, outcome: Outcome[T, I]) -> None:

@@ -1,9 +1,10 @@
 """`attempt()`: returns the current attempt of a supervised call.
 
-Theory of operation. The answer is read from the stack of the running task. Above the function that calls `attempt`
-there is either the retry loop, whose `self` has all the information, or a frame in which a block is running, which is
-registered meanwhile, or, in a first attempt, only a wrapper. A call that never uses `attempt()` therefore pays nothing.
-A context variable, set and reset around each attempt, would double the cost of a call that succeeds at once.
+Theory of operation. The attempt is found in the stack of the running task. Above the function that calls `attempt`
+there is either the retry loop, whose `self` has all the information, or the frame of a running block, which is
+registered while the block runs, or, in a first attempt, only a wrapper. A call that never uses `attempt()` therefore
+has no overhead. A context variable, set and reset around each attempt, would double the cost of a call that succeeds on
+the first attempt.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def attempt() -> Attempt:
 
     Call it in the supervised function or block, or in a function that is called or awaited there. A task started by the
     function does not inherit the attempt: call `attempt()` first and pass the result on. The cost grows with the depth
-    of the stack; functions that do not call it pay nothing.
+    of the stack; functions that do not call it have no overhead.
 
     Raises:
         RuntimeError: outside a supervised function or block.
@@ -62,7 +63,7 @@ def attempt() -> Attempt:
             return Attempt(1, None, _time_left(frame))
         frame = frame.f_back
     raise RuntimeError(
-        "attempt() was called outside of a supervised function or block: call it in one, in the task that runs it, "
+        "attempt() was called outside a supervised function or block: call it in one, in the task that runs it, "
         "not in a task that it starts"
     )
 

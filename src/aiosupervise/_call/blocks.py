@@ -1,7 +1,8 @@
 """Blocks: a loop over a policy makes the attempts of a block of code.
 
 Theory of operation. The loop yields an attempt, and the `with` statement in its body performs it. A block that succeeds
-ends the loop. If an error is retried, it is dropped, and the loop waits before it yields the next attempt. Each loop
+ends the loop. If another attempt follows an error, the error is dropped, and the loop waits before it yields that
+attempt. Each loop
 has its own call, like that of a supervised function, and the same driver: an async function waits in its event loop,
 other code in its thread. The call is named after the function and the line of the loop.
 
@@ -62,7 +63,7 @@ class _Block(Call):
         self.next = _Next.ATTEMPT
 
     def check_next(self) -> None:
-        """Raise if no attempt follows, because the loop is over or because its last attempt was never entered."""
+        """Raise if no attempt follows, because the loop has ended or because its last attempt was never entered."""
         if self.next in (_Next.ENTER, _Next.LEAVE):
             self.abandon()
             rule = "the attempt that a Policy yielded was not entered, so no other one follows"
@@ -71,7 +72,7 @@ class _Block(Call):
             raise self.end
 
     def check_end(self) -> None:
-        """End the loop if its call has ended; raise if the loop would mistake the error for an end without one."""
+        """End the loop if its call has ended; raise an error that the loop would mistake for its normal end."""
         if self.final_error is not None:
             self.next = _Next.END
         if issubclass(type(self.final_error), self.end):
@@ -126,7 +127,7 @@ class _Attempt:
             raise TypeError(f"the attempt is for {block.code}")
         if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"
-            raise RuntimeError(f"attempt {self.number} of {block.name} was entered twice, or is over: {rule}")
+            raise RuntimeError(f"attempt {self.number} of {block.name} was entered twice, or has ended: {rule}")
         block.next = _Next.LEAVE
         block.begin()
         while frame.f_globals is CONTEXTLIB and frame.f_back is not None:
@@ -275,7 +276,7 @@ class _Loop:
     def _warn(self) -> None:
         block = self._block
         what = f"{block.name} was left after attempt {block.attempts} had failed, and before another one"
-        repair = "leave the loop inside of the `with`, or raise an error"
+        repair = "leave the loop inside the `with`, or raise an error"
         warnings.warn(f"{what}, so that its error is lost: {repair}", RuntimeWarning, stacklevel=frame_outside()[1])
 
 

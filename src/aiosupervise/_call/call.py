@@ -3,8 +3,8 @@
 A driver makes the attempts and waits between them: `retry` for coroutines, `thread` for plain functions, each with its
 own clock. The driver, or the block that makes an attempt, reports each failure and the success to the call.
 `Call.on_failure` classifies the error, decides by the policy, pays for a retry, and records either the delay and the
-error of the attempt, or the error to raise. In a batch, the job around the call is informed of each failure and of each
-successful retry. It charges for the retries, and decides when a waiting call may continue.
+error of the attempt, or the error to raise. In a batch, the call reports each failure and each successful retry to the
+job around it, which charges the retries to the budget of the run, and decides when a waiting call may continue.
 
 An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is created
 when two further attempts have failed, because most calls have succeeded by then.
@@ -84,7 +84,7 @@ class Call:
             arguments: the arguments of each attempt.
             attempts: the number of attempts that were begun.
             last_serial: the serial number of the newest verdict before the last of them. If a call inside an attempt
-                gave up, the attempt ends with a newer one.
+            gives up, the error of that attempt has a verdict with a higher serial number.
         """
         no_waiting = no_waits.get()
         self.waits = no_waiting is None
@@ -134,7 +134,7 @@ class Call:
             self.read_once = read_once(self.arguments)
         self.is_special = is_special = issubclass(type(raised), SPECIAL)
         error = unwrap(raised) if is_special else raised
-        # Layers do not multiply: if a call inside of the attempt gave up on the error, so does this one.
+        # Layers do not multiply: if a call inside the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
             if job is not None:
                 job.on_neutral()
@@ -150,7 +150,8 @@ class Call:
         if not isinstance(decision, float):
             self._end(error, decision, is_past_deadline=classification is PAST_DEADLINE)
             return
-        # Retries without a wait follow each other so quickly that one look at the loggers does for all of them.
+        # Retries without a wait follow each other so quickly that a single check of the loggers is sufficient for all
+        # of them.
         if self.attempts == 1 or decision > 0.0:
             self.is_logged = is_logged(CALLS, WARNING)
         if listeners.count or self.is_logged:
@@ -177,7 +178,7 @@ class Call:
     def _set_cause(self, error: Exception) -> None:
         """Make the last error the cause of the error with which the deadline of this call ended an attempt.
 
-        Its cause was the interruption, if any. User code can also raise such an error; that one keeps its cause.
+        Until then its cause is the interruption. User code can also raise such an error, whose cause is not changed.
         """
         is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
         if type(error) is DeadlineExceeded and not is_users_own and self.last_error is not None:
@@ -245,7 +246,7 @@ class Call:
         self.final_error = error
 
     def on_success(self) -> None:
-        """Add to the budget: its refill if the first attempt succeeded, otherwise the price of the last retry."""
+        """Add tokens to the budget: the refill if the first attempt succeeded, otherwise those of the last retry."""
         budget = self.policy.budget
         if budget is not None:
             budget.put(budget.refill if self.attempts == 1 else self.price)

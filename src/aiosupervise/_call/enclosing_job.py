@@ -17,11 +17,11 @@ from aiosupervise._policy.policy import Policy
 
 
 class Permit(enum.Enum):
-    """The answer to a call that asks for permission to make another attempt."""
+    """The decision whether a call may make another attempt."""
 
     GO = "retry"
     PROBE = "retry, to probe whether the service is available again; this does not count as one of the retries"
-    STOP = "give up: the service stays unavailable"
+    STOP = "give up: the service remains unavailable"
 
 
 class EnclosingJob(Protocol):
@@ -65,14 +65,14 @@ class EnclosingJob(Protocol):
         ...
 
     def permit_at_once(self) -> Permit:
-        """Return the answer to a call that cannot wait for a permit, because it would block the loop of the run."""
+        """Return whether a call may retry that cannot wait for a permit, because it would block the loop of the run."""
         ...
 
     def on_retry(self) -> None:
         """Count a retry that is about to be made."""
 
     def on_success(self, price: int) -> None:
-        """Record that a retry succeeded, and return its price to the budget of the run."""
+        """Record that a retry succeeded, and return its tokens to the budget of the run."""
 
     def on_neutral(self) -> None:
         """Record that a call ended without showing whether the service works."""

@@ -1,10 +1,10 @@
-"""The gate of an attempt: entered for each attempt, unless the attempt would wait for itself.
+"""The gate of an attempt: entered for each attempt, unless the attempt would wait for a lock that it holds itself.
 
 Theory of operation. A task that holds an asyncio lock or semaphore and acquires it again may wait forever: always for a
 lock, and only under load for a semaphore. It is therefore always refused. The holders of gates are recorded by task,
 because a child task has its own slot. A context variable would be inherited by child tasks, and could not be reset when
 a coroutine is closed from elsewhere. The ids stay valid, because an entry is removed before its frame releases the
-gate. Similarly, a plain function holds the lock or semaphore of `threading` by its thread.
+gate. For plain functions, the holder of a lock or semaphore of `threading` is recorded by thread.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Passage:
         key = holder, id(self._gate)
         if key in _holders:
             raise GateError(
-                f"{self._name} was called inside of an attempt of {_holders[key]}, which holds the same gate "
-                f"({name_of(self._gate)}), so that it could wait for itself for ever: give the gate to one of them "
+                f"{self._name} was called inside an attempt of {_holders[key]}, which holds the same gate "
+                f"({name_of(self._gate)}), so that it could wait for itself forever: give the gate to one of them "
                 f"only, such as @supervise(policy.replace(gate=None)) above {_holders[key]}, or give each a gate of "
                 f"its own"
             )

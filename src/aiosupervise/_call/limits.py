@@ -27,7 +27,7 @@ def now() -> float:
 
 
 def limit_of(policy: Policy, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], started: float) -> Limit:
-    """Return the limits of the attempts of one call, as one.
+    """Return the limits of the attempts of one call, combined into one context manager.
 
     Args:
         policy: the policy of the call.
@@ -101,7 +101,7 @@ class TimeLimit:
     """Raises `expired(seconds)` from its block if the block is not done in time.
 
     `asyncio.timeout_at` cancels the block and turns the CancelledError that comes out of it into a TimeoutError. So
-    only a TimeoutError that follows a CancelledError is the timeout's; any other is the block's own.
+    only a TimeoutError that follows a CancelledError was raised by the timeout; any other comes from the block itself.
 
     Args:
         expired: the error.

@@ -4,7 +4,7 @@ Theory of operation. A wrapper makes the first attempt of a call. If that fails,
 reports the failure to it. `AsyncCall.run` then does what the state of the call requires: it waits and makes another
 attempt, or raises.
 
-Laws, each with a test:
+Invariants, each with a test:
 - Only an Exception is caught: cancellation and exit pass through.
 - Each further attempt is made outside any `except` block, and the error kept during the wait has no traceback, because
   a traceback keeps the local variables of the failed attempt alive.

@@ -15,18 +15,18 @@ but not if it arrives just before the loop begins to wait, or if the kernel deli
 (https://github.com/python-trio/trio/issues/109). Therefore a timer wakes the loop while a run watches signals. The
 alternative, `signal.set_wakeup_fd`, exists only once per process and belongs to the loop.
 
-Laws, each with a test:
-- A signal that a run consumes is in its `stopped_by`: none is swallowed unseen.
+Invariants, each with a test:
+- A signal that a run consumes is in its `stopped_by`: none is lost.
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
 - A cancelled run consumes no further signals: the previous handler of the signal is restored before our handler
-  returns, those of the run's other signals on the next turn of the event loop. Several signals can have arrived when
-  Python calls the handlers, one after another, especially under uvloop, which waits outside Python. If the first
+  returns, those of the run's other signals in the next iteration of the event loop. Several signals can have arrived
+  when Python calls the handlers, one after another, especially under uvloop, which waits outside Python. If the first
   handler restored the default of another signal, Python would drop that one, with a message about a race. Outside a
   handler, `signal.signal` calls the handlers that are due before it replaces one.
 - A handler that other code has installed in place of ours is left in place.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
-  That happens if other code installed ours again after the run, in a forked process, and after the event loop of a run
-  was closed prematurely.
+  This happens if other code reinstalled our handler after the run, in a forked process, and after the event loop of a
+  run was closed prematurely.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class SignalWatcher:
             raise
 
     def is_active(self) -> bool:
-        """Return whether the run can still react to a signal; not in a forked process, which has a mere copy."""
+        """Return whether the run can still react to a signal; not in a forked process, which has only a copy."""
         return not self._is_closed and not self._loop.is_closed() and self._process == os.getpid()
 
     def on_signal(self, number: int) -> None:

@@ -86,9 +86,10 @@ def without_traceback(error: E) -> E:
 async def wait_until_done(task: asyncio.Future[Any], end: Callable[[], None]) -> None:
     """Wait until a task or a future is done, however often the caller is cancelled; call `end` at each cancellation.
 
-    A caller that is cancelled on every turn of the loop, as anyio's cancel scopes do, regains control on the turn after
-    the task has ended, possibly before the callbacks of the task. `asyncio.wait` suspends for two turns even if
-    everything is done, and would be cancelled each time, so it is called only while there is something to wait for.
+    A caller that is cancelled in every iteration of the event loop, as anyio's cancel scopes do, regains control in the
+    iteration after the task has ended, possibly before the callbacks of the task. `asyncio.wait` suspends for two
+    iterations even if everything is done, and would be cancelled each time, so it is called only while there is
+    something to wait for.
 
     Raises:
         CancelledError: when the task is done, if the caller was cancelled: the first one that it received.

@@ -1,8 +1,8 @@
 """The retry loop of a plain function: it makes the attempts of a call and waits between them, in the caller's thread.
 
-It follows the state of the call and obeys the same laws as the retry loop of coroutines: see `retry`. Its clock is
-`time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop, such a wait blocks the loop, so
-it warns once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of the
+It follows the state of the call and keeps the same invariants as the retry loop of coroutines: see `retry`. Its clock
+is `time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop, such a wait blocks the loop,
+so it warns once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of the
 run's circuit either, because only the blocked loop could release it: see `EnclosingJob.permit_at_once`.
 """
 
@@ -88,7 +88,7 @@ class SyncCall(Call):
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
-    """Close the awaitable that a plain function returned, and return an error: its errors would come too late."""
+    """Close the awaitable that a plain function returned, and return an error: its errors would be raised too late."""
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()

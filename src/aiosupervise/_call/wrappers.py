@@ -1,7 +1,7 @@
 """The wrappers that `supervise` returns: they make the first attempt, and enter the retry loop only if it fails.
 
-A call that succeeds at once therefore costs one `try`, and without limits it allocates no object of this library. If
-there is a listener, the retry loop makes the first attempt too.
+A call that succeeds on the first attempt therefore costs one `try`, and without limits it allocates no object of this
+library. If there is a listener, the retry loop makes the first attempt too.
 
 `attempt()` finds a wrapper in the stack by its code, and reads the policy and the start of the call from its local
 variables `policy` and `started`.

@@ -76,7 +76,7 @@ def check_backoff(backoff: object) -> None:
     if callable(backoff):
         if is_async_callable(backoff):
             raise TypeError(
-                f"{rule}; {name_of(backoff)} is async, and its return value is needed at once: make it a plain def"
+                f"{rule}; {name_of(backoff)} is async, and its return value is needed immediately: make it a plain def"
             )
     elif isinstance(backoff, Iterator):
         raise TypeError(f"{rule}; an iterator would be shared by all calls: give a list or a tuple")

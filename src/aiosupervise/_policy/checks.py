@@ -16,7 +16,7 @@ from .raw import is_group, leaves, type_name_of
 
 
 def check_seconds(name: str, value: object, *, zero: bool, none: str | None = None) -> None:
-    """Raise unless `value` is a finite number of seconds; `none` says what None means, if it is allowed."""
+    """Raise unless `value` is a finite number of seconds; `none` states what None means, if it is allowed."""
     rule = f"{name} must be a finite number of seconds, {'0 or more' if zero else 'above 0'}"
     rule += f", or None for {none}" if none else ""
     if value is None and none:
@@ -49,7 +49,7 @@ def retry_after_of(value: object) -> float | None:
 
 
 def check_count(name: str, value: object, *, least: int, none: str | None = "no limit") -> None:
-    """Raise unless `value` is an int of at least `least`; `none` says what None means, if it is allowed."""
+    """Raise unless `value` is an int of at least `least`; `none` states what None means, if it is allowed."""
     rule = f"{name} must be an integer of at least {least}"
     rule += f", or None for {none}" if none else ""
     if value is None and none:

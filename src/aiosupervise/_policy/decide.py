@@ -16,7 +16,7 @@ class Stop:
     """Give up on the error.
 
     Attributes:
-        reason: why.
+        reason: why the call gives up.
         detail: an additional line for the note; None if the reason says everything.
     """
 

@@ -11,7 +11,7 @@ from .raw import copy_state, exceptions_of, is_group, message_of
 
 @final
 class GiveUp(Exception):  # noqa: N818
-    """Raise this in a supervised function to give up at once, whatever the policy says.
+    """Raise this in a supervised function to give up immediately, whatever the policy says.
 
     After `raise GiveUp from error`, the caller gets `error`. Without a cause, the caller gets the error that was being
     handled, or this exception itself if there was none.
@@ -22,8 +22,8 @@ class GiveUp(Exception):  # noqa: N818
 class RetryAfter(Exception):  # noqa: N818
     """Raise this in a supervised function to retry after a delay, even if the policy does not list the error.
 
-    It uses up a retry, and `irrecoverable` still takes precedence. It stands for its cause; without one, for the error
-    that was being handled; if there was none, for itself. When the call gives up, the caller gets that error.
+    It uses up a retry, and `irrecoverable` still takes precedence. It stands for its cause if it has one, otherwise for
+    the error that was being handled, otherwise for itself. When the call gives up, the caller gets that error.
 
     Args:
         seconds: the minimum wait before the next attempt, as a number or a timedelta; the delay of the policy's backoff
@@ -117,7 +117,7 @@ _UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 @final
 class GateError(RuntimeError):
-    """A gate would make the call wait for itself, or hides its error. No policy retries this."""
+    """A gate would make the call wait for itself forever, or suppresses its error. No policy retries this error."""
 
 
 def unwrap(error: Exception) -> Exception:
@@ -163,7 +163,7 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return the replacement for this error, given those for the errors within it; in a circle, the error itself."""
+    """Return the replacement for this error, given those for the errors within it; in a cycle, the error itself."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):

@@ -1,7 +1,7 @@
 """Iteration over a policy: the attempts that its loops yield, and the hook through which `_call` creates the loops.
 
-A policy is pure, but its loops are not. The policy therefore knows only the types, and `_call.blocks`, which imports
-the policy, registers the loops.
+A policy is pure, but the loops over it are not. The policy therefore knows only their types, and `_call.blocks`, which
+imports the policy, registers the loops.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SyncAttempts(Iterator[SyncAttempt], Protocol):
     """The attempts of a block in synchronous code."""
 
     def close(self) -> None:
-        """End the loop: no other attempt is made."""
+        """End the loop: no further attempt is made."""
 
 
 class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
@@ -52,7 +52,7 @@ class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
     def __anext__(self) -> Awaitable[AsyncAttempt]: ...
 
     async def aclose(self) -> None:
-        """End the loop: no other attempt is made."""
+        """End the loop: no further attempt is made."""
 
 
 class Loops:

@@ -87,7 +87,7 @@ class Policy:
             None means the name of the function, and a note without a name.
 
     Raises:
-        TypeError, ValueError: at once, if an argument is invalid; the message names the argument and the repair.
+        TypeError, ValueError: immediately, if an argument is invalid; the message names the argument and the repair.
     """
 
     retry_on: RetryOn
@@ -121,7 +121,7 @@ class Policy:
     def _retry_nothing(self) -> None:
         if self.gate is None and self.attempt_timeout is None and self.deadline is None:
             rule = "retry_on is empty, so that no error would be retried: list the transient errors"
-            raise ValueError(f"{rule}, or give a gate, an attempt_timeout or a deadline that is wanted without retries")
+            raise ValueError(f"{rule}, or pass the gate, attempt_timeout or deadline that should apply without retries")
         object.__setattr__(self, "max_retries", 0)
 
     def replace(self, **changes: Unpack[Changes]) -> Policy:

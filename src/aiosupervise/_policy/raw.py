@@ -1,4 +1,4 @@
-"""Access to exceptions that bypasses anything their classes override, so that no access raises.
+"""Access to exceptions that bypasses all overrides of their classes, so that it never raises.
 
 An exception class can be a proxy whose `__getattr__` fails, or define a property in place of `__notes__`, `__class__`
 or `with_traceback`. An error raised there would replace the caller's own. The library therefore uses `type` and never

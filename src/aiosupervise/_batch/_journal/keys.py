@@ -59,7 +59,7 @@ def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
     """Raise unless every input has a key.
 
     Raises:
-        TypeError: as `key_of`.
+        TypeError: as for `key_of`.
 
     """
     for index, item in enumerate(items):

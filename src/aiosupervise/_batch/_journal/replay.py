@@ -20,12 +20,12 @@ from aiosupervise._events.outcomes import Success, Tally
 
 from .session import Session
 
-# Known inputs that are recorded before other tasks of the loop get a turn.
+# The number of known inputs that are recorded before other tasks of the loop may run.
 _LARGEST_BATCH = 200
 
 
 class ReplayingFeed(Feed):
-    """Feeds one run that has a journal."""
+    """The feed of one run that has a journal."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ReplayingFeed(Feed):
         return self._start_new
 
     def free_slots(self) -> int:
-        """Return how many more jobs may start now; an outcome that waits for its commit occupies no slot."""
+        """Return how many more jobs may start; an outcome that waits for its commit occupies no slot."""
         return 0 if self._session.is_full else super().free_slots()
 
     def _taken(self) -> int:
@@ -66,7 +66,7 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     def skip_rest(self) -> None:
-        """Record as pending the pulled items, and then those left in a list or the like, in input order."""
+        """Record as pending the pulled items, and then those left in a collection, in input order."""
         self._skip_waiting()
         super().skip_rest()
 

@@ -10,7 +10,7 @@ A group is sent 20 ms after its first row, when it is large enough, or immediate
 in the writer at a time. Outcomes that arrive in the meantime become the next group, however large, so that a run that
 ends while the disk is slow needs only one more commit.
 
-Laws, each with a test:
+Invariants, each with a test:
 - Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
 - After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, and no reader gets
   them. A value that is refused also fails the run, but the other rows of its group are stored.
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many outcomes wait for their commit that no further job should start."""
+        """True if no further job should start, because too many outcomes wait for their commit."""
         return len(self.queue) >= 2 * self._most_rows
 
     def add(self, outcome: Outcome[Any, Any]) -> None:

@@ -96,7 +96,7 @@ class Store:
 
     @property
     def is_open(self) -> bool:
-        """Whether any user has the file open."""
+        """True if any user has the file open."""
         return bool(self._users)
 
     def open(self, user: User, name: str, version: str) -> KnownResults:
@@ -255,7 +255,7 @@ class Store:
         return KnownResults(function, last, count, [] if count else self._others(connection, name))
 
     def _others(self, connection: sqlite3.Connection, name: str) -> list[str]:
-        """Return the names that have rows, unless this one has."""
+        """Return the names of other functions that have rows; none if this function has rows."""
         query = (
             "SELECT DISTINCT name FROM function WHERE EXISTS (SELECT 1 FROM result WHERE result.function = function.id)"
         )

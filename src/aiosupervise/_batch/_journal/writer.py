@@ -5,7 +5,8 @@ loop of each caller. The thread starts with the first call, and ends when no run
 because a program may end while a run that was discarded with its loop has left the file open.
 
 In a loop with a virtual clock, as in tests, waiting for a thread takes either no time or forever. There the call is
-made immediately, in the loop, and its result arrives in the next turn. `no_waiting` has the same effect.
+made immediately, in the loop, and its result arrives in the next iteration of the event loop. `no_waiting` has the same
+effect.
 
 After a fork, the child has no such thread and must not touch the connection. Even closing it would take part of the
 file away from the parent: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the thread, and

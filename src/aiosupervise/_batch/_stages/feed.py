@@ -1,4 +1,4 @@
-"""The feed of a stage: starts a job for each success of the stage before, and hands the other outcomes on."""
+"""The feed of a stage: starts a job for each success of the previous stage, and passes the other outcomes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .source import StageSource, handed_on
 
 
 class StagedFeed(Feed):
-    """Feeds one run with the outcomes of another.
+    """The feed of one run with the outcomes of another.
 
     Its items are successes, which have their indexes; the engine gets their values.
     """
@@ -27,12 +27,12 @@ class StagedFeed(Feed):
         self._engine = _ValueEngine(engine)
 
     def stop(self) -> None:
-        """Start nothing more; jobs that are pending by that come last."""
+        """Start no further jobs; those that become pending are delivered last."""
         self._outlet.hold_pending(hold=True)
         super().stop()
 
     async def pull_one(self, source: AsyncSource[Any]) -> Success[Any, Any] | End:
-        """Return the next success of the stage before, and hand on the outcomes that come before it."""
+        """Return the next success of the previous stage, and pass on the outcomes before it."""
         assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
         while (outcome := await source.pull()) is not END:
             self._tally.total = source.stage.tally.total
@@ -43,7 +43,7 @@ class StagedFeed(Feed):
         return END
 
     async def _wait_for_room(self) -> None:
-        """Wait until the stage before may be asked again: an outcome that was handed on may be unread."""
+        """Wait until the next outcome may be pulled; an outcome that was passed on may be unread."""
         while not self.stopped and self.slots_to_pull() == 0:
             await self.wait_for_change()
 
@@ -53,15 +53,15 @@ class StagedFeed(Feed):
         self._tally.total = self._source.stage.tally.total
 
     def _taken(self) -> int:
-        """Return how many slots are taken: not by pending outcomes that a reader gets last."""
+        """Return the number of occupied slots, excluding pending outcomes, which a reader receives last."""
         return super()._taken() - (0 if self._reader is None else self._reader.held_pending)
 
     def hand_over(self, item: Any, method: Callable[[Any, int], None]) -> None:
-        """Pass on an item with its index."""
+        """Start the job of an item under its index."""
         self._pass_on(item, self.number(item), method)
 
     def number(self, item: Any) -> int:
-        """Return the index of an item, and remember what its job comes from."""
+        """Return the index of an item, and record it as the origin of its job."""
         assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
         self._pulled += 1
         self._source.origins[item.index] = item
@@ -69,18 +69,18 @@ class StagedFeed(Feed):
         return index
 
     def skip(self, item: Any) -> None:
-        """Record a success that was pulled too late, or hand on another outcome."""
+        """Record a success that was pulled too late, or pass on another outcome."""
         if isinstance(item, Success):
             super().skip(item)
         else:
             self._error.attempt(partial(self._hand_on, item))
 
     async def close(self) -> None:
-        """Hand on what is left, and wait until the stage before has ended."""
+        """Pass on the remaining outcomes, and wait until the previous stage has ended."""
         source = self._source
         assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
         try:
-            # One that was stopped finishes its jobs, and may need slots for that.
+            # A stopped stage finishes its running jobs, and may need slots to do so.
             while source.has_begun and (outcome := await source.pull()) is not END:
                 self.skip(outcome)
         except BaseException:
@@ -91,7 +91,7 @@ class StagedFeed(Feed):
 
     def _hand_on(self, outcome: Outcome[Any, Any]) -> None:
         if isinstance(outcome, Pending):
-            # One of a group that was stopped comes at once; those that the end of a stage has left come last.
+            # Pending outcomes of a stopped group are delivered immediately, those left by the end of a stage last.
             assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
             self._outlet.hold_pending(hold=self._source.is_stopping)
         self._pulled += 1
@@ -101,11 +101,11 @@ class StagedFeed(Feed):
 
 
 class GroupedStagedFeed(StagedFeed, GroupedFeed):
-    """Feeds one run that has groups with the outcomes of another."""
+    """The feed of one run that has groups with the outcomes of another."""
 
 
 class _ValueEngine:
-    """The engine of a stage: does jobs with the values of the items that it gets."""
+    """The engine of a stage: runs jobs with the values of its items."""
 
     def __init__(self, engine: EngineRun) -> None:
         self.context: EngineContext[Any, Any] = engine.context

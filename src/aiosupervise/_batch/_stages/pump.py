@@ -1,4 +1,4 @@
-"""The pump of a stage: ends the stages before it too, and gives each outcome the index and input of the first."""
+"""The pump of a stage: also ends the previous stages, and gives each outcome the index and input of the first stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def pump_of(config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None) -> Pump[T, I]:
-    """Make the pump of a run, which may be a stage after another."""
+    """Create the pump of a run, which may be a later stage."""
     make = StagedPump if isinstance(config.source, StageSource) else Pump
     return make(config, tally, streamed=streamed, around=around)
 
@@ -32,24 +32,25 @@ class StagedPump(Pump[T, I]):
         super().__init__(config, tally, streamed=streamed, around=around)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
-        # A reader that waits for one outcome would wait for ever if others took all slots before it is pulled.
+        # A reader that waits for one outcome would wait forever if other outcomes occupied all slots before it is
+        # pulled.
         is_ordered = streamed and isinstance(config.strategy, Gather)
         self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a stage starts no other job."""
+        """True if any stage starts no further jobs."""
         return super().is_stopping or self._earlier.is_stopping
 
     def _wind_down(self, why: Stopped) -> None:
-        """Stop the first stage, and do what it has begun; but start nothing for a service that stays down."""
+        """Stop the first stage, and finish the work that it has begun, except for a service that stays down."""
         if why is Stopped.PROBES:
             super()._wind_down(why)
         else:
             self.error.attempt(partial(self._earlier.stop, why))
 
     def cancel(self, why: Stopped) -> None:
-        """Start no other job and cancel the running ones, in the stages before it too."""
+        """Start no further jobs and cancel the running ones, including those of the previous stages."""
         super()._wind_down(why)
         super().cancel(why)
         self.error.attempt(partial(self._earlier.cancel, why))
@@ -59,7 +60,7 @@ class StagedPump(Pump[T, I]):
         if origin is not None:
             super()._deliver(_with_origin(outcome, origin))
         elif self._earlier.has_begun:
-            self.outlet.add(outcome)  # the stage that made it has emitted it
+            self.outlet.add(outcome)  # the stage that produced it has emitted it
         else:
             super()._deliver(outcome)
 
@@ -75,7 +76,7 @@ class StagedPump(Pump[T, I]):
 
 
 def _with_origin(outcome: Outcome[Any, Any], origin: Success[Any, Any]) -> Outcome[Any, Any]:
-    """Return an outcome with the input of the first stage, and with what the stages before have needed."""
+    """Return an outcome with the input of the first stage, plus the attempts and seconds of the previous stages."""
     index, name = outcome.index, outcome.name
     if isinstance(outcome, Pending):
         return Pending(index, outcome.job, outcome.started, name, origin.input)

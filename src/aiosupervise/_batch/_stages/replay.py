@@ -1,7 +1,7 @@
-"""The feeds of stages with a journal, in a module of their own: SQLite is imported with the first journal.
+"""The feeds of stages with a journal; a separate module, so that SQLite is imported only for a journal.
 
-Their keys are those of the first stage's inputs. The values come in an order that changes from run to run, and what
-they are may change too.
+Their keys are those of the first stage's inputs. The order of the values changes from run to run, and so may the values
+themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .feed import StagedFeed
 
 
 class StagedReplayingFeed(StagedFeed, ReplayingFeed):
-    """Feeds one run that has a journal with the outcomes of another."""
+    """The feed of one run that has a journal with the outcomes of another."""
 
     def __init__(
         self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any], session: Session
@@ -32,10 +32,10 @@ class StagedReplayingFeed(StagedFeed, ReplayingFeed):
 
 
 class GroupedStagedReplayingFeed(StagedReplayingFeed, GroupedReplayingFeed):
-    """Feeds one run that has groups and a journal with the outcomes of another."""
+    """The feed of one run that has groups and a journal with the outcomes of another."""
 
 
-# By what the run has: whether it is a stage after another, and whether it has groups.
+# The keys: whether the run is a later stage, and whether it has groups.
 REPLAYING_FEEDS: dict[tuple[bool, bool], Callable[..., ReplayingFeed]] = {
     (False, False): ReplayingFeed,
     (False, True): GroupedReplayingFeed,

@@ -1,4 +1,4 @@
-"""The settings of a stage after another: its journal and its groups."""
+"""The settings of a later stage: its journal and its groups."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .source import StageSource, stages_before
 
 
 def held_inputs(source: Source[Any]) -> Collection[Any]:
-    """Return the inputs that a journal has to recognize, as far as they are held: those of the first stage.
+    """Return the inputs in memory that a journal has to recognize, which are those of the first stage.
 
     Raises:
-        TypeError: if the first stage has jobs in place of inputs.
+        TypeError: if the first stage has jobs instead of inputs.
     """
     stages = stages_before(source)
     if not stages:
@@ -33,11 +33,11 @@ def held_inputs(source: Source[Any]) -> Collection[Any]:
 
 
 def check_journals(journal: Journal | None, name: str, source: StageSource) -> None:
-    """Refuse stages that would be in each other's way in the file of their journals.
+    """Raise if stages would conflict in the file of their journals.
 
     Raises:
-        ValueError: for two stages of one name, whose results a journal cannot tell apart, and for two journals of one
-            file.
+        ValueError: for two stages with the same name, whose results a journal cannot distinguish, and for two journals
+        with the same file.
     """
     if journal is None:
         return
@@ -58,7 +58,7 @@ def check_journals(journal: Journal | None, name: str, source: StageSource) -> N
 
 
 def of_values(groups: GroupSettings | None) -> GroupSettings | None:
-    """Return group settings for the items of a stage, whose values `group_by` gets."""
+    """Return the group settings of a stage, whose `group_by` receives the values of the items."""
     return groups and GroupSettings(partial(_group_of_value, groups.group_by), groups.limit)
 
 

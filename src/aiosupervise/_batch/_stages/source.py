@@ -26,14 +26,14 @@ class EarlierPump(Protocol):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it starts no other job, or its first stage does not."""
+        """True if it or its first stage starts no further jobs."""
         ...
 
     def stop(self, why: Stopped) -> None:
-        """Start no other job."""
+        """Start no further jobs."""
 
     def cancel(self, why: Stopped) -> None:
-        """Cancel the running jobs too."""
+        """Start no further jobs and cancel the running ones."""
 
     async def read(self) -> Outcome[Any, Any] | End:
         """Return the next outcome."""
@@ -63,12 +63,12 @@ class Stage:
 
 
 def stages_before(source: Source[object]) -> list[Stage]:
-    """Return the stages before a run with this source, the first one first."""
+    """Return the stages before a run with this source, in order."""
     return [*stages_before(source.stage.config.source), source.stage] if isinstance(source, StageSource) else []
 
 
 class StageSource(AsyncSource[Any]):
-    """The outcomes of an earlier run; the successes are the items, which are handed over with what they came from.
+    """The outcomes of an earlier run; the items are the successes, each of which is handed over with its origin.
 
     Attributes:
         stage: the earlier run.
@@ -94,7 +94,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the earlier run, or one before it, starts no other job."""
+        """True if the earlier run, or one before it, starts no further jobs."""
         return self._asked_to_stop is not None if self._pump is None else self._pump.is_stopping
 
     @property
@@ -114,7 +114,7 @@ class StageSource(AsyncSource[Any]):
         return max(1, sum(1 for _ in takewhile(_is_success, ready)))
 
     async def pull(self) -> Outcome[Any, Any] | End:
-        """Return the next outcome; END when there will be no more.
+        """Return the next outcome, or END if there are no more.
 
         Raises:
             BaseException: the error of the earlier run, once.
@@ -133,12 +133,12 @@ class StageSource(AsyncSource[Any]):
         return self._pump
 
     def interrupt(self) -> None:
-        """Stop the earlier run; a pull ends when that has ended."""
+        """Stop the earlier run; a pending pull ends when that run has ended."""
         self.stop(Stopped.STOP)
 
     def stop(self, why: Stopped) -> None:
         """Stop the earlier run gracefully."""
-        # What only the owner has met is not its reason.
+        # A reason that concerns only the owner is not the reason of the earlier run.
         why = Stopped.STOP if why in (Stopped.PROBES, Stopped.FAILURES) else why
         if self._pump is None:
             self._asked_to_stop = why
@@ -151,7 +151,7 @@ class StageSource(AsyncSource[Any]):
             self._pump.cancel(why)
 
     def rest(self) -> Iterator[Outcome[Any, Any]]:
-        """Take out the outcomes that were not pulled; of a run that has not begun, those of the jobs that it holds."""
+        """Remove and return the outcomes that were not pulled; before the run has begun, those of the jobs it holds."""
         if self._pump is None:
             yield from _never_started(self.stage.config)
         elif self._pump.outlet.closed:
@@ -171,7 +171,7 @@ def _is_success(outcome: Outcome[Any, Any]) -> bool:
 
 
 def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
-    """Make the outcomes of the jobs that a run holds which will not begin, and close their coroutines."""
+    """Create the outcomes of the jobs in the collection of a run that will not begin, and close their coroutines."""
     if isinstance(config.source, StageSource):
         for outcome in config.source.rest():
             yield handed_on(outcome, config.for_engine.func)
@@ -182,7 +182,7 @@ def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
 
 
 def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
-    """Return the outcome of an earlier stage as one of the stage that calls `func`: a pending job does both."""
+    """Return the outcome of an earlier stage for the stage that calls `func`; a pending job performs both stages."""
     if not isinstance(outcome, Pending) or outcome.job is None:
         return outcome
     job = partial(_do_both, outcome.job, func)
