@@ -56,7 +56,7 @@ class SyncSource(Generic[J]):
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
-        self.is_held = isinstance(items, HELD)
+        self.is_held: bool = isinstance(items, HELD)
         self._iterator: Iterator[J] | None = None
         self.exhausted: bool = False  # every item was pulled
 
