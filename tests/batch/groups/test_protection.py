@@ -19,6 +19,7 @@ from aiosupervise import (
     GroupPaused,
     GroupResumed,
     GroupStopped,
+    JobFinished,
     Overload,
     Pending,
     Policy,
@@ -193,6 +194,8 @@ async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixt
         (GroupStopped, "fetch", "x"),
     ]
     assert {event.group for event in events if isinstance(event, AttemptFailed)} == {"x"}
+    finished = {event.outcome.input: event.group for event in events if isinstance(event, JobFinished)}
+    assert finished == {page: page[0] for page in inputs}
     assert [type(outcome) for outcome in report].count(Success) == 2
     assert {outcome.input for outcome in report.pending} | {outcome.input for outcome in report.failed} == {
         page for page in inputs if page[0] == "x"

@@ -11,7 +11,6 @@ from aiosupervise._batch.jobs import Jobs
 from aiosupervise._batch.local import LocalRun
 from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import I
 
 from .job import GroupedJob
@@ -73,8 +72,7 @@ class GroupedRun(LocalRun):
         group.running -= 1
         if group.queue:
             groups.schedule.enlist(group)
-        if listeners.count:
-            groups.ended[job.index] = group.group
+        groups.on_ended(job.index, group)
         try:
             super()._finish(job, coroutine, task)
         finally:

@@ -50,7 +50,7 @@ class GroupedFeed(Feed):
         super().stop()
 
     def group_of(self, index: int) -> Hashable:
-        """Return the group of a job that has ended."""
+        """Return the group of a job that has ended, or that will not start."""
         return self._groups.ended.pop(index, None)
 
     # Pulling.
@@ -101,7 +101,7 @@ class GroupedFeed(Feed):
                 return
             index, group = self._index(item)
             if group.is_stopped:
-                self._skip_stopped(item, index)
+                self._skip_stopped(item, index, group)
                 slots -= self._reader is not None  # its outcome is unread
             elif not group.queue and group.may_start():
                 self._begin(group, (index, item, start_job))
@@ -119,7 +119,7 @@ class GroupedFeed(Feed):
         """Queue a pulled item, and start the inputs that may start."""
         index, group = self._index(item)
         if group.is_stopped:
-            self._skip_stopped(item, index)
+            self._skip_stopped(item, index, group)
         else:
             self._schedule.add(group, (index, item, start_job))
             self._schedule.enlist(group)
@@ -201,8 +201,9 @@ class GroupedFeed(Feed):
         for index, item, _ in entries:
             self._skip(item, index)
 
-    def _skip_stopped(self, item: object, index: int) -> None:
+    def _skip_stopped(self, item: object, index: int, group: Group) -> None:
         """Skip an input of a stopped group; after many in a row, stop the run, because its source may be endless."""
+        self._groups.on_ended(index, group)
         self._skip(item, index)
         self._stopped_in_a_row += 1
         total = self._tally.total

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from aiosupervise._batch.protocol import EngineContext
 from aiosupervise._call.enclosing_job import EnclosingJob
+from aiosupervise._events.listeners import listeners
 
 from .group import Group, GroupsContext
 from .schedule import Entry
@@ -83,7 +84,7 @@ class Groups(GroupsContext):
     def take_stopped(self) -> list[Entry]:
         """Remove and return the inputs of the stopped groups, in input order."""
         stopped, self.stopping = self.stopping, []
-        entries = self.schedule.take_all(stopped)
+        entries = self._take(stopped)
         for group in stopped:
             if not group.running:
                 self.on_idle(group)
@@ -91,7 +92,18 @@ class Groups(GroupsContext):
 
     def take_all(self) -> list[Entry]:
         """Remove and return all waiting inputs, in input order."""
-        return self.schedule.take_all([*self._groups.values()])
+        return self._take([*self._groups.values()])
+
+    def on_ended(self, index: int, group: Group) -> None:
+        """Remember the group of a job that has ended, or that will not start, for the event of its outcome."""
+        if listeners.count:
+            self.ended[index] = group.group
+
+    def _take(self, groups: Sequence[Group]) -> list[Entry]:
+        for group in groups:
+            for index, *_ in group.queue:
+                self.on_ended(index, group)
+        return self.schedule.take_all(groups)
 
     def close(self) -> None:
         """Release all groups, because the run has ended."""
