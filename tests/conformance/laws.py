@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import warnings
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -31,7 +32,7 @@ from aiosupervise import (
     listen,
 )
 
-from .loops import Steps, has_virtual_time, pause, perform
+from .loops import Steps, VirtualLoop, has_virtual_time, moments, pause, perform
 
 Make: TypeAlias = Callable[[], Coroutine[object, None, object]]
 
@@ -208,9 +209,12 @@ class Witness:
         return task
 
 
+Scene: TypeAlias = Callable[[Witness], Awaitable[object]]
+
+
 def play(
     loop: asyncio.AbstractEventLoop,
-    scene: Callable[[Witness], Awaitable[object]],
+    scene: Scene,
     cancel_at: Collection[int] = (),
     *,
     listened: bool = False,
@@ -230,6 +234,19 @@ def play(
 
     with _no_traces(loop):
         return perform(loop, caller, cancel_at)
+
+
+def cancel_everywhere(scene: Scene, counts: "Counter[str]", *, thorough: bool) -> None:
+    """Play a random scene in virtual time, its caller cancelled at each step; in an ordinary run at some 40 of them."""
+    loop = VirtualLoop()
+    try:
+        steps = play(loop, scene).count
+        for k in range(1, steps + 1, 1 if thorough else 1 + steps // 40):
+            for cancel_at in moments(k, thorough=thorough):
+                counts["sweep: cancels"] += play(loop, scene, cancel_at, listened=k % 2 == 0).cancels
+                counts["sweep: cancelled runs"] += 1
+    finally:
+        loop.close()
 
 
 @contextmanager

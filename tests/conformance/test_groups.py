@@ -16,8 +16,8 @@ from aiosupervise._batch import circuit
 from aiosupervise._batch._groups import registry
 from aiosupervise._events.records import Event, GroupPaused, GroupResumed, GroupStopped
 
-from .laws import Witness, play
-from .loops import TICK, VirtualLoop, moments, pause
+from .laws import Witness, cancel_everywhere, play
+from .loops import TICK, VirtualLoop, pause
 from .scenarios import Strategy
 
 STRATEGIES: list[Strategy] = ["gather", "as_completed", "wait"]
@@ -252,19 +252,7 @@ def test_a_free_slot_is_taken_at_once(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(16))
 def test_a_cancel_at_any_step(seed: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Whatever the groups are doing then, the rules of a clean end hold."""
-    loop = VirtualLoop()
-
-    def again(cancel_at: Any = (), *, listened: bool = False) -> Any:
-        return play(loop, lambda witness: Scene(seed).play(witness), cancel_at, listened=listened)
-
-    try:
-        steps = again().count
-        for k in range(1, steps + 1, 1 if thorough else 1 + steps // 40):
-            for cancel_at in moments(k, thorough=thorough):
-                counts["sweep: cancels"] += again(cancel_at, listened=k % 2 == 0).cancels
-                counts["sweep: cancelled runs"] += 1
-    finally:
-        loop.close()
+    cancel_everywhere(lambda witness: Scene(seed).play(witness), counts, thorough=thorough)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -30,8 +30,8 @@ from aiosupervise import (
 )
 from aiosupervise._batch import circuit
 
-from .laws import Witness, play
-from .loops import TICK, VirtualLoop, moments, on_every_loop, pause
+from .laws import Witness, cancel_everywhere, play
+from .loops import TICK, VirtualLoop, on_every_loop, pause
 from .scenarios import Scenario, Strategy
 from .staged import ANY_TIME, VIRTUAL_TIME
 from .test_sweep import STRATEGIES, sweep
@@ -262,19 +262,7 @@ def test_random_stages(block: int, counts: "Counter[str]", *, thorough: bool) ->
 @pytest.mark.parametrize("seed", range(12))
 def test_a_cancel_at_any_step_of_random_stages(seed: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Whatever the stages are doing then, the rules of a clean end hold."""
-    loop = VirtualLoop()
-
-    def again(cancel_at: Any = (), *, listened: bool = False) -> Any:
-        return play(loop, lambda witness: Scene(seed).play(witness), cancel_at, listened=listened)
-
-    try:
-        steps = again().count
-        for k in range(1, steps + 1, 1 if thorough else 1 + steps // 40):
-            for cancel_at in moments(k, thorough=thorough):
-                counts["sweep: cancels"] += again(cancel_at, listened=k % 2 == 0).cancels
-                counts["sweep: cancelled runs"] += 1
-    finally:
-        loop.close()
+    cancel_everywhere(lambda witness: Scene(seed).play(witness), counts, thorough=thorough)
 
 
 @pytest.mark.parametrize("seed", range(24))
