@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import pprint
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -248,3 +249,28 @@ def test_the_functions_of_dataclasses_work() -> None:
     assert dataclasses.replace(policy, max_retries=1) == Policy(retry_on=OSError, max_retries=1)
     assert policy.__replace__(max_retries=1) == Policy(retry_on=OSError, max_retries=1)  # as `copy.replace` does
     assert dataclasses.asdict(RunStarted(1, "pages", Tally(3, 1)))["tally"]["total"] == 3
+
+
+def test_pprint_prints_a_record_by_its_repr() -> None:
+    """It asks a dataclass for its parameters when the repr is longer than a line; hidden fields stay hidden."""
+    outcome = Success(0, "a" * 80, 1, 0.5, input="secret")
+    for one in (outcome, Tally(10**40, 10**40), Policy(retry_on=OSError)):
+        assert pprint.pformat(one) == repr(one)
+    assert [field.name for field in dataclasses.fields(outcome) if not field.repr] == ["input", "replayed"]
+
+
+def test_a_dataclass_can_inherit_from_a_record() -> None:
+    """It is a frozen one if the record is frozen; the fields of the record come first."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Labeled(Point):
+        label: str = ""
+
+    assert Labeled(1, 2, "a") == Labeled(x=1, y=2, label="a")
+    with pytest.raises(TypeError, match="cannot inherit non-frozen dataclass from a frozen one"):
+        dataclasses.dataclass(type("Wrong", (Point,), {}))
+
+
+def test_the_init_of_a_record_belongs_to_its_module() -> None:
+    """Tools that follow a function to its module find it."""
+    assert Point.__init__.__module__ == Point.__module__

@@ -13,13 +13,9 @@ from __future__ import annotations
 
 import inspect
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from .checks import error_text
-
-# `dataclasses` is imported only when somebody asks for the fields, or assigns one that is frozen.
-if TYPE_CHECKING:
-    from dataclasses import Field
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -79,8 +75,8 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     namespace = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
     defaults |= {field: namespace.pop(field) for field in own if field in namespace}
     namespace |= {"__slots__": tuple(own), "__match_args__": tuple(types), "__qualname__": cls.__qualname__}
-    namespace |= {"__field_types__": types, "__field_defaults__": defaults, "__dataclass_fields__": _DataclassFields()}
-    namespace |= methods
+    namespace |= {"__field_types__": types, "__field_defaults__": defaults}
+    namespace |= {name: _OfDataclass(name) for name in _OF_DATACLASS} | methods
     made = type(cls.__name__, cls.__bases__, namespace)
     setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy lets no method be assigned
     return cast("type[C]", made)
@@ -119,22 +115,39 @@ def _init_of(cls: Any) -> Any:
     exec(f"def __init__({', '.join(arguments)}): {'; '.join(steps) or 'pass'}", scope)  # noqa: S102 - as dataclass does
     init = scope["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
+    init.__module__ = cls.__module__
     init.__annotations__ = cls.__field_types__
     return init
 
 
-class _DataclassFields:
-    """The `__dataclass_fields__` of a record, by which `dataclasses` recognizes its own; created on first access."""
+class _OfDataclass:
+    """An attribute that each dataclass has, by which others recognize it; created on first access, as are the others.
 
-    def __get__(self, instance: object, cls: Any) -> dict[str, Field[Any]]:
-        import dataclasses  # noqa: PLC0415 - see above
+    `dataclasses` reads the fields, and `pprint` the parameters.
+    """
 
-        defaults = {name: dataclasses.field(default=value) for name, value in cls.__field_defaults__.items()}
-        specs = [(name, kind, defaults.get(name, dataclasses.field())) for name, kind in cls.__field_types__.items()]
-        twin = dataclasses.make_dataclass(cls.__name__, specs, kw_only=not cls.__match_args__)
-        fields: dict[str, Field[Any]] = vars(twin)["__dataclass_fields__"]
-        cls.__dataclass_fields__ = fields
-        return fields
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, cls: Any) -> Any:
+        # Imported only when somebody asks for the fields, or assigns one that is frozen.
+        import dataclasses  # noqa: PLC0415
+
+        hidden = getattr(cls, "__not_in_repr__", ())
+        specs = []
+        for name, kind in cls.__field_types__.items():
+            default = cls.__field_defaults__.get(name, dataclasses.MISSING)
+            specs.append((name, kind, dataclasses.field(default=default, repr=name not in hidden)))
+        is_frozen = cls.__setattr__ is _refuse_to_assign
+        twin = dataclasses.make_dataclass(cls.__name__, specs, kw_only=not cls.__match_args__, frozen=is_frozen)
+        for name in _OF_DATACLASS:
+            setattr(cls, name, vars(twin)[name])
+        return vars(twin)[self._name]
+
+
+_OF_DATACLASS = ("__dataclass_fields__", "__dataclass_params__")
 
 
 # The methods that records share.
@@ -188,13 +201,13 @@ def _made_by_name(cls: type[R], fields: dict[str, object]) -> R:
 
 
 def _refuse_to_assign(self: object, name: str, _: object) -> None:
-    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - see above
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - as above
 
     raise FrozenInstanceError(f"cannot assign to {name!r}: {type(self).__name__} is frozen")
 
 
 def _refuse_to_delete(self: object, name: str) -> None:
-    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - see above
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - as above
 
     raise FrozenInstanceError(f"cannot delete {name!r}: {type(self).__name__} is frozen")
 
