@@ -442,6 +442,48 @@ def test_closing_before_the_first_attempt(events: list[Event]) -> None:
     assert events == []
 
 
+WAITING = r"^\w+:\d+ is waiting for its next attempt, so that its iterator cannot be used: cancel"
+
+
+async def test_an_iterator_in_use_can_be_neither_closed_nor_advanced(events: list[Event]) -> None:
+    """As with a generator that is running: the loop that waits in it goes on, and its call ends once."""
+    attempts = aiter(POLICY)
+    numbers: list[int] = []
+
+    async def loop() -> None:
+        async for each in attempts:
+            numbers.append(each.number)
+            async with each:
+                raise_one([ConnectionError()] if each.number == 1 else [])
+
+    task = asyncio.create_task(loop())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match=WAITING):
+        await attempts.aclose()
+    with pytest.raises(RuntimeError, match=WAITING):
+        await anext(attempts)
+    await task
+    await attempts.aclose()
+    assert numbers == [1, 2]
+    assert names(events).count("CallFinished") == 1
+
+
+def test_an_iterator_in_use_in_synchronous_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for one that a thread waits in."""
+    attempts = iter(POLICY.replace(backoff=[1]))
+
+    def use_meanwhile(_: float) -> None:
+        for use in (attempts.close, attempts.__next__):
+            with pytest.raises(RuntimeError, match=WAITING):
+                use()
+
+    monkeypatch.setattr(time, "sleep", use_meanwhile)
+    for each in attempts:
+        with each:
+            raise_one([ConnectionError()] if each.number == 1 else [])
+    assert each.number == 2
+
+
 @pytest.mark.looptime
 async def test_closing_gives_a_probe_back() -> None:
     """The run does not wait for the rest of a job whose probe ended with its loop."""

@@ -2,9 +2,8 @@
 
 Theory of operation. The loop yields an attempt, and the `with` statement in its body performs it. A block that succeeds
 ends the loop. If another attempt follows an error, the error is dropped, and the loop waits before it yields that
-attempt. Each loop
-has its own call, like that of a supervised function, and the same driver: an async function waits in its event loop,
-other code in its thread. The call is named after the function and the line of the loop.
+attempt. Each loop has its own call, like that of a supervised function, and the same driver: an async function waits in
+its event loop, other code in its thread. The call is named after the function and the line of the loop.
 
 Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the call. Only
 the running loop refers to the iterator, so it is deallocated when the loop is left. This detects a `break` after a
@@ -43,7 +42,7 @@ _POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode
 _NO_FUNCTION: Arguments = (type(None), (), {})
 
 
-_Next = enum.Enum("_Next", "ATTEMPT ENTER LEAVE END")
+_Next = enum.Enum("_Next", "ATTEMPT WAIT ENTER LEAVE END")
 """The next step in a loop."""
 
 
@@ -64,12 +63,19 @@ class _Block(Call):
 
     def check_next(self) -> None:
         """Raise if no attempt follows, because the loop has ended or because its last attempt was never entered."""
+        self.check_idle()
         if self.next in (_Next.ENTER, _Next.LEAVE):
             self.abandon()
             rule = "the attempt that a Policy yielded was not entered, so no other one follows"
             raise RuntimeError(f"{rule}: write {self.code}")
         if self.next is _Next.END:
             raise self.end
+
+    def check_idle(self) -> None:
+        """Raise if the loop is waiting: like a running generator, its iterator cannot be used by anybody else."""
+        if self.next is _Next.WAIT:
+            rule = f"{self.name} is waiting for its next attempt, so that its iterator cannot be used"
+            raise RuntimeError(f"{rule}: cancel the task of the loop, or close the iterator in the body of the loop")
 
     def check_end(self) -> None:
         """End the loop if its call has ended; raise an error that the loop would mistake for its normal end."""
@@ -236,6 +242,7 @@ class _Loop:
         block.check_next()
         try:
             if block.last_error is not None:
+                block.next = _Next.WAIT
                 block.rest(block.last_error)
         except BaseException as error:
             block.abandon(error)
@@ -249,6 +256,7 @@ class _Loop:
         block.check_next()
         try:
             if block.last_error is not None:
+                block.next = _Next.WAIT
                 await block.rest(block.last_error)
         except BaseException as error:
             block.abandon(error)
@@ -259,6 +267,7 @@ class _Loop:
 
     def close(self) -> None:
         """End the loop; warn if this drops an error, unless an exception is being handled."""
+        self._block.check_idle()
         if self._block.abandon() and sys.exception() is None:
             self._warn()
 

@@ -43,7 +43,11 @@ class SyncAttempts(Iterator[SyncAttempt], Protocol):
     """The attempts of a block in synchronous code."""
 
     def close(self) -> None:
-        """End the loop: no further attempt is made."""
+        """End the loop: no further attempt is made.
+
+        Raises:
+            RuntimeError: if the loop is waiting for its next attempt, in another task or thread.
+        """
 
 
 class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
@@ -52,7 +56,11 @@ class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
     def __anext__(self) -> Awaitable[AsyncAttempt]: ...
 
     async def aclose(self) -> None:
-        """End the loop: no further attempt is made."""
+        """End the loop: no further attempt is made.
+
+        Raises:
+            RuntimeError: if the loop is waiting for its next attempt, in another task or thread.
+        """
 
 
 class Loops:
