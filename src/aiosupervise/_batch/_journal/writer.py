@@ -105,7 +105,10 @@ class Writer:
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock."""
+    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock.
+
+    A loop that is not based on asyncio's, such as uvloop's, has a real clock.
+    """
     has_own_clock = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
     return has_own_clock or no_waits.get() is not None
 
