@@ -84,7 +84,7 @@ class Call:
             arguments: the arguments of each attempt.
             attempts: the number of attempts that were begun.
             last_serial: the serial number of the newest verdict before the last of them. If a call inside an attempt
-            gives up, the error of that attempt has a verdict with a higher serial number.
+                gives up, the error of that attempt has a verdict with a higher serial number.
         """
         no_waiting = no_waits.get()
         self.waits = no_waiting is None

@@ -5,11 +5,11 @@ body or from the wait for the children; and `failure`, with which the supervisor
 applies is raised:
 
 1. A cancellation from outside is raised unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup,
-asyncio.run) relies on seeing it; swallowing it here was a bug of TaskGroup
-(https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
+   asyncio.run) relies on seeing it; swallowing it here was a bug of TaskGroup
+   (https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
 2. A KeyboardInterrupt or SystemExit of a child is raised without a group, as by asyncio.TaskGroup, to end the program.
 3. The supervisor's error is raised in a group with the body's own error, because a body that is cancelled by an
-escalation may raise anything in its clean-up.
+   escalation may raise anything in its clean-up.
 4. The body's error propagates by itself, because `__aexit__` returns None.
 """
 
