@@ -150,8 +150,7 @@ def script(*steps: object) -> Script[object]:
 
     It replaces a function that a test cannot call, such as one that sends a request. Pass the script to `supervise`,
     `run_all` or `map_all`, or patch the code under test with it. It accepts any arguments. To replace a plain function,
-    use its
-    method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
+    use its method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
         steps: an exception is raised, either the given instance or a new instance of the given class. Any other value
@@ -172,9 +171,8 @@ class Faults:
 
     `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. If a call has a fault, the
     error is raised and the function is not called. Whether a call fails depends only on the seed and on the number of
-    calls before it, so the
-    same seed produces the same faults. Apply it inside `supervise`, as in this example: faults injected outside are not
-    retried. Functions wrapped by the same `Faults` share its sequence.
+    calls before it, so the same seed produces the same faults. Apply it inside `supervise`, as in this example: faults
+    injected outside are not retried. Functions wrapped by the same `Faults` share its sequence.
 
     Args:
         rate: the share of calls that fail, from 0 for no call to 1 for every call. At a higher rate, the same calls

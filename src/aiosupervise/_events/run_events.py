@@ -72,7 +72,8 @@ class _OfGroup(_OfRun):
     """The fields of every event of a group.
 
     Attributes:
-        run: the number of the run, unique within the process. name: the name of the run, or of its function.
+        run: the number of the run, unique within the process.
+        name: the name of the run, or of its function.
         tally: its live counts.
         group: the value that `group_by` returned for its inputs.
 

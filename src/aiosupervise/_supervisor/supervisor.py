@@ -174,8 +174,8 @@ class Supervisor:
     def is_healthy(self) -> bool:
         """True while every child is running and ready, except for those that have ended and will not be restarted.
 
-        Return it from a health check. Return it from a health check. It is False while any child is waiting, starting
-        or being stopped, outside the block, and from the moment when the supervisor stops or gives up.
+        Return it from a health check. It is False while any child is waiting, starting or being stopped, outside the
+        block, and from the moment when the supervisor stops or gives up.
         """
         return self._machine is not None and self._machine.is_healthy
 
