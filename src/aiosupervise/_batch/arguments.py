@@ -43,6 +43,11 @@ def check_func(func: object) -> None:
 
 def check_iterable(name: str, items: object) -> None:
     """Raise unless `items` is a source of items; also for types that are passed by mistake, such as a str."""
+    if name == "jobs" and isinstance(items, Run):
+        raise TypeError(
+            f"jobs must be an iterable of jobs, and a run is one job; got {items!r}: write run_all([run]), or "
+            f"map_all(func, run) to call a function with its values"
+        )
     if isinstance(items, (str, bytes)):
         raise TypeError(
             f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"

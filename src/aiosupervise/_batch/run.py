@@ -91,6 +91,8 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             RuntimeError: if the run has not started.
         """
         if self._pump is None:
+            if self._state is _State.OWNED:
+                raise RuntimeError(self._not_new())
             raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
         self._pump.stop(Stopped.STOP)
 

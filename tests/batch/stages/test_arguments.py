@@ -57,6 +57,14 @@ async def test_a_run_that_was_used_is_no_input() -> None:
         map_all(parse, pages)
 
 
+async def test_run_all_takes_no_run_as_jobs() -> None:
+    """The values of a run are no jobs; the error shows what may have been meant."""
+    with pytest.raises(TypeError, match="jobs must be an iterable of jobs, and a run is one job") as caught:
+        run_all(map_all(fetch, [1, 2]))  # type: ignore[arg-type]
+    assert "run_all([run])" in str(caught.value)
+    assert "map_all(func, run)" in str(caught.value)
+
+
 async def test_a_run_has_one_owner() -> None:
     """The error names it."""
     pages = map_all(fetch, [1, 2])
@@ -78,7 +86,7 @@ async def test_an_owned_run_names_its_owner() -> None:
     with pytest.raises(RuntimeError, match="is started and read by the run parse"):
         async with pages:
             pass
-    with pytest.raises(RuntimeError, match="has nothing to stop"):
+    with pytest.raises(RuntimeError, match="is started and read by the run parse"):
         pages.stop()
     assert len(pages.report) == 0
     assert (await run).values() == [1, 2]
