@@ -451,3 +451,47 @@ async def test_a_stage_that_does_not_end_is_named() -> None:
         await run
     texts = sorted(str(warning.message) for warning in caught)
     assert [text.rpartition(": ")[2] for text in texts] == ["stubborn-0", "the stage stubborn"]
+
+
+async def test_an_error_is_no_reason_of_the_run() -> None:
+    """It stops the stages before the one that raised, but nobody has stopped the run."""
+
+    def group_of(page: str) -> str:
+        raise LookupError(page)
+
+    run = map_all(Stage("parse"), map_all(Stage("fetch"), [0, 1, 2], limit=1), group_by=group_of)
+    with pytest.raises(LookupError, match="fetch 0"):
+        await run
+    assert shown(run.report) == ["Pending parse-0", "Pending fetch-1", "Pending fetch-2"]
+    assert run.report.stopped is None
+
+
+# Before the first stage has begun
+
+
+async def test_tasks_end_with_a_run_that_was_left_at_once() -> None:
+    """As those of a run of one stage do, which are running before it begins."""
+    tasks = [asyncio.create_task(asyncio.sleep(1)) for _ in range(2)]
+    async with map_all(Stage("parse"), run_all(tasks)) as run:
+        pass
+    assert [task.cancelled() for task in tasks] == [True, True]
+    assert [outcome.index for outcome in run.report] == [0, 1]
+    assert run.report.stopped is Stopped.LEFT
+
+
+async def test_a_coroutine_that_cannot_be_closed() -> None:
+    """It costs no other job its outcome, and no job has two."""
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(1)
+        except GeneratorExit:
+            raise ValueError("close") from None
+
+    begun = stubborn()
+    begun.send(None)
+    run = map_all(Stage("parse"), run_all([asyncio.sleep(1), begun, asyncio.sleep(1)]))
+    with pytest.raises(ValueError, match="close"):
+        async with run:
+            pass
+    assert [outcome.index for outcome in run.report] == [0, 1, 2]

@@ -51,6 +51,9 @@ class StagedPump(Pump[T, I]):
 
     def cancel(self, why: Stopped) -> None:
         """Start no further jobs and cancel the running ones, including those of the previous stages."""
+        if not (self.outlet.closed or self._is_loop_shutting_down()):
+            # Jobs that are running tasks are cancelled and awaited, as in a run of one stage.
+            self.error.attempt(self._earlier.begin)
         super()._wind_down(why)
         super().cancel(why)
         self.error.attempt(partial(self._earlier.cancel, why))

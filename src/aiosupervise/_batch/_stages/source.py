@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
@@ -82,6 +83,7 @@ class StageSource(AsyncSource[Any]):
         self.origins: dict[int, Success[Any, Any]] = {}
         self._pump: EarlierPump | None = None
         self._asked_to_stop: Stopped | None = None  # before it has begun
+        self._is_interrupted = False  # the owner stopped it, and has its own reason, or an error
 
     def connect(self, order: Strategy[Any, Any], scope: Scope) -> None:
         """Begin the earlier run in this order and within this scope, at the first pull."""
@@ -100,7 +102,7 @@ class StageSource(AsyncSource[Any]):
     @property
     def stopped(self) -> Stopped | None:
         """Why the earlier run ended before its source did."""
-        return None if self._pump is None else self._pump.outlet.stopped
+        return None if self._pump is None or self._is_interrupted else self._pump.outlet.stopped
 
     @property
     def stopped_groups(self) -> Sequence[object]:
@@ -119,13 +121,13 @@ class StageSource(AsyncSource[Any]):
         Raises:
             BaseException: the error of the earlier run, once.
         """
-        pump = self._begun()
-        outcome = await pump.read()
+        outcome = await self.begin().read()
         if outcome is END:
             await self.close()
         return outcome
 
-    def _begun(self) -> EarlierPump:
+    def begin(self) -> EarlierPump:
+        """Begin the earlier run, unless it has begun, and return its pump."""
         if self._pump is None:
             self._pump = self.stage.begin(self._order, self._scope)
             if self._asked_to_stop is not None:
@@ -134,6 +136,7 @@ class StageSource(AsyncSource[Any]):
 
     def interrupt(self) -> None:
         """Stop the earlier run; a pending pull ends when that run has ended."""
+        self._is_interrupted = self._is_interrupted or not self.is_stopping
         self.stop(Stopped.STOP)
 
     def stop(self, why: Stopped) -> None:
@@ -178,7 +181,9 @@ def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
         return
     for index, item in enumerate(config.source.rest()):
         yield config.jobs.pending(item, index, started=False)
-        config.jobs.discard(item)
+        # Closing a coroutine that has begun may raise, and the others have outcomes too.
+        with suppress(Exception):
+            config.jobs.discard(item)
 
 
 def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
