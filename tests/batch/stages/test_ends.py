@@ -495,3 +495,14 @@ async def test_a_coroutine_that_cannot_be_closed() -> None:
         async with run:
             pass
     assert [outcome.index for outcome in run.report] == [0, 1, 2]
+
+
+async def test_an_item_that_is_no_job_has_no_outcome() -> None:
+    """A reader who gets outcomes in input order does not wait for it, however many pending ones come after it."""
+    jobs: list[Any] = [asyncio.sleep(1), 3, *(asyncio.sleep(1) for _ in range(9))]
+    indexes = []
+    async with asyncio.timeout(60), map_all(Stage("parse"), run_all(jobs, limit=1), limit=2) as run:
+        with pytest.raises(TypeError, match="job 1 is 3"):
+            async for outcome in run:
+                indexes.append(outcome.index)
+    assert indexes == [0, *range(2, 11)]

@@ -39,12 +39,14 @@ class StagedFeed(Feed):
             if isinstance(outcome, Success):
                 return outcome
             self.skip(outcome)
-            await self._wait_for_room()
+            await self._wait_for_room(source)
         return END
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_room(self, source: StageSource) -> None:
         """Wait until the next outcome may be pulled; an outcome that was passed on may be unread."""
-        while not self.stopped and self.slots_to_pull() == 0:
+        # The remaining outcomes of a stage that starts no further jobs are in memory anyway. In input order, they may
+        # be behind an item that the stage refused, and that no reader will receive.
+        while not (self.stopped or source.is_stopping) and self.slots_to_pull() == 0:
             await self.wait_for_change()
 
     def _on_exhausted(self) -> None:
