@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
 from aiosupervise._call.signals import SignalWatcher
+from aiosupervise._call.tasks import running_loop
 from aiosupervise._events.emit import Enclosing
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
@@ -134,6 +135,9 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     def close(self) -> None:
         """Discard a run that is no longer needed: no job starts, and Python does not warn that it was never awaited."""
+        task, loop = self._task, running_loop()
+        if not (task is None or task.done() or loop is None or task is asyncio.current_task(loop)):
+            return  # another task runs it, and would wait forever
         coroutine, self._finishing, self._task = self._finishing, None, None
         if coroutine is not None:
             coroutine.close()

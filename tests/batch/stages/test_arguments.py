@@ -65,6 +65,17 @@ async def test_run_all_takes_no_run_as_jobs() -> None:
     assert "map_all(func, run)" in str(caught.value)
 
 
+async def test_a_run_that_a_task_runs_is_no_input() -> None:
+    """The error leaves the task alone."""
+    pages = map_all(fetch, [1, 2])
+    task = asyncio.create_task(pages)
+    await asyncio.sleep(0)
+    with pytest.raises(TypeError, match="used before, and a run is used once"):
+        map_all(parse, pages)
+    async with asyncio.timeout(5):
+        assert (await task).values() == [1, 2]
+
+
 async def test_a_run_has_one_owner() -> None:
     """The error names it."""
     pages = map_all(fetch, [1, 2])
