@@ -19,7 +19,7 @@ class FirstError:
         if self._error is None and error is not None:
             self._error = without_traceback(error)
 
-    def attempt(self, step: Callable[[], None]) -> None:
+    def attempt(self, step: Callable[[], object]) -> None:
         """Perform a step of ending the run, and keep its error, so that the following steps are always performed."""
         try:
             step()
