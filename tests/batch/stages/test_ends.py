@@ -1,6 +1,7 @@
 """How stages end: gracefully, so that what was fetched is parsed, or all at once."""
 
 import asyncio
+import inspect
 import signal
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -480,15 +481,16 @@ async def test_tasks_end_with_a_run_that_was_left_at_once() -> None:
     assert run.report.stopped is Stopped.LEFT
 
 
+async def stubborn() -> None:
+    """Raise when closed."""
+    try:
+        await asyncio.sleep(1)
+    except GeneratorExit:
+        raise ValueError("close") from None
+
+
 async def test_a_coroutine_that_cannot_be_closed() -> None:
     """It costs no other job its outcome, and no job has two."""
-
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(1)
-        except GeneratorExit:
-            raise ValueError("close") from None
-
     begun = stubborn()
     begun.send(None)
     run = map_all(Stage("parse"), run_all([asyncio.sleep(1), begun, asyncio.sleep(1)]))
@@ -511,3 +513,11 @@ async def _read_into(read: list[int], run: Run[Any, Any]) -> None:
     async with run:
         async for outcome in run:
             read.append(outcome.index)  # noqa: PERF401 - the run raises in the end
+
+
+async def test_a_discarded_stage_closes_all_coroutines() -> None:
+    """Also those after one that cannot be closed, whose error is suppressed as in a run of one stage."""
+    begun, new = stubborn(), stubborn()
+    begun.send(None)
+    map_all(Stage("parse"), run_all([begun, new])).close()
+    assert inspect.getcoroutinestate(new) == inspect.CORO_CLOSED
