@@ -32,7 +32,7 @@ def ask() -> Table:
     costs = measure_all()
     table = Table(
         f"a batch of {JOBS:,} jobs of `asyncio.sleep(0)`, limit {LIMIT} (asyncio.gather and tqdm: no limit)",
-        f"CPU per job, a fresh process each time: the median of {REPEATS} interleaved repeats{scaled()}",
+        f"CPU time per job: the median of {REPEATS} interleaved repeats, each in a fresh process{scaled()}",
         ("us per job", "x gather", "x semaphore", "x aiometer", "peak MB"),
     )
     for name, cost in costs.items():
@@ -46,7 +46,7 @@ def ask() -> Table:
 def scaled() -> str:
     """Who ran fewer jobs than the others; per job that is, if anything, to its advantage."""
     fewer = [name for name in FEWER_JOBS if name in RUNNERS]
-    return f"; {', '.join(fewer)}: {FEWER_JOBS[fewer[0]]:,} jobs" if fewer else ""
+    return f"; only {FEWER_JOBS[fewer[0]]:,} jobs for {', '.join(fewer)}" if fewer else ""
 
 
 def measure_all() -> dict[str, Cost]:

@@ -117,7 +117,7 @@ def ask() -> Table:
     """Measure all in turns, and compare each with the run above it that has no journal."""
     table = Table(
         f"{JOBS:,} jobs with a journal, limit {LIMIT}: values of {len(VALUE)} bytes, then inputs with a stored result",
-        f"CPU per job, of all threads, a fresh process each time: the median of {REPEATS} interleaved repeats",
+        f"CPU time per job, of all threads: the median of {REPEATS} interleaved repeats, each in a fresh process",
         ("us per job", "x without"),
     )
     rounds = [{name: in_fresh_process(measure, name) for name in WAYS} for _ in range(REPEATS)]
