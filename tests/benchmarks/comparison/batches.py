@@ -317,7 +317,7 @@ async def slow_reader(lib: Runner) -> Answer:
 
     async with lib.completed(job, range(100), 3) as results:
         meanwhile = await _read_slowly(results, lambda: started)
-    seen = f"limit 3, one result read of 100 jobs: {_how_many(meanwhile)} were started meanwhile"
+    seen = f"100 jobs, limit 3, only one result read so far: {_how_many(meanwhile)} had been started"
     if meanwhile < 10:
         return answer(good=True, seen=seen)
     started = 0
@@ -386,7 +386,7 @@ async def signals(lib: Runner) -> Answer:
     results = await lib.stopped(job, range(50))
     drained = sorted(results) == sorted(started) and len(started) < 20
     how = "a flag that each job checks" if hasattr(lib.stopped, "by_hand") else "`stop_on`"
-    return answer(drained, f"{how}: jobs running at the SIGTERM finished, no other job started", using=lib.stopped)
+    return answer(drained, f"{how}: jobs that were running at SIGTERM finished, no others started", using=lib.stopped)
 
 
 async def threads(lib: Runner) -> Answer:
