@@ -2,7 +2,7 @@
 
 Imports point one way:
 integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
-(One exception: `progress=True` imports the tqdm integration when it is called.)
+(One exception: `progress=True` imports the tqdm integration when it is used.)
 """
 
 from ._batch._journal.journal import Journal

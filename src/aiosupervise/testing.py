@@ -177,8 +177,9 @@ class Faults:
     Args:
         rate: the share of calls that fail, from 0 for no call to 1 for every call. At a higher rate, the same calls
             fail as at a lower one, and others as well.
-        errors: the errors to raise: a subclass of Exception, or a tuple of such classes, which are equally frequent.
-            Each fault raises a new instance, created without arguments, with a note that says that it was injected.
+        errors: the errors to raise: a subclass of Exception, or a tuple of such classes, each of which is equally
+            likely. Each fault raises a new instance, created without arguments, with a note that says that it was
+            injected.
         seed: an integer of at least 0.
 
     Attributes:
@@ -232,7 +233,7 @@ class Faults:
     def _draw(self) -> None:
         """Raise the fault of the next call, if it has one."""
         self.calls += 1
-        # Every call draws two numbers, also if it does not fail: so neither the rate nor the errors change which later
+        # Every call draws two numbers, even if it does not fail, so neither the rate nor the errors change which later
         # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
         # https://docs.python.org/3/library/random.html#notes-on-reproducibility
         fails, which = self._random.random() < self._rate, self._random.random()
@@ -278,7 +279,7 @@ def _check_rate(rate: object) -> None:
     rule = "rate must be a number from 0 (no call fails) to 1 (every call fails)"
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         raise TypeError(f"{rule}; got {safe_repr(rate)}")
-    # Written so that NaN fails it too.
+    # Written so that NaN fails the check too.
     if not 0 <= rate <= 1:
         raise ValueError(f"{rule}; got {safe_repr(rate)}")
 

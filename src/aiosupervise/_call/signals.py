@@ -76,7 +76,7 @@ class SignalWatcher:
             raise
 
     def is_active(self) -> bool:
-        """Return whether the run can still react to a signal; not in a forked process, which has only a copy."""
+        """Return whether the run can still react to a signal; a forked process, which has only a copy, cannot."""
         return not self._is_closed and not self._loop.is_closed() and self._process == os.getpid()
 
     def on_signal(self, number: int) -> None:

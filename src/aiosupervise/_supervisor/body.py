@@ -1,11 +1,11 @@
-"""The body of the `async with` block: it is cancelled when its supervisor escalates, and one error leaves the block.
+"""The body of the `async with` block: its cancellation by an escalation, and the choice of the error that is raised.
 
 Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError from the
 body or from the wait for the children; and `failure`, with which the supervisor escalates. The first of these that
 applies is raised:
 
 1. A cancellation from outside is raised unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup,
-   asyncio.run) relies on seeing it; swallowing it here was a bug of TaskGroup
+   asyncio.run) relies on receiving it. TaskGroup once swallowed it, which was a bug
    (https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
 2. A KeyboardInterrupt or SystemExit of a child is raised without a group, as by asyncio.TaskGroup, to end the program.
 3. The supervisor's error is raised in a group with the body's own error, because a body that is cancelled by an
@@ -23,13 +23,13 @@ from .child_state import is_exit
 
 
 class Body:
-    """The task that runs the body of a block, from the entry of the block on.
+    """The task that runs the body of a block, from the moment when the block is entered.
 
-    When the supervisor escalates, a body that waits for something else must be released. The only way is to cancel its
-    task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
+    When the supervisor escalates, a body that is waiting for something else must be interrupted. The only way is to
+    cancel its task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
     `uncancel()` takes ours back and returns the number of the others
-    (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests from before the block do not
-    end it, because a supervisor can be used in the clean-up of a task that has been cancelled
+    (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests made before the block was
+    entered do not end it, because a supervisor can be used in the clean-up of a task that has been cancelled
     (https://github.com/python/cpython/issues/102780).
     """
 
@@ -58,7 +58,7 @@ class Body:
         error: BaseException | None,
         cancellation: asyncio.CancelledError | None,
     ) -> None:
-        """Raise the error that the block of the supervisor `name` ends with, unless it is the body's own."""
+        """Raise the error with which the block of the supervisor `name` ends, unless it is the body's own."""
         # Not part of the condition below: `cancel` must be undone, whatever the body did with its CancelledError
         # (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel()

@@ -11,12 +11,12 @@ LEAST_GRACE = 1.0  # seconds
 
 
 def interval_of(child: ChildState) -> float:
-    """Return the seconds between two cancellations of a child; a shorter grace would only interrupt its clean-up."""
+    """Return the seconds between two cancellations of a child; a shorter interval would only interrupt its clean-up."""
     return max(child.grace, LEAST_GRACE)
 
 
 def cancel_again(child: ChildState, supervisor: str, seconds: float) -> None:
-    """Cancel a child that has not ended, and log its name and its stack, which shows what it waits for.
+    """Cancel a child that has not ended, and log its name and its stack, which shows what it is waiting for.
 
     One cancellation may not be enough: asyncio's own server with an open connection needs three
     (https://github.com/python/cpython/issues/123720).

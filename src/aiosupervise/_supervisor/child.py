@@ -12,10 +12,10 @@ from .child_waits import wait_for_end, wait_ready
 
 
 class ChildControl(Protocol):
-    """The part of the state machine that a handle needs; it avoids an import of the state machine."""
+    """The part of the state machine that a handle needs: a protocol, so that the state machine need not be imported."""
 
     def is_stopping(self) -> bool:
-        """Return whether the supervisor starts no more children."""
+        """Return whether the supervisor no longer starts children."""
         ...
 
     def stop_child(self, child: ChildState) -> Awaitable[None]:
@@ -103,8 +103,8 @@ class Child:
         """Wait until the child is ready: until it has called `ready()`, or has started if it has no `ready=`.
 
         Raises:
-            Exception: the child's own error, if it fails before it was ever ready. After later failures this keeps
-                waiting, because the child is restarted.
+            Exception: the child's own error, if it fails before it has ever been ready. After a later failure the wait
+                continues, because the child is restarted.
             TimeoutError: if it has not called `ready()` in time.
             RuntimeError: if it returned before it was ready, was stopped, or its supervisor is stopping; also in place
                 of a CancelledError that the child raised itself.

@@ -39,7 +39,7 @@ class Ending:
 
 
 def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | SystemExit]:
-    """Return whether an error ends the program; `isinstance` would read the `__class__` of the error."""
+    """Return whether an error ends the program, without `isinstance`, which would read the `__class__` of the error."""
     return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
@@ -121,7 +121,7 @@ class ChildState:
         self.coroutine: Coroutine[object, None, object] | None = None
         self.has_run: bool = False
         self.was_ready: bool = False
-        # All restarts, after an end of this child or of a sibling.
+        # All restarts, whether this child or a sibling had ended.
         self.restarts: int = 0
         # Restarts since the child last ran for `reset_after` seconds: the argument of the backoff.
         self.backoff_count: int = 0
@@ -148,11 +148,11 @@ class ChildState:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child is running, or will be started without a request."""
+        """True if the child is running, or will be started without a request."""
         return self.state in ALIVE
 
     def enter(self, state: StateName, now: float) -> None:
-        """Enter a state at `now`, the loop's time. The clock of its restarts is paused while the child waits."""
+        """Enter a state at `now`, the loop's time. The clock of its intensity is paused while the child waits."""
         self.set_timer(None)
         self.state = state
         self.since = now
@@ -168,7 +168,7 @@ class ChildState:
         self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
-        """Return whether the child's restart type requires a restart after this end of a run."""
+        """Return whether the child's restart type requires a restart after a run that ended in this way."""
         if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)

@@ -1,4 +1,4 @@
-"""Waiting for a child to become ready, end, stop or restart, and the error if that will not happen."""
+"""Waiting for a child to become ready, end, stop or restart, and the errors raised if that will not happen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SUPERVISOR_STOPPED = "its supervisor has stopped"
 
 
 async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
-    """Wait until a child is ready, or raise an error that says why it will not be."""
+    """Wait until a child is ready, or raise an error that says why it will not become ready."""
     if child.state == "running":
         await asyncio.sleep(0)
         return
@@ -72,7 +72,7 @@ def complete_end(child: ChildState, *, is_stopping: bool) -> None:
 
 
 def reject_readiness(child: ChildState) -> None:
-    """Wake the tasks that wait until a child is ready, with the reason why it will not be."""
+    """Wake the tasks that wait until a child is ready, with the reason why it will not become ready."""
     if child.became_ready is not None:
         child.became_ready.reject(not_ready(child))
         child.became_ready = None
@@ -86,5 +86,5 @@ def reject_restart(child: ChildState, reason: str) -> None:
 
 
 def cannot_restart(child: ChildState, reason: str) -> RuntimeError:
-    """Return the error of a command to restart a child."""
+    """Return the error for a restart command that cannot be carried out."""
     return RuntimeError(f"child {child.name} cannot be restarted: {reason}")

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 
 class Completion:
-    """Awaiting this waits until a command has been carried out.
+    """The result of a command: await it to wait until the command has been carried out.
 
     It is neither a coroutine nor a future: there is no warning if nobody awaits it, several tasks may await it, and
     cancelling one of them does not cancel the command. Awaiting a resolved completion yields to the event loop once, so
@@ -22,7 +22,7 @@ class Completion:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has been resolved or rejected."""
+        """True if it has been resolved or rejected."""
         return self._done.is_set()
 
     def resolve(self) -> None:

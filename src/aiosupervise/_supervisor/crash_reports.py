@@ -30,11 +30,11 @@ class _Kind:
 class CrashReports:
     """Decides which failures of the children of one supervisor are logged in full.
 
-    A report with its traceback takes about 0.3 ms, and ten thousand children of one dead dependency fail alike.
-    Therefore only the first failure of a kind is logged in full. Later ones within `within` seconds are counted, and
-    the count is logged after a second, two seconds, four and so on. Failures are of the same kind if their errors have
-    the same type and were raised at the same line. The error of a stalled child was not raised, so its line is that of
-    its cause.
+    A report with its traceback takes about 0.3 ms, and ten thousand children may fail for the same reason if a
+    dependency is down. Therefore only the first failure of a kind is logged in full. Later ones within `within` seconds
+    are counted, and the count is logged after a second, two seconds, four and so on. Failures are of the same kind if
+    their errors have the same type and were raised at the same line. The error of a stalled child was not raised, so
+    its line is that of its cause.
 
     Args:
         name: the name of the supervisor.
@@ -69,7 +69,7 @@ class CrashReports:
         return False
 
     def log_return(self, child: str) -> None:
-        """Log that a child has returned and will be restarted, because the line about the restart gives no reason."""
+        """Log that a child has returned and will be restarted, because the line about the restart states no reason."""
         if RETURNED.is_read():
             RETURNED.log({"child": child, "supervisor": self._name})
 

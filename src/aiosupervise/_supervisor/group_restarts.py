@@ -3,15 +3,15 @@
 Theory of operation. There is at most one sequence at a time, and every failure merges into it:
 
 - While members are being stopped, one at a time in reverse start order, a failure of a member is absorbed.
-- A failure of another child extends the group, as does one while the group waits.
+- A failure of another child extends the group, as does a failure while the group waits.
 - A failure while members are being started restarts the sequence.
 
 A member that does not stop delays only its group, and the members before it keep running until they are stopped in
 order. A member that was stopped or restarted by a command has left the group; if it is still being stopped when the
 sequence reaches it, the group waits for its end.
 
-When members are started, one with `ready=` must be ready before the next one starts. If a group is waiting for such a
-member, its new children join it, as do those that must become ready themselves.
+When members are started, a member with `ready=` must be ready before the next member starts. A new child joins the
+group if a member or the child itself must become ready.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class GroupRestarts:
     def add(self, child: ChildState) -> None:
         """Start a new child, or queue it behind members that must become ready first.
 
-        One that must become ready itself also joins the group: if it were started before the group, it would delay its
-        members.
+        A child that must become ready itself also joins the group: if it were started before the group, it would delay
+        the members.
         """
         if self._awaited is not None or (self._members and (self._has_ready or child.ready is not None)):
             self._has_ready = self._has_ready or child.ready is not None

@@ -1,4 +1,4 @@
-"""Heartbeats: detects children that have not called `alive()` in time."""
+"""Heartbeats: the detection of children that have not called `alive()` in time."""
 
 from __future__ import annotations
 

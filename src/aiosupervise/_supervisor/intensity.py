@@ -16,10 +16,10 @@ class _Restart:
 class RestartIntensity:
     """Counts the restarts that a child causes, and allows at most `max_restarts` in a period of `within` seconds.
 
-    As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does one exactly `within`
-    seconds old. Unlike in OTP, each child has its own limit: five children of one dead dependency would exceed a shared
-    limit within moments. And a restart does not age during the restart delays of its child; otherwise, if the backoff
-    were longer than `within`, a child that always fails would never exceed the limit.
+    As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does a restart from exactly
+    `within` seconds ago. Unlike in OTP, each child has its own limit: five children with the same dead dependency would
+    exceed a shared limit within moments. And a restart does not age during the restart delays of its child; otherwise,
+    if the backoff were longer than `within`, a child that always fails would never exceed the limit.
     """
 
     __slots__ = ("_max_restarts", "_paused_at", "_paused_for", "_restarts", "_within")
@@ -32,7 +32,7 @@ class RestartIntensity:
         self._paused_at: float | None = None
 
     def time(self, now: float) -> float:
-        """Return the time of the child's clock at `now`, a time of the loop."""
+        """Return the time of the child's clock at `now`, the loop's time."""
         return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
     def pause(self, now: float) -> None:

@@ -72,7 +72,7 @@ class Lifecycle:
 
     @property
     def has_ends(self) -> bool:
-        """Whether there are ends that have not been handled yet."""
+        """True if the end of a child is still to be handled."""
         return bool(self._ends)
 
     @property
@@ -96,7 +96,7 @@ class Lifecycle:
     # Starting.
 
     def start(self, child: ChildState, *, again: bool = False) -> None:
-        """Start a run of a child; `again` if this follows its end or that of a sibling."""
+        """Start a run of a child; `again` is True if this follows its end or that of a sibling."""
         coroutine, context = self._begin_run(child)
         if again:
             child.restarts += 1
@@ -188,7 +188,7 @@ class Lifecycle:
         self.after(interval_of(child), child, partial(self._cancel_again, interval_of(child)))
 
     def cancel(self, child: ChildState, task: asyncio.Task[object]) -> None:
-        """Cancel a child, which may already be stopping, without waiting for its grace, and again every second."""
+        """Cancel a child immediately, even if it is already stopping, and again every second, whatever its grace."""
         if child.state == "stopping":
             task.cancel()
         else:
@@ -259,7 +259,7 @@ class Lifecycle:
         self.handle_end(child)
 
     def handle_end(self, child: ChildState) -> None:
-        """Handle the end of a child, unless that has been done."""
+        """Handle the end of a child, unless it has already been handled."""
         ending, child.ending = child.ending, None
         if ending is not None:
             self._then.on_end(child, ending)

@@ -12,7 +12,7 @@ _TICKS = 8  # in the shortest heartbeat
 class LoopClock:
     """Measures the time during which the event loop could run callbacks. It ticks while it has users.
 
-    A late tick shows how long the loop was blocked. This time does not count, because a child that could not run could
+    A late tick shows how long the loop was blocked. That time does not count, because a child that could not run could
     not call `alive()` either. Blocking is detected only by the tick that it delays, so up to an eighth of the shortest
     heartbeat goes undetected each time.
     """
@@ -37,7 +37,7 @@ class LoopClock:
         self._tick()
 
     def release(self) -> None:
-        """Stop ticking if it has no other user."""
+        """Stop ticking if the clock has no other user."""
         self._users -= 1
         if not self._users:
             self._end_tick()

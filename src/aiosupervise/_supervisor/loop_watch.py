@@ -29,7 +29,7 @@ class LoopWatch:
 
     @property
     def is_shutdown(self) -> bool:
-        """Whether the event loop is shutting down."""
+        """True if the event loop is shutting down."""
         return self._has_shut_down or (self._task is not None and self._task.cancelling() > 0)
 
     def start(self) -> None:

@@ -47,7 +47,7 @@ class SingleRestarts:
         self._lifecycle.start(child)
 
     def absorbs(self, child: ChildState) -> bool:  # noqa: ARG002 - the protocol's
-        """Return False: each failure is a restart."""
+        """Return False: each failure causes a restart of its own."""
         return False
 
     def restart(self, child: ChildState, delay: float) -> None:

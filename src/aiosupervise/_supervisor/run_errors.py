@@ -1,4 +1,4 @@
-"""The error that ended a run of a child: as its task has it, as its failure, and as a backoff function gets it."""
+"""The error that ended a run of a child, in three forms: from its task, as its failure, and for a backoff function."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .child_state import ChildState, is_exit
 
 
 def error_of(task: asyncio.Task[object]) -> BaseException | None:
-    """Return the error that ended the task of a child, a CancelledError too; None if it returned."""
+    """Return the error that ended the task of a child, including a CancelledError; None if it returned."""
     if not task.cancelled():
         return task.exception()
-    # The error is raised to get it. If that happens while the body's error is handled, it would become the context of
-    # the child's error, which would be wrong, and a reference cycle.
+    # Reading the error of a cancelled task raises it. If the body's error is being handled at that moment, it becomes
+    # the context of the child's error, which would be wrong, and a reference cycle.
     handled = sys.exception()
     error = cancellation(task)
     if error is not None and context_of(error) is handled:

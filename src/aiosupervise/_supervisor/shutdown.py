@@ -41,7 +41,7 @@ class Shutdown:
             self._is_going_on = False
 
     def _is_down(self, child: ChildState) -> bool:
-        """Return whether a child has ended; if it runs, stop it."""
+        """Return whether a child has ended; if it is running, stop it."""
         self._lifecycle.catch_up(child)
         if child.task is not None:
             self._lifecycle.stop(child, Purpose.STOP)

@@ -1,4 +1,4 @@
-"""The state machine of a supervisor: it determines the reaction to the end of a child or a command.
+"""The state machine of a supervisor: it determines the reaction to a command or to the end of a child.
 
 Theory of operation. No task waits for a child. Each callback of a task or a timer, and each command, runs one step to
 its end before the next one begins (see `steps`). A step never waits, so a child that does not stop delays only the
@@ -7,7 +7,7 @@ children that depend on it. The task of the supervisor only detects the shutdown
 Invariants, each with a test:
 - A child that is stopped is cancelled once, and again each time its grace, at least 1 s, has passed. When the event
   loop shuts down, asyncio.run cancels every task, and this counts as the first cancellation.
-- Giving up is announced immediately; the supervisor ends when no child is running.
+- An escalation is announced immediately; the supervisor ends when no child is running.
 - Each command is completed: carried out, or rejected.
 """
 
@@ -89,7 +89,7 @@ class StateMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every child is running and ready, except for those that have ended and will not be restarted."""
+        """True if every child is running and ready, except for those that have ended and will not be restarted."""
         return not self.is_stopping() and self.children.running == self.children.alive
 
     def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
@@ -233,7 +233,7 @@ class StateMachine:
             self._shutdown.go_on()
 
     def _restart(self, child: ChildState, error: BaseException | None) -> None:
-        """Restart a child that has ended, and the siblings named by the strategy, unless the intensity is exceeded."""
+        """Restart a child that has ended, and the siblings chosen by the strategy, unless the intensity is exceeded."""
         now = self._lifecycle.loop.time()
         if now - child.started_at >= self._config.reset_after:
             child.backoff_count = 0

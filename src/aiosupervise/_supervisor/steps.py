@@ -67,4 +67,4 @@ class Steps:
 
 
 def _nothing() -> None:
-    """Replace the calls of a state machine that has ended."""
+    """Do nothing, in place of the calls of a state machine that has ended."""

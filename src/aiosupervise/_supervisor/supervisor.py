@@ -40,8 +40,8 @@ class Supervisor:
     """Keeps long-running tasks alive by restarting them when they end, like an Erlang/OTP supervisor.
 
     `async with Supervisor() as sup: sup.start(poll)` starts a child: a task that is restarted whenever it ends. Leaving
-    the block normally waits until all children have ended, like asyncio.TaskGroup. `stop()` stops them in reverse start
-    order. Leaving the block through an error or a cancellation also stops them, and raises that error unchanged.
+    the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops them in reverse
+    start order. Leaving the block through an error or a cancellation also stops them, and raises that error unchanged.
 
     If a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
     RestartsExceeded from its block. In a child of another supervisor this is an ordinary failure of that child, so
@@ -131,9 +131,9 @@ class Supervisor:
                 and a number, such as "poll-0".
             grace: seconds that the child has for its clean-up, 0 or more; None for the grace of the supervisor.
             ready: seconds, more than 0, within which each run of the child must call `ready()`. The child is "starting"
-                until then, and fails if it is too late. None if it is ready as soon as it has started.
-            heartbeat: seconds, more than 0: a running child that has not called `alive()` for this long has failed, and
-                is cancelled. None if it need not call `alive()`.
+                until then, and fails if the call is late. None if it is ready as soon as it has started.
+            heartbeat: seconds, more than 0: a running child that has not called `alive()` for this long is considered
+                failed and is cancelled. None if it need not call `alive()`.
 
         Raises:
             TypeError: if `func` is not an async function, or another argument has the wrong type.
@@ -174,8 +174,8 @@ class Supervisor:
     def is_healthy(self) -> bool:
         """True while every child is running and ready, except for those that have ended and will not be restarted.
 
-        Return it from a health check. It is False while any child is waiting, starting or being stopped, outside the
-        block, and from the moment when the supervisor stops or gives up.
+        Return it from a health check. It is False outside the block, while any child is waiting, starting or being
+        stopped, and from the moment when the supervisor stops or escalates.
         """
         return self._machine is not None and self._machine.is_healthy
 

@@ -44,7 +44,7 @@ async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> Async
 
     Args:
         seed: the seed of the faults and of the response times.
-        odds: the probability of each fault, in sum at most 1.0; all other requests get a page.
+        odds: the probability of each fault; their sum is at most 1.0. All other requests are answered with a page.
 
     """
     faults = _FaultSource(seed, odds)

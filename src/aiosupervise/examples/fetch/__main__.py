@@ -27,7 +27,7 @@ async def run(options: Options) -> Signals | None:
         await map_all(asyncio.sleep, [], name="fetch", journal=journal_of(options, options.strategies[0]))
     if options.engine == "local":
         return await demonstrate(options, fetch_all)
-    # Imported only here, as Dask is an extra.
+    # Imported only here, because Dask is an optional dependency.
     from ._cluster import start_cluster  # noqa: PLC0415
 
     async with start_cluster() as fetch_on_cluster:

@@ -28,7 +28,7 @@ _EXIT_CODES: Final = """\
 exit code: 0 when every run has ended, whatever its outcomes; 130 after Ctrl-C and 143 after SIGTERM; 2 for an invalid
 option, or a journal that cannot be used"""
 
-# Seconds between two checks whether a signal has arrived.
+# Seconds between two checks for a signal.
 _CHECKED: Final = 0.05
 
 
@@ -94,7 +94,7 @@ def bar(options: Options) -> "bool | BarOptions":
 
 @asynccontextmanager
 async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
-    """During the block, announce when a signal stops the run: what the run is waiting for, and how to cancel that."""
+    """During the block, announce that a signal stopped the run, what it is waiting for, and how to cancel the wait."""
     announcing = asyncio.create_task(_announce_stop(run))
     try:
         yield
