@@ -24,7 +24,7 @@ class AdaptiveLimit:
         self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
-        """Record the outcome of a job whose last attempt belongs to this generation."""
+        """Record the outcome of a job whose last attempt belongs to the given generation."""
         # `isinstance` would ask the error for its `__class__`, which may raise.
         if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
             self.overloaded(generation)
@@ -35,7 +35,7 @@ class AdaptiveLimit:
             self._set(min(self._limit + 1, self._setting.maximum))
 
     def overloaded(self, generation: int) -> None:
-        """Halve the limit at a sign of overload, unless the attempt is of a generation that has been halved already."""
+        """Halve the limit at a sign of overload, unless it has already been halved since the attempt began."""
         if generation == self.generation:
             self.generation += 1
             self._set(max(self._limit // 2, self._setting.minimum))

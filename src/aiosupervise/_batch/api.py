@@ -184,7 +184,7 @@ def map_all(
             a crash, the function is not called for inputs with a stored result. None for no journal.
         group_by: a function that returns the group of an input, such as the host of a URL: any hashable object, which
             the log names. Each group has its own retry budget, circuit breaker and pauses. While the group of an input
-            may not start jobs, later inputs of other groups go first. None if all inputs use a single service.
+            may not start jobs, later inputs of other groups start first. None if all inputs use a single service.
         limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None to
             apply only the limit of the run.
         engine: where the calls run: None for this process and event loop, `aiosupervise.integrations.dask.DaskEngine`
@@ -240,7 +240,7 @@ def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  #
     return ProgressBar(name, None if progress is True else progress)
 
 
-# Where no type checker looks, so that the functions have exactly the types that they declare. A decorator would do the
-# same, but mutation testing skips decorated functions.
+# Applied where no type checker sees it, so that the functions have exactly the types that they declare. A decorator
+# would do the same, but mutation testing skips decorated functions.
 if not TYPE_CHECKING:  # pragma: no branch
     run_all, map_all = guarded(run_all), guarded(map_all)

@@ -42,7 +42,7 @@ def check_func(func: object) -> None:
 
 
 def check_iterable(name: str, items: object) -> None:
-    """Raise unless `items` is a source of items; also for types that are passed by mistake, such as a str."""
+    """Raise unless `items` is a source of items; a str and other types passed by mistake are rejected too."""
     if name == "jobs" and isinstance(items, Run):
         raise TypeError(
             f"jobs must be an iterable of jobs, and a run is one job; got {items!r}: write run_all([run]), or "

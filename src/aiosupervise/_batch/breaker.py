@@ -38,7 +38,7 @@ _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", defa
 
 
 class Breaker:
-    """The reports and requests of one run's calls and pump to the circuit of the run."""
+    """Passes the reports and requests of one run's calls and pump to the circuit of the run."""
 
     def __init__(self, setting: Overload, protected: Protected) -> None:
         self.circuit = Circuit(setting, protected, Closed)
@@ -95,7 +95,7 @@ class Breaker:
         try:
             permit = await waiter
         except BaseException:
-            # Cancelled, or closed, which the loop may have been before. It may have been sent as the probe.
+            # The call was cancelled, or closed, perhaps after its loop. It may have been sent as the probe.
             waiters.leave(waiter)
             if running_loop() is self.circuit.loop:
                 self.circuit.state.on_neutral(call)
@@ -115,7 +115,7 @@ class Breaker:
         self.circuit.state.on_start(job)
 
     def ended(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:
-        """Record the outcome of a job, which may have had failed attempts."""
+        """Record the outcome of a job; `has_failed` is True if one of its attempts failed because of the service."""
         if isinstance(outcome, Success):
             if outcome.attempts == 1:
                 self.budget.put(self.budget.refill)

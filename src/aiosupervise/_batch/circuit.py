@@ -71,13 +71,13 @@ class Circuit:
 
 
 class Timer:
-    """A timer after which a state acts by itself."""
+    """A timer that triggers the next action of a state."""
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, when: float, act: Callable[[], None]) -> None:
-        """Set the time at which to act, replacing any earlier setting."""
+        """Set the time at which to act, replacing any previous setting."""
         self.cancel()
         self._handle = asyncio.get_running_loop().call_at(when, act)
 
@@ -109,11 +109,11 @@ class State:
         return 0, 0.0
 
     def permit(self) -> Permit | None:
-        """Return whether a call may retry or must give up; None if it has to wait in the queue."""
+        """Return the permit with which a call retries or gives up; None if the call has to wait in the queue."""
         return None
 
     def permit_at_once(self) -> Permit:
-        """Return whether a call that cannot wait in the queue may retry; if it would have to wait, it gives up."""
+        """Return whether a call that cannot wait in the queue may retry; a call that would have to wait gives up."""
         return self.permit() or Permit.STOP
 
     def on_wait(self) -> None:
@@ -144,7 +144,7 @@ class Stopped(State):
         self._failed_probes = failed_probes
 
     def enter(self) -> None:
-        """Give up on all waiting calls, and stop the run or the group."""
+        """Make all waiting calls give up, and stop the run or the group."""
         self._circuit.waiters.release_all(Permit.STOP)
         self._circuit.protected.stop()
 
@@ -153,11 +153,11 @@ class Stopped(State):
         return f"stopped, {self._failed_probes} probes failed"
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
-        """Give up on every call that wants to retry."""
+        """Make every call that wants to retry give up."""
         return None, delay
 
     def permit(self) -> Permit:
-        """Give up on every call that was about to retry."""
+        """Make every call that was about to retry give up."""
         return Permit.STOP
 
 

@@ -64,9 +64,10 @@ class JobContext:
     no task, no coroutine and no input.
     """
 
-    # Few jobs change these: until then they are those of the class. Python 3.13 makes an object without slots faster.
+    # Few jobs change these attributes; until then they are those of the class. Python 3.13 makes an object without
+    # slots faster.
     retries = 0
-    has_failed = False  # whether an attempt of the job has failed by a fault of the service
+    has_failed = False  # whether an attempt of the job has failed because of the service
     generation = 0  # of the adaptive limit, when the job began or was last permitted to retry
 
     def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:

@@ -70,7 +70,7 @@ class Feed:
 
     def _start_job(self) -> Callable[[Any, int], None]:
         """Return the function that starts the job of an item."""
-        # Not an attribute: a method of this object would be a cycle.
+        # Not an attribute: a method of this object would create a reference cycle.
         return self._engine.start_job
 
     async def fill_slots(self) -> None:
@@ -154,7 +154,7 @@ class Feed:
             self._tally.total = self._pulled
 
     def stop(self) -> None:
-        """Start nothing more."""
+        """Start no further jobs."""
         self.stopped = True
         self.wake()
 
@@ -169,7 +169,7 @@ class Feed:
 
     def skip(self, item: object) -> None:
         """Record an item that was pulled too late."""
-        # Raises for a coroutine that was given twice, and whatever the `close` of one that has begun raises.
+        # Raises for a coroutine that was passed twice, and any error from the `close` of one that has begun.
         self._error.attempt(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
@@ -179,8 +179,8 @@ class Feed:
         self._pass_on(item, index, method)
 
     def number(self, item: object) -> int:  # noqa: ARG002 - as for items that have one
-        """Give an item its index."""
-        # A refused item has an index too, though no outcome: an index is a place in the input.
+        """Assign an item its index."""
+        # A refused item also has an index, although it has no outcome: an index is a position in the input.
         index, self._pulled = self._pulled, self._pulled + 1
         return index
 
@@ -189,7 +189,7 @@ class Feed:
         try:
             method(item, index)
         except BaseException:
-            if self.unfinished == unfinished:  # else it has its outcome, and something after that raised
+            if self.unfinished == unfinished:  # otherwise it has its outcome, and a later step raised
                 self.unfinished -= 1
             raise
 

@@ -1,4 +1,4 @@
-"""A window over the jobs' first attempts, which shows whether the service behind a run fails, or only some inputs."""
+"""A window over the jobs' first attempts, to show whether the service behind a run is failing, or only some inputs."""
 
 from __future__ import annotations
 

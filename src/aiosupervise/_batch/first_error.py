@@ -1,4 +1,4 @@
-"""The first error of a run's source or engine, until the caller gets it."""
+"""The first error of a run's source or engine, until the caller receives it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FirstError:
             self.keep(error)
 
     def note_on(self, other: BaseException) -> None:
-        """Add the error as a note to another one that the caller gets instead, and drop it."""
+        """Add this error as a note to the one that the caller receives instead, and drop it."""
         if self._error is not None and self._error is not other:
             other.add_note(f"the source of the run had failed too: {error_text(self._error)}")
         # Its traceback has frames of the pump.

@@ -138,7 +138,7 @@ class MappedJobs(Jobs[T, I]):
         if self._is_async_function:
             try:
                 return self._func(item)  # type: ignore[return-value]  # known from its code
-            except TypeError:  # its parameters do not fit: the job will raise that, with an explanation
+            except TypeError:  # its parameters do not match: the job will raise the error, with an explanation
                 pass
         return _call(partial(self._func, item), index)
 

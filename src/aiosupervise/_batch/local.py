@@ -25,7 +25,7 @@ from .protocol import EngineContext, EngineRun
 T = TypeVar("T")
 
 # Since Python 3.14, asyncio's call graph shows who awaits a task. A run awaits its jobs through callbacks, so it has to
-# say that it does: https://docs.python.org/3/library/asyncio-graph.html
+# register as the awaiter: https://docs.python.org/3/library/asyncio-graph.html
 _add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
 _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
 
@@ -67,11 +67,11 @@ class LocalRun(EngineRun):
         self._tally = run.tally
         self._breaker = run.breaker
         self._adaptive = run.adaptive
-        # The task and the item of each running job, by coroutine, to find one that is given twice. The callback of a
+        # The task and the item of each running job, by coroutine, to detect one that is passed twice. The callback of a
         # task does not hold its item: in asyncio's debug mode, the repr of the task would quote it.
         self._tasks: dict[Coroutine[object, None, Any], tuple[asyncio.Task[Any], Any]] = {}
-        # The futures that were given as jobs, by the coroutine that awaits each. They are cancelled themselves: so one
-        # that is done keeps its result, though the task that awaits it has not seen that yet.
+        # The futures that were passed as jobs, by the coroutine that awaits each. The futures themselves are cancelled,
+        # so one that is done keeps its result even if the task that awaits it has not seen it yet.
         self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
         self._is_cancelled = False
         self._cancelled: dict[object, bool] = {}  # whether each job that the end of the run has cancelled had begun
@@ -127,7 +127,7 @@ class LocalRun(EngineRun):
         if self._jobs.is_task(item):
             self.start_job(item, index)
             if self._is_cancelled:
-                # The end of the loop cancels every task, but not those that are made afterwards.
+                # The shutdown of the loop cancels every task, but not those created afterwards.
                 shutdown = self.context.is_loop_shutting_down() and item.cancelling() > 0
                 self._cancel(next(reversed(self._tasks)), already_cancelled=shutdown)
         elif self._jobs.given(item) in self._tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .circuit import Circuit
 
-_DOUBLINGS = 60  # of the length of a pause; a bound, so that the number cannot overflow
+_DOUBLINGS = 60  # of the length of a pause: at most this many, so that it cannot overflow
 
 
 class Outage:
@@ -28,9 +28,9 @@ class Outage:
     def admits_job(self, taken: int) -> bool:
         """Return whether a new job may start as the probe, given the number of occupied slots.
 
-        Jobs whose calls wait in the queue make no attempt, and an overdue probe is considered lost, so another job may
-        make one. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below the
-        number of jobs that were running when the circuit opened.
+        A job whose call waits in the queue makes no attempt, and an overdue probe is considered lost, so neither counts
+        towards the limit. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below
+        the number of jobs that were running when the circuit opened.
         """
         limit = self._circuit.protected.limit
         if limit is None:

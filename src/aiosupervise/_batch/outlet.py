@@ -39,12 +39,12 @@ class Outlet(Generic[T, I]):
 
     @property
     def awaited(self) -> int | None:
-        """The index of the outcome that the reader gets next; None if it may be any."""
+        """The index of the outcome that the reader receives next; None if it may be any outcome."""
         return self._strategy.awaited
 
     @property
     def ready(self) -> Sequence[Outcome[T, I]]:
-        """The outcomes that a reader can get at once."""
+        """The outcomes that a reader can take immediately."""
         return self._strategy.ready
 
     @property

@@ -26,8 +26,8 @@ class Overload:
         when_exhausted: "pause", or "fail" to make calls give up instead of pausing the run.
         first_pause: the upper bound of the first pause, in seconds. The length of a pause is drawn between half of its
             upper bound and all of it, so that processes that failed together do not return together.
-        longest_pause: the maximum, in seconds, up to which the upper bound doubles. A probe that takes longer counts as
-            failed; it continues, and if it succeeds after all, the run resumes.
+        longest_pause: the maximum of this upper bound, in seconds. A probe that takes longer counts as failed; it
+            continues, and if it succeeds after all, the run resumes.
         probes: the number of consecutive failed probes that stop the run. Calls that wait to retry then fail with their
             last error and `Reason.BUDGET`, and jobs that were not started are `Pending`. While probes are sent, up to
             this number of new jobs may exist beyond the limit.

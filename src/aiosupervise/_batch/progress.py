@@ -58,7 +58,7 @@ def check_progress(progress: object) -> None:
             repair = ": write total=... beside progress" if key == "total" else f": it may have {', '.join(kinds)}"
             raise TypeError(f"{rule}; got the key {safe_repr(key)}{repair}")
         kind = kinds[key]
-        # As for type checkers, an int is accepted in place of a float.
+        # As in type checkers, an int is accepted in place of a float.
         if not (isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))):
             text = getattr(kind, "__name__", str(kind))
             raise TypeError(f"progress[{key!r}] must be of the type {text}; got {safe_repr(value)}")
@@ -91,7 +91,7 @@ class Progress(Protocol):
 class ProgressUpdater:
     """Updates the progress bar of a run with a timer, until `stop` and `close` are called.
 
-    The error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
+    An error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
     """
 
     def __init__(self, progress: Progress, tally: Tally, status: Callable[[], str]) -> None:
@@ -112,7 +112,7 @@ class ProgressUpdater:
             self._succeeds(self._show)
 
     def close(self) -> None:
-        """Close the bar, after the final counts of the bars below it have been shown: closing moves those."""
+        """Close the bar after the final counts of the bars below it have been shown, because closing it moves them."""
         if self._is_open:
             self._is_open = False
             self._succeeds(self._progress.close)

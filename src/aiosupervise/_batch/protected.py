@@ -54,7 +54,7 @@ class ProtectedRun:
 
     @property
     def running(self) -> int:
-        """The running jobs of the run."""
+        """The number of running jobs of the run."""
         return self._tally.running
 
     def have_all_started(self) -> bool:

@@ -2,8 +2,8 @@
 
 A run pulls items from its source and keeps the outcomes; an engine determines where and how jobs run. The run calls
 `Engine.check` before it is created, `Engine.start` when it begins, and then the methods of the `EngineRun` that it
-gets. The engine reports through the `EngineContext` that it received. All of this happens in the thread of the run's
-event loop.
+receives. The engine reports through the `EngineContext` that it received. All of this happens in the thread of the
+run's event loop.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EngineContext(Generic[T, I]):
     def detach(self) -> None:
         """Drop the references to the run, which has ended.
 
-        The run refers to its engine's part, which refers to this object. Together they would be a reference cycle that
+        The run refers to the `EngineRun`, which refers to this object. Together they would be a reference cycle that
         only the garbage collector finds, along with every error of the run.
         """
         self.record = self.fail = self.stop = _ignore
@@ -193,7 +193,7 @@ class Engine(Protocol):
             inputs: the inputs in a list or another collection; empty for a source that is read lazily.
 
         Raises:
-            TypeError: with the name of the function or the number of the input, and the repair.
+            TypeError: the message names the function or the number of the input, and the repair.
         """
         ...
 

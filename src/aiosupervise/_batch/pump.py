@@ -69,7 +69,7 @@ class Pump(Generic[T, I]):
             config: the configuration of the run.
             tally: its live counts.
             streamed: whether its outcomes are read one by one.
-            around: what its events are passed on to; None for the job around the run, if there is one.
+            around: the scope that its events are passed on to; None for the job around the run, if there is one.
         """
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error = FirstError()
@@ -275,16 +275,16 @@ class Pump(Generic[T, I]):
         """Perform a step that runs user code; see "Which error does the caller get?" above."""
         try:
             await step()
-        except GeneratorExit:  # the pump is thrown away
+        except GeneratorExit:  # the pump is discarded
             raise
         except BaseException as error:
-            # Of the types, since `isinstance` would ask the error for its `__class__`.
+            # By type, because `isinstance` would read the `__class__` of the error.
             if issubclass(type(error), asyncio.CancelledError) and self._is_loop_shutting_down():
                 self.cancel(Stopped.CANCELLED)
                 return
             self.error.keep(error)
             if issubclass(type(error), (Exception, asyncio.CancelledError)):
-                self._stop_pulling()  # not `stop`: an engine still sends what it has been given, and does it
+                self._stop_pulling()  # not `stop`: the engine still performs the jobs that it was given
             else:
                 self.cancel(Stopped.CANCELLED)
 

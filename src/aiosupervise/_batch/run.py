@@ -100,7 +100,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def __await__(self) -> Generator[object, None, Report[T, I]]:
         return self._finish().__await__()
 
-    # A run that is given to a task delegates to one coroutine, which holds this run: both are let go at its end.
+    # A run that is passed to a task delegates to one coroutine, which refers to this run; both are released at its end.
 
     @property
     def __name__(self) -> str:

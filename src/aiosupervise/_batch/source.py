@@ -95,7 +95,7 @@ class AsyncSource(Generic[J]):
 
     @property
     def at_hand(self) -> int:
-        """How many items can be pulled without waiting, or 1 if that is not known."""
+        """The number of items that can be pulled without waiting; 1 if it is not known."""
         return 1
 
     def __init__(self, items: AsyncIterable[J]) -> None:
@@ -107,7 +107,7 @@ class AsyncSource(Generic[J]):
         self._puller: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:
-        """Return the next item, or END, also if the wait for the item was interrupted."""
+        """Return the next item, or END if there is none or the wait for it was interrupted."""
         self._puller = puller = asyncio.current_task()
         assert puller is not None  # noqa: S101 - for the type checkers
         try:

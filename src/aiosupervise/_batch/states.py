@@ -6,7 +6,7 @@
 
 The server can ask for a wait in any state: Paused and Open last at least until that wait has ended. If the budget is
 empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe, which
-was counted as failed, may succeed after all, which also closes the circuit from Open. When the run ends, any state
+was counted as failed, may succeed after all, which also closes the circuit from Open. When the run ends, every state
 changes to Ended.
 """
 
@@ -132,7 +132,7 @@ class RampUp(State):
 
 
 class Open(Pause):
-    """The service fails. The run is paused, twice as long each time, up to the longest pause."""
+    """The service is failing. The run is paused, each time for twice as long, up to the longest pause."""
 
     why = "the retry budget is empty"
 

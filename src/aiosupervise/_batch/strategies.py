@@ -48,7 +48,7 @@ class Strategy(ABC, Generic[T, I]):
 
     @abstractmethod
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Add an outcome at its place in the order."""
+        """Add an outcome at its position in the order."""
         ...
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - as for "wait"
@@ -120,9 +120,9 @@ class Wait(AsCompleted[T, I]):
         self._return_when = return_when
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """Decide like asyncio.wait, for which a cancelled job has not raised an exception."""
+        """Return whether an outcome ends the run, as in asyncio.wait: a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
-            # Of the type: isinstance reads `__class__`, which a user's error may have made a property that raises.
+            # By type: isinstance reads `__class__`, which may be a property of a user's error that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)
         return self._return_when == FIRST_COMPLETED and not isinstance(outcome, Pending)
 
@@ -131,8 +131,8 @@ def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I
     """Create the strategy of this name for one run.
 
     Raises:
-        ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for one combined with
-            another strategy than "wait".
+        ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for a `return_when`
+            that is combined with a strategy other than "wait".
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         words = "'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'"

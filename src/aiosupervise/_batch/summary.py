@@ -23,8 +23,8 @@ _ERROR_WIDTH = 60  # characters of an error, beside which there is a count and a
 _EXAMINED_FAILURES = 10_000
 _PERCENTS = (50, 95, 100)
 
-# What differs between errors that have the same cause: URLs, and numbers except for those of three digits, which may be
-# status codes.
+# The parts that differ between errors with the same cause: URLs, and numbers except for those of three digits, which
+# may be status codes.
 _VARYING = r"(?<![a-z])[a-z]+://[^\s'\"]+|(?<![\w.])(?!\d{3}(?!\d|\.\d))\d+(?:\.\d+)*"
 
 N = TypeVar("N", int, float)
@@ -167,7 +167,7 @@ def _errors(failures: Sequence[Failure[object]]) -> Table:
     if len(failures) > _EXAMINED_FAILURES:
         # With a seed, so that two summaries of a report are the same.
         examined = Random(0).sample(failures, _EXAMINED_FAILURES)  # noqa: S311 - not for cryptography
-    # The sort is stable: of two that are equally frequent, the one that came first.
+    # The sort is stable: of two that are equally frequent, the one that came first precedes.
     ranked = sorted(_kinds(examined), key=lambda kind: kind.count, reverse=True)
     scale = len(failures) / len(examined)
     rows = [

@@ -36,7 +36,7 @@ class Waiters:
         return waiter
 
     def leave(self, waiter: asyncio.Future[Permit]) -> None:
-        """Take a call out of the queue, if it is still there."""
+        """Remove a call from the queue, if it is still there."""
         self._calls.pop(waiter, None)
 
     def release_first(self, permit: Permit, *, with_slot: bool = False) -> object | None:
@@ -44,7 +44,7 @@ class Waiters:
 
         Args:
             permit: the permit.
-            with_slot: whether only a call may get it whose job occupies a slot.
+            with_slot: whether only a call whose job occupies a slot may receive it.
         """
         # A cancelled waiter stays in the queue until its task runs.
         waiting = ((waiter, job) for waiter, (_, job) in self._calls.items() if not waiter.done())

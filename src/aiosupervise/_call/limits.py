@@ -33,7 +33,7 @@ def limit_of(policy: Policy, name: str, args: tuple[Any, ...], kwargs: Mapping[s
         policy: the policy of the call.
         name: the name of the supervised function.
         args: the arguments of the call, which its gate may depend on.
-        kwargs: those by name.
+        kwargs: the keyword arguments of the call.
         started: the loop's time at the start of the call.
 
     """
@@ -104,9 +104,9 @@ class TimeLimit:
     only a TimeoutError that follows a CancelledError was raised by the timeout; any other comes from the block itself.
 
     Args:
-        expired: the error.
-        seconds: the seconds until then.
-        started: the loop's time from which they count; None for when the block is entered.
+        expired: the class of the error.
+        seconds: the time limit in seconds.
+        started: the loop's time from which the limit counts; None to count from the entry of the block.
 
     """
 

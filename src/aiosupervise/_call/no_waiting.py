@@ -1,4 +1,4 @@
-"""Whether waits take time: a switch for tests, read when a call fails and when a run starts.
+"""A switch for tests that makes waits take no time, read when a call fails and when a run starts.
 
 At runtime this module imports nothing from the library, so that every module that waits can import it.
 """

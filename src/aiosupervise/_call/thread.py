@@ -24,7 +24,7 @@ from .tasks import running_loop
 
 R = TypeVar("R")
 
-# The places, by file and line, that were warned about. The registry of `warnings` would take each number of seconds for
+# The places, by file and line, that were warned about. The registry of `warnings` would treat each number of seconds as
 # another warning.
 _blocking_places: set[tuple[str, int]] = set()
 

@@ -71,8 +71,8 @@ class ListenerRegistry:
     def drop_closed(self) -> None:
         """Drop the counts of loops that were closed before their runs had ended."""
         closed = [loop for loop in tuple(self._of_runs) if loop.is_closed()]
-        # The garbage collector may call this while one of the methods above holds the lock: then the next event does
-        # it.
+        # The garbage collector may call this while one of the methods above holds the lock; then the next event drops
+        # the counts.
         if closed and self._lock.acquire(blocking=False):
             try:
                 for loop in closed:

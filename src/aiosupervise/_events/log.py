@@ -102,7 +102,7 @@ class LogLine:
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
-            # Of the error alone, `logging` would ask the error for its traceback.
+            # Given only the error, `logging` would read the traceback from the error itself.
             exc_info = None if error is None else (type(error), error, traceback_of(error))
             self.logger.log(self.level, self.template, values, exc_info=exc_info, extra=extra)
 
@@ -215,7 +215,7 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
     """Return whether a record would reach a handler or a filter, because creating one costs some microseconds.
 
     The rules are those of `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As
-    there, it keeps `lastResort` from printing.
+    there, a NullHandler keeps `lastResort` from printing.
     """
     # This is checked at each failed attempt. Usually logging is not configured, and ours is the only handler.
     is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters
@@ -248,7 +248,7 @@ def _values_of(event: Event) -> dict[str, object]:
         elif issubclass(type(value), BaseException):
             values[name] = error_text(value)
         elif name == "group":
-            # None is no group of a call, but it may be a group of a run.
+            # For a call, None means that it has no group; for a run, None may be a group.
             if value is not None or scope == "run":
                 values[name] = line_of(value)
         else:

@@ -15,7 +15,7 @@ Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str
 
 # Of coroutines only Python's own: an object with the methods of one, such as a Run, may be awaited many times.
 _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
-# A short cut: most arguments are of these types.
+# A shortcut: most arguments are of these types.
 _READ_OFTEN = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
 _RESUME = opcode.opmap["RESUME"]
 
@@ -26,7 +26,7 @@ def read_once(call: Arguments) -> tuple[tuple[str, object], ...]:
     Files and other iterators are not checked: a websocket or a cursor is also its own iterator, and may be passed.
     """
     func, args, kwargs = call
-    # Of most calls, no argument can be read once, so that they need no names.
+    # Most calls have no argument that can be read only once, so they need no names.
     for value in args:
         if type(value) not in _READ_OFTEN and _can_be_read_once(type(value)):
             return _named(call)
@@ -50,7 +50,7 @@ def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
 
 
 def _can_be_read_once(kind: type) -> bool:
-    # Finding out that a method is missing is much quicker than asking an abstract class.
+    # Checking that a method is missing is much faster than checking against an abstract class.
     return (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _READ_ONCE)
 
 

@@ -23,7 +23,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{rule}; got {safe_repr(value)}")
-    # Written so that NaN fails it too, and an int that is too large for a float.
+    # Written so that NaN fails the check too, and an int that is too large for a float.
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ValueError(f"{rule}; got {safe_repr(value)}")
 

@@ -19,7 +19,7 @@ from .verdict import Reason, verdict
 
 @final
 class Transient:
-    """The class of an error that may be retried.
+    """The classification of an error that may be retried.
 
     Attributes:
         retry_after: seconds that the server asked for, 0 or more; None if it did not ask.
@@ -36,7 +36,7 @@ class Transient:
 
 @final
 class Irrecoverable:
-    """The class of an error that must not be retried.
+    """The classification of an error that must not be retried.
 
     Attributes:
         reason: IRRECOVERABLE, or DEADLINE for the error with which the deadline of this call ended an attempt.
@@ -53,7 +53,7 @@ class Irrecoverable:
 
 @final
 class Unlisted:
-    """The class of an error that the policy does not list; it passes through without a verdict."""
+    """The classification of an error that the policy does not list; it passes through without a verdict."""
 
     __slots__ = ()
 
@@ -72,7 +72,7 @@ UNLISTED: Final = Unlisted()
 
 
 def classify(policy: Policy, error: Exception) -> Classification:
-    """Return the class of an error under a policy, whatever the attempt that it ended.
+    """Return the classification of an error under a policy, regardless of which attempt it ended.
 
     Raises:
         TypeError: if a `retry_on` function returns something other than a bool, None, seconds or a timedelta.
@@ -84,7 +84,7 @@ def classify(policy: Policy, error: Exception) -> Classification:
 
 
 def classify_ordinary(policy: Policy, error: Exception) -> Classification:
-    """Return the class of an error whose type is not SPECIAL, as `classify` does."""
+    """Return the classification of an error whose type is not SPECIAL, as `classify` does."""
     # Usually this is the empty tuple, which exists once; another empty tuple would match nothing either.
     if policy.irrecoverable is not _NOTHING and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
@@ -105,7 +105,7 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
 
 
 def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Classification:
-    """Return the class of an error that is not a group; `cleared` is as in `_unwrapped_leaves`."""
+    """Return the classification of an error that is not a group; `cleared` is as in `_unwrapped_leaves`."""
     if issubclass(type(error), _LIBRARY_ERRORS):
         classification = _classify_library_error(policy, error, cleared)
         if classification is not None:
@@ -114,7 +114,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
-    """Return the class of the worst leaf; if all are transient, with the longest wait that any of them asks for."""
+    """Return the classification of the worst leaf; if all are transient, with the longest wait that any asks for."""
     cleared = set[int]()
     classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
@@ -132,7 +132,7 @@ SPECIAL = (*_LIBRARY_ERRORS, ExceptionGroup)
 
 
 def _classify_library_error(policy: Policy, error: Exception, cleared: set[int]) -> Classification | None:
-    """Return the class of an exception that overrides the policy, or was raised by a limit of this call.
+    """Return the classification of an exception that overrides the policy, or was raised by a limit of this call.
 
     The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by a
     limit of another call, so this returns None, and the policy classifies it like any other error.

@@ -103,7 +103,8 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
         errors = self._last_errors()
         return f"{rule} when child {self.child} ended; {f'its last errors: {errors}' if errors else 'it returned'}"
 
-    # That of an Exception has the reprs of its arguments, and so of the errors, which may quote secrets or raise.
+    # The repr of an Exception contains the reprs of its arguments, here of the errors, which may quote secrets or
+    # raise.
     def __repr__(self) -> str:
         return f"RestartsExceeded({self.child!r}, ({self._last_errors()}), {self.max_restarts}, {self.within})"
 
@@ -163,7 +164,7 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return the replacement for this error, given those for the errors within it; in a cycle, the error itself."""
+    """Return this error's replacement, given those for the errors within it; in a cycle, that is the error itself."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):

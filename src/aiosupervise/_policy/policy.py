@@ -26,7 +26,7 @@ Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | timedelta | None]
 Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
 
-# Shared by all policies, which it can be because it is frozen.
+# Shared by all policies, which is safe because it is frozen.
 _DEFAULT_BACKOFF = Backoff()
 _DEFAULT_RETRIES = 3
 

@@ -104,7 +104,7 @@ def _init_of(cls: Any) -> Any:
     scope: dict[str, Any] = {"defaults": defaults}
     steps = [f"self.{name} = {name}" for name in names]
     if is_frozen:
-        # The setter of a slot passes by the `__setattr__` that freezes the record.
+        # The setter of a slot bypasses the `__setattr__` that freezes the record.
         scope |= {f"set_{name}": getattr(cls, name).__set__ for name in names}
         steps = [f"set_{name}(self, {name})" for name in names]
     if hasattr(cls, "__post_init__"):
@@ -188,7 +188,7 @@ def _field_text(value: Any) -> str:
 
 
 def _reduce(self: object) -> tuple[type, tuple[object, ...]]:
-    # Copying and unpickling make a new one: the fields of a frozen record cannot be assigned.
+    # Copying and unpickling create a new record: the fields of a frozen record cannot be assigned.
     return type(self), _values(self)
 
 

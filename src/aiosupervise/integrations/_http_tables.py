@@ -1,4 +1,4 @@
-"""What is known of HTTP: the statuses, the codes of services, and the classes of the clients' errors by their names."""
+"""Tables for HTTP: the statuses, the error codes of services, and the error classes of the clients by name."""
 
 from http import HTTPStatus
 from typing import Final
@@ -16,7 +16,7 @@ TRANSIENT_STATUSES: Final = frozenset(
     }
 )
 
-# They come with the status 429, and the next request would have the same answer.
+# They come with the status 429, and the next request would receive the same response.
 USED_UP: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"})
 
 # The SDKs raise them for an event in a stream that began with the status 200.
@@ -58,8 +58,8 @@ _AIOHTTP: Final = {
     "ServerFingerprintMismatch": False,
 }
 
-# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that
-# is listed decides, so that a class overrules its bases.
+# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that is
+# listed decides, so that a class overrides its bases.
 CLASSES: Final[dict[str, dict[str, bool]]] = {
     "aiohttp": _AIOHTTP,
     "anthropic": {"APIConnectionError": True},
@@ -77,7 +77,7 @@ CLASSES: Final[dict[str, dict[str, bool]]] = {
     "urllib3_future": _URLLIB3,
 }
 
-# Raised from any error at all: if that one is listed too, it decides.
+# These can be raised from any error; if that error is listed too, it decides.
 WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
 
 # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
@@ -88,6 +88,6 @@ TOO_LONG: Final = ("aiohttp", "LineTooLong")
 # The context of other errors can be an error of another call, during whose handling they were raised.
 CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
 
-# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and one
-# that does not speak TLS seems to speak a wrong version of it.
+# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and a
+# server that does not speak TLS appears to use a wrong version of it.
 TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")

@@ -14,7 +14,7 @@ from aiosupervise._events.records import AttemptFailed, AttemptStarted, CallFini
 class RunLine:
     """The counts of one run.
 
-    The same event may arrive twice, if the listener was added in two scopes, so calls are kept in sets instead of
+    The same event may arrive twice, if the listener was added in two scopes, so sets of calls are kept instead of
     counts.
 
     Attributes:

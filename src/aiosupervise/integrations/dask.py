@@ -22,7 +22,7 @@ from ._remote.serialization import RemoteError, serialize, text_of, unpicklable_
 
 __all__ = ["DaskEngine", "RemoteError"]
 
-# Tracebacks and the reference show it where users import it from.
+# Tracebacks and the reference show the module from which users import it.
 RemoteError.__module__ = __name__
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class DaskEngine:
         chunk: the maximum number of inputs in a chunk.
 
     Raises:
-        TypeError, ValueError: at once, for an argument of the wrong type or out of range.
+        TypeError, ValueError: immediately, for an argument of the wrong type or out of range.
     """
 
     def __init__(self, cluster: Client | str, *, chunk: int = 1000) -> None:
@@ -91,7 +91,7 @@ class DaskEngine:
         """Return a connected client: the given one, or a new one for this run."""
         client = self._cluster
         if isinstance(client, Client):
-            # It may be starting still, and a run that is cancelled meanwhile is not to cancel that.
+            # It may still be starting, and a run that is cancelled in the meantime must not cancel that.
             await asyncio.shield(client)
             if client.status == "closed":
                 raise RuntimeError(f"the client is closed: {client!r}")

@@ -180,7 +180,7 @@ def _retry_info(error: Exception) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    """Return a number, a negative one as 0.0, or None. `float` also accepts underscores and NaN."""
+    """Return the number in a text, 0.0 if it is negative, or None; `float` would also accept underscores and NaN."""
     try:
         number = float(value) if value.isascii() and "_" not in value else math.nan
     except ValueError:

@@ -130,7 +130,7 @@ class Spans:
             return
         attempt, spans.attempt = spans.attempt, None
         spans.make_current(spans.context)
-        # The span ends even if the text of the error cannot be had: its __str__ may raise.
+        # The span ends even if the text of the error cannot be obtained: its __str__ may raise.
         try:
             if event.wait is not None:
                 attempt.set_attribute(_WAIT, event.wait)

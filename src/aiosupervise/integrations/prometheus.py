@@ -127,8 +127,8 @@ class Metrics:
     `aiosupervise_runs_paused`, `aiosupervise_jobs_running`, `aiosupervise_jobs_limit`.
 
     The label `call` or `run` is the name of the call or run. Each label has at most 100 distinct values, assigned in
-    order of appearance: all further names are counted as "other". Arguments and errors are never labels. Runs of the
-    same name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
+    order of appearance: all further names are counted as "other". Arguments and errors are never labels. The values of
+    runs with the same name are added. `registry.unregister(metrics)` removes the metrics from their registry.
 
     Args:
         registry: the registry for the metrics.
@@ -202,7 +202,7 @@ class Metrics:
             with self._lock:
                 if name not in known and len(known) >= _MAX_NAMES:
                     name = _OTHER
-                # Another thread may have added the name meanwhile, with runs in progress.
+                # Another thread may have added the name in the meantime, with runs in progress.
                 counters = known.get(name)
                 if counters is None:
                     counters = known[name] = make(self._families, name)

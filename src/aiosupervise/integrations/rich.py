@@ -62,11 +62,11 @@ class Bars:
             up to you. It is drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a
             Progress on stderr that all `Bars()` share and that is shown while there are runs.
 
-    The description of a run's task includes the counts, so that any columns show them. Your own columns can use these
-    fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first) and
-    `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not paused),
-    `status` (all of these as text) and `name` (with its square brackets escaped). The tasks of finished runs stay until
-    ten later runs have finished.
+    The description of a run's task includes the counts, so they are shown with any columns. Your own columns can use
+    these fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first)
+    and `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not
+    paused), `status` (all of these as text) and `name` (with its square brackets escaped). The tasks of finished runs
+    stay until ten later runs have finished.
 
     Raises:
         TypeError: if `progress` is neither a Progress nor None.
@@ -98,7 +98,7 @@ class Bars:
 
 
 class _SharedProgress(Progress):
-    """A Progress on stderr that the log hides while it prints a line.
+    """A Progress on stderr that is hidden while the log prints a line.
 
     rich moves whatever the program prints to `sys.stderr` above the bars. But a log handler keeps the `sys.stderr` that
     was current when the handler was created, and so bypasses rich.
@@ -110,7 +110,7 @@ class _SharedProgress(Progress):
             TextColumn("{task.fields[name]}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            # The column that TextColumn makes by itself does not wrap a long status.
+            # The column that TextColumn creates by default does not wrap a long status.
             TextColumn("{task.fields[status]}", markup=False, table_column=Column()),
             TimeElapsedColumn(),
             console=Console(stderr=True),
@@ -150,7 +150,7 @@ class _SharedProgress(Progress):
 
     def _redraw(self, *, hidden: bool) -> None:
         self._is_hidden = hidden
-        # The log line is to be printed in any case. The timer will meet the same error, and report it.
+        # The log line must be printed in any case. The timer will encounter the same error, and report it.
         with suppress(Exception):
             self.refresh()
 

@@ -14,6 +14,6 @@ Invariants, each with a test:
   starts.
 - A job that waits to retry leaves its slot of the run, and returns before a new job starts. It keeps its slot of the
   group.
-- A group without a job and without a waiting input is forgotten, unless it has failed: of these, the last 1,000 are
-  remembered.
+- A group without a job and without a waiting input is forgotten, unless it has failed: the 1,000 most recent of the
+  failed groups are remembered.
 """

@@ -25,8 +25,8 @@ LOOK_AHEAD = 1000
 class GroupedFeed(Feed):
     """The feed of one run that has groups.
 
-    While the pump is waiting, waiting inputs start in its task. While it is pulling from a slow source, they start in a
-    callback.
+    While the pump is idle, waiting inputs are started in its task. While it is pulling from a slow source, they are
+    started in a callback.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
@@ -45,7 +45,7 @@ class GroupedFeed(Feed):
         self._outlet.hold_pending(hold=False)
 
     def stop(self) -> None:
-        """Start no more jobs; those that become pending are delivered last."""
+        """Start no more jobs; jobs that become pending from now on are delivered last."""
         self._outlet.hold_pending(hold=True)
         super().stop()
 
@@ -76,7 +76,7 @@ class GroupedFeed(Feed):
         return max(min(self.free_slots(), self._room()), 0)
 
     def _room(self) -> int:
-        """Return how many more inputs may wait; any number if the source is a collection in memory."""
+        """Return how many more inputs may wait; unlimited if the source is a collection in memory."""
         if not self._is_lazy:
             return UNLIMITED
         return max(LOOK_AHEAD, 10 * (self._tally.limit or 0)) - self._schedule.waiting
@@ -182,7 +182,7 @@ class GroupedFeed(Feed):
             slots -= 1
 
     def _is_awaited(self, index: int) -> bool:
-        """Return whether unread outcomes occupy all slots, so that the reader must receive this one first."""
+        """Return whether the reader waits for this input's outcome, so that it must start despite unread outcomes."""
         return self._reader is not None and self._reader.awaited == index and not self._groups.slots.are_full
 
     def _begin(self, group: Group, entry: Entry) -> None:

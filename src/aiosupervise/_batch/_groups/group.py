@@ -83,7 +83,7 @@ class Group(RunContext):
         return self.breaker
 
     def close(self) -> None:
-        """Release the breaker, because the group is forgotten or the run has ended. Remaining calls get no other."""
+        """Release the breaker: the group is forgotten or the run has ended. Remaining calls do not create a new one."""
         breaker, self.breaker, self._overload = self.breaker, None, None
         if breaker is not None:
             breaker.close()
@@ -97,7 +97,7 @@ class Group(RunContext):
         return self.tally.limit if self._limit is None else self._limit
 
     def have_all_started(self) -> bool:
-        """Return whether no input of the group is left."""
+        """Return whether the group has no further inputs."""
         return self._shared.schedule.is_exhausted and not self.queue
 
     def wake(self) -> None:

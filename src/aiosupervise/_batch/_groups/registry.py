@@ -33,7 +33,8 @@ class Groups(GroupsContext):
         self._limit_of = settings.limit_of if callable(settings.limit) else None
         self._group_by = settings.group_by
         self._groups: dict[Hashable, Group] = {}
-        # Those that have failed, the longest idle first. One may have a waiting input again, if its circuit is open.
+        # The groups that have failed, the longest idle first. Such a group may have a waiting input again if its
+        # circuit is open.
         self._idle: dict[Group, None] = {}
 
     def of(self, item: object, index: int) -> Group:
@@ -73,7 +74,7 @@ class Groups(GroupsContext):
                 self._forget(longest)
 
     def _forget(self, group: Group) -> None:
-        """Forget a group; do nothing if that has been done."""
+        """Forget a group; do nothing if it has already been forgotten."""
         group.close()
         try:
             if self._groups.get(group.group) is group:

@@ -37,7 +37,7 @@ class Schedule:
     def __init__(self) -> None:
         self.waiting = 0
         self.is_exhausted = False
-        # Ordered by the index of the first input. A group is in it once, and its state is checked when it is the first.
+        # Ordered by the index of the first input. A group is in it once, and its state is checked when it comes first.
         self._listed: list[tuple[int, Queued]] = []
 
     def add(self, group: Queued, entry: Entry) -> None:

@@ -28,7 +28,7 @@ class GroupSettings:
         """Return the limit of a group, from the user's function.
 
         Raises:
-            TypeError, ValueError: if the user's function raises, or returns anything else.
+            TypeError, ValueError: if the user's function raises, or returns something other than a limit.
         """
         assert callable(self.limit)  # noqa: S101 - for the type checkers
         try:

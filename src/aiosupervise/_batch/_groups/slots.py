@@ -50,7 +50,7 @@ class Slots:
         job.on_away(1)
 
     def take_back(self, job: Leaver) -> None:
-        """Give a job a slot again immediately, even if none is free, because its wait has ended and it continues."""
+        """Assign a job a slot again immediately, even if none is free, because its wait has ended and it continues."""
         job.is_away = False
         self.away -= 1
         job.on_away(-1)

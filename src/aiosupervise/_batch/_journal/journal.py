@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from aiosupervise._policy.checks import inner_function, is_async_callable, kind_of, name_of, safe_repr
 
-# The other modules are imported by the first Journal: SQLite, pickle and hashlib would be a fifth of what importing the
-# library costs.
+# The other modules are imported by the first Journal: SQLite, pickle and hashlib would account for a fifth of the
+# library's import time.
 if TYPE_CHECKING:
     from .session import Session
     from .values import Codec
@@ -22,7 +22,7 @@ class Journal:
 
     Each value that the function returns is stored before its outcome is delivered. When the same line is run again, the
     function is not called for inputs that have a result; their outcome is a `Success` with `replayed=True`. Failed and
-    pending inputs run again. So does a job that was running when the process died, or whose result was not yet
+    pending inputs run again, as does a job that was running when the process died or whose result was not yet
     committed: jobs run at least once, not exactly once.
 
     An input is recognized by its key, the name of the run, and `version`, never by its position in the source or by the

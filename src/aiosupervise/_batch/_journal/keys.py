@@ -48,7 +48,7 @@ def key_of(key: KeyFunction | None, item: object, index: int) -> str:
         part = _unstable_part(item)
         if part is None:
             return _encode(item)
-    except (ValueError, RecursionError):  # NaN, an int of too many digits; nested too deeply, or in a circle
+    except (ValueError, RecursionError):  # NaN, an int with too many digits; nested too deeply, or in itself
         part = kind_of(item)
     what = "contains" if kind in (list, tuple, dict) else "is"
     rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
@@ -79,7 +79,7 @@ def _encode(value: object) -> str:
     if not text.isascii():
         try:
             text.encode()
-        except UnicodeEncodeError:  # a surrogate without its other half, as file names can have; SQLite refuses it too
+        except UnicodeEncodeError:  # a lone surrogate, as file names can contain; SQLite rejects it too
             return _ascii(value)
     return text
 

@@ -6,7 +6,7 @@ process, which loses it as soon as it closes any descriptor of that file: https:
 It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after this process is
 killed; the workers of a process pool, for example, outlive a killed parent. A lock of `lockf` never blocks its own
 process, so a dict records the paths that this process holds. The file is not removed, because that would let two
-processes lock two files.
+processes lock two different files.
 """
 
 from __future__ import annotations
@@ -85,5 +85,5 @@ else:
     def _lock(descriptor: int) -> None:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except PermissionError as error:  # what POSIX allows a system to say in place of EAGAIN
+        except PermissionError as error:  # what POSIX allows a system to report in place of EAGAIN
             raise BlockingIOError(*error.args) from None

@@ -106,7 +106,7 @@ class ReplayingFeed(Feed):
     async def _replay_or_start(self, keys: list[str]) -> None:
         """Record the items with a stored result, and start the others; skip one without a key.
 
-        An early end can come at each `await`; `skip_rest` then records all items that have no index yet. An item
+        The run can end early at each `await`; `skip_rest` then records all items that have no index yet. An item
         therefore gets its index, by being handed over, only after the wait for its slot.
         """
         try:

@@ -15,7 +15,7 @@ class KnownResults:
     """The rows that existed when a run began; each input takes one that no other input has taken.
 
     One bit per row records whether it is taken. Several rows with the same hash are taken in order, so only the last
-    one taken has to be known. Only such hashes are in a dict.
+    row taken has to be known. Only hashes that belong to several rows are in a dict.
 
     Attributes:
         function: the number of the function in the file.

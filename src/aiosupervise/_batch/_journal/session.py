@@ -1,8 +1,8 @@
 """The session of one run in a journal: the results from earlier runs, and the outcomes that wait for their commit.
 
-Theory of operation. An outcome goes through two stages. When it has *arrived*, it has freed its slot, and counts for
-`return_when` and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners when its
-row has been committed. Until then it is in a queue, in which later outcomes wait too, to preserve the order:
+Theory of operation. An outcome goes through two stages. When it has *arrived*, it has freed its slot, and counts
+towards `return_when` and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners
+when its row has been committed. Until then it is in a queue, in which later outcomes wait too, to preserve the order:
 
     add -> queue -> a group of rows, in the writer -> deliver
 
@@ -12,8 +12,8 @@ ends while the disk is slow needs only one more commit.
 
 Invariants, each with a test:
 - Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
-- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, and no reader gets
-  them. A value that is refused also fails the run, but the other rows of its group are stored.
+- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, but no reader
+  receives them. A value that cannot be stored also fails the run, but the other rows of its group are stored.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Session:
         self._hand_over()
 
     def _break(self, error: BaseException) -> None:
-        """Store nothing more."""
+        """Store no further outcomes."""
         self._is_broken = True
         self._new_rows = 0
         self._safe = len(self.queue)

@@ -6,9 +6,9 @@
 
 `hash` is a 64-bit hash of the key; its index is smaller and faster than an index of long keys. It is not unique,
 because each of several equal inputs has its own row. The index is created when a file that has rows is opened: rows
-inserted in the order of a hash change every page of the index, which would make each row of a first run half as
-expensive again. Rows are written by multi-row statements: with `executemany`, this thread would have to reacquire the
-GIL after each row, while jobs keep it busy.
+inserted in the order of their hashes change every page of the index, which would make each row of a first run 50% more
+expensive. Rows are written by multi-row statements: with `executemany`, this thread would have to reacquire the GIL
+after each row, while jobs keep it busy.
 
 With `synchronous=NORMAL`, a commit survives any end of the process, but not a power failure. The database is locked
 while it is open.
@@ -35,8 +35,8 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
 _COLUMNS = 7
 _PLACES = f"({', '.join('?' * _COLUMNS)})"
-_ROWS_PER_STATEMENT = 100  # older versions of SQLite take 999 values in all
-_PAGE = 8192  # bytes: quicker than SQLite's default for rows of some hundred bytes
+_ROWS_PER_STATEMENT = 100  # older versions of SQLite accept at most 999 values
+_PAGE = 8192  # bytes: faster than SQLite's default for rows of a few hundred bytes
 _SMALLEST = 512  # bytes of any page
 _CACHE = -16_000  # kB, for the index, whose pages are used in random order; the default is enough to append rows
 _BUSY = 1.0  # seconds to wait for another program that reads the file
@@ -121,7 +121,7 @@ class Store:
         connection = self._connection
         if connection is not None and not self._users:
             self._connection = None
-            with suppress(sqlite3.Error):  # what is committed stays, in the file beside it, until the next one opens
+            with suppress(sqlite3.Error):  # committed rows stay in the file beside it, for the next user
                 connection.close()
             self._lock.release()
 
@@ -155,7 +155,7 @@ class Store:
             found: list[KnownRow | None] = []
             for key, number in zip(keys, hashes, strict=True):
                 row = first.get(number) or self._next_row(known, number)
-                # Two keys with the same hash are practically impossible, and then the job runs again.
+                # Different keys with the same hash are practically impossible; if they occur, the job runs again.
                 found.append(row if row is not None and row[2] == key and take(row[1]) else None)
             return found
 
@@ -196,7 +196,7 @@ class Store:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # some errors have ended it
+            with suppress(sqlite3.Error):  # some errors have already ended the transaction
                 connection.execute("ROLLBACK")
             raise
 
@@ -218,11 +218,11 @@ class Store:
         return connection
 
     def _create_file(self) -> None:
-        # Nobody else may read what the functions returned. An existing file keeps its mode.
+        # No other user may read the values that the functions returned. An existing file keeps its mode.
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         size = os.fstat(descriptor).st_size
         os.close(descriptor)
-        if 0 < size < _SMALLEST:  # SQLite would take it for an empty database, and overwrite it
+        if 0 < size < _SMALLEST:  # SQLite would treat it as an empty database, and overwrite it
             raise RuntimeError(f"it has only {size} bytes, and is not a journal: use another path")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -273,5 +273,5 @@ class Store:
             raise RuntimeError(f"{what}: another process has it open; {repair}") from None
         except RuntimeError as error:
             raise RuntimeError(f"{what}: {error}") from None
-        except (sqlite3.Error, OSError, UnicodeError) as error:  # the latter of a name or a version
+        except (sqlite3.Error, OSError, UnicodeError) as error:  # UnicodeError: from a name or a version
             raise RuntimeError(f"{what}: {error_text(error)}; {question}") from error

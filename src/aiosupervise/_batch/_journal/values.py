@@ -67,7 +67,7 @@ def decode(codec: Codec, data: str | bytes) -> object:
     """Return the value for its stored form.
 
     Raises:
-        Exception: of the codec, if it can no longer decode the value.
+        Exception: the codec's own error, if it can no longer decode the value.
     """
     if codec is json and type(data) is str:
         # At about half the cost of json.loads, which also skips whitespace before and after the value.

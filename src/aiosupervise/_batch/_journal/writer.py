@@ -98,7 +98,8 @@ class Writer:
             with store.mutex:  # several loops may work without the thread
                 result = work(store)
         except BaseException as error:
-            # Its frames hold the work, which holds the run. The error that caused it keeps its own.
+            # The frames of its traceback hold the work, which holds the run. The error that caused it keeps its
+            # traceback.
             answer(None, error.with_traceback(None))
         else:
             answer(result, None)

@@ -91,7 +91,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def has_begun(self) -> bool:
-        """Whether the earlier run has begun."""
+        """True if the earlier run has begun."""
         return self._pump is not None
 
     @property
@@ -111,7 +111,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def at_hand(self) -> int:
-        """How many items can be pulled without waiting and before another outcome is handed on; 1 if none can."""
+        """The number of items to pull without waiting and before another outcome is handed on; 1 if there are none."""
         ready = () if self._pump is None else self._pump.outlet.ready
         return max(1, sum(1 for _ in takewhile(_is_success, ready)))
 

@@ -8,9 +8,9 @@ delivers outcomes earlier. The first report of an outcome is recorded.
 
 Invariants, each with a test:
 - Every job that was added has exactly one outcome, whatever happens to its worker.
-- A chunk that Dask gives up, because workers died with it, is retried once and alone: another chunk on the same workers
-  may have been the cause. Dask counts every task that was assigned to a worker that died, whether it was running or
-  queued there: https://github.com/dask/distributed/issues/5234
+- A chunk that Dask abandons because its workers died is retried once, and alone: another chunk on the same workers may
+  have been the cause. Dask counts every task that was assigned to a worker that died, whether it was running or queued
+  there: https://github.com/dask/distributed/issues/5234
 - An outcome that a worker has produced is never withdrawn.
 """
 
@@ -56,7 +56,7 @@ class ChunkScheduler(Generic[T, I]):
         config: the settings of the run, serialized; every chunk carries them to its worker.
         builder: gathers inputs into chunks.
         phase: the phase of the run.
-        status: which worker has stopped by itself, and why, as text; empty if none has.
+        status: which worker has stopped of its own accord, and why, as text; empty if none has.
     """
 
     def __init__(self, context: EngineContext[T, I], run_id: str, largest: int) -> None:
@@ -109,7 +109,7 @@ class ChunkScheduler(Generic[T, I]):
         free = max(ahead * self._largest, 2 * (limit or 0)) - taken
         if self.builder.filling is not None:
             return min(free, self.builder.filling.room)
-        # A slow source does not fill its chunks, so that a bound on jobs alone would let too many chunks be sent.
+        # A slow source does not fill its chunks, so a limit on jobs alone would allow too many chunks to be sent.
         if limit is not None and len(self._sent) >= max(ahead, 2 * limit):
             return 0
         size = self.builder.next_size()
@@ -248,7 +248,8 @@ class ChunkScheduler(Generic[T, I]):
     def withdraw(self, held: Collection[str]) -> None:
         """Cancel the sent chunks on the cluster, except those that a worker holds.
 
-        Call it when every worker has acknowledged that no further job may start, so that none will begin such a chunk.
+        Call it when every worker has acknowledged that no further job may start, so that no worker will begin such a
+        chunk.
         """
         for key, chunk in self._sent.items():
             if key not in held and (future := self._futures.pop(key, None)) is not None:

@@ -1,8 +1,8 @@
 """Polls the workers: which ones exist, which outcomes are new, and whether they know the phase of the run.
 
 Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll
-contains the phase of the run, and the reply the outcomes of chunks that are not done yet. Each poll is a separate task,
-so that a worker that does not reply delays no other.
+contains the phase of the run, and the reply contains the outcomes of chunks that are not done yet. Each poll is a
+separate task, so that a worker that does not reply delays no other.
 
 Invariants, each with a test:
 - Stop and cancel are sent with every poll, so that a worker that has just joined also learns of them.
@@ -29,17 +29,17 @@ from .chunk_scheduler import ChunkScheduler
 from .shielded import wait_shielded
 from .worker import close_run, poll_run
 
-# Seconds between two polls of a worker, and what each worker adds to them: every call goes through the scheduler, which
-# opens a connection for it if it has none (https://github.com/dask/distributed/issues/5095).
+# Seconds between two polls of a worker, and the seconds that each worker adds: every call goes through the scheduler,
+# which opens a connection for it if it has none (https://github.com/dask/distributed/issues/5095).
 _INTERVAL = 0.1
 _INTERVAL_PER_WORKER = 0.005
 
-# Seconds for the scheduler, and for all workers together at the start and at the end, to reply. Those that do not are
-# lost or blocked.
+# Seconds for the scheduler, and for all workers together at the start and at the end, to reply. Workers that do not
+# reply are lost or blocked.
 _REPLY_TIMEOUT = 5.0
 
-# Seconds after which a poll without a reply is repeated. A long time, because a worker whose loop was blocked receives
-# all repeated polls when it is free again.
+# Seconds after which a poll without a reply is repeated. It is long, because a worker whose loop was blocked receives
+# all repeated polls when its loop runs again.
 _CALL_TIMEOUT = 30.0
 
 
@@ -48,7 +48,7 @@ class _WorkerState:
 
     Attributes:
         acknowledged: the last phase that it has acknowledged; None before its first reply.
-        reply: its last reply; also None if it does not take part in the run.
+        reply: its last reply; None if there was none, or if it does not take part in the run.
         is_polled: whether a poll is in progress.
     """
 
@@ -83,7 +83,7 @@ class Poller:
             await _cancel(calls)
         # The replies that came in time, or errors in their place.
         for problem in [call.result() for call in calls if call.done() and not call.cancelled()]:
-            # An OSError is that of a worker that was just lost.
+            # An OSError comes from a worker that has just been lost.
             if problem and not isinstance(problem, OSError):
                 why = error_text(problem) if isinstance(problem, BaseException) else problem
                 raise RuntimeError(
@@ -152,7 +152,7 @@ class Poller:
         phase = self._scheduler.phase
         reply = await _call(client, address, poll_run, self._run_id, int(phase))
         worker.is_polled = False
-        # The end of a worker that is lost is noticed elsewhere.
+        # The loss of a worker is detected elsewhere.
         if isinstance(reply, Exception):
             return
         worker.acknowledged, worker.reply = phase, reply
@@ -194,7 +194,7 @@ async def _finish(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them, but not indefinitely: Dask closes a connection in reply to the cancellation."""
+    """Cancel tasks and wait a limited time for them: a cancelled task still closes its connection to Dask."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

@@ -108,7 +108,8 @@ class DaskRun(EngineRun):
         self._poller.poll_now()
 
     def _cancel_opening(self) -> None:
-        # No chunk is sent before the run is open. The end of the loop cancels the task too, and once is enough.
+        # No chunk is sent before the run is open. The shutdown of the loop also cancels the task, and one cancellation
+        # is enough.
         if self._opening is not None and not self._opening.cancelling():
             self._opening.cancel()
 

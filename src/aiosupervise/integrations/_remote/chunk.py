@@ -6,7 +6,7 @@ from typing import Generic
 
 from aiosupervise._events.outcomes import I
 
-# Bytes of inputs after which a chunk is full. Dask logs a warning above ten times as many.
+# A chunk is full after this number of bytes of inputs. Dask logs a warning above ten times this number.
 _MAX_BYTES = 1_000_000
 
 
@@ -15,7 +15,7 @@ class Chunk(Generic[I]):
 
     Attributes:
         key: the name of the chunk, also on the cluster.
-        room: how many more jobs fit in.
+        room: the number of further jobs that it can hold.
         inputs: the serialized inputs, by position.
         jobs: index and input of the jobs that have no outcome yet, by position.
         worker: the address of the worker that last reported the chunk; empty if none has.
@@ -41,7 +41,7 @@ class Chunk(Generic[I]):
 
     @property
     def may_have_started(self) -> bool:
-        """Whether its unfinished jobs may have started; False if no worker has the chunk."""
+        """True if its unfinished jobs may have started; False if no worker has the chunk."""
         return bool(self.worker) or self.restarted or (self.is_sent and not self.is_withdrawn)
 
     def add(self, serialized: bytes, index: int, item: I) -> None:
@@ -69,8 +69,8 @@ class Chunk(Generic[I]):
 def size_of_next(given: int, total: int | None, threads: int, largest: int) -> int:
     """Return the size of the next chunk.
 
-    For a source of known length the last chunks are small; otherwise the first ones are. This way, every worker gets
-    some of the jobs.
+    For a source of known length the last chunks are small; otherwise the first ones are. This way, every worker
+    receives some of the jobs.
 
     Args:
         given: how many jobs the previous chunks hold.

@@ -43,7 +43,7 @@ class ChunkResult:
     Attributes:
         worker: the address of the worker.
         payloads: the outcome of each job.
-        stopped: why the worker run has stopped by itself; empty if it has not.
+        stopped: why the worker run stopped of its own accord; empty if it has not.
         expired: why the worker has cancelled its run; empty if it has not, or did so at the driver's request.
     """
 

@@ -31,11 +31,12 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 OutcomePayload: TypeAlias = tuple[int, bytes | None, "ErrorDescription | None", int, float, Reason | None, bool]
-"""An outcome on its way: position in the chunk, serialized value or error, description of the error, attempts, seconds,
+"""An outcome in transit: position in the chunk, serialized value or error, description of the error, attempts, seconds,
 reason, and whether a pending job had started. A success has no description; a pending job has neither value nor
 description. A plain tuple, because there is one for each job, and pickle is several times slower with a class."""
 
-# Characters of a traceback that are sent, its last ones. Without a bound a RecursionError within a group has millions.
+# The number of characters of a traceback that are sent, counted from its end. Without a bound, a RecursionError within
+# a group has millions.
 MAX_TRACEBACK = 20_000
 
 
@@ -148,7 +149,7 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
 
 
 def deserialize(serialized: bytes) -> Any:
-    """Unpickle a value; raise whatever error its class raises, or the import of its class."""
+    """Unpickle a value; errors that its class or the import of its class raises propagate."""
     return contain(pickle.loads, serialized)  # what a worker sends has run the user's code before
 
 

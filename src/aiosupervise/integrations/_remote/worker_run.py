@@ -31,7 +31,8 @@ from .serialization import OutcomePayload, remote_error
 
 LEASE = 300.0  # seconds
 
-# Done chunks that a worker remembers. The result of each reaches the driver long before this many others are done.
+# The number of completed chunks that a worker remembers. The result of each reaches the driver long before this many
+# others are complete.
 _MAX_DONE = 1000
 
 
@@ -51,8 +52,8 @@ class WorkerRun:
     """The jobs of one run on one worker.
 
     Attributes:
-        stopped: why the run has stopped by itself here; empty if it has not.
-        expired: why the worker has cancelled it; empty if it has not.
+        stopped: why the run stopped of its own accord on this worker; empty if it has not.
+        expired: why the worker cancelled the run; empty if it has not.
     """
 
     def __init__(self, config: EngineConfig[Any, Any], on_expired: Callable[[str], object]) -> None:

@@ -3,7 +3,7 @@
 Invariants, each with a test:
 - When the driver has closed a run, no coroutine of it is left on the worker.
 - A chunk that arrives after its run was stopped or closed starts no job.
-- A worker remembers only the last runs that it has closed.
+- A worker remembers only the runs that it has closed most recently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from .messages import ChunkResult, Phase, PollReply
 from .serialization import deserialize, pending_payload, remote_error, text_of
 from .worker_run import WorkerRun
 
-# Closed runs that a worker remembers. When this many were closed after a run, no chunk of it can still arrive.
+# The number of closed runs that a worker remembers. When this many were closed after a run, none of its chunks can
+# still arrive.
 _MAX_CLOSED = 1000
 
 
@@ -33,7 +34,7 @@ class WorkerRuns:
         """
         self._worker = worker
         self._active: dict[str, WorkerRun] = {}
-        # With the reason of each, which is empty if the driver asked for it.
+        # The closed runs by id, each with its reason, which is empty if the driver requested the closing.
         self._closed: dict[str, str] = {}
 
     async def run_chunk(
