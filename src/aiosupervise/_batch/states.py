@@ -169,8 +169,8 @@ class HalfOpen(State):
 
     A new job is preferred, because the calls in the queue have already failed, perhaps because of their own inputs. The
     pump starts one in its next iteration if it can; otherwise a call in the queue is the probe. A probe that has to
-    wait for a slot might never get one, because all slots may belong to jobs whose calls wait for the circuit. A call
-    whose job has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
+    wait for a slot might never receive one, because all slots may belong to jobs whose calls wait for the circuit. A
+    call whose job has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
     """
 
     def __init__(self, circuit: Circuit, outage: Outage) -> None:

@@ -96,9 +96,9 @@ class Call:
         self.job = current_job.get()
         self.attempts = attempts
         self.last_serial = last_serial
-        # How many of the attempts do not count as retries.
+        # The number of attempts that do not count as retries.
         self.probes = 0
-        # The lines about the errors before `error_before`, which is the one before `last_error`.
+        # The lines about the errors before `error_before`, which is the error before `last_error`.
         self.lines: tuple[str, ...] = ()
         self.error_before: Exception | None = None
         self.last_error: Exception | None = None
@@ -125,7 +125,8 @@ class Call:
 
         Args:
             raised: the error.
-            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if that made the attempt.
+            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if the wrapper made the
+                attempt.
 
         """
         policy, job = self.policy, self.job
@@ -218,7 +219,7 @@ class Call:
 
     def on_refusal(self, last_error: Exception, reason: Reason) -> None:
         """Give up on the last error, because the planned retry cannot be made."""
-        # It is the final error now, and the one before it the last of the earlier ones.
+        # It is now the final error, and the error before it is the last of the earlier ones.
         self.last_error, self.error_before = self.error_before, None
         self._give_up(last_error, reason)
 

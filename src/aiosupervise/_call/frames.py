@@ -142,14 +142,14 @@ def drop_tracebacks(error: Exception, may_be_group: bool) -> None:  # noqa: FBT0
     if any, is left unchanged.
     """
     set_traceback(error, None)
-    # Most errors refer to no other. The attributes are read in the ordinary way first, which takes half the time; of a
-    # class that overrides them, `raw` reads the true ones below.
+    # Most errors refer to no other. The attributes are read in the ordinary way first, which takes half the time; for a
+    # class that overrides them, `raw` reads the real attributes below.
     try:
         if not may_be_group and error.__context__ is None and error.__cause__ is None:
             return
     except Exception:  # noqa: S110 - of an attribute that cannot be read
         pass
-    # By identity, since an error need not be hashable.
+    # By identity, because an error need not be hashable.
     visited = {id(sys.exception())}
     stack: list[BaseException | None] = [error]
     while stack:

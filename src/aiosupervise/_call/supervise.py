@@ -117,7 +117,7 @@ def policy_of(func: Callable[..., object]) -> Policy:
         TypeError: if it is not supervised.
     """
     function = inner_function(func)
-    # Not of any other object: it may have an attribute of this name for itself.
+    # Not for any other object, which may use an attribute of this name for its own purposes.
     policy = vars(function).get("policy") if inspect.isfunction(function) else None
     if not isinstance(policy, Policy):
         raise TypeError(
@@ -133,7 +133,7 @@ def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, 
     if inspect.isfunction(source):
         functools.update_wrapper(wrapper, source)
     else:
-        # An object with a __call__ keeps its attributes to itself: they are its state.
+        # The attributes of an object with a __call__ are not copied: they are its state.
         functools.update_wrapper(wrapper, func, updated=())
         wrapper.__name__ = wrapper.__qualname__ = name_of(source)
     wrapper.__dict__["__wrapped__"] = func

@@ -78,7 +78,7 @@ class GaveUp(_OfCall):
         attempts: the number of attempts.
         elapsed: seconds since the first attempt failed.
         reason: why there is no further attempt.
-        error: the error that the caller gets.
+        error: the error that the caller receives.
         group: the group of its job in a run with `group_by`; otherwise None.
     """
 
@@ -116,7 +116,7 @@ class CallFinished(_OfCall):
 
     Attributes:
         attempts: the number of attempts.
-        error: the error that the caller gets, which may be an asyncio.CancelledError; None if the call returned.
+        error: the error that the caller receives, which may be an asyncio.CancelledError; None if the call returned.
         group: the group of its job in a run with `group_by`; otherwise None.
     """
 

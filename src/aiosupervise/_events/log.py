@@ -56,7 +56,7 @@ class LogLine:
     """How the events of one kind are logged.
 
     Args:
-        logger: the logger that gets the record.
+        logger: the logger that receives the record.
         level: the level of the record.
         template: the message, with the names of values (see `_values_of`), and `in_job`, the job of a run that made a
             call.

@@ -120,7 +120,7 @@ class GroupStopped(_OfGroup):
 @final
 @record
 class JobFinished(_OfRun):
-    """A job has its outcome: it has ended, or the run has ended before it.
+    """A job has an outcome, because it has ended or because the run ended first.
 
     It has the fields `run`, `name` and `tally`, like every event of a run.
 

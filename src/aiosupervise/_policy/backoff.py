@@ -105,7 +105,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
     if isinstance(backoff, Backoff):
         return backoff(n)
     if isinstance(backoff, (list, tuple)):
-        # Every delay was checked when the policy was made.
+        # Every delay was checked when the policy was created.
         delay: float = backoff[n] if n < len(backoff) else backoff[-1]
         return delay
     seconds = backoff(n, unwrap(error)) if callable(backoff) else _nth(backoff, n)

@@ -7,8 +7,8 @@ from typing import final
 
 from .checks import check_count
 
-# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant since a finalizer may run, and
-# call a supervised function, while it is held.
+# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant, because a finalizer that calls
+# a supervised function may run while it is held.
 _lock = threading.RLock()
 
 

@@ -91,7 +91,7 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
-        # Libraries use an attribute of this name for other things too: anything but a number or a timedelta is
+        # Libraries use an attribute of this name for other purposes too: anything but a number or a timedelta is
         # ignored. A property that raises must not put its own error in place of the one that is being classified.
         try:
             asked = getattr(error, "retry_after", None)

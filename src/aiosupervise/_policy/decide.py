@@ -67,7 +67,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
     if retry_after is not None and policy.max_retry_after is not None and retry_after > policy.max_retry_after:
         return _RETRY_AFTER_TOO_LONG
     backoff = policy.backoff
-    # Every delay of a tuple was checked when the policy was made.
+    # Every delay of a tuple was checked when the policy was created.
     if isinstance(backoff, tuple):
         delay: float = backoff[attempts - 1] if attempts <= len(backoff) else backoff[-1]
     else:

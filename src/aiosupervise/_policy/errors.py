@@ -118,7 +118,7 @@ _UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 @final
 class GateError(RuntimeError):
-    """A gate would make the call wait for itself forever, or suppresses its error. No policy retries this error."""
+    """Raised if a gate would make the call wait for itself forever, or suppresses its error. No policy retries it."""
 
 
 def unwrap(error: Exception) -> Exception:
@@ -129,7 +129,7 @@ def unwrap(error: Exception) -> Exception:
     """
     if not issubclass(type(error), _UNWRAPPED):
         return error
-    # By identity, since an error need not be hashable.
+    # By identity, because an error need not be hashable.
     found: dict[int, Exception] = {}
     visited = set[int]()
     stack = [error]

@@ -22,7 +22,7 @@ GateOf: TypeAlias = "Callable[..., Gate]"
 _ASYNC = "an async context manager that can be entered many times, such as asyncio.Semaphore(10)"
 _SYNC = "a synchronous context manager that can be entered many times, such as threading.Semaphore(10)"
 
-# The classes of the objects that functions with one of these two decorators return have no public names.
+# Functions with one of these two decorators return objects whose classes have no public names.
 _ENTERED_ONCE = (contextlib._AsyncGeneratorContextManager, contextlib._GeneratorContextManager)  # noqa: SLF001
 
 

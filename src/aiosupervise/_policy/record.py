@@ -109,7 +109,7 @@ def _init_of(cls: Any) -> Any:
         steps = [f"set_{name}(self, {name})" for name in names]
     if hasattr(cls, "__post_init__"):
         steps.append("self.__post_init__()")
-    # Without `__match_args__`, no field is given by position.
+    # Without `__match_args__`, no field is passed by position.
     first = ["self"] if cls.__match_args__ == names else ["self", "*"]
     arguments = [*first, *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
     exec(f"def __init__({', '.join(arguments)}): {'; '.join(steps) or 'pass'}", scope)  # noqa: S102 - as dataclass does

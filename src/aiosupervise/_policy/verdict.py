@@ -29,7 +29,7 @@ class Reason(enum.Enum):
 
 @final
 class Verdict(str):
-    """The note on an error that a supervised call gave up on; get it with `verdict(error)`.
+    """The note on an error that a supervised call gave up on; `verdict(error)` returns it.
 
     Attributes:
         attempts: the number of attempts.

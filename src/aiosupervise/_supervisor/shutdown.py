@@ -1,4 +1,4 @@
-"""The shutdown of a supervisor: one child at a time in reverse start order, or all at once."""
+"""The shutdown of a supervisor: one child at a time in reverse start order, or all simultaneously."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shutdown:
         self.go_on(at_once=at_once)
 
     def go_on(self, *, at_once: bool = False) -> None:
-        """Stop the next child if the one before it has ended, or all of them at once."""
+        """Stop the next child if the one before it has ended, or all of them simultaneously."""
         self._is_at_once = self._is_at_once or at_once
         if self._is_going_on:  # the loop below checks the ends that it handles itself
             return
@@ -48,7 +48,7 @@ class Shutdown:
         return child.task is None
 
     def cancel_all(self, children: Iterable[ChildState]) -> None:
-        """Cancel all children at once, including children that are being stopped, regardless of their grace."""
+        """Cancel all children immediately, including children that are being stopped, regardless of their grace."""
         self._to_stop = []
         for child in reversed([*children]):
             self._lifecycle.catch_up(child)

@@ -105,7 +105,7 @@ class StateMachine:
             self._steps.run(self._stop)
 
     def cancel(self) -> None:
-        """Stop, and cancel all children at once, including children that are being stopped."""
+        """Stop, and cancel all children immediately, including children that are being stopped."""
         self._steps.run(self._cancel)
 
     def end_when_idle(self) -> None:

@@ -52,7 +52,7 @@ class Supervisor:
             children; "rest_for_one", this child and those started after it. Running siblings are stopped first, in
             reverse start order. The group is restarted in start order, without temporary children. "simple_one_for_one"
             is for children that come and go: only this child is restarted, children that have ended are forgotten, and
-            a shutdown stops all children at once.
+            a shutdown stops all children simultaneously.
         max_restarts: the restart intensity: the supervisor escalates if a child needs more than this number of restarts
             in `within` seconds. 0 allows no restarts; None means no limit.
         within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago
@@ -64,7 +64,7 @@ class Supervisor:
             at most once a second, it is cancelled again and named in the log, and the supervisor continues to wait for
             it.
         stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the supervisor like `stop()`;
-            the second one cancels all children at once, and again every second.
+            the second one cancels all children immediately, and again every second.
         name: the name of the supervisor in events, log messages, errors and the name of its task; None for
             "supervisor".
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-# Imported first: where rich is missing, its ImportError gives the install command.
+# Imported first: where rich is missing, its ImportError states the install command.
 import aiosupervise.integrations.rich  # noqa: F401
 
 # isort: split

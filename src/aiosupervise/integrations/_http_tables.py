@@ -84,8 +84,8 @@ WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
 PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
 TOO_LONG: Final = ("aiohttp", "LineTooLong")
 
-# httpcore's connection pool raises them again `from None`, so that only the context has the error of a TLS handshake.
-# The context of other errors can be an error of another call, during whose handling they were raised.
+# httpcore's connection pool raises them again `from None`, so only the context holds the error of a TLS handshake. The
+# context of other errors can be an error of another call, during whose handling they were raised.
 CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
 
 # An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and a

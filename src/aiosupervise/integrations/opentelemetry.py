@@ -43,7 +43,7 @@ class _CallSpans:
         self.token: Token[Context] | None = None
 
     def make_current(self, context: Context) -> None:
-        """Make `context` the current one, replacing the one that this call made current before."""
+        """Make `context` the current context, replacing the one that this call set before."""
         if self.token is not None:
             detach(self.token)
         self.token = attach(context)

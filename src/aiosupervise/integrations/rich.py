@@ -79,7 +79,8 @@ class Bars:
             raise TypeError(f"{rule}; got {safe_repr(progress)}{hint}")
         self._display = _SHARED_DISPLAY if progress is None else _Display(progress)
         self._runs: set[int] = set()
-        # A listener that is removed before a run ends gets no event for the end, so its lines end with the listener.
+        # A listener that is removed before a run ends receives no event for the end, so its lines end with the
+        # listener.
         weakref.finalize(self, self._display.finish_all, self._runs)
 
     def __call__(self, event: Event) -> None:

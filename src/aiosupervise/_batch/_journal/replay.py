@@ -106,8 +106,8 @@ class ReplayingFeed(Feed):
     async def _replay_or_start(self, keys: list[str]) -> None:
         """Record the items with a stored result, and start the others; skip one without a key.
 
-        The run can end early at each `await`; `skip_rest` then records all items that have no index yet. An item
-        therefore gets its index, by being handed over, only after the wait for its slot.
+        The run can end early at each `await`; `skip_rest` then records all items that have no index yet. An item is
+        therefore handed over, and so receives its index, only after the wait for its slot.
         """
         try:
             found = await self._session.look_up(keys) if keys else []

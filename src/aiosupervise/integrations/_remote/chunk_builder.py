@@ -31,7 +31,7 @@ class ChunkBuilder(Generic[I]):
             largest: the maximum number of inputs in a chunk.
             deliver: receives each chunk.
         """
-        # At least 1: a cluster that is scaled by its load gets its first worker only when there is a chunk to do.
+        # At least 1: a cluster that is scaled by its load starts its first worker only when there is a chunk to run.
         self.threads = 1
         self._prefix = prefix
         self._total = total

@@ -38,7 +38,7 @@ class OutcomeRecorder(Generic[T, I]):
             job = chunk.jobs.get(payload[0])
             if job is not None:
                 outcome = self._load(chunk, *job, payload)
-                # Removed only now: a job without an outcome gets one when its chunk ends, for whatever reason.
+                # Removed only now: a job without an outcome receives one when its chunk ends, for whatever reason.
                 del chunk.jobs[payload[0]]
                 self._record(outcome)
 

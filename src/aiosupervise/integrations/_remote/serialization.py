@@ -150,7 +150,7 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
 
 def deserialize(serialized: bytes) -> Any:
     """Unpickle a value; errors that its class or the import of its class raises propagate."""
-    return contain(pickle.loads, serialized)  # what a worker sends has run the user's code before
+    return contain(pickle.loads, serialized)  # sent by a worker, which has already run the user's code
 
 
 def outcome_payload(position: int, outcome: Outcome[object, object]) -> OutcomePayload:
