@@ -17,7 +17,7 @@ from .protected import Protected
 from .waiters import Waiters
 
 Payment: TypeAlias = tuple[int | None, float]
-"""The number of tokens that a retry takes, or None if the call must give up; and the seconds to wait before it."""
+"""The tokens that a retry takes, or None if the call must give up; and the seconds to wait before the retry."""
 
 
 class Circuit:

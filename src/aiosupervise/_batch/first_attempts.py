@@ -26,7 +26,7 @@ class FirstAttempts:
     def __init__(self) -> None:
         self.are_clean = False
         self._failed = deque[bool](maxlen=WINDOW)
-        # In a row, up to the latest.
+        # Both count consecutive jobs, up to the latest one.
         self._failures = 0
         self._successes = 0
 

@@ -91,7 +91,8 @@ class Progress(Protocol):
 class ProgressUpdater:
     """Updates the progress bar of a run with a timer, until `stop` and `close` are called.
 
-    An error of a bar is reported to the loop's exception handler and the bar is closed; the run continues without it.
+    An error raised by a bar is reported to the loop's exception handler and the bar is closed; the run continues
+    without it.
     """
 
     def __init__(self, progress: Progress, tally: Tally, status: Callable[[], str]) -> None:

@@ -127,7 +127,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         return summarize(self._outcomes, self.tally, self.elapsed, self.stopped, self.stopped_groups)
 
     def to_dicts(self) -> list[dict[str, object]]:
-        """Return each outcome as a dict of plain values, in the report's order, such as for a data frame or JSON lines.
+        """Return each outcome as a dict of plain values, in the report's order, for a data frame or JSON lines.
 
         All dicts have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
         `error_type` and `error` (the name of the error's class, and its text), `reason` (as text), `attempts`,

@@ -151,7 +151,7 @@ Source: TypeAlias = SyncSource[J] | AsyncSource[J]
 
 
 def _is_ours(iterator: object, items: object) -> bool:
-    """Return whether the run opened this iterator, or it is a generator.
+    """Return whether the run opened this iterator, or whether it is a generator.
 
     Any other object that is its own iterator, such as a file, a cursor or a websocket, belongs to whoever opened it.
     """

@@ -202,7 +202,7 @@ class HalfOpen(State):
         return int(self._probe is None and self._outage.admits_job(taken))
 
     def on_start(self, job: object) -> None:
-        """Make the job the probe; or start the timer of a call sent as the probe that had to wait for a slot."""
+        """Make the job the probe, or start the timer of the call that was sent as the probe and waited for a slot."""
         if self._probe is None or self._probe is job:
             self._send(job)
 

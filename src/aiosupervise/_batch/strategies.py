@@ -111,7 +111,7 @@ class AsCompleted(Strategy[T, I]):
 
 
 class Wait(AsCompleted[T, I]):
-    """Completion order; `return_when` ends the run as it ends asyncio.wait."""
+    """Completion order; `return_when` ends the run in the same way as asyncio.wait."""
 
     name: ClassVar[StrategyName] = "wait"
 

@@ -5,9 +5,9 @@ ends the loop. If another attempt follows an error, the error is dropped, and th
 attempt. Each loop has its own call, like that of a supervised function, and the same driver: an async function waits in
 its event loop, other code in its thread. The call is named after the function and the line of the loop.
 
-Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the call. Only
-the running loop refers to the iterator, so it is deallocated when the loop is left. This detects a `break` after a
-failed attempt, whose error would otherwise be lost silently.
+Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the call. Only the
+running loop refers to the iterator, so the iterator is deallocated when the loop is left. This detects a `break` after
+a failed attempt, whose error would otherwise be lost silently.
 """
 
 from __future__ import annotations

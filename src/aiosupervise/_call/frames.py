@@ -26,8 +26,8 @@ from aiosupervise._policy.raw import (
 )
 from aiosupervise._policy.verdict import verdict
 
-# By id, since both the hash and the comparison of code objects go through the whole bytecode. The values keep the code
-# objects alive, so that no other one is given their id.
+# By id, because both the hash and the comparison of code objects go through the whole bytecode. The values keep the
+# code objects alive, so that no other one is given their id.
 CodeObjects: TypeAlias = dict[int, CodeType]
 
 WRAPPERS: Final[CodeObjects] = {}

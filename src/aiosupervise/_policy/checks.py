@@ -103,7 +103,7 @@ def safe_str(value: object) -> str:
 
 
 def line_of(value: object) -> str:
-    """Return the text of a value as one line of bounded length, without characters that do not print."""
+    """Return the text of a value as one line of bounded length, without unprintable characters."""
     return printable(safe_str(value)[:_SHOWN_TEXT])
 
 

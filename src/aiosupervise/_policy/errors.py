@@ -139,7 +139,7 @@ def unwrap(error: Exception) -> Exception:
             visited.add(id(current))
             stack += [one for one in _within(current) if id(one) not in visited]
         else:
-            # All errors within it have been unwrapped, except for those of which it is a part itself.
+            # All errors within it have been unwrapped, except for those that contain it.
             stack.pop()
             if id(current) not in found:
                 found[id(current)] = _unwrapped(current, found)

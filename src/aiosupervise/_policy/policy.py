@@ -32,7 +32,7 @@ _DEFAULT_RETRIES = 3
 
 
 if TYPE_CHECKING:
-    # The keywords, of which `Unpack` tells type checkers: at run time nobody could use them without it.
+    # The keywords, which type checkers read through `Unpack`; without it, nobody could use them at run time.
 
     class Options(TypedDict, total=False):
         """The keywords of a Policy that have a default."""

@@ -32,7 +32,7 @@ class Purpose(enum.Enum):
 
 @record
 class Ending:
-    """How a run of a child ended: why it was being stopped, or None, and the error that it raised."""
+    """How a run of a child ended: why it was being stopped, if it was, and the error that it raised, if any."""
 
     purpose: Purpose | None
     error: BaseException | None
@@ -111,7 +111,7 @@ class ChildState:
         self.intensity: RestartIntensity = intensity
         self.ready: float | None = ready
         self.heartbeat: float | None = heartbeat
-        # Its place in the start order.
+        # Its position in the start order.
         self.position: int = 0
         self.state: StateName = "stopped"
         # The loop's time at which the child entered its state, and at which its present or last run started.

@@ -9,7 +9,7 @@ from .lifecycle import Lifecycle
 
 
 class Shutdown:
-    """Stops all children, once it has begun."""
+    """Stops all children once it has begun."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle

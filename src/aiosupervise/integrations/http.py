@@ -197,7 +197,7 @@ def _until(value: str, now: str) -> float | None:
 
 
 def _date(value: str) -> datetime | None:
-    # Which errors it raises depends on the release of Python.
+    # Which errors it raises depends on the version of Python.
     try:
         date = parsedate_to_datetime(value)
     except Exception:

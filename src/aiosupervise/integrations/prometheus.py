@@ -73,7 +73,7 @@ class _Families:
 
 
 class _CallCounters:
-    """The counters of all calls of one name. All of them start at 0, so that Prometheus sees the first increase."""
+    """The counters of all calls with one name. All of them start at 0, so that Prometheus sees the first increase."""
 
     def __init__(self, families: _Families, name: str) -> None:
         self.attempts = families.attempts.labels(name)
@@ -91,7 +91,7 @@ class _CallCounters:
 
 
 class _RunCounters:
-    """The counters of all runs of one name, and the runs in progress, from which the gauges are read."""
+    """The counters of all runs with one name, and the runs in progress, from which the gauges are read."""
 
     def __init__(self, families: _Families, name: str) -> None:
         self.in_progress: dict[int, tuple[Tally, bool]] = {}  # by run number: the counts, and whether it is paused

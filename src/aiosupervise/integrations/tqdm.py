@@ -30,7 +30,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
     _hidden: Callable[[], AbstractContextManager[None]] | None = None
 
     def hide_for_log_lines(self) -> None:
-        """Have the log hide the bars of this terminal while it prints a line, until `close`."""
+        """Until `close`, make the log hide the bars of this terminal while it prints a line."""
         if not self.disable and _is_terminal(self.fp):
             # The registered function does not hold the bar, so that a dropped bar can be garbage-collected.
             self._hidden = partial(_bars_hidden, self.fp)

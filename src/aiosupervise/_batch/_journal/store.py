@@ -116,7 +116,7 @@ class Store:
                 raise
 
     def close(self, user: User | None) -> None:
-        """Close the file for a user and for all that are gone, and completely with its last user."""
+        """Release the file for a user and for all users that are gone; close it with its last user."""
         self._users = {other for other in self._users if other is not user and not other.is_gone()}
         connection = self._connection
         if connection is not None and not self._users:

@@ -64,7 +64,7 @@ def _encode_by(codec: Codec, value: object) -> str | bytes:
 
 
 def decode(codec: Codec, data: str | bytes) -> object:
-    """Return the value for its stored form.
+    """Return the value that has this stored form.
 
     Raises:
         Exception: the codec's own error, if it can no longer decode the value.

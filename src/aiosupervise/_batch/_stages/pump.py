@@ -43,7 +43,7 @@ class StagedPump(Pump[T, I]):
         return super().is_stopping or self._earlier.is_stopping
 
     def _wind_down(self, why: Stopped) -> None:
-        """Stop the first stage, and finish the work that it has begun, except for a service that stays down."""
+        """Stop the first stage and process its outcomes; if the service stays down, start no further jobs here."""
         if why is Stopped.PROBES:
             super()._wind_down(why)
         else:

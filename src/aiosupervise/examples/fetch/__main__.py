@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         if options.journal is None:
             raise
-        # A fetch that fails is an outcome, so any error raised here concerns the journal, whose path is in its text.
+        # A fetch that fails is an outcome, so any error raised here concerns the journal, and its message contains the
+        # path.
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     return 128 + stopped_by if stopped_by else 0

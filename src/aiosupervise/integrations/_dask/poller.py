@@ -1,4 +1,4 @@
-"""Polls the workers: which ones exist, which outcomes are new, and whether they know the phase of the run.
+"""Polls the workers to find which ones exist, which outcomes are new, and whether they know the phase of the run.
 
 Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll
 contains the phase of the run, and the reply contains the outcomes of chunks that are not done yet. Each poll is a

@@ -227,7 +227,7 @@ def text_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of an error as plain str, for the same reason."""
+    """Return the text of an error as plain str, because a subclass might fail to unpickle."""
     try:
         return str.__str__(contain(str, error))
     except Exception:
