@@ -84,7 +84,7 @@ class EngineContext(Generic[T, I]):
         self._is_loop_shutting_down = is_loop_shutting_down
 
     def is_loop_shutting_down(self) -> bool:
-        """Return whether the loop is shutting down, and has cancelled every task itself."""
+        """Return whether the loop is shutting down, and therefore has cancelled every task."""
         return self._is_loop_shutting_down()
 
     def job_name(self, item: I, index: int) -> str:

@@ -102,9 +102,10 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
     def summary(self) -> str:
         """Return a human-readable summary of a few lines: `print(report.summary())` at the end of a script.
 
-        They show the counts, the duration, why the run stopped, the stopped groups, and the p50, p95 and maximum of the
-        attempts and seconds per job. They also show the five most frequent errors, with the number of jobs that failed
-        with each, and the index of one of them. The size of the text is bounded, however many outcomes there are.
+        The summary shows the counts, the duration, why the run stopped, the stopped groups, and the p50, p95 and
+        maximum of the attempts and seconds per job. It also shows the five most frequent errors, with the number of
+        jobs that failed with each, and the index of one of them. The size of the text is bounded, however many outcomes
+        there are.
 
         A percentile is a measured value, determined by the nearest-rank method. Pending jobs do not count towards it,
         nor do jobs whose results came from a journal.

@@ -2,8 +2,8 @@
 
 It follows the state of the call and keeps the same invariants as the retry loop of coroutines: see `retry`. Its clock
 is `time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop, such a wait blocks the loop,
-so it warns once for each place in the code that makes the call. In a job's own loop it cannot wait in the queue of the
-run's circuit either, because only the blocked loop could release it: see `EnclosingJob.permit_at_once`.
+so a warning is issued once for each place in the code that makes the call. In a job's own loop it cannot wait in the
+queue of the run's circuit either, because only the blocked loop could release it: see `EnclosingJob.permit_at_once`.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Scope:
 
 
 def call_listener(listener: Callable[[Event], object], event: Event) -> None:
-    """Call one listener. Its errors, including a CancelledError of its own, go to the loop's exception handler."""
+    """Call one listener. Its errors, including a CancelledError of its own, reach the loop's exception handler."""
     try:
         answer = listener(event)
         if answer is not None and isinstance(answer, Coroutine):

@@ -40,7 +40,7 @@ class PassThrough:
         return "PassThrough()"
 
 
-# A retry has no class of its own, since creating the object takes longer than deciding on it.
+# A retry has no class of its own, because creating the object takes longer than deciding on it.
 Decision: TypeAlias = float | Stop | PassThrough
 """The seconds to wait before another attempt, or why there is none."""
 

@@ -1,4 +1,4 @@
-"""The restart intensity: OTP's limit on restarts in a period, per child and without its restart delays. Pure."""
+"""The restart intensity: OTP's limit on restarts in a period, per child and excluding its restart delays. Pure."""
 
 from __future__ import annotations
 

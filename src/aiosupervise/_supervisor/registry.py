@@ -11,7 +11,7 @@ RestartStrategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one
 
 
 class ChildRegistry:
-    """The children of a supervisor, in start order. A name belongs to one of them at a time.
+    """The children of a supervisor, in start order. A name belongs to at most one child at a time.
 
     Attributes:
         alive: the number of children that are running, or will be started without a request.

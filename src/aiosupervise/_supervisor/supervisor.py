@@ -44,8 +44,8 @@ class Supervisor:
     start order. Leaving the block through an error or a cancellation also stops them, and raises that error unchanged.
 
     If a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
-    RestartsExceeded from its block. In a child of another supervisor this is an ordinary failure of that child, so
-    errors escalate up a tree of supervisors.
+    RestartsExceeded from its block. If it runs in a child of another supervisor, this is an ordinary failure of that
+    child, so errors escalate up a tree of supervisors.
 
     Args:
         strategy: which children are restarted when one has ended: "one_for_one", only this child; "one_for_all", all
@@ -119,7 +119,7 @@ class Supervisor:
     ) -> Child:
         """Start a child: a task that runs `func(*args)` and is restarted when it ends.
 
-        This does not wait for the first step of the child. Each run has a copy of the caller's context. Under
+        `start` does not wait for the first step of the child. Each run has a copy of the caller's context. Under
         one_for_all and rest_for_one, the child starts only when all children started before it with `ready=` are ready.
 
         Args:
@@ -149,7 +149,7 @@ class Supervisor:
         name = name or self._free_name(name_of(func), machine)
         if machine.children.has_name(name):
             raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
-        # Arguments that do not fit the function's signature raise here, in the caller, not in the child.
+        # Arguments that do not match the function's signature raise here, in the caller, not in the child.
         coroutine = func(*args)
         child = ChildState(
             partial(func, *args),

@@ -103,7 +103,7 @@ class Store:
         """Open the file for a user, and return the results of a function.
 
         Raises:
-            RuntimeError: if somebody else has it open, it is not a journal, or it cannot be read or written.
+            RuntimeError: if the file is open elsewhere, is not a journal, or cannot be read or written.
         """
         with self._errors("opened", "is it a journal, and can this process write to it and to its folder?"):
             if self._connection is None:

@@ -113,7 +113,7 @@ class Poller:
             self._set_workers(await client.nthreads())
 
     def _call_all(self, client: Client, *call: Any) -> list[asyncio.Task[Any]]:
-        """Call a function on all workers at once; return the tasks of the calls."""
+        """Call a function on all workers simultaneously; return the tasks of the calls."""
         return [self._create_task(_call(client, address, *call), f"call of {address}") for address in self._workers]
 
     def _create_task(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
