@@ -230,7 +230,7 @@ def _explain(error: Exception, job: object, index: int) -> None:
     traceback = traceback_of(error)
     name = name_of(job)
     if issubclass(type(error), TypeError) and traceback is not None and traceback.tb_next is None:
-        # The traceback ends here, so the function was not entered: its parameters do not fit the call.
+        # The traceback ends here, so the function was not entered: its parameters do not match the call.
         repair = (
             f"run_all calls it without arguments, map_all with one input: bind others, functools.partial({name}, ...)"
         )

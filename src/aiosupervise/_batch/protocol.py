@@ -1,9 +1,9 @@
 """The protocol between a run and the engine that executes its jobs; published as `aiosupervise.engines`.
 
-A run pulls items from its source and keeps the outcomes; an engine determines where and how jobs run. The run calls
-`Engine.check` before it is created, `Engine.start` when it begins, and then the methods of the `EngineRun` that it
-receives. The engine reports through the `EngineContext` that it received. All of this happens in the thread of the
-run's event loop.
+A run pulls items from its source and keeps the outcomes; an engine determines where and how jobs run. `Engine.check` is
+called before a run is created, `Engine.start` when the run begins, and then the methods of the `EngineRun` that
+`Engine.start` has returned. The engine reports through the `EngineContext` that it received. All of this happens in the
+thread of the run's event loop.
 """
 
 from __future__ import annotations

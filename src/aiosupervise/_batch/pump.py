@@ -186,7 +186,7 @@ class Pump(Generic[T, I]):
             return "the source"
         return f"the commit of the journal {self._session.path}"
 
-    # Outcomes, and what can be seen of the run.
+    # Outcomes, and the visible state of the run.
 
     async def read(self) -> Outcome[T, I] | End:
         """Return the next outcome, which frees its slot, or END if there are no more."""

@@ -33,7 +33,7 @@ J = TypeVar("J")
 
 
 HELD = (list, tuple, set, frozenset, deque)
-"""Collections that hold their items: an early end reports those that were not pulled as pending."""
+"""Collections that hold their items: those that were not pulled are reported as pending at an early end."""
 
 _GENERATORS = (Generator, AsyncGenerator)
 """Iterators with one reader, which are closed after an early end although the run did not open them."""

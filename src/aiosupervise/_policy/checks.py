@@ -109,7 +109,7 @@ def line_of(value: object) -> str:
 
 _ERROR_TEXT = 300  # characters
 
-# Of a group, so that the types of several leaves are seen.
+# For a group, so that the types of several leaves are visible.
 _SHOWN_LEAVES = 10
 _LEAF_TEXT = 60  # characters
 

@@ -44,7 +44,7 @@ class PassThrough:
 Decision: TypeAlias = float | Stop | PassThrough
 """The seconds to wait before another attempt, or why there is none."""
 
-# Shared, since they have no values of their own.
+# Shared, because they have no values of their own.
 PASS_THROUGH: Final = PassThrough()
 _EXHAUSTED = Stop(Reason.EXHAUSTED)
 _RETRY_AFTER_TOO_LONG = Stop(Reason.RETRY_AFTER_TOO_LONG)

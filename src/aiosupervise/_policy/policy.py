@@ -74,7 +74,7 @@ class Policy:
             of seconds, the last of which repeats.
         attempt_timeout: the maximum duration of one attempt, in seconds. The resulting AttemptTimeout is retried unless
             it is irrecoverable. Not available for plain functions, which cannot be interrupted. None means no limit.
-        deadline: the maximum duration of the whole call, in seconds, waits included. A plain function is not
+        deadline: the maximum duration of the whole call, including waits, in seconds. A plain function is not
             interrupted, but no wait begins that would end later. None means no limit.
         max_retry_after: the longest wait, in seconds, that a server may ask for; the call gives up if it asks for more.
             None means no limit.

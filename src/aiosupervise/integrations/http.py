@@ -73,7 +73,7 @@ def is_transient(error: Exception) -> bool | float:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not. If the server sent a wait, the wait in seconds as a float, as
+        True if it is transient, False if it is not; if the server asked for a wait, that wait in seconds as a float, as
         returned by `retry_after` or contained in Google's `RetryInfo` in the body of the response.
     """
     fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
