@@ -112,8 +112,8 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
         Errors of one class are counted together if their texts differ only in URLs and numbers, except for numbers of
         three digits, which may be status codes. The differing parts are shown as `…`. If there are more than 10,000
-        failures, a sample is examined. As in the log, the text of an error is shown, cut at 60 characters, and never
-        its repr.
+        failures, a sample is examined. As in the log, the text of an error is shown, cut at 60 characters; its repr is
+        never shown.
 
         The counts cover the whole run, even if it was streamed. A streamed run does not keep outcomes that were read,
         so the percentiles and errors cover only the unread ones, and the text says so.

@@ -48,7 +48,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, and keeps none.
     Leaving the block early cancels the running jobs. In both cases no job is left running when control returns.
 
-    Or pass it to `map_all` as the inputs of the next stage, which starts and reads it.
+    It can also be passed to `map_all` as the inputs of the next stage, which starts and reads it.
 
     asyncio treats it as a coroutine: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`
     work.

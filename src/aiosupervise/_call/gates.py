@@ -42,7 +42,7 @@ class Passage:
     __slots__ = ("_gate", "_key", "_name")
 
     def __init__(self, gate: Gate | GateOf, name: str) -> None:
-        # Async or synchronous, which decides the methods that are called.
+        # Async or synchronous: this determines the methods that are called.
         self._gate: Any = gate
         self._name = name
         self._key: tuple[int, int] | None = None

@@ -84,6 +84,6 @@ def _has_begun(value: Any) -> bool:
 def _has_resumed(frame: FrameType, code: CodeType) -> bool:
     """Return whether the frame of a generator has run beyond its creation, which ends at the first RESUME.
 
-    `inspect.getgeneratorstate` would also do, but has no counterpart for async generators before Python 3.12.
+    `inspect.getgeneratorstate` would also work, but has no counterpart for async generators before Python 3.12.
     """
     return frame.f_lasti >= 2 * code.co_code[::2].index(_RESUME)

@@ -136,7 +136,7 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return replaced(self, dict(changes))
 
-    # Decorated, since mutation testing puts frames of its own between the caller and other functions.
+    # Decorated, because mutation testing puts frames of its own between the caller and other functions.
     @final
     def __iter__(self) -> SyncAttempts:
         """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""

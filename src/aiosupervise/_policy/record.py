@@ -183,7 +183,7 @@ def _repr(self: Any) -> str:
 
 
 def _field_text(value: Any) -> str:
-    # By its type, since `isinstance` would ask an error for its `__class__`.
+    # By its type, because `isinstance` would read an error's `__class__`.
     return f"<{error_text(value)}>" if issubclass(type(value), BaseException) else repr(value)
 
 

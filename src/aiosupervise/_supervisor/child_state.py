@@ -133,7 +133,7 @@ class ChildState:
         self.task: asyncio.Task[object] | None = None
         self.this_run: ThisRun | None = None
         self.timer: asyncio.TimerHandle | None = None
-        # While it is being stopped: why, and how it has failed if that is the reason.
+        # While it is being stopped: why, and the failure if that is the reason.
         self.purpose: Purpose | None = None
         self.failure: Exception | None = None
         # An end that the state machine has not handled yet.

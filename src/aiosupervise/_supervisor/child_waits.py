@@ -48,7 +48,7 @@ def not_ready(child: ChildState) -> BaseException:
 
 
 def wrapped(child: ChildState, error: BaseException) -> BaseException:
-    """Return the error of a child for tasks that wait for it: a CancelledError would look like their own."""
+    """Return the error of a child for the tasks that wait for it; a CancelledError would look like their own."""
     if not issubclass(type(error), asyncio.CancelledError):
         return error
     failure = RuntimeError(f"child {child.name} raised CancelledError by itself")

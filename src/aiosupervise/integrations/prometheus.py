@@ -196,7 +196,7 @@ class Metrics:
         return self._counters(self._runs, _RunCounters, name)
 
     def _counters(self, known: dict[str, C], make: Callable[[_Families, str], C], name: str) -> C:
-        """Return the counters of a name, or of "other" once there are many names, since each name is a time series."""
+        """Return the counters of a name, or of "other" once there are many names: each name is a time series."""
         counters = known.get(name)
         if counters is None:
             with self._lock:

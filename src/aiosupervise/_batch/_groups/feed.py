@@ -65,7 +65,7 @@ class GroupedFeed(Feed):
                 await self.wait_for_change()
             elif isinstance(source, SyncSource):
                 self._pull_and_start(source, slots)
-                # The look-ahead may take long, so it lets other tasks of the loop run.
+                # The look-ahead may take a long time, so it lets other tasks of the loop run.
                 await asyncio.sleep(0)
                 self._start_waiting()
             else:

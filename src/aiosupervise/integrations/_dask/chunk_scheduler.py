@@ -260,9 +260,9 @@ class ChunkScheduler(Generic[T, I]):
     async def close(self) -> None:
         """Withdraw the chunks whose outcomes are all known from polls, and wait until every task has ended.
 
-        A result that is being fetched cannot be withdrawn, and connecting to its worker may take long. The result is no
-        longer needed, so the fetch is abandoned after a while. Its task is not cancelled, because Dask may have merged
-        the fetch with others of the same client, which would be cancelled too.
+        A result that is being fetched cannot be withdrawn, and connecting to its worker may take a long time. The
+        result is no longer needed, so the fetch is abandoned after a while. Its task is not cancelled, because Dask may
+        have merged the fetch with others of the same client, which would be cancelled too.
         """
         self.withdraw(())
         await wait_shielded(list(self._tasks), _CLOSE_TIMEOUT)
