@@ -285,7 +285,7 @@ async with map_all(fetch, urls) as run:
 
 
 def stage_source(run: Run[T, I]) -> StageSource:
-    """Return a run that has not started as the source of the next stage.
+    """Turn a run that has not started into the source of the next stage.
 
     Raises:
         TypeError: if it has started, is owned by another run, or has arguments that belong to the last stage.

@@ -203,7 +203,7 @@ class Call:
         return float(delay)
 
     def _add_other_lines(self) -> None:
-        """Create the postponed lines of the note for a call that ends with the error of its last attempt."""
+        """Add the lines about the last two earlier errors, which were postponed until the call ended with an error."""
         if self.error_before is not None:
             self.lines = add_line(self.lines, self.attempts - 2, self.error_before)
         if self.last_error is not None:

@@ -25,8 +25,8 @@ Invariants, each with a test:
   handler, `signal.signal` calls the handlers that are due before it replaces one.
 - A handler that other code has installed in place of ours is left in place.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
-  This happens if other code reinstalled our handler after the run, in a forked process, and after the event loop of a
-  run was closed prematurely.
+  There are three such cases: other code reinstalled our handler after the run, the signal arrived in a forked process,
+  or the event loop of a run was closed prematurely.
 """
 
 from __future__ import annotations

@@ -77,8 +77,9 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
 def without_traceback(error: E) -> E:
     """Return an error that will be kept; a CancelledError loses its traceback.
 
-    Since Python 3.14, a frame of `asyncio.wait` refers to the task that waits in it. A task that keeps the
-    CancelledError it received there, or is kept by an object that keeps that error, would be part of a reference cycle.
+    Since Python 3.14, a frame of `asyncio.wait` refers to the task that waits in it. If that task kept the
+    CancelledError it received there, or an object kept both the task and that error, the task would be part of a
+    reference cycle.
     """
     return error.with_traceback(None) if issubclass(type(error), asyncio.CancelledError) else error
 

@@ -180,7 +180,7 @@ def _retry_info(error: Exception) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    """Return the number in a text, 0.0 if it is negative, or None; `float` would also accept underscores and NaN."""
+    """Return the number in a text, at least 0.0; None for any other text, including "nan" and "1_000"."""
     try:
         number = float(value) if value.isascii() and "_" not in value else math.nan
     except ValueError:
