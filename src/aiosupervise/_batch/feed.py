@@ -145,7 +145,7 @@ class Feed:
             await self.wait_for_change()
 
     def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
-        """Start the job of an item that was pulled alone, and whose slot is free."""
+        """Start the job of an item that was pulled on its own, and for which a slot is free."""
         self.hand_over(item, start_job)
 
     def _on_exhausted(self) -> None:

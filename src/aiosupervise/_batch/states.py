@@ -38,7 +38,7 @@ class Closed(State):
         self._circuit.protected.wake()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay from the budget."""
+        """Pay for a retry from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit(self) -> Permit:
@@ -60,7 +60,7 @@ class Paused(Pause):
         super().__init__(circuit, 0.0)
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay from the budget."""
+        """Pay for a retry from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
@@ -97,7 +97,7 @@ class RampUp(State):
         self._timer.cancel()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay from the budget."""
+        """Pay for a retry from the budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:

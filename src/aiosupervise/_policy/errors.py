@@ -81,8 +81,8 @@ _SHOWN = 3  # errors in the message of a RestartsExceeded
 class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
     """A supervisor escalates: a child needs more than `max_restarts` restarts within `within` seconds.
 
-    `Supervisor` raises it from its block in an ExceptionGroup when all its children have ended. Its cause is the last
-    of `errors`.
+    Once all children have ended, the block of the `Supervisor` raises it in an ExceptionGroup. Its cause is the last of
+    `errors`.
 
     Attributes:
         child: the name of the child that exceeded the limit.

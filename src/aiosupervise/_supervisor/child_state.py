@@ -152,7 +152,7 @@ class ChildState:
         return self.state in ALIVE
 
     def enter(self, state: StateName, now: float) -> None:
-        """Enter a state at `now`, the loop's time. While the child waits, the clock of its intensity is paused."""
+        """Enter a state at `now`, the loop's time. While the child waits, its restart intensity is paused."""
         self.set_timer(None)
         self.state = state
         self.since = now

@@ -42,8 +42,8 @@ def is_transient(error: Exception) -> bool | float:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not; if the server asked for a wait with a transient status, that wait
-        in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
+        True if it is transient, False if it is not; if the response has a transient status and asks for a wait, that
+        wait in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
     """
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
     # The pure-Python parser's errors in the middle of a body are not wrapped.

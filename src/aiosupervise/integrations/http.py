@@ -189,7 +189,10 @@ def _number(value: str) -> float | None:
 
 
 def _until(value: str, now: str) -> float | None:
-    """Return the seconds from one date to another, or from the local time if the first cannot be parsed."""
+    """Return the seconds from the date `now` to the date `value`, at least 0.
+
+    The local time replaces a `now` that cannot be parsed. The result is None if `value` cannot be parsed.
+    """
     then = _date(value)
     if then is None:
         return None

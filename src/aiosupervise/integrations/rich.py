@@ -140,8 +140,8 @@ class _SharedProgress(Progress):
     def hidden(self) -> Iterator[None]:
         """Hide the lines, and draw them again below whatever was printed in the meantime.
 
-        No lock is held in between. A logging handler may wait there for a lock of its own, held by another thread that
-        is waiting for rich's lock to draw: a deadlock.
+        No lock is held in between, because that could deadlock: a logging handler may wait there for a lock of its own,
+        while the thread that holds this lock waits for rich's lock to draw.
         """
         try:
             self._redraw(hidden=True)

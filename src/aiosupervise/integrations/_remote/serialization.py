@@ -209,7 +209,10 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    """Return the notes as plain str, except for a verdict: a subclass might fail to unpickle, along with its chunk."""
+    """Return the notes; all but verdicts become plain str.
+
+    A subclass of str might fail to unpickle, and then its whole chunk would fail with it.
+    """
     try:
         notes = contain(attrgetter("__notes__"), error)
     except Exception:
