@@ -518,8 +518,9 @@ async def test_ctrl_c_with_a_cluster(signals: int) -> None:
     if signals == 2:
         assert b"pending: not started" in out
     assert (b"pending: stopped" in out) is (signals == 2)
-    # Dask logs a connection that it was making when it closed its pool, now and then.
-    assert b"Traceback" not in shown + err or err.rstrip().endswith(b"CommClosedError: ConnectionPool closing.")
+    # Dask logs a connection that it was making or using when it closed its pool, now and then.
+    last_line = err.rstrip().rpartition(b"\n")[2]
+    assert b"Traceback" not in shown + err or last_line.startswith(b"distributed.comm.core.CommClosedError: ")
 
 
 @pytest.mark.slow
