@@ -221,6 +221,14 @@ def test_many_groups() -> None:
     assert len(line) == 80
 
 
+@pytest.mark.parametrize(("count", "end"), [(10, "8, 9"), (11, "8, 9, …")])
+def test_ten_groups_are_named(count: int, end: str) -> None:
+    """An ellipsis stands for the others, even if the line has room for them."""
+    report: Report[int] = Report([], Tally(total=None, limit=None), 1.0, None, range(count))
+    *_, line = report.summary().splitlines()
+    assert line == f"{count} groups stayed down: 0, 1, 2, 3, 4, 5, 6, 7, {end}"
+
+
 # Percentiles
 
 

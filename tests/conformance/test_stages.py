@@ -243,6 +243,15 @@ class Scene:
             assert outcome.index not in maker.made
 
 
+def test_pending_outcomes_that_a_reader_receives_last_hold_up_no_job() -> None:
+    """Seed 314 has a streamed stage with groups whose pending outcomes would occupy all slots."""
+    loop = VirtualLoop()
+    try:
+        play(loop, Scene(314).play)
+    finally:
+        loop.close()
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_random_stages(block: int, counts: "Counter[str]", *, thorough: bool) -> None:
     """Random services behind random stages: nothing hangs, nothing is lost, and no limit is passed."""

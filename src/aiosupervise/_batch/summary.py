@@ -125,6 +125,8 @@ def _counts(tally: Tally, elapsed: float) -> list[str]:
 
 def _groups(groups: Sequence[Hashable]) -> str:
     names = ", ".join(line_of(group) for group in groups[:_SHOWN_GROUPS])
+    if len(groups) > _SHOWN_GROUPS:
+        names += ", …"
     return _cut(f"{_number(len(groups), 'group', 'groups')} stayed down: {names}", _WIDTH)
 
 

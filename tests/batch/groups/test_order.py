@@ -245,6 +245,15 @@ async def test_the_event_of_each_outcome_names_the_group() -> None:
     assert sorted(ends) == [("a1", "a", Success), ("a2", "a", Pending), ("a3", "a", Pending), ("b1", "b", Success)]
 
 
+@pytest.mark.parametrize("listener", [None, lambda _: None])
+async def test_no_group_of_a_job_is_kept_after_its_event(listener: Any) -> None:
+    """And none at all if nobody listens."""
+    run = map_all(Pages().fetch, ["a1", "a2", "b1"], group_by=host_of, limit_per_group=1, listen=listener, timeout=1.5)
+    await run
+    engine: Any = run._pump._engine  # type: ignore[union-attr]
+    assert engine.groups.ended == {}
+
+
 async def test_healthy_groups_are_forgotten() -> None:
     """A group is there while it has a job or an input that waits."""
     sizes = []

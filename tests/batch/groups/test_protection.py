@@ -370,6 +370,21 @@ async def test_pending_inputs_of_a_stopped_group_reach_the_reader_at_once() -> N
         assert last == [Success] * 5, strategy
 
 
+async def test_few_pending_inputs_of_a_stopped_group_wait_for_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each occupies a slot until it is read, so the source is not pulled ahead of the reader."""
+    monkeypatch.setattr(feed, "LOOK_AHEAD", 20)
+    hosts = Hosts(x=DEAD).supervised(max_retries=9)
+    run = map_all(hosts, (f"x{n}" for n in range(600)), total=600, limit=2, overload=SHORT, group_by=host_of)
+    unread = []
+    async with run:
+        async for _ in run:
+            assert run._pump is not None
+            unread.append(len(run._pump.outlet.ready))
+            await asyncio.sleep(0.01)
+    assert len(unread) == 600
+    assert max(unread) <= 2 * 20
+
+
 async def test_failing_groups_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of them, while they are idle: a sparse dead host is asked no more often than a dense one."""
     monkeypatch.setattr(registry, "_REMEMBERED", 2)
