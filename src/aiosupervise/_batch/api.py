@@ -30,6 +30,7 @@ from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the input of map_all
+G = TypeVar("G", bound=Hashable)
 V = TypeVar("V")  # what an earlier stage returns
 
 
@@ -114,8 +115,8 @@ def map_all(
     stop_on: Collection[signal.Signals | int] = ...,
     name: str | None = ...,
     journal: Journal | str | os.PathLike[str] | None = ...,
-    group_by: Callable[[V], Hashable] | None = ...,
-    limit_per_group: int | Callable[[Any], int | None] | None = ...,
+    group_by: Callable[[V], G] | None = ...,
+    limit_per_group: int | Callable[[G], int | None] | None = ...,
     engine: Engine | None = ...,
 ) -> Run[T, I]: ...
 @overload
@@ -135,8 +136,8 @@ def map_all(
     stop_on: Collection[signal.Signals | int] = ...,
     name: str | None = ...,
     journal: Journal | str | os.PathLike[str] | None = ...,
-    group_by: Callable[[I], Hashable] | None = ...,
-    limit_per_group: int | Callable[[Any], int | None] | None = ...,
+    group_by: Callable[[I], G] | None = ...,
+    limit_per_group: int | Callable[[G], int | None] | None = ...,
     engine: Engine | None = ...,
 ) -> Run[T, I]: ...
 def map_all(
