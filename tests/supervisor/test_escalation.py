@@ -265,6 +265,33 @@ def test_keyboard_interrupt_and_system_exit_are_raised_from_the_block(kind: Any)
     assert scene.words() == ["a starts", "it starts", "it ends", "a is cancelled"]
 
 
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+def test_system_exit_in_the_iteration_in_which_a_sibling_fails(strategy: Any) -> None:
+    """It ends the restart of the group that the failure has begun."""
+    loop = asyncio.new_event_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    scene = Scene()
+
+    async def serve() -> None:
+        async with Supervisor(strategy=strategy, backoff=[0]) as sup:
+            scene.start(sup, "a")
+            scene.start(sup, "it", fails())
+            scene.start(sup, "b", fails(error=SystemExit(3)))
+            await asyncio.Event().wait()
+
+    task = loop.create_task(serve())
+    try:
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert errors == []
+    assert scene.words() == ["a starts", "it starts", "it ends", "b starts", "b ends", "a is cancelled"]
+
+
 async def test_ended_failed_and_stopped_children_raise_nothing() -> None:
     """Children that have ended, failed as temporary ones or were stopped do not escalate."""
     with nothing_left():

@@ -113,6 +113,20 @@ async def test_siblings_that_fail_together_are_one_restart() -> None:
         sup.stop()
 
 
+async def test_a_child_that_was_restarted_by_a_command_fails_when_its_former_group_is_down() -> None:
+    """Its failure is a restart of its own, after its own delay, and not part of the group's."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[8.0, 1.0]) as sup:
+        it = scene.start(sup, "it", fails(1), fails(1))
+        scene.start(sup, "slow", clean_up=2, restart="temporary")
+        await asyncio.sleep(2)
+        await it.restart()
+        await asyncio.sleep(20)
+        assert scene.times("slow has cleaned up") == [3]
+        assert scene.times("it starts") == [0, 2, 4]
+        sup.stop()
+
+
 async def test_a_child_that_has_ended_waits_while_its_siblings_are_being_stopped() -> None:
     """Its state is not "running" while the clean-up of a sibling delays the restart."""
     scene = Scene()

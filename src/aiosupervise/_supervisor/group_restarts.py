@@ -134,8 +134,8 @@ class GroupRestarts:
             return
         self._is_stopping_next = True
         try:
-            while self._to_stop and self._is_down(self._to_stop[-1]):
-                member = self._to_stop.pop()
+            while (member := self._next_to_stop()) is not None and self._is_down(member):
+                self._to_stop.pop()
                 if member in self._members and member in self._registry and not member.is_alive:
                     self._lifecycle.enter(member, "waiting")
         finally:
@@ -143,9 +143,20 @@ class GroupRestarts:
         if not self._to_stop:
             self._wait()
 
+    def _next_to_stop(self) -> ChildState | None:
+        """Return the next member to stop; if it has ended, its end has been handled."""
+        while self._to_stop:
+            member = self._to_stop[-1]
+            # A child that has left the group and is running again fails on its own, after the group's sequence.
+            if member in self._members or member.state == "stopping":
+                self._lifecycle.catch_up(member)
+            # Handling an end may have extended the group, or stopped the supervisor.
+            if self._to_stop and self._to_stop[-1] is member:
+                return member
+        return None
+
     def _is_down(self, member: ChildState) -> bool:
         """Return whether a member has ended or has left the group; if it is running, begin to stop it."""
-        self._lifecycle.catch_up(member)
         if member in self._members and member.task is not None and member.state != "stopping":
             self._lifecycle.stop(member, Purpose.GROUP)
         return member.state != "stopping"
