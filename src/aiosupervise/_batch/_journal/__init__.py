@@ -1,4 +1,5 @@
-"""The journal: a file of results, from which a run resumes after it was killed.
+"""The journal: a file of results from which a run resumes after a crash.
 
-Imports point one way: `replay, journal -> session -> writer -> store -> lock, rows`; they use `keys` and `values`.
+Imports point one way: `replay, journal -> session -> writer -> store -> lock, rows`. These modules share `keys` and
+`values`.
 """

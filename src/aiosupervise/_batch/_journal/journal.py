@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Journal:
     """A file of results from which a run resumes after a crash: `map_all(func, inputs, journal="run.db")`.
 
-    Each value that the function returns is stored before its outcome is delivered. When the same line is run again, the
-    function is not called for inputs that have a result; their outcome is a `Success` with `replayed=True`. Failed and
-    pending inputs run again, as does a job that was running when the process died or whose result was not yet
-    committed: jobs run at least once, not exactly once.
+    Each value that the function returns is stored before its outcome is delivered. When the run is repeated, the
+    function is not called for inputs that have a stored result; the outcome of each is a `Success` with
+    `replayed=True`. Failed and pending inputs run again, as does a job that was running when the process died or whose
+    result was not yet committed: jobs run at least once, not exactly once.
 
     An input is recognized by its key, the name of the run, and `version`, never by its position in the source or by the
     code of the function. One file can therefore serve several functions, one after another or at the same time. Runs
@@ -36,9 +36,10 @@ class Journal:
         path: the file, which is created if it does not exist; its folder must exist. It must not be on a network file
             system. A file `<path>.lock` beside it keeps other processes out.
         key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`. None for inputs that
-            are their own key: str, int, float, bool, None, and lists, tuples and dicts with str keys of these.
+            are their own key: str, int, float, bool, None, and lists, tuples and dicts of these; the keys of a dict
+            must be str.
         version: a str that you change when stored results must no longer be used, for example the version of a prompt.
-            Nothing is deleted: with the previous version, its results are used again.
+            Nothing is deleted: if you restore the previous version, its results are used again.
         codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`, such as `json`,
             `pickle` or your own. With pickle, reading a file executes code in it: use only files that you wrote.
 
@@ -79,7 +80,7 @@ class Journal:
 
 
 def checked_journal(journal: object, func: object, name: str | None, inputs: Collection[object]) -> Journal | None:
-    """Return the journal of a run, given as a Journal or as a path.
+    """Return the journal of a run, which the user specifies as a Journal or as a path.
 
     Args:
         journal: the argument of `map_all`.
@@ -88,7 +89,7 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
         inputs: the inputs in a list or another collection; each must have a key.
 
     Raises:
-        TypeError: for anything else, for an input without a key, and for a lambda without a name.
+        TypeError: for any other type, for an input without a key, and for a lambda in a run without a name.
         ValueError: for an invalid path.
     """
     if journal is None:
@@ -109,7 +110,7 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
 
 
 def session_of(journal: Journal, name: str) -> Session:
-    """Return the session of a run of this name in a journal."""
+    """Return the journal session of a run with this name."""
     from .session import Session  # noqa: PLC0415 - see above
 
     return Session(journal._writer, journal._settings, name)  # noqa: SLF001 - see above
@@ -122,7 +123,7 @@ def _checked_path(path: object) -> str:
         raise TypeError(f"{rule}; got {kind_of(path)}")
     if not text or text.startswith((":memory:", "file:")) or "\0" in text:
         raise ValueError(f"{rule} that names a file on disk; got {safe_repr(text)}")
-    return os.path.abspath(text)  # noqa: PTH100 - as the user wrote it, links included
+    return os.path.abspath(text)  # noqa: PTH100 - without resolving links
 
 
 def _check_key(key: object) -> None:

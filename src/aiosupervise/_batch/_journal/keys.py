@@ -1,9 +1,10 @@
 """Keys of inputs: canonical JSON of the input, or of the text that the user's key function returns for it.
 
 A key has to be the same in every process and every version of Python, and different for inputs that differ. Therefore
-only values of exact built-in types have one: an enum, a named tuple or a NumPy scalar would lose its type in JSON, and
-the repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys, as do
-`0.0` and `-0.0`. A list and a tuple of the same values have the same key, and the order of a dict does not matter.
+only values of exact built-in types have a key: an enum, a named tuple or a NumPy scalar would lose its type in JSON,
+and the repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys,
+and `0.0` and `-0.0` have different keys too. A list and a tuple of the same values have the same key, and the order of
+a dict does not matter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aiosupervise._batch.jobs import discard
 from aiosupervise._policy.checks import error_text, kind_of
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_LARGEST = 2**63  # an int below it is short enough to be written
+_LARGEST = 2**63  # an int of smaller magnitude has few enough digits to be converted to text
 
 _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 _ascii = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")).encode
@@ -32,10 +33,10 @@ def key_of(key: KeyFunction | None, item: object, index: int) -> str:
     Args:
         key: the user's key function; None for the input itself.
         item: the input.
-        index: its position in the source, for the message.
+        index: the position of the input in the source, for the error message.
 
     Raises:
-        TypeError: for an input without a stable key, and for a key function that raises or does not return a str.
+        TypeError: if the input has no stable key, or if the key function raises an error or does not return a str.
     """
     if key is not None:
         return _encode(_call(key, item, index))
@@ -48,7 +49,7 @@ def key_of(key: KeyFunction | None, item: object, index: int) -> str:
         part = _unstable_part(item)
         if part is None:
             return _encode(item)
-    except (ValueError, RecursionError):  # NaN, an int with too many digits; nested too deeply, or in itself
+    except (ValueError, RecursionError):  # NaN, too many digits; too deep or recursive nesting
         part = kind_of(item)
     what = "contains" if kind in (list, tuple, dict) else "is"
     rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
@@ -56,7 +57,7 @@ def key_of(key: KeyFunction | None, item: object, index: int) -> str:
 
 
 def check_keys(items: Iterable[object], key: KeyFunction | None) -> None:
-    """Raise unless every input has a key.
+    """Check that every input has a key.
 
     Raises:
         TypeError: as for `key_of`.
@@ -79,13 +80,13 @@ def _encode(value: object) -> str:
     if not text.isascii():
         try:
             text.encode()
-        except UnicodeEncodeError:  # a lone surrogate, as file names can contain; SQLite rejects it too
+        except UnicodeEncodeError:  # a lone surrogate, which a file name can contain, and which SQLite rejects
             return _ascii(value)
     return text
 
 
 def _unstable_part(value: object) -> str | None:
-    """Describe the part of a value that has no stable key; return None if there is none."""
+    """Return a description of the part of a value that has no stable key, or None if there is none."""
     kind = type(value)
     if kind in _SCALARS:
         return None

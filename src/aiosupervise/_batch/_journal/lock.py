@@ -1,12 +1,12 @@
-"""The lock of a journal: at most one user of a file at a time, in this process and across all others.
+"""The lock of a journal, which lets only one Journal of one process open the file at a time.
 
-It is a lock on a file beside the journal. SQLite also locks the journal itself, but such a POSIX lock belongs to the
-process, which loses it as soon as it closes any descriptor of that file: https://www.sqlite.org/howtocorrupt.html
+It is a lock on a file beside the journal. SQLite also locks the journal itself, but that POSIX lock belongs to the
+process, which loses it as soon as it closes any descriptor of the file: https://www.sqlite.org/howtocorrupt.html
 
 It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after this process is
-killed; the workers of a process pool, for example, outlive a killed parent. A lock of `lockf` never blocks its own
-process, so a dict records the paths that this process holds. The file is not removed, because that would let two
-processes lock two different files.
+killed; the workers of a process pool, for example, outlive a killed parent. A `lockf` lock does not exclude its own
+process, so a dict records the files that this process has locked. The lock file is never removed, because two processes
+could then lock two different files with the same path.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 
 _held: dict[tuple[str, int], Callable[[], None]] = {}
-"""By lock file and process: the function that releases the lock if nobody uses the journal any longer.
+"""For each held lock, by path and process id: the function that releases it if the journal is no longer used.
 
-A forked process has a copy of this dict, but not of the locks.
+A forked process inherits a copy of this dict, but not the locks.
 """
 
 
@@ -30,15 +30,15 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, let_go: Callable[[], None]) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Args:
-            let_go: called when another Journal of this process wants the lock; releases it if it is no longer used.
+            let_go: called when another Journal of this process requests the lock; releases it if it is no longer used.
 
         Raises:
-            RuntimeError: if another Journal of this process has it.
-            BlockingIOError: if another process has it.
-            OSError: if the file cannot be created.
+            RuntimeError: if another Journal of this process holds the lock.
+            BlockingIOError: if another process holds the lock.
+            OSError: if the lock file cannot be created.
         """
         key = self._path, os.getpid()
         if (holder := _held.get(key)) is not None:
@@ -85,5 +85,5 @@ else:
     def _lock(descriptor: int) -> None:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except PermissionError as error:  # what POSIX allows a system to report in place of EAGAIN
+        except PermissionError as error:  # POSIX allows EACCES in place of EAGAIN
             raise BlockingIOError(*error.args) from None

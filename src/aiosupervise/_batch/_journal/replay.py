@@ -1,7 +1,7 @@
-"""The feed of a run with a journal: inputs with a stored result are recorded instead of being started.
+"""The feed of a run with a journal: if an input has a stored result, the result is recorded and no job is started.
 
-The writer looks up inputs in batches as large as the number of free slots: in the event loop, a lookup would wait
-behind a commit. Once every result that existed at the start has been taken, no more lookups are made.
+The writer looks up inputs, as many at a time as there are free slots; in the event loop, a lookup would have to wait
+for a commit. Once every result that existed at the start has been taken, no more lookups are made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiosupervise._events.outcomes import Success, Tally
 
 from .session import Session
 
-# The number of known inputs that are recorded before other tasks of the loop may run.
+# The maximum number of stored results that are recorded before other tasks of the loop may run.
 _LARGEST_BATCH = 200
 
 
@@ -38,10 +38,10 @@ class ReplayingFeed(Feed):
         super().__init__(source, tally, error, outlet)
         self._session = session
         self._keys, self._key_of = session.keys, session.key_of
-        self._waiting: deque[object] = deque()  # items that were pulled, and have no index yet
+        self._waiting: deque[object] = deque()  # pulled items that have no index yet
 
     def connect(self, engine: EngineRun) -> None:
-        """Hand items to this engine after their key has been computed, because a job may change its input."""
+        """Set the engine that receives the items; keys are computed first, because a job may change its input."""
         super().connect(engine)
         self._context = engine.context
 
@@ -56,7 +56,7 @@ class ReplayingFeed(Feed):
         return super()._taken() - (0 if self._reader is None else len(self._session.queue))
 
     async def fill_slots(self) -> None:
-        """Record known inputs and start jobs, until the source is exhausted or the run is stopped."""
+        """Record stored results and start jobs, until the source is exhausted or the run is stopped."""
         while self._session.left and not (self.stopped or self._is_exhausted):
             slots = min(self.slots_to_pull(), _LARGEST_BATCH)
             if slots == 0:
@@ -75,7 +75,7 @@ class ReplayingFeed(Feed):
             self.skip(self._waiting.popleft())
 
     async def _pull_and_replay(self, slots: int) -> None:
-        keys: list[str] = []  # fewer than the items if the last one has none
+        keys: list[str] = []  # one fewer than the items if the last item has no key
         try:
             has_more = await self._pull(keys, slots)
         except Exception:
@@ -86,10 +86,10 @@ class ReplayingFeed(Feed):
             self._on_exhausted()
 
     async def _pull(self, keys: list[str], slots: int) -> bool:
-        """Pull items for the free slots, and return whether the source has more; do not wait for a second async item.
+        """Pull items for the free slots, and return whether the source has more; wait for at most one async item.
 
         Raises:
-            TypeError: for an input without a key, which is the last item.
+            TypeError: for an input without a key; it is the last item that was pulled.
         """
         source, key_of = self._source, self._key_of
         count = min(slots, source.at_hand) if isinstance(source, AsyncSource) else slots
@@ -99,15 +99,15 @@ class ReplayingFeed(Feed):
                 return False
             self._waiting.append(item)
             keys.append(key_of(item, index))
-            if self.stopped:  # while the source was busy with this item
+            if self.stopped:  # the run was stopped while the source produced this item
                 break
         return True
 
     async def _replay_or_start(self, keys: list[str]) -> None:
-        """Record the items with a stored result, and start the others; skip one without a key.
+        """Record the stored results of items, and start jobs for the other items; skip an item without a key.
 
-        The run can end early at each `await`; `skip_rest` then records all items that have no index yet. An item is
-        therefore handed over, and so receives its index, only after the wait for its slot.
+        The run can end early at each `await`; `skip_rest` then records all items that have no index yet. An item
+        therefore receives its index only after the wait for its slot.
         """
         try:
             found = await self._session.look_up(keys) if keys else []

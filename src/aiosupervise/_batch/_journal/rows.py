@@ -8,19 +8,19 @@ NewRow: TypeAlias = tuple[int, int, str, str | bytes, int, float, int]
 """A result to be stored: function, hash, key, value, attempts, elapsed, saved_at."""
 
 KnownRow: TypeAlias = tuple[int, int, str, str | bytes, int, float]
-"""A result that is stored: hash, id, key, value, attempts, elapsed."""
+"""A stored result: hash, id, key, value, attempts, elapsed."""
 
 
 class KnownResults:
-    """The rows that existed when a run began; each input takes one that no other input has taken.
+    """The rows that existed when a run began; each input takes a row that no other input has taken.
 
-    One bit per row records whether it is taken. Several rows with the same hash are taken in order, so only the last
-    row taken has to be known. Only hashes that belong to several rows are in a dict.
+    One bit per row records whether the row has been taken. Several rows with the same hash are taken in order, so only
+    the last of them has to be recorded: `last_taken` contains it for each hash that belongs to several rows.
 
     Attributes:
         function: the number of the function in the file.
         count: the number of rows of the function.
-        others: the names of other functions that have rows, if this one has none under any version.
+        others: the names of other functions that have rows, if this function has none under any version.
     """
 
     def __init__(self, function: int, last: int, count: int, others: list[str]) -> None:
@@ -32,7 +32,7 @@ class KnownResults:
         self._taken = bytearray((last >> 3) + 1)
 
     def take(self, row: int) -> bool:
-        """Mark a row as taken; return whether it was free."""
+        """Mark a row as taken, and return whether it was available."""
         byte, bit = row >> 3, 1 << (row & 7)
         if self._taken[byte] & bit:
             return False

@@ -1,19 +1,19 @@
 """The session of one run in a journal: the results from earlier runs, and the outcomes that wait for their commit.
 
-Theory of operation. An outcome goes through two stages. When it has *arrived*, it has freed its slot, and counts
-towards `return_when` and `max_failures`. It is *handed over* to the tally, the strategy, the reader and the listeners
-when its row has been committed. Until then it is in a queue, in which later outcomes wait too, to preserve the order:
+Theory of operation. An outcome is processed in two steps. When it *arrives*, it frees its slot, and counts towards
+`return_when` and `max_failures`. When its row has been committed, it is *handed over* to the tally, the strategy, the
+reader and the listeners. In between it is in a queue, in which later outcomes wait too, to preserve the order:
 
     add -> queue -> a group of rows, in the writer -> deliver
 
-A group is sent 20 ms after its first row, when it is large enough, or immediately when the run ends. There is one group
-in the writer at a time. Outcomes that arrive in the meantime become the next group, however large, so that a run that
-ends while the disk is slow needs only one more commit.
+A group of rows is sent to the writer 20 ms after its first row arrived, when it is large enough, or immediately when
+the run ends. The writer stores one group at a time. Outcomes that arrive in the meantime form the next group, however
+large it becomes, so a run that ends while the disk is slow needs only one more commit.
 
 Invariants, each with a test:
-- Every outcome that was added is delivered once, and in order, whatever the writer or a listener raises.
-- After a failed commit, outcomes are delivered only after `fail` was called: they are in the report, but no reader
-  receives them. A value that cannot be stored also fails the run, but the other rows of its group are stored.
+- Every outcome that was added is delivered once, and in order, even if the writer or a listener raises an error.
+- After a failed commit, outcomes are delivered only after `fail` has been called: they are in the report, but no reader
+  receives them. A value that cannot be stored also makes the run fail, but the other rows of its group are stored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .writer import Writer, works_in_loop
 _INTERVAL = 0.02  # seconds
 _MOST_ROWS = 200
 _MOST_BYTES = 2_000_000
-_FIRST_ROWS = 20  # of the first group, before the size of a row is known
+_FIRST_ROWS = 20  # the size of the first group, because the size of a row is not yet known
 
 
 @record
@@ -59,18 +59,18 @@ Known: TypeAlias = tuple[Any, int, float]
 
 
 class _Saved(NamedTuple):
-    size: int  # bytes, of a row
+    size: int  # the average number of bytes per row
     refused: dict[int, TypeError]  # by the index of the job
 
 
 class Session:
-    """The outcomes of one run.
+    """Looks up the stored results of one run, and stores its outcomes before they are delivered.
 
     Attributes:
         key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
         known: the number of results of this function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
-        keys: the keys of the running jobs, and of the outcomes that have not been sent to the writer, by index.
+        keys: by index, the keys of the running jobs and of the outcomes that have not been sent to the writer.
         queue: the outcomes that have not been handed over.
     """
 
@@ -87,9 +87,9 @@ class Session:
         self._results: KnownResults | None = None
         self._is_attached = False  # the writer was asked to open the file
         self._is_broken = False
-        self._in_writer = 0  # outcomes of the queue
-        self._safe = 0  # outcomes of the queue, to be handed over
-        self._new_rows = 0  # in the queue, and not in the writer
+        self._in_writer = 0  # the number of queued outcomes in the writer
+        self._safe = 0  # the number of queued outcomes to be handed over
+        self._new_rows = 0  # the number of queued rows that are not in the writer
         self._most_rows = _FIRST_ROWS
         self._refused: dict[int, TypeError] = {}
         self._is_due = False
@@ -105,7 +105,7 @@ class Session:
         fail: Callable[[BaseException], None],
         wake: Callable[[], None],
     ) -> None:
-        """Hand outcomes over to a run.
+        """Set the functions of the run to which outcomes and errors are passed.
 
         Args:
             deliver: receives each outcome.
@@ -119,7 +119,7 @@ class Session:
         """Open the file, and count the results of this function.
 
         Raises:
-            RuntimeError: if it cannot be used.
+            RuntimeError: if the file cannot be used.
 
         """
         self._is_attached = True
@@ -135,7 +135,7 @@ class Session:
     # Inputs.
 
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
-        """Return the result for each key: None if there is none, an error if it cannot be decoded."""
+        """Return the stored result for each key; None if there is none, or an error if it cannot be decoded."""
         found = await self._call(partial(self._look_up, keys=keys))
         self.left -= len(found) - found.count(None)
         return found
@@ -175,7 +175,7 @@ class Session:
             self._timer = self._loop.call_later(_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Store the waiting rows, immediately or as soon as the writer is free."""
+        """Send the waiting rows to the writer, immediately or as soon as it is free."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -209,7 +209,7 @@ class Session:
     def _rows(
         self, new: Sequence[Success[Any, Any]], keys: Sequence[str], values: Sequence[str | bytes]
     ) -> Iterator[NewRow]:
-        """Return an iterator of the rows: a list of tuples would cause more passes of the garbage collector."""
+        """Return the rows as an iterator, because a list of tuples would trigger more garbage collections."""
         assert self._results is not None  # noqa: S101 - for the type checkers
         attempts, seconds = [one.attempts for one in new], [one.elapsed for one in new]
         function, now = repeat(self._results.function), repeat(int(time.time()))
@@ -226,14 +226,14 @@ class Session:
         self._hand_over()
 
     def _break(self, error: BaseException) -> None:
-        """Store no further outcomes."""
+        """Report an error, after which no further outcomes are stored."""
         self._is_broken = True
         self._new_rows = 0
         self._safe = len(self.queue)
         self._fail(error)
 
     def _hand_over(self) -> None:
-        """Deliver the committed outcomes, and those after them that need no row."""
+        """Deliver the committed outcomes, and the outcomes behind them that have no row to commit."""
         queue, deliver = self.queue, self._deliver
         try:
             while queue and (self._safe > 0 or queue[0].index not in self.keys):
@@ -242,7 +242,7 @@ class Session:
                 if self._refused and (error := self._refused.pop(outcome.index, None)) is not None:
                     self._fail(error)
                 deliver(outcome)
-        except BaseException:  # of a listener: KeyboardInterrupt or the like
+        except BaseException:  # raised by a listener, for example a KeyboardInterrupt
             self._loop.call_soon(self._hand_over)
             raise
         self._in_writer = self._safe = 0
@@ -258,7 +258,7 @@ class Session:
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Let the writer close the file if it is open: the run was discarded.
+        """Request the writer to close the file if the run was discarded before it could close it.
 
         At interpreter shutdown, no thread can be started, and the operating system closes the file.
         """
@@ -270,7 +270,7 @@ class Session:
         store.close(self._user)
 
     def detach(self) -> None:
-        """Deliver the remaining outcomes, and drop the references to the run, which has ended."""
+        """Deliver the remaining outcomes, and drop the references to the run, because it has ended."""
         if self._timer is not None:
             self._timer.cancel()
         while self.queue:
@@ -279,4 +279,4 @@ class Session:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: the run has ended."""
+    """Do nothing, because the run has ended."""

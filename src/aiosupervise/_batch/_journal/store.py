@@ -5,13 +5,13 @@
     journal   name, version, key, value, attempts, elapsed, saved_at            a view of both, for users
 
 `hash` is a 64-bit hash of the key; its index is smaller and faster than an index of long keys. It is not unique,
-because each of several equal inputs has its own row. The index is created when a file that has rows is opened: rows
-inserted in the order of their hashes change every page of the index, which would make each row of a first run 50% more
-expensive. Rows are written by multi-row statements: with `executemany`, this thread would have to reacquire the GIL
-after each row, while jobs keep it busy.
+because each of several equal inputs has its own row. The index is created only when a file that already has rows is
+opened: updating it at random positions would make each row of a first run 50% more expensive. Rows are written by
+multi-row statements: with `executemany`, this thread would have to reacquire the GIL after each row, in competition
+with the running jobs.
 
-With `synchronous=NORMAL`, a commit survives any end of the process, but not a power failure. The database is locked
-while it is open.
+With `synchronous=NORMAL`, committed rows survive a crash of the process, but not a power failure. The database is
+locked while it is open.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
 _COLUMNS = 7
 _PLACES = f"({', '.join('?' * _COLUMNS)})"
-_ROWS_PER_STATEMENT = 100  # older versions of SQLite accept at most 999 values
+_ROWS_PER_STATEMENT = 100  # older versions of SQLite accept at most 999 values per statement
 _PAGE = 8192  # bytes: faster than SQLite's default for rows of a few hundred bytes
-_SMALLEST = 512  # bytes of any page
+_SMALLEST = 512  # bytes: the smallest page size, and so the smallest size of a database
 _CACHE = -16_000  # kB, for the index, whose pages are used in random order; the default is enough to append rows
 _BUSY = 1.0  # seconds to wait for another program that reads the file
 
@@ -54,7 +54,7 @@ CREATE VIEW journal AS
 _INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
 # The rows of distinct hashes. A join with VALUES is faster than IN, for which SQLite builds a temporary index. If there
-# are more rows than hashes, some hash has several rows, perhaps a great many.
+# are more rows than hashes, at least one hash has several rows, perhaps very many.
 _ROWS = """
 WITH wanted(hash) AS (VALUES {}) SELECT result.hash, id, key, value, attempts, elapsed
 FROM wanted CROSS JOIN result ON function = ? AND result.hash = wanted.hash AND id <= ? LIMIT ?
@@ -70,9 +70,9 @@ WHERE function = ? AND id <= ? AND hash = ? AND id > ? ORDER BY id LIMIT 1
 
 
 class User:
-    """A run that has the file open.
+    """Represents a run that has the file open.
 
-    It has no reference to the run: otherwise the thread that uses the file would keep a discarded run alive.
+    It has no reference to the run itself: otherwise the thread that uses the file would keep a discarded run alive.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -85,7 +85,7 @@ class User:
 
 
 class Store:
-    """The open file. It belongs to the thread that holds the mutex."""
+    """The file of a journal; only the thread that holds the mutex may use it."""
 
     def __init__(self, path: str) -> None:
         self.mutex = threading.Lock()
@@ -116,26 +116,26 @@ class Store:
                 raise
 
     def close(self, user: User | None) -> None:
-        """Release the file for a user and for all users that are gone; close it with its last user."""
+        """Remove a user, and all users whose event loops were closed; close the file when it has no more users."""
         self._users = {other for other in self._users if other is not user and not other.is_gone()}
         connection = self._connection
         if connection is not None and not self._users:
             self._connection = None
-            with suppress(sqlite3.Error):  # committed rows stay in the file beside it, for the next user
+            with suppress(sqlite3.Error):  # committed rows remain in the write-ahead log
                 connection.close()
             self._lock.release()
 
     def _let_go(self) -> None:
-        """Close the file if all its users are gone; called by another Store of the file, in any thread."""
+        """Close the file if the event loops of all users were closed; called in any thread by another Store."""
         if all(user.is_gone() for user in [*self._users]):
             with self.mutex:
                 self.close(None)
 
     def save(self, rows: Iterable[NewRow]) -> None:
-        """Store results, all or none, and return once they are committed.
+        """Store results in one transaction, and return once they are committed.
 
         Raises:
-            RuntimeError: if they cannot be stored.
+            RuntimeError: if the results cannot be stored.
         """
         values = [*chain.from_iterable(rows)]
         with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
@@ -144,7 +144,7 @@ class Store:
                 connection.execute(_INSERT + ", ".join([_PLACES] * (len(part) // _COLUMNS)), part)
 
     def look_up(self, known: KnownResults, keys: Sequence[str]) -> list[KnownRow | None]:
-        """Return for each key a row that no other input has taken, or None.
+        """Return, for each key, a row that no other input has taken, or None.
 
         Raises:
             RuntimeError: if the file cannot be read.
@@ -160,7 +160,7 @@ class Store:
             return found
 
     def _first_rows(self, known: KnownResults, hashes: set[int]) -> dict[int, KnownRow]:
-        """Return the row of each hash that has one row, and remember the hashes that have more."""
+        """Return the row of each hash that has only one row, and record the hashes that have several."""
         if not hashes:
             return {}
         places = ", ".join(["(?)"] * len(hashes))
@@ -218,7 +218,7 @@ class Store:
         return connection
 
     def _create_file(self) -> None:
-        # No other user may read the values that the functions returned. An existing file keeps its mode.
+        # No other user of the system may read the values that the functions returned. An existing file keeps its mode.
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         size = os.fstat(descriptor).st_size
         os.close(descriptor)
@@ -235,7 +235,7 @@ class Store:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION_ID:
             raise RuntimeError("it is a database of another program: use another path")
-        connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
+        connection.execute(f"PRAGMA page_size = {_PAGE}")  # applies only to a new file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if not tables:

@@ -1,7 +1,7 @@
-"""Encoding and decoding of values with the user's codec, and the check that they come back unchanged.
+"""Encodes and decodes values with the user's codec, and checks that decoding restores them unchanged.
 
-Values of plain types come back unchanged from json and pickle. Any other value is decoded once when it is stored, and
-compared. Otherwise a change would be noticed only when a run is replayed, perhaps weeks later.
+json and pickle restore values of plain types unchanged. Any other value is decoded when it is stored, and compared with
+the original. Otherwise a difference would be noticed only when a run is replayed, perhaps weeks later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REPAIR = "return plain values, or pass the journal a codec for them, such as co
 
 
 class Codec(Protocol):
-    """Encodes values as text or bytes, and decodes them: a module such as `json` or `pickle`, or any object."""
+    """Encodes values as text or bytes, and decodes them: a module such as `json` or `pickle`, or any similar object."""
 
     def dumps(self, value: Any, /) -> str | bytes:
         """Return a value as text or bytes."""
@@ -30,15 +30,15 @@ class Codec(Protocol):
 
 
 def encode(codec: Codec, value: object, job: str) -> str | bytes:
-    """Return a value in its stored form.
+    """Return the encoded form of a value.
 
     Args:
         codec: the user's codec.
         value: the value that a job returned.
-        job: the name of the job, for the message.
+        job: the name of the job, for the error message.
 
     Raises:
-        TypeError: if the codec refuses the value, returns neither str nor bytes, or would return a different value.
+        TypeError: if the codec cannot encode the value, returns neither str nor bytes, or would not restore the value.
     """
     try:
         data = _encode_json(value) if codec is json else _encode_by(codec, value)
@@ -59,18 +59,18 @@ def _encode_by(codec: Codec, value: object) -> str | bytes:
     if not isinstance(data, (str, bytes)):
         raise TypeError(f"dumps must return str or bytes; got {kind_of(data)}")
     if isinstance(data, str) and not data.isascii():
-        data.encode()  # SQLite refuses half of a surrogate pair
+        data.encode()  # raises an error for a lone surrogate, which SQLite would reject
     return data
 
 
 def decode(codec: Codec, data: str | bytes) -> object:
-    """Return the value that has this stored form.
+    """Return the value with this encoded form.
 
     Raises:
         Exception: the codec's own error, if it can no longer decode the value.
     """
     if codec is json and type(data) is str:
-        # At about half the cost of json.loads, which also skips whitespace before and after the value.
+        # This costs about half as much as json.loads, which also skips whitespace before and after the value.
         try:
             value, end = _decode_json(data)
         except ValueError:  # whitespace before the value, or invalid JSON, for which json.loads raises
@@ -90,7 +90,7 @@ def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether json and pickle preserve the types in a value; each container is checked immediately."""
+    """Return whether json and pickle preserve all types in a value."""
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -105,7 +105,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _change(value: object, again: object) -> str | None:
-    """Describe how a decoded value differs from the one that was encoded; return None if it does not.
+    """Return a description of how a decoded value differs from the original, or None if it does not differ.
 
     Objects are compared only by their types, because most have no `__eq__`.
     """

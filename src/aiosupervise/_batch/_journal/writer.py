@@ -1,17 +1,18 @@
 """The writer of a journal: the only thread that uses the file, so that a slow disk does not block the event loop.
 
-Theory of operation. The runs of one journal submit calls, which the writer makes in order; it resolves a future in the
-loop of each caller. The thread starts with the first call, and ends when no run has the file open. It is a daemon,
-because a program may end while a run that was discarded with its loop has left the file open.
+Theory of operation. The runs of one journal submit calls, which the writer makes in order. For each call, it resolves a
+future in the event loop of the caller. The thread starts with the first call, and ends when no run has the file open.
+It is a daemon thread: if a run was discarded together with its loop, its file may still be open, and must not keep the
+program from ending.
 
-In a loop with a virtual clock, as in tests, waiting for a thread takes either no time or forever. There the call is
-made immediately, in the loop, and its result arrives in the next iteration of the event loop. `no_waiting` has the same
+A loop with a virtual clock, as used in tests, would wait for a thread either not at all or forever. In such a loop the
+call is made immediately, in the loop itself, and its result arrives in the next iteration. `no_waiting` has the same
 effect.
 
-After a fork, the child has no such thread and must not touch the connection. Even closing it would take part of the
-file away from the parent: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the thread, and
-the frames of threads that do not exist in the child are never freed there, so nothing closes it. `call` starts a new
-thread.
+After a fork, the child process has no such thread, and must not use the connection. Even closing the connection could
+corrupt the file that the parent uses: https://www.sqlite.org/howtocorrupt.html. The store is a local variable of the
+thread, and the frames of the parent's threads are never freed in the child, so the connection is never closed there.
+The next call in the child starts a new thread.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Writer:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._store = Store(self._path)
-        self._starting = threading.RLock()  # the garbage collector may discard a run at any moment
+        self._starting = threading.RLock()  # reentrant: garbage collection may discard a run at any moment
         self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def call(self, work: Work[R], *, in_loop: bool) -> asyncio.Future[R]:
-        """Submit work to the thread, or do it immediately; return a future of its result."""
+        """Submit work to the thread, or perform it immediately in the event loop; return a future of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         if in_loop:
@@ -65,7 +66,7 @@ class Writer:
         with self._starting:
             self._queue.put((work, answer))
             if self._thread is None:
-                name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - a text
+                name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - it is a str
                 thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
                 self._thread = thread
                 try:
@@ -74,7 +75,7 @@ class Writer:
                     self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Report that the system cannot start a thread; the next call tries again."""
+        """Report to all callers that the thread cannot be started; the next call tries again."""
         self._thread = None
         while not self._queue.empty():
             _, answer = self._queue.get()
@@ -95,18 +96,18 @@ class Writer:
 
     def _do(self, store: Store, work: Work[object], answer: Answer) -> None:
         try:
-            with store.mutex:  # several loops may work without the thread
+            with store.mutex:  # several loops may use the store without the thread
                 result = work(store)
         except BaseException as error:
-            # The frames of its traceback hold the work, which holds the run. The error that caused it keeps its
-            # traceback.
+            # The frames of the traceback refer to the work, which refers to the run. The cause of the error keeps its
+            # own traceback.
             answer(None, error.with_traceback(None))
         else:
             answer(result, None)
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a run that begins here does the work in its loop: under `no_waiting`, or with a virtual clock.
+    """Return whether a run that begins here uses the file in its loop: under `no_waiting`, or with a virtual clock.
 
     A loop that is not based on asyncio's, such as uvloop's, has a real clock.
     """
