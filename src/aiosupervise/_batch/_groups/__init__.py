@@ -3,17 +3,17 @@
 A run with `group_by` has its own feed and engine run. All other parts, from the pump to the strategies, are unaware of
 groups.
 
-Theory of operation. An input gets its index and its group when it is pulled. If its group may not start a job now, the
-input waits in the queue of the group, and the feed looks ahead in the source for an input whose group may start one. A
-group with waiting jobs may start another one when one of its jobs ends, or when its circuit permits it. The group then
-enters the schedule, which returns the group with the first input. The cost of a job therefore does not depend on the
-number of groups.
+Theory of operation. An input is assigned its index and its group when it is pulled. If the group may not start a job at
+that moment, the input waits in the queue of the group, and the feed looks ahead in the source for an input whose group
+may start a job. A group with waiting inputs may start another job when one of its jobs ends, or when its circuit
+permits it. The group then enters the schedule, which orders groups by their first waiting input. The cost of a job is
+therefore nearly independent of the number of groups.
 
 Invariants, each with a test:
-- Inputs of one group start in input order. Of all inputs that may start, including those pulled next, the first one
-  starts.
-- A job that waits to retry leaves its slot of the run, and returns before a new job starts. It keeps its slot of the
-  group.
-- A group without a job and without a waiting input is forgotten, unless it has failed: the 1,000 most recent of the
-  failed groups are remembered.
+- Inputs of one group start in input order. Of all inputs that may start, the first one in the source starts next, even
+  if it has yet to be pulled.
+- A job that waits to retry leaves its slot of the run, and returns to one before a new job starts. It keeps its slot of
+  the group.
+- A group is forgotten when it has no jobs and no waiting inputs. Groups with failures are kept for longer: at most
+  1,000 of them, those that have been idle for the shortest time.
 """

@@ -49,7 +49,7 @@ class GroupedRun(LocalRun):
         self.groups = Groups(settings, context, parent)
 
     def start_job(self, item: Any, index: int) -> None:
-        """Start the task of a job, whose group the feed has recorded."""
+        """Start the task of a job; the feed has recorded the group of the job."""
         groups = self.groups
         group = groups.starting.pop(index)
         job = GroupedJob(index, self._jobs.name(item, index), self._loop.time(), group, groups.slots)

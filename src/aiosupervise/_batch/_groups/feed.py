@@ -19,7 +19,7 @@ from .group import Group
 from .schedule import Entry
 
 LOOK_AHEAD = 1000
-"""The number of inputs of a lazy source that may wait; ten times the limit, if that is more."""
+"""The maximum number of waiting inputs from a lazy source; ten times the limit, if that is more."""
 
 
 class GroupedFeed(Feed):
@@ -32,11 +32,11 @@ class GroupedFeed(Feed):
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
         self._is_lazy = not source.is_held
-        self._is_starting = False  # a callback that starts inputs is scheduled
-        self._stopped_in_a_row = 0  # the latest inputs whose group was stopped
+        self._is_starting = False  # True while a callback that starts inputs is scheduled
+        self._stopped_in_a_row = 0  # the number of latest inputs whose groups were stopped
 
     def connect(self, engine: EngineRun) -> None:
-        """Hand items to this engine."""
+        """Set the engine that receives the items."""
         super().connect(engine)
         assert isinstance(engine, GroupedRun)  # noqa: S101 - for the type checkers
         self._groups = engine.groups
@@ -87,7 +87,7 @@ class GroupedFeed(Feed):
         return super()._taken() - waiting - self._groups.slots.away
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
-        """Pull until the slots are occupied; return earlier if no more inputs may wait, or to let other tasks run."""
+        """Pull items until the slots are occupied, no more inputs may wait, or other tasks of the loop should run."""
         start_job, room = self._start_job(), self._room()
         for _ in range(UNLIMITED):
             if slots <= 0 or room <= 0:
@@ -102,7 +102,7 @@ class GroupedFeed(Feed):
             index, group = self._index(item)
             if group.is_stopped:
                 self._skip_stopped(item, index, group)
-                slots -= self._reader is not None  # its outcome is unread
+                slots -= self._reader is not None  # in a streamed run, its unread outcome keeps a slot
             elif not group.queue and group.may_start():
                 self._begin(group, (index, item, start_job))
                 slots -= 1
@@ -126,7 +126,7 @@ class GroupedFeed(Feed):
             self._start_waiting()
 
     def _index(self, item: object) -> tuple[int, Group]:
-        """Assign an item its index and its group; skip it if it has no group."""
+        """Return the index and the group that are assigned to an item; skip the item if it has no group."""
         index = self.number(item)
         try:
             group = self._groups.of(item, index)
@@ -149,7 +149,7 @@ class GroupedFeed(Feed):
         self._start_waiting()
 
     def wake(self) -> None:
-        """Let jobs return, and end the wait for a change; while the pump is pulling, start inputs in a callback."""
+        """Let jobs return to free slots, and end the wait for a change; if the pump is busy, start inputs later."""
         self._groups.slots.release()
         is_pump_busy = self._change is None
         super().wake()

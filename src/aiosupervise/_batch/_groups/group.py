@@ -1,4 +1,4 @@
-"""One group of a run: the object that its jobs report to, and that its circuit protects."""
+"""One group of a run: the object to which its jobs report, and which its circuit protects."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class GroupsContext:
     """The data shared by the groups of one run.
 
     Attributes:
-        context: the run, as its engine sees it.
-        parent: the job around the run.
+        context: the engine context of the run.
+        parent: the job that encloses the run; None if there is none.
         schedule: the waiting inputs.
         slots: the slots of the run.
         stopped: the keys of the groups whose service stayed down.
@@ -40,14 +40,14 @@ class GroupsContext:
 class Group(RunContext):
     """The jobs of one group.
 
-    Its breaker is created at its first failure, because most groups of a large run need none.
+    The breaker is created at the first failure, because most groups of a large run need none.
 
     Attributes:
-        queue: its inputs that were pulled and have not started, in input order.
-        running: its running jobs, including those away from their slots.
-        away: its jobs that are away from their slots.
-        is_listed: whether the schedule has it in its list.
-        is_stopped: whether its service stayed down, so that it starts no further jobs.
+        queue: the inputs that were pulled and have not started, in input order.
+        running: the number of running jobs, including those that have left their slots.
+        away: the number of jobs that have left their slots.
+        is_listed: True if the group is in the schedule's list.
+        is_stopped: True if the service stayed down, so that the group starts no further jobs.
     """
 
     __slots__ = ("_limit", "_overload", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
@@ -66,14 +66,14 @@ class Group(RunContext):
         self._overload = context.config.overload
 
     def may_start(self) -> bool:
-        """Return whether its limit and its circuit permit another job to start."""
+        """Return whether the limit and the circuit of the group permit another job to start."""
         breaker, limit, running = self.breaker, self._limit, self.running
         if breaker is None or breaker.circuit.is_closed:
             return limit is None or running < limit
         return breaker.free_slots(UNLIMITED if limit is None else limit - running, running) > 0
 
     def has_room(self) -> bool:
-        """Return whether a job may return to its slot: probes may have filled the group beyond its limit."""
+        """Return whether a job may return to its slot; it may not while probes occupy all slots of the group."""
         return self._limit is None or self.running - self.away < self._limit
 
     def protect(self) -> Breaker | None:
@@ -83,7 +83,7 @@ class Group(RunContext):
         return self.breaker
 
     def close(self) -> None:
-        """Release the breaker: the group is forgotten or the run has ended. Remaining calls do not create a new one."""
+        """Release the breaker when the group is forgotten or the run has ended; later failures create no other."""
         breaker, self.breaker, self._overload = self.breaker, None, None
         if breaker is not None:
             breaker.close()
@@ -115,12 +115,12 @@ class Group(RunContext):
         self._shared.context.wake()
 
     def on_pause(self, seconds: float, why: str) -> None:
-        """Count and emit the pause."""
+        """Count the pause, and emit an event for it."""
         self._set_paused(paused=True)
         self.scope.emit(GroupPaused, self.group, seconds, why)
 
     def on_resume(self) -> None:
-        """Count and emit the end of the pause."""
+        """Count the end of the pause, and emit an event for it."""
         self._set_paused(paused=False)
         self.scope.emit(GroupResumed, self.group)
 

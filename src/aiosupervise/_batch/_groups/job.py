@@ -12,15 +12,15 @@ from .slots import Slots
 
 
 class GroupedJob(JobContext):
-    """A running job of a group, as the supervised calls in it see it.
+    """A running job of a group, as seen by the supervised calls in it.
 
-    It leaves its slot only for a call made by its own task: while a call in a child task waits, other tasks of the job
-    may still be working.
+    The job leaves its slot only for a call made by its own task: while a call in a child task waits, other tasks of the
+    job may still be working.
 
     Attributes:
-        group_context: its group.
-        is_away: whether it has left its slot.
-        task_id: the id of its task.
+        group_context: the group of the job.
+        is_away: True if the job has left its slot.
+        task_id: the id of the job's task.
     """
 
     def __init__(self, index: int, name: str, started: float, group: Group, slots: Slots) -> None:
@@ -31,11 +31,11 @@ class GroupedJob(JobContext):
         self._slots = slots
 
     def has_room(self) -> bool:
-        """Return whether its group permits it to make an attempt."""
+        """Return whether the group permits the job to make an attempt."""
         return self.group_context.has_room()
 
     def on_away(self, change: int) -> None:
-        """Update the count of jobs of its group that are away from their slots."""
+        """Update the number of jobs of the group that have left their slots."""
         self.group_context.away += change
 
     def on_wait(self) -> None:

@@ -1,4 +1,4 @@
-"""The groups of one run: those with jobs or inputs, and those that have failed most recently."""
+"""The groups of one run: those that have jobs or waiting inputs, and recent groups with failures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .schedule import Entry
 from .settings import GroupSettings, no_group
 
 _REMEMBERED = 1000
-"""The number of idle failed groups to remember, so that a dead host is stopped even if its inputs are far apart."""
+"""The number of idle groups with failures to keep, so that a dead host is stopped even if its inputs are far apart."""
 
 
 class Groups(GroupsContext):
     """The groups of one run, by the value that `group_by` returns.
 
     Attributes:
-        starting: the group of each input that is handed to the engine, by index.
+        starting: the group of each input that is being handed to the engine, by index.
         ended: the group of each outcome that waits to be emitted, by index; kept only while there is a listener.
     """
 
@@ -33,7 +33,7 @@ class Groups(GroupsContext):
         self._limit_of = settings.limit_of if callable(settings.limit) else None
         self._group_by = settings.group_by
         self._groups: dict[Hashable, Group] = {}
-        # The groups that have failed, the longest idle first. Such a group may have a waiting input again if its
+        # The idle groups with failures, the longest idle first. Such a group may have a waiting input again if its
         # circuit is open.
         self._idle: dict[Group, None] = {}
 
@@ -41,8 +41,8 @@ class Groups(GroupsContext):
         """Return the group of an input.
 
         Raises:
-            TypeError, ValueError: for an invalid group, or one with an invalid limit.
-            Exception: the error of the user's function.
+            TypeError, ValueError: for an invalid group, or an invalid limit of the group.
+            Exception: any error that `group_by` raises.
         """
         key = self._group_by(item)
         try:
@@ -57,11 +57,11 @@ class Groups(GroupsContext):
         return group
 
     def on_busy(self, group: Group) -> None:
-        """Record that a group that has failed has a job again."""
+        """Record that a group, which may have been idle, has a job."""
         self._idle.pop(group, None)
 
     def on_idle(self, group: Group) -> None:
-        """Forget a group without jobs and waiting inputs; one that has failed is kept until many others have failed."""
+        """Forget an idle group; if it has failures, keep it until many other such groups have become idle."""
         breaker = group.breaker
         if breaker is None or breaker.is_at_rest:
             self._forget(group)
@@ -74,12 +74,12 @@ class Groups(GroupsContext):
                 self._forget(longest)
 
     def _forget(self, group: Group) -> None:
-        """Forget a group; do nothing if it has already been forgotten."""
+        """Forget a group, unless it has already been forgotten."""
         group.close()
         try:
             if self._groups.get(group.group) is group:
                 del self._groups[group.group]
-        except Exception as error:  # of the hash of the user's object
+        except Exception as error:  # raised by the `__hash__` of the user's object
             self.context.fail(error)
 
     def take_stopped(self) -> list[Entry]:
@@ -96,7 +96,7 @@ class Groups(GroupsContext):
         return self._take([*self._groups.values()])
 
     def on_ended(self, index: int, group: Group) -> None:
-        """Remember the group of a job that has ended, or that will not start, for the event of its outcome."""
+        """Record the group of a job that has ended, or that will not start, for the event of its outcome."""
         if listeners.count:
             self.ended[index] = group.group
 

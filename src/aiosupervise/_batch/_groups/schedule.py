@@ -1,4 +1,4 @@
-"""The schedule: of the waiting inputs whose group may start a job, the one with the lowest index is next."""
+"""The schedule: of the waiting inputs whose groups may start a job, the input with the lowest index starts next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING: deque[Entry] = deque(maxlen=0)
 
 
 class Queued(Protocol):
-    """A group, as the schedule sees it."""
+    """The part of a group that the schedule uses."""
 
     queue: deque[Entry]
     is_listed: bool
@@ -31,13 +31,14 @@ class Schedule:
 
     Attributes:
         waiting: the number of waiting inputs.
-        is_exhausted: whether the source has no more inputs.
+        is_exhausted: True if the source has no more inputs.
     """
 
     def __init__(self) -> None:
         self.waiting = 0
         self.is_exhausted = False
-        # Ordered by the index of the first input. A group is in it once, and its state is checked when it comes first.
+        # A heap, ordered by the index of each group's first input. A group is in it at most once; whether the group may
+        # start a job is checked again when it comes first.
         self._listed: list[tuple[int, Queued]] = []
 
     def add(self, group: Queued, entry: Entry) -> None:
@@ -54,7 +55,7 @@ class Schedule:
             heapq.heappush(self._listed, (group.queue[0][0], group))
 
     def next_index(self) -> int | None:
-        """Return the index of the input that starts next; None if none may start."""
+        """Return the index of the input that starts next; None if no input may start."""
         while self._listed:
             index, group = self._listed[0]
             if group.queue and group.may_start():

@@ -13,7 +13,7 @@ from aiosupervise._policy.record import record
 
 @record
 class GroupSettings:
-    """How a run is split into groups.
+    """The settings that split a run into groups.
 
     Attributes:
         group_by: returns the group of an input.
@@ -28,7 +28,7 @@ class GroupSettings:
         """Return the limit of a group, from the user's function.
 
         Raises:
-            TypeError, ValueError: if the user's function raises, or returns something other than a limit.
+            TypeError, ValueError: if the user's function raises an error, or returns an invalid limit.
         """
         assert callable(self.limit)  # noqa: S101 - for the type checkers
         try:
@@ -46,7 +46,7 @@ def checked_groups(
     """Return the group settings of a run; None for a run without groups.
 
     Raises:
-        TypeError, ValueError: for invalid settings, and for arguments that a run with groups cannot have.
+        TypeError, ValueError: for invalid settings, and for arguments that are not allowed in a run with groups.
     """
     if group_by is None:
         if limit_per_group is not None:

@@ -1,7 +1,7 @@
-"""The slots of a run with groups: waiting jobs release their slots to other groups, and return before new jobs.
+"""The slots of a run with groups: a job that waits to retry leaves its slot, and returns before new jobs start.
 
-Otherwise a group whose service is down would fill the run with waiting jobs. A job keeps its slot of the group, the one
-that `limit_per_group` counts, until it ends.
+Otherwise a group whose service is down would fill the run with waiting jobs. In its group, a job keeps its slot until
+it ends: all its jobs count towards `limit_per_group`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class Leaver(Protocol):
     is_away: bool
 
     def has_room(self) -> bool:
-        """Return whether its group permits another job to make attempts."""
+        """Return whether the group of the job permits another job to make attempts."""
         ...
 
     def on_away(self, change: int) -> None:
-        """Update the count of jobs of its group that are away from their slots."""
+        """Update the number of jobs of the group that have left their slots."""
 
 
 class Slots:
-    """The jobs of one run that are away from their slots, and those that wait to return.
+    """The jobs of one run that have left their slots, and the queue of jobs that wait to return.
 
     Attributes:
         away: the number of running jobs that have left their slots.
@@ -39,7 +39,7 @@ class Slots:
 
     @property
     def are_full(self) -> bool:
-        """Return whether all slots of the run are occupied."""
+        """True if all slots of the run are occupied."""
         limit = self._tally.limit
         return limit is not None and self._tally.running - self.away >= limit
 
@@ -50,13 +50,13 @@ class Slots:
         job.on_away(1)
 
     def take_back(self, job: Leaver) -> None:
-        """Assign a job a slot again immediately, even if none is free, because its wait has ended and it continues."""
+        """Assign a slot to a job again, even if none is free, because the job continues after its wait."""
         job.is_away = False
         self.away -= 1
         job.on_away(-1)
 
     async def come_back(self, job: Leaver) -> None:
-        """Wait until a slot is free for a job that has left its own, and take it."""
+        """Wait until a slot is free for a job that has left its slot, and assign the slot to the job."""
         if not job.is_away:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
