@@ -16,18 +16,18 @@ from .source import StageSource, handed_on
 
 
 class StagedFeed(Feed):
-    """The feed of one run with the outcomes of another.
+    """The feed of a run that reads the outcomes of another run.
 
-    Its items are successes, which have their indexes; the engine gets their values.
+    Its items are successes, which already have an index; the engine receives their values.
     """
 
     def connect(self, engine: EngineRun) -> None:
-        """Hand the values of items to this engine."""
+        """Set the engine that receives the values of the items."""
         super().connect(engine)
         self._engine = _ValueEngine(engine)
 
     def stop(self) -> None:
-        """Start no further jobs; those that become pending are delivered last."""
+        """Start no further jobs; outcomes that become pending are delivered last."""
         self._outlet.hold_pending(hold=True)
         super().stop()
 
@@ -43,9 +43,9 @@ class StagedFeed(Feed):
         return END
 
     async def _wait_for_room(self, source: StageSource) -> None:
-        """Wait until the next outcome may be pulled; an outcome that was passed on may be unread."""
-        # The remaining outcomes of a stage that starts no further jobs are in memory anyway. In input order, they may
-        # be behind an item that the stage refused, and that no reader will receive.
+        """Wait until the next outcome may be pulled, because unread outcomes that were passed on occupy slots."""
+        # If the previous stage starts no further jobs, its remaining outcomes are already in memory. In input order,
+        # the reader may even never receive them, if they follow an item that the stage refused.
         while not (self.stopped or source.is_stopping) and self.slots_to_pull() == 0:
             await self.wait_for_change()
 
@@ -59,7 +59,7 @@ class StagedFeed(Feed):
         return super()._taken() - (0 if self._reader is None else self._reader.held_pending)
 
     def hand_over(self, item: Any, method: Callable[[Any, int], None]) -> None:
-        """Start the job of an item under its index."""
+        """Pass an item and its index to a method of the engine: `start_job` or `skip`."""
         self._pass_on(item, self.number(item), method)
 
     def number(self, item: Any) -> int:
@@ -71,7 +71,7 @@ class StagedFeed(Feed):
         return index
 
     def skip(self, item: Any) -> None:
-        """Record a success that was pulled too late, or pass on another outcome."""
+        """Record a success that was pulled too late, or pass on any other outcome."""
         if isinstance(item, Success):
             super().skip(item)
         else:
@@ -82,7 +82,7 @@ class StagedFeed(Feed):
         source = self._source
         assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
         try:
-            # A stopped stage finishes its running jobs, and may need slots to do so.
+            # A stopped stage finishes its running jobs, and may need free slots to do so.
             while source.has_begun and (outcome := await source.pull()) is not END:
                 self.skip(outcome)
         except BaseException:
@@ -93,7 +93,7 @@ class StagedFeed(Feed):
 
     def _hand_on(self, outcome: Outcome[Any, Any]) -> None:
         if isinstance(outcome, Pending):
-            # Pending outcomes of a stopped group are delivered immediately, those left by the end of a stage last.
+            # The pending outcomes of a stopped group are delivered immediately; those of an early end come last.
             assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
             self._outlet.hold_pending(hold=self._source.is_stopping)
         self._pulled += 1
@@ -103,11 +103,11 @@ class StagedFeed(Feed):
 
 
 class GroupedStagedFeed(StagedFeed, GroupedFeed):
-    """The feed of one run that has groups with the outcomes of another."""
+    """The feed of a run with groups that reads the outcomes of another run."""
 
 
 class _ValueEngine:
-    """The engine of a stage: runs jobs with the values of its items."""
+    """Passes the values of a stage's items to its engine."""
 
     def __init__(self, engine: EngineRun) -> None:
         self.context: EngineContext[Any, Any] = engine.context
@@ -122,5 +122,5 @@ class _ValueEngine:
         self._engine.start_job(item.value, index)
 
     def skip(self, item: Success[Any, Any], index: int) -> None:
-        """Record an item that was pulled too late."""
+        """Record an item that was pulled too late to be started."""
         self._engine.skip(item.value, index)

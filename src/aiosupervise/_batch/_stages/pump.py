@@ -1,4 +1,4 @@
-"""The pump of a stage: also ends the previous stages, and gives each outcome the index and input of the first stage."""
+"""The pump of a stage: also ends the previous stages, and delivers outcomes with the inputs of the first stage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pump_of(config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: En
 
 
 class StagedPump(Pump[T, I]):
-    """One run of a batch, from the start of its first stage to its own end."""
+    """The pump of a later stage: one run of a batch, from the start of its first stage to its own end."""
 
     def __init__(
         self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
@@ -32,8 +32,8 @@ class StagedPump(Pump[T, I]):
         super().__init__(config, tally, streamed=streamed, around=around)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
-        # A reader that waits for one outcome would wait forever if other outcomes occupied all slots before it is
-        # pulled.
+        # If the reader waits for one particular outcome, and other outcomes occupied all slots before it was pulled,
+        # the reader would wait forever.
         is_ordered = streamed and isinstance(config.strategy, Gather)
         self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
 
@@ -43,7 +43,7 @@ class StagedPump(Pump[T, I]):
         return super().is_stopping or self._earlier.is_stopping
 
     def _wind_down(self, why: Stopped) -> None:
-        """Stop the first stage and process its outcomes; if the service stays down, start no further jobs here."""
+        """Stop the first stage and process its outcomes; if this stage's service is down, start no further jobs."""
         if why is Stopped.PROBES:
             super()._wind_down(why)
         else:
@@ -52,7 +52,7 @@ class StagedPump(Pump[T, I]):
     def cancel(self, why: Stopped) -> None:
         """Start no further jobs and cancel the running ones, including those of the previous stages."""
         if not (self.outlet.closed or self._is_loop_shutting_down()):
-            # Jobs that are running tasks are cancelled and awaited, as in a run of one stage.
+            # If the earlier run has not begun, it may contain running tasks: they are cancelled and awaited as jobs.
             self.error.attempt(self._earlier.begin)
         super()._wind_down(why)
         super().cancel(why)
@@ -63,7 +63,7 @@ class StagedPump(Pump[T, I]):
         if origin is not None:
             super()._deliver(_with_origin(outcome, origin))
         elif self._earlier.has_begun:
-            self.outlet.add(outcome)  # the stage that produced it has emitted it
+            self.outlet.add(outcome)  # the stage that produced it has emitted its event
         else:
             super()._deliver(outcome)
 

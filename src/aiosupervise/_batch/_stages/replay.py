@@ -1,7 +1,7 @@
 """The feeds of stages with a journal; a separate module, so that SQLite is imported only for a journal.
 
-Their keys are those of the first stage's inputs. The order of the values changes from run to run, and so may the values
-themselves.
+They use the keys of the first stage's inputs, because the values of a stage, and their order, may differ from run to
+run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .feed import StagedFeed
 
 
 class StagedReplayingFeed(StagedFeed, ReplayingFeed):
-    """The feed of one run that has a journal with the outcomes of another."""
+    """The feed of a run with a journal that reads the outcomes of another run."""
 
     def __init__(
         self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any], session: Session
@@ -32,10 +32,10 @@ class StagedReplayingFeed(StagedFeed, ReplayingFeed):
 
 
 class GroupedStagedReplayingFeed(StagedReplayingFeed, GroupedReplayingFeed):
-    """The feed of one run that has groups and a journal with the outcomes of another."""
+    """The feed of a run with groups and a journal that reads the outcomes of another run."""
 
 
-# The keys: whether the run is a later stage, and whether it has groups.
+# The key is a pair: whether the run reads an earlier stage, and whether it has groups.
 REPLAYING_FEEDS: dict[tuple[bool, bool], Callable[..., ReplayingFeed]] = {
     (False, False): ReplayingFeed,
     (False, True): GroupedReplayingFeed,

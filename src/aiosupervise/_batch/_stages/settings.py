@@ -16,7 +16,7 @@ from .source import StageSource, stages_before
 
 
 def held_inputs(source: Source[Any]) -> Collection[Any]:
-    """Return the inputs in memory that a journal has to recognize, which are those of the first stage.
+    """Return the inputs for which a journal needs keys: those of the first stage, if they are in memory.
 
     Raises:
         TypeError: if the first stage has jobs instead of inputs.
@@ -33,7 +33,7 @@ def held_inputs(source: Source[Any]) -> Collection[Any]:
 
 
 def check_journals(journal: Journal | None, name: str, source: StageSource) -> None:
-    """Raise if stages would conflict in the file of their journals.
+    """Check that a stage does not conflict with the journals of the stages before it.
 
     Raises:
         ValueError: for two stages with the same name, whose results a journal cannot distinguish, and for two journals
@@ -58,7 +58,7 @@ def check_journals(journal: Journal | None, name: str, source: StageSource) -> N
 
 
 def of_values(groups: GroupSettings | None) -> GroupSettings | None:
-    """Return the group settings of a stage, whose `group_by` receives the values of the items."""
+    """Return group settings with a `group_by` that receives the values of a stage's items."""
     return groups and GroupSettings(partial(_group_of_value, groups.group_by), groups.limit)
 
 

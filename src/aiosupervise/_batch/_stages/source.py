@@ -20,14 +20,14 @@ from aiosupervise._policy.record import record
 
 
 class EarlierPump(Protocol):
-    """The pump of an earlier run, as its owner sees it."""
+    """The part of an earlier run's pump that the owner uses."""
 
     outlet: Outlet[Any, Any]
     error: FirstError
 
     @property
     def is_stopping(self) -> bool:
-        """True if it or its first stage starts no further jobs."""
+        """True if the run or its first stage starts no further jobs."""
         ...
 
     def stop(self, why: Stopped) -> None:
@@ -46,14 +46,14 @@ class EarlierPump(Protocol):
 
 @record
 class Stage:
-    """An earlier run, as its owner sees it before it begins.
+    """The part of an earlier run that its owner uses to begin it.
 
     Attributes:
-        config: its configuration.
-        tally: its live counts.
-        progress: its progress bar, which the owner shows above its own; None for none.
-        begin: begins it, in an order of outcomes and within a scope that its events are passed on to.
-        status: returns in words why it starts no job.
+        config: the configuration of the run.
+        tally: the live counts of the run.
+        progress: the progress bar of the run, which the owner shows above its own; None for no bar.
+        begin: begins the run with a strategy, and with a scope to which its events are passed on.
+        status: returns the reason why no jobs are starting at the moment, or an empty string.
     """
 
     config: RunConfig[Any, Any]
@@ -69,11 +69,11 @@ def stages_before(source: Source[object]) -> list[Stage]:
 
 
 class StageSource(AsyncSource[Any]):
-    """The outcomes of an earlier run; the items are the successes, each of which is handed over with its origin.
+    """The outcomes of an earlier run; its successes are the items of the next stage.
 
     Attributes:
         stage: the earlier run.
-        origins: the success that each unfinished job of the owner came from, by its index.
+        origins: by index, the success from which each unfinished job of the owner was created.
     """
 
     def __init__(self, run: AsyncIterable[object], stage: Stage) -> None:
@@ -82,11 +82,11 @@ class StageSource(AsyncSource[Any]):
         self.stage = stage
         self.origins: dict[int, Success[Any, Any]] = {}
         self._pump: EarlierPump | None = None
-        self._asked_to_stop: Stopped | None = None  # before it has begun
-        self._is_interrupted = False  # the owner stopped it, and has its own reason, or an error
+        self._asked_to_stop: Stopped | None = None  # set before the run has begun
+        self._is_interrupted = False  # the owner stopped the run, for a reason of its own
 
     def connect(self, order: Strategy[Any, Any], scope: Scope) -> None:
-        """Begin the earlier run in this order and within this scope, at the first pull."""
+        """Set the strategy and the scope with which the earlier run begins at the first pull."""
         self._order, self._scope = order, scope
 
     @property
@@ -101,7 +101,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why the earlier run ended before its source did."""
+        """Why the earlier run ended before its source was exhausted."""
         return None if self._pump is None or self._is_interrupted else self._pump.outlet.stopped
 
     @property
@@ -111,7 +111,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def at_hand(self) -> int:
-        """The number of items to pull without waiting and before another outcome is handed on; 1 if there are none."""
+        """The number of available successes before the first other outcome; 1 if there are none."""
         ready = () if self._pump is None else self._pump.outlet.ready
         return max(1, sum(1 for _ in takewhile(_is_success, ready)))
 
@@ -135,7 +135,7 @@ class StageSource(AsyncSource[Any]):
         return self._pump
 
     def interrupt(self) -> None:
-        """Stop the earlier run; a pending pull ends when that run has ended."""
+        """Stop the earlier run; a pull in progress ends when that run has ended."""
         self._is_interrupted = self._is_interrupted or not self.is_stopping
         self.stop(Stopped.STOP)
 
@@ -154,7 +154,7 @@ class StageSource(AsyncSource[Any]):
             self._pump.cancel(why)
 
     def rest(self) -> Iterator[Outcome[Any, Any]]:
-        """Remove and return the outcomes that were not pulled; before the run has begun, those of the jobs it holds."""
+        """Remove and yield the outcomes that were not pulled; if the run has not begun, those of jobs in memory."""
         if self._pump is None:
             yield from _never_started(self.stage.config)
         elif self._pump.outlet.closed:
@@ -174,20 +174,20 @@ def _is_success(outcome: Outcome[Any, Any]) -> bool:
 
 
 def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
-    """Create the outcomes of the jobs in the collection of a run that will not begin, and close their coroutines."""
+    """Create the outcomes of the jobs in memory of a run that will not begin, and close their coroutines."""
     if isinstance(config.source, StageSource):
         for outcome in config.source.rest():
             yield handed_on(outcome, config.for_engine.func)
         return
     for index, item in enumerate(config.source.rest()):
         yield config.jobs.pending(item, index, started=False)
-        # Closing a coroutine that has begun may raise, and the others have outcomes too.
+        # Closing a coroutine that has begun may raise an error, which must not affect the other outcomes.
         with suppress(Exception):
             config.jobs.discard(item)
 
 
 def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
-    """Return the outcome of an earlier stage for the stage that calls `func`; a pending job performs both stages."""
+    """Return the outcome of an earlier stage for the stage that calls `func`; a pending job then runs both stages."""
     if not isinstance(outcome, Pending) or outcome.job is None:
         return outcome
     job = partial(_do_both, outcome.job, func)
