@@ -8,7 +8,7 @@ from .overload import Adaptive
 
 
 class AdaptiveLimit:
-    """Adapts the limit in a run's tally: plus one for each round of successes, halved at a sign of overload."""
+    """Adapts the limit in a run's tally: adds one for each round of successes, and halves it at a sign of overload."""
 
     def __init__(self, setting: Adaptive, tally: Tally) -> None:
         self.generation = 0
@@ -20,12 +20,12 @@ class AdaptiveLimit:
 
     def started(self) -> None:
         """Record that a job has started, and how many slots are in use."""
-        # Read here, and not when a job ends: several can end in one iteration of the event loop.
+        # The number is read here, and not when a job ends, because several jobs can end in one iteration of the loop.
         self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
         """Record the outcome of a job whose last attempt belongs to the given generation."""
-        # `isinstance` would ask the error for its `__class__`, which may raise.
+        # `isinstance` would read the `__class__` of the error, which may be a property that raises.
         if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
             self.overloaded(generation)
         if not isinstance(outcome, Success) or 2 * self._busy < self._limit:

@@ -31,7 +31,7 @@ from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the input of map_all
 G = TypeVar("G", bound=Hashable)
-V = TypeVar("V")  # what an earlier stage returns
+V = TypeVar("V")  # the values of an earlier stage
 
 
 def run_all(
@@ -57,7 +57,8 @@ def run_all(
 
     Args:
         jobs: any iterable or async iterable, possibly endless, of coroutines, other awaitables, or functions without
-            arguments that return one. A job is pulled only when a slot is free for it. Jobs start in input order.
+            arguments that return an awaitable. A job is pulled only when a slot is free for it. Jobs start in input
+            order.
         strategy: "gather" for outcomes in input order; "as_completed" for completion order; "wait" for completion order
             with pending jobs last, where `return_when` determines when the run ends. If a run ends early, unfinished
             jobs are `Pending`.
@@ -75,11 +76,11 @@ def run_all(
             `aiosupervise.listen`.
         stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the run like `Run.stop`, and
             the second one cancels the running jobs; then the previous handlers are restored. The run ends as usual, and
-            `Run.stopped_by` is the signal. In the main thread only.
+            `Run.stopped_by` is the first signal. This works only in the main thread.
         name: the name of the run, its tasks and its progress bar; None to name each job after its function.
 
     Raises:
-        TypeError, ValueError: immediately, for an invalid argument; the coroutines in a list are closed.
+        TypeError, ValueError: immediately, for an invalid argument; coroutines passed in a list are closed.
         RuntimeError: if `stop_on` is used outside the main thread, or names a signal whose handler could not be
             restored.
         ImportError: if `progress` is requested and tqdm is not installed.
@@ -163,14 +164,14 @@ def map_all(
     """Call an async function with each input, like `run_all`; each outcome carries its `input`.
 
     The inputs may be another run that has not started, such as `map_all(fetch, urls)`: its values are the inputs of
-    this stage. Its failures and pending jobs are passed on, so each input of the first stage has one outcome in the
-    last.
+    this stage. Its failures and pending jobs are passed on, so each input of the first stage has exactly one outcome in
+    the last stage.
 
     Args:
         func: an async function of one argument, supervised or not; bind further arguments with functools.partial.
         inputs: any iterable or async iterable, possibly endless, or a `Run` that has not started. An input is pulled
             only when a slot is free for it.
-        strategy: as for `run_all`, like the other keywords.
+        strategy: as for `run_all`, which describes the common keywords in detail.
         limit: the number of concurrent calls; None for no limit, `Adaptive()` for a limit that adapts to the service.
         timeout: seconds for the whole run; None for no limit.
         return_when: as for asyncio.wait.
@@ -181,11 +182,12 @@ def map_all(
         listen: a function called with each `Event` of this run and of the calls in it; None for no listener.
         stop_on: signals that stop the run, and cancel the running jobs when received a second time.
         name: the name of the run, its tasks and its progress bar; None for the function's name.
-        journal: the path of a file that stores the results, or a `Journal`. When the same line is run again, even after
-            a crash, the function is not called for inputs with a stored result. None for no journal.
-        group_by: a function that returns the group of an input, such as the host of a URL: any hashable object, which
-            the log names. Each group has its own retry budget, circuit breaker and pauses. While the group of an input
-            may not start jobs, later inputs of other groups start first. None if all inputs use a single service.
+        journal: the path of a file that stores the results, or a `Journal`. When the run is repeated, even after a
+            crash, the function is not called for inputs with a stored result. None for no journal.
+        group_by: a function that returns the group of an input, such as the host of a URL. The group can be any
+            hashable object; the log shows its name. Each group has its own retry budget, circuit breaker and pauses.
+            While the group of an input may not start jobs, later inputs of other groups start first. None if all inputs
+            use a single service.
         limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None to
             apply only the limit of the run.
         engine: where the calls run: None for this process and event loop, `aiosupervise.integrations.dask.DaskEngine`
@@ -193,7 +195,8 @@ def map_all(
 
     Raises:
         TypeError, ValueError: immediately, for an invalid argument, such as a function that is not async.
-        RuntimeError: if `stop_on` names signals that cannot be handled here.
+        RuntimeError: if `stop_on` is used outside the main thread, or names a signal whose handler could not be
+            restored.
         ImportError: if `progress` is requested and tqdm is not installed.
     """
     check_func(func)
@@ -233,15 +236,15 @@ def map_all(
     )
 
 
-def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  # noqa: FBT001 - as the user gave it
+def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  # noqa: FBT001 - the user's argument
     if progress is False:
         return None
-    from aiosupervise.integrations.tqdm import ProgressBar  # noqa: PLC0415 - an extra, needed only here
+    from aiosupervise.integrations.tqdm import ProgressBar  # noqa: PLC0415 - an optional dependency
 
     return ProgressBar(name, None if progress is True else progress)
 
 
-# Applied where no type checker sees it, so that the functions have exactly the types that they declare. A decorator
-# would do the same, but mutation testing skips decorated functions.
+# Hidden from type checkers, so that the functions have exactly the types that they declare. A decorator would have the
+# same effect, but mutation testing skips decorated functions.
 if not TYPE_CHECKING:  # pragma: no branch
     run_all, map_all = guarded(run_all), guarded(map_all)

@@ -1,4 +1,4 @@
-"""The checks and the conversion of the arguments of `run_all` and `map_all`."""
+"""Checks and converts the arguments of `run_all` and `map_all`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def check_func(func: object) -> None:
-    """Raise unless `func` is an async function."""
+    """Raise an error unless `func` is an async function."""
     if not is_async_callable(func):
         title = name_of(func) if callable(func) else kind_of(func)
         rule = "func must be an async function of one argument, or a functools.partial of one"
@@ -42,7 +42,7 @@ def check_func(func: object) -> None:
 
 
 def check_iterable(name: str, items: object) -> None:
-    """Raise unless `items` is a source of items; a str and other types passed by mistake are rejected too."""
+    """Raise an error unless `items` is a source of items; also reject a str and other types passed by mistake."""
     if name == "jobs" and isinstance(items, Run):
         raise TypeError(
             f"jobs must be an iterable of jobs, and a run is one job; got {items!r}: write run_all([run]), or "
@@ -81,13 +81,13 @@ def check_settings(
 
 
 def check_engine(engine: object) -> None:
-    """Raise unless `engine` is an engine."""
+    """Raise an error unless `engine` is an engine."""
     if isinstance(engine, type) or not (hasattr(engine, "check") and hasattr(engine, "start")):
         raise TypeError(f"engine must be None, or an engine such as DaskEngine(client); got {safe_repr(engine)}")
 
 
 def source_of(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
-    """Return the source of a run; for an earlier run, a source whose items are its successes."""
+    """Return the source of a run. If the items are an earlier run, the source supplies the values of its successes."""
     check_count("total", total, least=0, none="an unknown number")
     if isinstance(items, Run):
         if total is not None:

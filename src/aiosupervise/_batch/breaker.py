@@ -1,22 +1,23 @@
 """A circuit breaker that pauses a run when its service fails, sends a probe, and resumes when the probe succeeds.
 
-Theory of operation. A budget pays for every retry of the run's calls. An empty budget alone does not indicate an
-outage, because a few inputs that always fail also empty it. The circuit therefore opens only if, in addition, most jobs
-have recently failed their first attempt (`first_attempts`). Then no job is started, and calls that want to retry wait
-in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if no new job is
-available. If the probe succeeds, the circuit closes: the waiters are released in order, at no cost in tokens. If it
-fails, the circuit opens again for twice as long, and the probe goes to the end of the queue. A server that asks for a
-wait also pauses the run, but leaves the circuit closed: no probe is needed, and after the wait, the waiters are
-released one after another (the ramp-up), because simultaneous retries would only be rejected again.
+Theory of operation. Every retry of the run's calls takes tokens from a budget. An empty budget alone does not indicate
+an outage, because a few inputs that always fail also empty it. The circuit therefore opens only if, in addition, most
+jobs have recently failed their first attempt (`first_attempts`). Then no job is started, and calls that need to retry
+wait in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if no new
+job is available. If the probe succeeds, the circuit closes: the waiters are released in order, without taking tokens.
+If the probe fails, the circuit opens again for twice as long, and a call that was the probe goes to the end of the
+queue. A server that asks for a wait also pauses the run, but leaves the circuit closed: no probe is needed. After the
+wait, the waiters are released one after another (the ramp-up), because simultaneous retries would only be rejected
+again.
 
-This module has the reports and requests of the calls and the pump; the states of the circuit are in `states`.
+This module handles the reports and requests of the calls and the pump; the module `states` contains the circuit states.
 
 Invariants, each with a test:
-- A failure that is the call's own (irrecoverable, or not listed) does not show whether the service works: it is
-  neutral, and after a probe that ends this way the next one is sent.
-- The breaker does not wait for a probe that has ended in any way, including cancellation, nor for any probe longer than
+- A failure caused by the call itself (irrecoverable, or not listed) does not show whether the service works. It is
+  neutral: if a probe ends in this way, the next probe is sent.
+- The breaker stops waiting for a probe that ends in any way, including cancellation, or takes longer than
   `longest_pause`.
-- All of this happens in the run's own loop: see `JobContext`.
+- All methods are called in the run's own event loop; see `RunContext.is_running_here`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .states import Closed
 from .waiters import Waiting
 
 _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", default=None)
-"""The call that was sent as a probe: whatever is called in its attempt is part of the probe."""
+"""The call that was sent as a probe; all calls within its attempt are part of the probe."""
 
 
 class Breaker:
@@ -52,7 +53,7 @@ class Breaker:
         return self.first_attempts.are_clean and self.circuit.is_closed and budget.tokens >= budget.capacity
 
     def describe(self) -> str:
-        """Describe why the run is starting no jobs; return an empty string if the circuit is closed."""
+        """Return the reason why no jobs are starting at the moment, or an empty string."""
         return self.circuit.state.describe()
 
     # Reports and requests of the calls in the run.
@@ -61,9 +62,9 @@ class Breaker:
         """Record an attempt that failed because of the service.
 
         Args:
-            job: the job that made it.
-            retry_after: the wait in seconds that the service asked for; None if it did not ask.
-            first: whether it is the first failed attempt of the job.
+            job: the job that made the attempt.
+            retry_after: the wait in seconds that the service asked for; None if it did not ask for a wait.
+            first: True for the first failed attempt of the job.
         """
         if first:
             self.first_attempts.record(failed=True)
@@ -76,12 +77,12 @@ class Breaker:
         self.circuit.state.on_neutral(job, _probing_call.get())
 
     def on_success(self, price: int) -> None:
-        """Record a retry that succeeded, and return its tokens to the budget; it may have been the probe."""
+        """Record a successful retry, which may have been the probe, and return its tokens to the budget."""
         self.budget.put(price)
         self.circuit.state.on_success(_probing_call.get())
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry from the budget; its wait may become longer or shorter than its policy specifies."""
+        """Take the tokens for a retry from the budget; the wait before the retry may be changed from `delay`."""
         return self.circuit.state.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object, job: Waiting) -> Permit:
@@ -95,7 +96,7 @@ class Breaker:
         try:
             permit = await waiter
         except BaseException:
-            # The call was cancelled, or closed, perhaps after its loop. It may have been sent as the probe.
+            # The call was cancelled or closed, perhaps after its loop was closed. It may have been sent as the probe.
             waiters.leave(waiter)
             if running_loop() is self.circuit.loop:
                 self.circuit.state.on_neutral(call)
@@ -111,7 +112,7 @@ class Breaker:
         return self.circuit.state.free_slots(slots, taken)
 
     def started(self, job: object) -> None:
-        """Record that a new job starts, or the attempt of a call that was sent as the probe."""
+        """Record the start of a new job, or of the attempt of a call that was sent as the probe."""
         self.circuit.state.on_start(job)
 
     def ended(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:
@@ -126,5 +127,5 @@ class Breaker:
             self.on_neutral(job)
 
     def close(self) -> None:
-        """Release the calls that outlive the run, which has ended."""
+        """Release the calls that outlive the run."""
         self.circuit.go_to(Ended(self.circuit))

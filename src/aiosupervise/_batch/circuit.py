@@ -17,11 +17,11 @@ from .protected import Protected
 from .waiters import Waiters
 
 Payment: TypeAlias = tuple[int | None, float]
-"""The tokens that a retry takes, or None if the call must give up; and the seconds to wait before the retry."""
+"""A pair: the tokens that a retry takes, or None if the call must give up; and the seconds to wait before the retry."""
 
 
 class Circuit:
-    """The current state, and the data that all states share: settings, budget, queue, and the server's wait."""
+    """The current state, and the data that all states share: settings, budget, queue, and the requested wait."""
 
     def __init__(self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State]) -> None:
         self.setting = setting
@@ -55,15 +55,15 @@ class Circuit:
             self.retry_after_end = self.now() + seconds
 
     def end_of_pause(self, seconds: float) -> float:
-        """Return the end of a pause: at least half of these seconds, and the wait that the server asked for."""
+        """Return the time at which a pause of up to `seconds` ends; if the server asked for a longer wait, its end."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
 
     def shows_outage(self) -> bool:
         """Return whether the failures indicate that the service is down, rather than that some inputs are bad.
 
-        When every job has started, no new job can be the probe, only a call that has already failed. An outage then
-        requires more evidence.
+        Once every job has started, no new job is available as a probe, only a call that has already failed. More
+        evidence of an outage is required then.
         """
         if self.protected.have_all_started():
             return self.first_attempts.show_outage_now()
@@ -77,7 +77,7 @@ class Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, when: float, act: Callable[[], None]) -> None:
-        """Set the time at which to act, replacing any previous setting."""
+        """Schedule an action, replacing any previous one."""
         self.cancel()
         self._handle = asyncio.get_running_loop().call_at(when, act)
 
@@ -85,7 +85,7 @@ class Timer:
         """Cancel the action."""
         if self._handle is not None:
             self._handle.cancel()
-            # Even a cancelled timer refers to its context, which may be that of a job.
+            # A cancelled timer still refers to its context, which may be that of a job.
             self._handle = None
 
 
@@ -95,17 +95,17 @@ class State:
     is_closed: ClassVar[bool] = False
 
     def enter(self) -> None:
-        """Act when the state begins."""
+        """Perform the actions with which the state begins."""
 
     def leave(self) -> None:
         """Cancel the scheduled actions."""
 
     def describe(self) -> str:
-        """Describe why the run is starting no jobs; return an empty string if nothing holds it up."""
+        """Return the reason why no jobs are starting at the moment, or an empty string."""
         return ""
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as it is in the other states
-        """Pay for a retry. While the circuit is open this takes no tokens, and the call only waits in the queue."""
+    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+        """Take the tokens for a retry; by default, as while the circuit is open, none: the call waits in the queue."""
         return 0, 0.0
 
     def permit(self) -> Permit | None:
@@ -113,7 +113,7 @@ class State:
         return None
 
     def permit_at_once(self) -> Permit:
-        """Return whether a call that cannot wait in the queue may retry; a call that would have to wait gives up."""
+        """Return the permit of a call that cannot wait in the queue: if it would have to wait, it gives up."""
         return self.permit() or Permit.STOP
 
     def on_wait(self) -> None:
@@ -130,7 +130,7 @@ class State:
         """Record a failed attempt of a job or a call; the server may have asked for a wait."""
 
     def on_neutral(self, *who: object) -> None:
-        """Record an attempt of a job or a call that ended without a response from the service."""
+        """Record that an attempt of a job or a call ended without a response from the service."""
 
     def on_success(self, *who: object) -> None:
         """Record a successful attempt of a job or a call."""
@@ -153,16 +153,16 @@ class Stopped(State):
         return f"stopped, {self._failed_probes} probes failed"
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
-        """Make every call that wants to retry give up."""
+        """Refuse the retry, so that the call gives up."""
         return None, delay
 
     def permit(self) -> Permit:
-        """Make every call that was about to retry give up."""
+        """Return the permit with which a call gives up."""
         return Permit.STOP
 
 
 class Ended(State):
-    """The state after the end of the run: calls that outlive the run continue on their own."""
+    """The state after the end of the run: calls that outlive the run continue without its protection."""
 
     is_closed = True
 
@@ -175,11 +175,11 @@ class Ended(State):
         self._waiters.release_all(Permit.GO)
 
     def describe(self) -> str:
-        """Return why the run was stopped, if it was."""
+        """Return why too many failed probes stopped the run, or an empty string if they did not."""
         return self._description
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
-        """Charge nothing."""
+        """Take no tokens."""
         return 0, delay
 
     def permit(self) -> Permit:

@@ -40,7 +40,7 @@ class RunConfig(Generic[T, I]):
         return self.for_engine.name
 
     def ordered(self, strategy: Strategy[T, I]) -> RunConfig[T, I]:
-        """Return the same configuration with another order of outcomes."""
+        """Return the same configuration with another strategy."""
         # `dataclasses.replace` would take a millisecond, see `record`.
         settings = self.timeout, self.max_failures, self.listen, self.engine, self.for_engine, self.journal, self.groups
         return RunConfig(self.source, self.jobs, strategy, *settings)
@@ -48,6 +48,6 @@ class RunConfig(Generic[T, I]):
     def discard(self) -> None:
         """Close the coroutines of a run that will not start."""
         for item in self.source.rest():
-            # Closing a coroutine that has begun may raise. The error that prevents the run takes precedence.
+            # Closing a coroutine that has begun may raise an error. The error that prevents the run takes precedence.
             with suppress(Exception):
                 self.jobs.discard(item)

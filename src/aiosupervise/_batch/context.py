@@ -18,7 +18,7 @@ from aiosupervise._policy.raw import leaves
 from .adaptive import AdaptiveLimit
 from .breaker import Breaker
 
-# The calls of a job may retry in several threads.
+# Protects the counts of retries, because the calls of a job may retry in several threads.
 _counting = threading.Lock()
 
 
@@ -45,30 +45,30 @@ class RunContext:
         self._loop = asyncio.get_running_loop()
 
     def protect(self) -> Breaker | None:
-        """Return the breaker that a failure is reported to; None without protection."""
+        """Return the breaker to which a failure is reported; None without protection."""
         return self.breaker
 
     def is_running_here(self) -> bool:
         """Return whether the caller runs in the loop of the run.
 
-        A job may call supervised functions in another loop or thread, with `asyncio.to_thread(asyncio.run, ...)`, and
-        its context is passed on. But the futures, timers and counts of the run's protection belong to the run's loop.
+        A job may call supervised functions in another loop or thread, with `asyncio.to_thread(asyncio.run, ...)`, which
+        passes on the job's context. But the futures, timers and counts of the run's protection belong to its own loop.
         """
         return running_loop() is self._loop
 
 
 class JobContext:
-    """A running job, as the supervised calls in it see it.
+    """A running job, as seen by the supervised calls in it.
 
-    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time, so it holds
-    no task, no coroutine and no input.
+    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time. It
+    therefore refers to no task, coroutine or input.
     """
 
-    # Few jobs change these attributes; until then they are those of the class. Python 3.13 makes an object without
-    # slots faster.
+    # Class attributes, because only few jobs set their own. The class has no slots, because Python 3.13 creates objects
+    # without slots faster.
     retries = 0
     has_failed = False  # whether an attempt of the job has failed because of the service
-    generation = 0  # of the adaptive limit, when the job began or was last permitted to retry
+    generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted
 
     def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
         self.index = index
@@ -111,13 +111,13 @@ class JobContext:
             return
         if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
             asked = None
-        # A policy's own budget never pauses a run: its failures do not indicate an outage.
+        # A call whose policy has its own budget never pauses a run: its failures do not indicate an outage.
         first = not self.has_failed and policy.budget is None
         self.has_failed = self.has_failed or first
         breaker.on_failure(self, asked, first=first)
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
-        """Pay for a retry from the budget of the run."""
+        """Take the tokens for a retry from the budget of the run."""
         breaker = self._breaker()
         return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
 
@@ -140,7 +140,7 @@ class JobContext:
         return permit
 
     def permit_at_once(self) -> Permit:
-        """Return whether a call of a plain function, which cannot wait in the queue, may retry."""
+        """Return the permit of a call of a plain function, which cannot wait in the queue."""
         breaker = self._breaker()
         self._begin_generation()
         return Permit.GO if breaker is None else breaker.circuit.state.permit_at_once()
@@ -150,7 +150,7 @@ class JobContext:
             self.generation = self.run_context.adaptive.generation
 
     def on_retry(self) -> None:
-        """Count a retry that is about to be made, for the job, its run, and the enclosing jobs."""
+        """Count a retry that is about to begin, for the job, its run, and the enclosing jobs."""
         with _counting:
             self.retries += 1
             self.run_context.tally.retries += 1
@@ -158,7 +158,7 @@ class JobContext:
             self.run_context.parent.on_retry()
 
     def on_success(self, price: int) -> None:
-        """Record a retry that succeeded, and return its tokens to the budget."""
+        """Record a successful retry, and return its tokens to the budget."""
         breaker = self._breaker()
         if breaker is not None:
             breaker.on_success(price)
@@ -170,6 +170,6 @@ class JobContext:
             breaker.on_neutral(self)
 
     def _breaker(self) -> Breaker | None:
-        """Return the breaker of the run; None in another loop, where calls retry on their own."""
+        """Return the breaker of the run; None in another loop, where calls retry without overload protection."""
         run = self.run_context
         return run.breaker if run.breaker is not None and run.is_running_here() else None

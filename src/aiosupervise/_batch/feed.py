@@ -1,7 +1,7 @@
 """The feed of a run: pulls items from the source into free slots, and has the engine start a job for each.
 
-It runs in the task of the pump, which is the only one that pulls. An item has an index from the moment it is handed
-over, and therefore exactly one outcome, unless the engine refuses it.
+It runs in the task of the pump, the only task that pulls. An item is assigned its index when it is handed over, and
+has exactly one outcome from then on, unless the engine refuses it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .source import END, AsyncSource, Source, SyncSource
 
 
 class JobStarter(Protocol):
-    """The engine of a run, as its feed sees it."""
+    """The part of an `EngineRun` that the feed uses."""
 
     context: EngineContext[Any, Any]
 
@@ -32,14 +32,14 @@ class JobStarter(Protocol):
         """Start the job of an item."""
 
     def skip(self, item: Any, index: int) -> None:
-        """Record an item that was pulled too late."""
+        """Record an item that was pulled too late to be started."""
 
 
 class Feed:
-    """Feeds one run.
+    """Pulls the items of one run, and has the engine start their jobs.
 
     Attributes:
-        stopped: whether no more jobs are started.
+        stopped: True if no more jobs will be started.
         unfinished: the number of jobs handed to the engine that have no outcome yet.
     """
 
@@ -59,18 +59,18 @@ class Feed:
         self._error = error
         self._outlet = outlet
         self._reader = outlet if outlet.streamed else None
-        self._is_exhausted = False  # as known to the feed
+        self._is_exhausted = False  # True once the feed has pulled END
         self._pulled = 0
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def connect(self, engine: EngineRun) -> None:
-        """Hand items to this engine."""
+        """Set the engine that receives the items."""
         self._engine: JobStarter = engine
 
     def _start_job(self) -> Callable[[Any, int], None]:
         """Return the function that starts the job of an item."""
-        # Not an attribute: a method of this object would create a reference cycle.
+        # A bound method of this object, stored as an attribute, would create a reference cycle.
         return self._engine.start_job
 
     async def fill_slots(self) -> None:
@@ -95,8 +95,8 @@ class Feed:
         """Return the number of free slots for which items may be pulled."""
         return self.free_slots()
 
-    def group_of(self, index: int) -> Hashable:  # noqa: ARG002 - as in a run with groups
-        """Return the group of a job that has ended; None, since the run has none."""
+    def group_of(self, index: int) -> Hashable:  # noqa: ARG002 - used in a run with groups
+        """Return the group of a job that has ended; this run has no groups, so it is None."""
         return None
 
     def _taken(self) -> int:
@@ -140,12 +140,12 @@ class Feed:
             self.start_pulled(item, start_job)
 
     async def wait_for_slot(self) -> None:
-        """Wait until an item that was pulled may start, or the run is stopped."""
+        """Wait until a slot is free for an item that was pulled, or the run is stopped."""
         while not self.stopped and self.free_slots() == 0:
             await self.wait_for_change()
 
     def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
-        """Start the job of an item that was pulled on its own, and for which a slot is free."""
+        """Start the job of an item that `pull_one` has returned, and for which a slot is free."""
         self.hand_over(item, start_job)
 
     def _on_exhausted(self) -> None:
@@ -163,24 +163,25 @@ class Feed:
         await self._source.close()
 
     def skip_rest(self) -> None:
-        """Record the items left in a collection as pending; raise for a deque that its own jobs have changed."""
+        """Record the items left in a collection as pending; raise an error if its own jobs have changed it."""
         for item in self._source.rest():
             self.skip(item)
 
     def skip(self, item: object) -> None:
-        """Record an item that was pulled too late."""
-        # Raises for a coroutine that was passed twice, and any error from the `close` of one that has begun.
+        """Record an item that was pulled too late to be started."""
+        # Skipping raises an error for a coroutine that was passed twice, and may raise any error while closing one that
+        # has begun.
         self._error.attempt(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
-        """Assign an item its index, and start its job."""
-        # As `number` does, without the cost of a call.
+        """Assign an item its index, and pass both to a method of the engine: `start_job` or `skip`."""
+        # The same as `number`, without the cost of a call.
         index, self._pulled = self._pulled, self._pulled + 1
         self._pass_on(item, index, method)
 
-    def number(self, item: object) -> int:  # noqa: ARG002 - as for items that have one
-        """Assign an item its index."""
-        # A refused item also has an index, although it has no outcome: an index is a position in the input.
+    def number(self, item: object) -> int:  # noqa: ARG002 - used in a stage, whose items have an index
+        """Return the index that is assigned to an item."""
+        # A refused item also has an index, although it has no outcome: an index is a position in the source.
         index, self._pulled = self._pulled, self._pulled + 1
         return index
 
@@ -189,7 +190,7 @@ class Feed:
         try:
             method(item, index)
         except BaseException:
-            if self.unfinished == unfinished:  # otherwise it has its outcome, and a later step raised
+            if self.unfinished == unfinished:  # otherwise the item has its outcome, and a later step raised the error
                 self.unfinished -= 1
             raise
 
@@ -201,6 +202,6 @@ class Feed:
     def wake(self) -> None:
         """End the wait for a change."""
         if self._change is not None:
-            if not self._change.done():  # the end of the loop may have cancelled it
+            if not self._change.done():  # the shutdown of the loop may have cancelled it
                 self._change.set_result(None)
             self._change = None

@@ -1,4 +1,4 @@
-"""The choice of a run's feed, with or without groups and a journal."""
+"""Selects the type of a run's feed, which depends on its stages, groups and journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._journal.session import Session
 
 
-# By what the run has: whether it is a stage after another, and whether it has groups.
+# The key is a pair: whether the run reads an earlier stage, and whether it has groups.
 _FEEDS: dict[tuple[bool, bool], Callable[..., Feed]] = {
     (False, False): Feed,
     (False, True): GroupedFeed,
@@ -38,7 +38,7 @@ def feed_of(
         tally: the counts of the run.
         error: receives the errors of skipped items.
         outlet: receives the outcomes.
-        session: the run's part of a journal; None without one.
+        session: the run's access to its journal; None without a journal.
     """
     kind = isinstance(config.source, StageSource), config.groups is not None
     if session is None:

@@ -9,16 +9,16 @@ WINDOW = 50
 (https://sre.google/sre-book/handling-overload/)."""
 
 LATEST = 10
-"""The number of jobs that must have failed in a row when no new job is left as a probe."""
+"""The number of consecutive failed jobs that indicate an outage when no new job is left to serve as a probe."""
 
 
 class FirstAttempts:
-    """The jobs whose first attempt ended most recently, and whether it failed because of the service.
+    """Records, for the most recent jobs, whether their first attempts failed because of the service.
 
-    Retries do not count: an input that always fails is retried again and again, and would count many times.
+    Retries are not recorded: an input that always fails is retried repeatedly, and would be counted many times.
 
     Attributes:
-        are_clean: True if none failed and the window is full, so that recording another success would change nothing.
+        are_clean: True if the window is full and has no failures, so recording another success would change nothing.
     """
 
     __slots__ = ("_failed", "_failures", "_successes", "are_clean")
@@ -38,13 +38,13 @@ class FirstAttempts:
         self.are_clean = self._successes >= WINDOW
 
     def show_outage(self) -> bool:
-        """Return whether at least half of them failed."""
+        """Return whether at least half of the first attempts failed."""
         return 2 * sum(self._failed) >= len(self._failed)
 
     def show_outage_now(self) -> bool:
-        """Return whether at least half of them failed and, if the window is full, all of the latest ones."""
+        """Return whether at least half of the first attempts failed, including all of the latest in a full window."""
         return self.show_outage() and (len(self._failed) < WINDOW or self._failures >= LATEST)
 
     def rule_out_outage(self) -> bool:
-        """Return whether most of them succeeded, and there are enough of them for the result to be significant."""
+        """Return whether the window is full, so that the result is significant, and most first attempts succeeded."""
         return len(self._failed) == WINDOW and not self.show_outage()

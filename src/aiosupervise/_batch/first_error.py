@@ -1,4 +1,4 @@
-"""The first error of a run's source or engine, until the caller receives it."""
+"""Keeps the first error of a run's source or engine until the caller receives it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class FirstError:
         self._error: BaseException | None = None
 
     def keep(self, error: BaseException | None) -> None:
-        """Keep an error, unless there already is one."""
+        """Keep an error, unless an earlier one has been kept."""
         if self._error is None and error is not None:
             self._error = without_traceback(error)
 
     def attempt(self, step: Callable[[], object]) -> None:
-        """Perform a step of ending the run, and keep its error, so that the following steps are always performed."""
+        """Perform a step; if it raises an error, keep the error, so that the following steps are always performed."""
         try:
             step()
         except BaseException as error:
             self.keep(error)
 
     def note_on(self, other: BaseException) -> None:
-        """Add this error as a note to the one that the caller receives instead, and drop it."""
+        """Add the kept error as a note to the error that the caller receives instead, and drop it."""
         if self._error is not None and self._error is not other:
             other.add_note(f"the source of the run had failed too: {error_text(self._error)}")
-        # Its traceback has frames of the pump.
+        # Its traceback refers to frames of the pump.
         self._error = None
 
     def raise_once(self) -> None:
-        """Raise the error and drop it; do nothing if there is none."""
+        """Raise the kept error, if there is one, and drop it."""
         error, self._error = self._error, None
         try:
             if error is not None:

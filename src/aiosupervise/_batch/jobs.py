@@ -1,4 +1,4 @@
-"""The forms of a job: a coroutine, any other awaitable, or a function without arguments that returns one.
+"""The forms of a job: a coroutine, any other awaitable, or a function without arguments that returns an awaitable.
 
 The items of `run_all` are jobs themselves (`GivenJobs`); `map_all` creates a job from each input (`MappedJobs`).
 """
@@ -24,10 +24,10 @@ RULE = "a job must be a coroutine, a future, or a function without arguments tha
 
 
 class Jobs(ABC, Generic[T, I]):
-    """How the items of a source become jobs and outcomes.
+    """Converts the items of a source to jobs and outcomes.
 
-    An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
-    `pending` and the predicates, return a value nevertheless.
+    An item may be a proxy that raises an error when its type or name is read. Even then, the methods that are used at
+    the end of a run (`name`, `pending` and the predicates) return a value.
     """
 
     @abstractmethod
@@ -35,7 +35,7 @@ class Jobs(ABC, Generic[T, I]):
         """Return the coroutine that a task runs for this item.
 
         Raises:
-            TypeError: if the item is not a job, or is a coroutine that has run before.
+            TypeError: if the item is not a job, or is a coroutine that has already run.
 
         """
         ...
@@ -52,12 +52,12 @@ class Jobs(ABC, Generic[T, I]):
 
     @abstractmethod
     def input(self, item: Any) -> I:
-        """Return the input that an outcome shows."""
+        """Return the `input` of the item's outcome."""
         ...
 
     @abstractmethod
     def discard(self, item: Any) -> None:
-        """Close resources that an item would leave open if its job never starts."""
+        """Release the resources of an item whose job will not start."""
         ...
 
     @abstractmethod
@@ -83,13 +83,13 @@ class GivenJobs(Jobs[T, None]):
         self._name = name
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the job if it is a coroutine, otherwise one that awaits the job or the result of its call."""
+        """Return the job if it is a coroutine, otherwise a coroutine that calls the job if necessary and awaits it."""
         if type(item) is CoroutineType and item.cr_frame is not None:
             return item
         return coroutine_of(item, index)
 
     def name(self, item: Any, index: int) -> str:
-        """Return a name derived from the run's name, or else from the job's own."""
+        """Return a name derived from the run's name or, if the run has none, from the job's name."""
         if not self._name and type(item) is CoroutineType:
             return f"{item.__name__}-{index}"
         try:
@@ -98,7 +98,7 @@ class GivenJobs(Jobs[T, None]):
             return f"{type(item).__name__}-{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, None]:
-        """Create the outcome, which holds the job if it can run again."""
+        """Create the outcome, which holds the job if the job can be run again."""
         try:
             again = None if inspect.isawaitable(item) or not callable(item) else item
         except Exception:
@@ -126,7 +126,7 @@ class GivenJobs(Jobs[T, None]):
 
 
 class MappedJobs(Jobs[T, I]):
-    """The items of `map_all`: a job is a call of the function with one of them."""
+    """The items of `map_all`: each job calls the function with one of them."""
 
     def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
         self._func = func
@@ -134,7 +134,7 @@ class MappedJobs(Jobs[T, I]):
         self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the coroutine of an async function, otherwise one that calls the function in its task."""
+        """Return the coroutine of an async function; for another callable, a coroutine that calls it in the task."""
         if self._is_async_function:
             try:
                 return self._func(item)  # type: ignore[return-value]  # known from its code
@@ -147,7 +147,7 @@ class MappedJobs(Jobs[T, I]):
         return f"{self._name}-{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Create the outcome, which holds the call to be repeated."""
+        """Create the outcome, which holds a function that repeats the call."""
         return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
 
     def input(self, item: Any) -> I:
@@ -172,7 +172,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
     """Return the coroutine that a task runs for this job.
 
     Raises:
-        TypeError: if it is not a job, or is a coroutine that has run before.
+        TypeError: if the object is not a job, or is a coroutine that has already run.
 
     """
     if isinstance(job, CoroutineType):
@@ -193,7 +193,7 @@ def used_twice(job: object, index: int) -> TypeError:
 
 
 def discard(item: object) -> None:
-    """Close a job that will not start: a coroutine or a run."""
+    """Close a job that will not start, if it is a coroutine or a run."""
     if _is_a(Coroutine, item):
         item.close()  # type: ignore[attr-defined]
 
@@ -206,7 +206,7 @@ def _is_a(kind: type, item: object) -> bool:
 
 
 async def run_job(job: Job[T]) -> T:
-    """Run a job of `run_all`: the function of a run whose items are jobs themselves."""
+    """Run a job; this is the function that `run_all` calls with each item, since its items are jobs themselves."""
     return await (job if inspect.isawaitable(job) else job())
 
 
@@ -226,7 +226,7 @@ async def _call(job: Callable[[], Awaitable[T]], index: int) -> T:
 
 
 def _explain(error: Exception, job: object, index: int) -> None:
-    """Add an explanation to an error that was raised instead of returning an awaitable."""
+    """Add an explanation to the error of a call that should have returned an awaitable."""
     traceback = traceback_of(error)
     name = name_of(job)
     if issubclass(type(error), TypeError) and traceback is not None and traceback.tb_next is None:

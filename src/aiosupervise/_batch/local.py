@@ -31,7 +31,7 @@ _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_
 
 
 class LocalEngine:
-    """Runs the jobs as tasks in the run's own loop: the default engine."""
+    """The default engine: runs the jobs as tasks in the event loop of the run."""
 
     def __init__(self, jobs: Jobs[Any, Any]) -> None:
         self._jobs = jobs
@@ -51,13 +51,13 @@ class LocalEngine:
 class LocalRun(EngineRun):
     """The running jobs of one run.
 
-    Their tasks are never awaited: a callback reads the result of each. A job can therefore raise anything, including
-    StopIteration and CancelledError, and the traceback of its error contains none of our frames.
+    Their tasks are never awaited: a callback reads the result of each task. A job can therefore raise any error,
+    including StopIteration and CancelledError, and its traceback contains no frames of this library.
 
-    An early end delivers the results that are available: jobs scheduled in the iteration of the loop in which it occurs
-    take their next step before they are cancelled. Running jobs are cancelled two iterations later, because a callback
-    of the next iteration may precede such a step; `asyncio.wait` checks one iteration later. Jobs that have not begun
-    are cancelled immediately: they have no result, and should no longer begin.
+    If the run ends early, results that are already available are still delivered: a job whose next step is already
+    scheduled takes that step before it is cancelled. Running jobs are therefore cancelled two iterations of the loop
+    later, because a callback in the next iteration may precede the step; `asyncio.wait` checks one iteration later.
+    Jobs that have not begun are cancelled immediately: they have no result, and should not begin.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
@@ -67,14 +67,14 @@ class LocalRun(EngineRun):
         self._tally = run.tally
         self._breaker = run.breaker
         self._adaptive = run.adaptive
-        # The task and the item of each running job, by coroutine, to detect one that is passed twice. The callback of a
-        # task does not hold its item: in asyncio's debug mode, the repr of the task would quote it.
+        # The task and the item of each running job, by coroutine, to detect a coroutine that is passed twice. The
+        # callback of a task does not refer to the item: in asyncio's debug mode, the task's repr would show it.
         self._tasks: dict[Coroutine[object, None, Any], tuple[asyncio.Task[Any], Any]] = {}
-        # The futures that were passed as jobs, by the coroutine that awaits each. The futures themselves are cancelled,
-        # so one that is done keeps its result even if the task that awaits it has not seen it yet.
+        # The futures that were passed as jobs, by the coroutine that awaits each. The future is cancelled, and not the
+        # task that awaits it, so a result that the future already has is kept even if the task has not yet read it.
         self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
         self._is_cancelled = False
-        self._cancelled: dict[object, bool] = {}  # whether each job that the end of the run has cancelled had begun
+        self._cancelled: dict[object, bool] = {}  # for each job that the run has cancelled: whether it had begun
         self._loop = asyncio.get_running_loop()
         self._new_task = task_factory(self._loop)
         self._contextvars = copy_context()
@@ -92,7 +92,7 @@ class LocalRun(EngineRun):
 
         Raises:
             TypeError: if the item is not a job.
-            BaseException: the error of a task factory; the job is pending.
+            BaseException: the error of a task factory; the job is recorded as pending.
         """
         self._start(item, JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run))
 
@@ -123,7 +123,7 @@ class LocalRun(EngineRun):
         return task
 
     def skip(self, item: Any, index: int) -> None:
-        """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
+        """Record as pending an item that was pulled too late; if it is a task, treat it as a running job."""
         if self._jobs.is_task(item):
             self.start_job(item, index)
             if self._is_cancelled:
@@ -137,17 +137,17 @@ class LocalRun(EngineRun):
             self._jobs.discard(item)
 
     def _refuse(self, job: JobContext, item: Any) -> None:
-        """Record a job whose task could not be created."""
+        """Record a job as pending, because its task could not be created."""
         outcome = self._jobs.pending(item, job.index, started=False)
         if job.run_context.breaker is not None:
             job.run_context.breaker.on_neutral(job)
         self.context.record(outcome)
 
     def _discard(self, item: Any) -> None:
-        """Close an item, such as a run, whose task was cancelled before it could await it."""
+        """Close an item, such as a run, that was not awaited because its task was cancelled before its first step."""
         try:
             self._jobs.discard(item)
-        except Exception as error:  # of a `close` of the user's
+        except Exception as error:  # raised by a user's `close`
             self.context.fail(error)
 
     def job_names(self) -> list[str]:
@@ -155,11 +155,11 @@ class LocalRun(EngineRun):
         return [task.get_name() for task, _ in self._tasks.values()]
 
     def status(self) -> str:
-        """Describe why the run pauses or has stopped."""
+        """Return the reason why the run pauses or has stopped, or an empty string."""
         return "" if self._breaker is None else self._breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
-        """Cancel the jobs; those that end because of the cancellation are pending."""
+        """Cancel the jobs; those that end because of the cancellation are recorded as pending."""
         if already_cancelled:
             self._cancel_running()
         else:
@@ -180,7 +180,7 @@ class LocalRun(EngineRun):
         try:
             if not (already_cancelled or task.cancel()):
                 del self._cancelled[coroutine]
-        except Exception as error:  # of a user's own kind of future, which the job awaits: the others are cancelled too
+        except Exception as error:  # raised by a user-defined future; the other jobs are still cancelled
             self.context.fail(error)
 
     async def close(self) -> None:
@@ -226,5 +226,5 @@ class LocalRun(EngineRun):
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:
     try:
         return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
-    except Exception:  # of a proxy
+    except Exception:  # raised by a proxy
         return True

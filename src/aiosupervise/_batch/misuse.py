@@ -1,7 +1,7 @@
-"""Handling of calls of `run_all` and `map_all` with invalid arguments.
+"""Handles calls of `run_all` and `map_all` with invalid arguments.
 
 The coroutines among the arguments are closed, because Python would otherwise warn that they were never awaited. For
-common mistakes the error shows the correct call, which Python's own message about a wrong signature does not contain.
+common mistakes, the error shows the correct call; Python's own message about a wrong signature does not.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _clean_up(name: str, arguments: Sequence[object]) -> None:
 def _message(error: TypeError, name: str, count: int, keywords: Collection[str]) -> str:
     """Return the correct call for a call with a wrong signature; an empty string if there is no suggestion."""
     traceback = error.__traceback__
-    if traceback is not None and traceback.tb_next is not None:  # the function was entered: its own error
+    if traceback is not None and traceback.tb_next is not None:  # the function was entered, and raised the error itself
         return ""
     if "return_exceptions" in keywords:
         return (

@@ -1,10 +1,10 @@
-"""One outage of the service, as seen by a run: from the opening of its circuit until it closes."""
+"""One outage of the service behind a run, from the opening of the circuit until it closes."""
 
 from __future__ import annotations
 
 from .circuit import Circuit
 
-_DOUBLINGS = 60  # of the length of a pause: at most this many, so that it cannot overflow
+_DOUBLINGS = 60  # the maximum number of times that a pause is doubled, so that its length cannot overflow
 
 
 class Outage:
@@ -17,7 +17,7 @@ class Outage:
     def __init__(self, circuit: Circuit) -> None:
         self.failed_probes = 0
         self._circuit = circuit
-        self._running = circuit.protected.running  # when the circuit opened
+        self._running = circuit.protected.running  # the number of jobs when the circuit opened
         self._overdue = set[object]()
 
     def seconds_to_pause(self) -> float:
@@ -29,8 +29,8 @@ class Outage:
         """Return whether a new job may start as the probe, given the number of occupied slots.
 
         A job whose call waits in the queue makes no attempt, and an overdue probe is considered lost, so neither counts
-        towards the limit. But at most `probes` jobs beyond the limit may exist. An adaptive limit may have shrunk below
-        the number of jobs that were running when the circuit opened.
+        towards the limit. But at most `probes` jobs may exist beyond the limit, or beyond the number of jobs that were
+        running when the circuit opened if an adaptive limit has since shrunk below that number.
         """
         limit = self._circuit.protected.limit
         if limit is None:
@@ -39,7 +39,7 @@ class Outage:
         return attempting < limit and taken < max(limit, self._running) + self._circuit.setting.probes
 
     def add_overdue(self, probe: object) -> None:
-        """Remember a probe that continues although it was counted as failed."""
+        """Record a probe that continues although it was counted as failed."""
         self._overdue.add(probe)
 
     def is_overdue(self, who: tuple[object, ...]) -> bool:

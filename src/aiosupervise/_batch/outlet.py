@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class Outlet(Generic[T, I]):
-    """The outcomes of one run, from the engine to the user."""
+    """Delivers the outcomes of one run, from the engine to the user."""
 
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
-        self.closed = False  # no other outcome will come
+        self.closed = False  # True once no more outcomes will follow
         self.stopped_groups: Sequence[Hashable] = ()
-        self.read = 0  # outcomes that a reader has taken
-        self._last: int | None = None  # how many a reader may take, if not all
+        self.read = 0  # the number of outcomes that a reader has taken
+        self._last: int | None = None  # the number of outcomes that a reader may take; None for all
         self._strategy = strategy
         self._tally = tally
         self.streamed = streamed
@@ -30,7 +30,7 @@ class Outlet(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._finished: float | None = None
-        self.stopped: Stopped | None = None  # why the run ended before its source did
+        self.stopped: Stopped | None = None  # why the run ended before its source was exhausted
 
     @property
     def elapsed(self) -> float:
@@ -53,7 +53,7 @@ class Outlet(Generic[T, I]):
         return self._strategy.held_pending
 
     def hold_pending(self, *, hold: bool) -> None:
-        """Deliver pending outcomes last, or as they arrive."""
+        """Set whether pending outcomes are withheld and delivered last, or delivered as they arrive."""
         self._strategy.holds_pending = hold
 
     def add(self, outcome: Outcome[T, I]) -> None:
@@ -64,15 +64,15 @@ class Outlet(Generic[T, I]):
         self._strategy.add(outcome)
 
     def seal(self) -> None:
-        """Withhold from the reader all outcomes added from now on; they appear in the report."""
+        """Withhold from the reader all outcomes that are added from now on; they appear only in the report."""
         if self._last is None:
             self._last = self.read + len(self._strategy.ready)
 
     def close(self, stopped: Stopped | None) -> None:
-        """Release the outcomes that the strategy has held back, because no others will come.
+        """Release the outcomes that the strategy has withheld, because no more will follow.
 
         Args:
-            stopped: why the run ended before its source did; None if it did not.
+            stopped: why the run ended before its source was exhausted; None if it did not.
         """
         self.stopped = stopped
         self._strategy.flush()
@@ -92,7 +92,7 @@ class Outlet(Generic[T, I]):
         return ready.popleft()
 
     def take_rest(self) -> Iterator[Outcome[T, I]]:
-        """Remove and return the outcomes that were not read, after the run has ended."""
+        """Remove and yield the unread outcomes, after the run has ended."""
         ready = self._strategy.ready
         while ready:
             yield ready.popleft()

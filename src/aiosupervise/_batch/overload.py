@@ -14,20 +14,20 @@ from aiosupervise._policy.record import record
 class Overload:
     """How a run reacts when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
-    This is a circuit breaker that waits: closed, open, half-open. One budget, which successes refill, pays for all
-    retries of a run's supervised calls. The circuit opens when the budget is empty and at least half of the last 50
-    jobs failed their first attempt. The run then pauses: no job starts, running attempts finish, and retries wait.
-    After the pause one probe is sent: a new job, or a waiting call if there is none. If it succeeds, a quarter of the
-    budget is refilled and the run resumes; otherwise the next pause is twice as long. While most first attempts
-    succeed, an empty budget has no effect, because only some inputs fail, not the service.
+    This is a circuit breaker that waits: closed, open, half-open. All retries of a run's supervised calls take tokens
+    from one budget, which is refilled by successes. The circuit opens when the budget is empty and at least half of the
+    last 50 jobs failed their first attempt. The run then pauses: no job starts, running attempts finish, and retries
+    wait. After the pause one probe is sent: a new job, or a waiting call if there is none. If the probe succeeds, a
+    quarter of the budget is refilled and the run resumes; otherwise the next pause is twice as long. While most first
+    attempts succeed, an empty budget has no effect, because only some inputs fail, not the service.
 
     Args:
-        budget: the `Budget` that pays for retries, which several runs may share; None for a new budget of the run.
+        budget: the retry `Budget`, which several runs may share; None for a new budget of the run.
         when_exhausted: "pause", or "fail" to make calls give up instead of pausing the run.
-        first_pause: the upper bound of the first pause, in seconds. The length of a pause is drawn between half of its
-            upper bound and all of it, so that processes that failed together do not return together.
-        longest_pause: the maximum of this upper bound, in seconds. A probe that takes longer counts as failed; it
-            continues, and if it succeeds after all, the run resumes.
+        first_pause: the upper bound of the first pause, in seconds. The length of each pause is a random value between
+            half of its upper bound and the bound itself, so that several processes do not all resume simultaneously.
+        longest_pause: the maximum of the upper bound, in seconds. A probe that takes longer than this counts as failed;
+            it continues, and if it succeeds after all, the run resumes.
         probes: the number of consecutive failed probes that stop the run. Calls that wait to retry then fail with their
             last error and `Reason.BUDGET`, and jobs that were not started are `Pending`. While probes are sent, up to
             this number of new jobs may exist beyond the limit.
@@ -61,10 +61,9 @@ class Overload:
 class Adaptive:
     """A concurrency limit that adapts to the service: additive increase, multiplicative decrease, as in TCP.
 
-    It grows by one per round of successes (as many as the current limit) while at least half of the slots are in use.
-    It is halved when the service shows that it is overloaded: an attempt timed out, a TimeoutError was raised, or the
-    server asked for a wait. Attempts that began before the limit was halved cannot halve it again, so a burst of errors
-    counts only once.
+    The limit grows by one per round of successes (as many as the current limit) while at least half of the slots are in
+    use. It is halved at a sign of overload: an attempt timed out, a TimeoutError was raised, or the server asked for a
+    wait. Attempts that began before the limit was halved cannot halve it again, so a burst of errors counts only once.
 
     Args:
         start: the initial limit.

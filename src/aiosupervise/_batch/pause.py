@@ -1,4 +1,4 @@
-"""The base of the circuit states in which nothing starts before a given time: `Paused` and `Open`."""
+"""The base class of the circuit states in which no job or retry starts before a given time: `Paused` and `Open`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .circuit import Circuit, State, Timer
 
 
 class Pause(State, ABC):
-    """A state in which nothing starts before a given time, and retries wait in the queue."""
+    """A state in which no job starts before a given time, and retries wait in the queue."""
 
     why: ClassVar[str]
 
@@ -41,7 +41,7 @@ class Pause(State, ABC):
 
     @abstractmethod
     def _extend(self) -> None:
-        """Extend the wait if the server has asked for a later time since it began."""
+        """Extend the pause, because the server has asked for a longer wait since the pause began."""
 
     @abstractmethod
     def _finish(self) -> None:

@@ -12,10 +12,10 @@ from aiosupervise._policy.checks import check_seconds, safe_repr
 
 @runtime_checkable
 class TextFile(Protocol):
-    """A file that a bar can be written to."""
+    """A file to which a progress bar can be written."""
 
     def write(self, text: str, /) -> object:
-        """Write a text."""
+        """Write text."""
 
     def flush(self) -> object:
         """Flush the buffer."""
@@ -45,7 +45,7 @@ class BarOptions(TypedDict, total=False):
 
 
 def check_progress(progress: object) -> None:
-    """Raise for anything but a bool or a dict of the keywords in `BarOptions`."""
+    """Raise an error unless `progress` is a bool or a dict of the keywords in `BarOptions`."""
     if isinstance(progress, bool):
         return
     rule = "progress must be True, False or a dict of tqdm's keywords, such as {'leave': False}"
@@ -70,7 +70,7 @@ class Progress(Protocol):
     """A progress bar. A timer passes it the counts, so that the display adds no overhead to the jobs.
 
     Attributes:
-        interval: seconds between two updates, known once the bar is open.
+        interval: seconds between two updates; set when the bar is opened.
     """
 
     interval: float
@@ -79,7 +79,7 @@ class Progress(Protocol):
         """Show the bar."""
 
     def show(self, tally: Tally, status: str) -> None:
-        """Show the counts and, in `status`, why the run is starting no jobs.
+        """Show the counts and, if not empty, `status`: the reason why no jobs are starting.
 
         Called once per interval, and once more when the run has ended.
         """
@@ -113,7 +113,7 @@ class ProgressUpdater:
             self._succeeds(self._show)
 
     def close(self) -> None:
-        """Close the bar after the final counts of the bars below it have been shown, because closing it moves them."""
+        """Close the bar; called after all bars have shown their final counts, because closing one moves those below."""
         if self._is_open:
             self._is_open = False
             self._succeeds(self._progress.close)
@@ -129,7 +129,7 @@ class ProgressUpdater:
         self._progress.show(self._tally, self._status())
 
     def _succeeds(self, step: Callable[[], None]) -> bool:
-        """Call a method of the bar; report the error and return False if it raises."""
+        """Call a method of the bar, and return whether it succeeded; report its error if it did not."""
         try:
             step()
         except Exception as error:
@@ -137,8 +137,8 @@ class ProgressUpdater:
             return False
         return True
 
-    # A separate method, because the error's traceback holds the frame of `_succeeds`: a dict in that frame that held
-    # the error would make a reference cycle.
+    # A separate method, because the error's traceback refers to the frame of `_succeeds`. A dict in that frame that
+    # contained the error would create a reference cycle.
     def _report(self, error: Exception) -> None:
         message = "a progress bar failed; its run continues without it"
         self._loop.call_exception_handler({"message": message, "exception": error})

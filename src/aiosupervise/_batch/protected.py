@@ -11,7 +11,7 @@ from .protocol import EngineContext
 
 
 class Protected(Protocol):
-    """The jobs behind one circuit, as the circuit sees them."""
+    """The interface through which a circuit controls the jobs that it protects."""
 
     @property
     def limit(self) -> int | None:
@@ -72,9 +72,9 @@ class ProtectedRun:
         self._context.stop(Stopped.PROBES)
 
     def on_pause(self, seconds: float, why: str) -> None:
-        """Emit the pause."""
+        """Emit an event for the pause."""
         self._context.scope.emit(RunPaused, seconds, why)
 
     def on_resume(self) -> None:
-        """Emit the end of the pause."""
+        """Emit an event for the end of the pause."""
         self._context.scope.emit(RunResumed)

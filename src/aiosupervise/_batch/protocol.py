@@ -3,7 +3,7 @@
 A run pulls items from its source and keeps the outcomes; an engine determines where and how jobs run. `Engine.check` is
 called before a run is created, `Engine.start` when the run begins, and then the methods of the `EngineRun` that
 `Engine.start` has returned. The engine reports through the `EngineContext` that it received. All of this happens in the
-thread of the run's event loop.
+thread that runs the event loop of the run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ T = TypeVar("T")
 @final
 @record
 class EngineConfig(Generic[T, I]):
-    """The settings of a run that concern its engine. It can be pickled if the function can.
+    """The settings of a run that concern its engine. They can be pickled if the function can.
 
     Attributes:
         func: the function to call with each input.
-        name: the name of the run, or of its function.
-        limit: the number of jobs that may run concurrently; None for no limit.
+        name: the name of the run, by default that of its function, or `run_all`.
+        limit: the number of jobs that may run concurrently, or an `Adaptive`; None for no limit.
         overload: the overload protection; None for no protection.
     """
 
@@ -50,8 +50,8 @@ class EngineContext(Generic[T, I]):
             outcomes.
         scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
         record: records the outcome of a job; call it exactly once for each job that was started.
-        wake: call it when more slots have become free, unless a job was recorded.
-        stop: call it to start no further jobs, with the reason that `report.stopped` shows.
+        wake: call it when slots have become free although no job was recorded.
+        stop: call it to make the run start no further jobs; its argument becomes `report.stopped`.
         fail: call it with an error if no further job can run: the run stops, and raises the error. After a
             KeyboardInterrupt or SystemExit it also cancels the running jobs.
 
@@ -96,16 +96,16 @@ class EngineContext(Generic[T, I]):
 
         Args:
             item: the input of the job.
-            index: its position in the source, from 0.
-            started: whether it had begun.
+            index: the position of the input in the source, from 0.
+            started: True if the job had begun.
         """
         return self._jobs.pending(item, index, started=started)
 
     def detach(self) -> None:
-        """Drop the references to the run, which has ended.
+        """Drop the references to the run after it has ended.
 
-        The run refers to the `EngineRun`, which refers to this object. Together they would be a reference cycle that
-        only the garbage collector finds, along with every error of the run.
+        The run refers to the `EngineRun`, which refers to this object. Without this step, the three would form a
+        reference cycle, and only the garbage collector would free them and the errors of the run.
         """
         self.record = self.fail = self.stop = _ignore
         self.wake = _ignore
@@ -113,13 +113,13 @@ class EngineContext(Generic[T, I]):
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: the run has ended."""
+    """Ignore a report, because the run has ended."""
 
 
 class EngineRun(ABC):
-    """An engine's side of one run: the jobs that it has started and not yet recorded.
+    """An engine's part of one run: the jobs that it has started and not yet recorded.
 
-    Two methods are required; the others have defaults, for an engine that has nothing to prepare or release.
+    Two methods are required; the defaults of the others suit an engine that has nothing to prepare or release.
     """
 
     def __init__(self, context: EngineContext[Any, Any]) -> None:
@@ -131,10 +131,10 @@ class EngineRun(ABC):
 
         Args:
             item: the input of the job.
-            index: its position in the source, from 0.
+            index: the position of the input in the source, from 0.
 
         Raises:
-            Exception: for an item that cannot be a job. Running jobs finish, then the run raises the error.
+            Exception: if the item cannot be a job. The running jobs finish, and then the run raises the error.
         """
         ...
 
@@ -146,8 +146,8 @@ class EngineRun(ABC):
         available is still delivered.
 
         Args:
-            already_cancelled: True if the loop is shutting down and has already cancelled every task: a second
-                cancellation would interrupt the clean-up of the jobs.
+            already_cancelled: True if the loop is shutting down and has already cancelled every task. In this case, do
+                not cancel tasks of the loop again, because that would interrupt the clean-up of the jobs.
         """
         ...
 
@@ -161,22 +161,22 @@ class EngineRun(ABC):
         return UNLIMITED if limit is None else limit - taken
 
     def skip(self, item: Any, index: int) -> None:
-        """Record an item that was pulled too late to be started."""
+        """Record as pending an item that was pulled too late to be started."""
         self.context.record(self.context.pending(item, index, started=False))
 
     def job_names(self) -> list[str]:
-        """Return the names of a few unfinished jobs, for a warning that they keep the run waiting."""
+        """Return the names of a few unfinished jobs, for the warning that the run is still waiting for them."""
         return [f"jobs of {self.context.config.name}"]
 
     def status(self) -> str:
-        """Describe why no job is being started; return an empty string if nothing holds up the run."""
+        """Return the reason why no jobs are starting at the moment, or an empty string."""
         return ""
 
     def stop(self) -> None:  # noqa: B027 - a default
         """Let running jobs finish, and start no others; may be called repeatedly, and before `cancel`."""
 
     async def open(self) -> None:  # noqa: B027 - a default
-        """Prepare for the first job. If this raises, the run raises the error."""
+        """Prepare for the first job. If this raises an error, the run raises it."""
 
     async def close(self) -> None:  # noqa: B027 - a default
         """Release all resources; called once, when no job is unfinished."""
@@ -186,14 +186,14 @@ class Engine(Protocol):
     """Runs the jobs of `map_all(engine=...)`; one engine may serve many runs, one after another or concurrently."""
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Raise for a function or inputs that the engine cannot handle, before a run is created.
+        """Raise an error for a function or inputs that the engine cannot handle; called before a run is created.
 
         Args:
             func: the function of the run.
-            inputs: the inputs in a list or another collection; empty for a source that is read lazily.
+            inputs: the inputs if they are in a list or another collection; empty for a source that is read lazily.
 
         Raises:
-            TypeError: the message names the function or the number of the input, and the repair.
+            TypeError: the message names the function, or the index of the input, and suggests a fix.
         """
         ...
 
@@ -207,4 +207,4 @@ class Engine(Protocol):
 
 
 UNLIMITED = 1000
-"""The slots of a run without a limit: the number of jobs started in a row before other tasks may run."""
+"""The free slots of a run without a limit: the number of jobs started in a row before other tasks may run."""

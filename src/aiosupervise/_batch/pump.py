@@ -1,27 +1,27 @@
 """The pump: the task of a run, and the ways in which the run ends.
 
-Theory of operation. The pump is the run's own task. It has the feed pull an item from the source when a slot is free,
-and the engine start a job for it, until the source is exhausted or the run is stopped. Then it closes the source and
-waits until no job is unfinished. When a job ends, its outcome goes to the strategy, and the pump wakes up. Whoever
-awaits the run waits for the pump in `join`. Everything flows in one direction:
+Theory of operation. The pump is the run's own task. Whenever a slot is free, it has the feed pull an item from the
+source and the engine start a job for the item, until the source is exhausted or the run is stopped. Then the pump
+closes the source and waits until all jobs have finished. When a job ends, its outcome goes to the strategy, and the
+pump wakes up. A caller that awaits the run waits for the pump in `join`. Everything flows in one direction:
 
     source -> feed -> engine -> outcome -> strategy -> report or reader
 
 Invariants, each with a test:
-- Every early end is `cancel`, which takes effect once: a job that its run cancelled twice could not clean up.
-- Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise anything. Each step is
-  performed whatever the others raise, and running jobs are cancelled before items that were not started are closed.
+- Every early end calls `cancel`, which takes effect once: a second cancellation would interrupt a job's clean-up.
+- Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise any error. Each step is
+  performed even if others raise, and running jobs are cancelled before items that were not started are closed.
 - However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
-- The pump is the only task that pulls from the source and closes it. The run cancels it only to end a pull.
+- The pump is the only task that pulls from the source or closes it. The run cancels the pump only to end a pull.
 
-Whose cancellation is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The pump
-counts its cancellations (`cancelling()`): if there are more than the run itself has requested to end a pull, the loop
-is shutting down, and the jobs have already been cancelled.
+Whose cancellation is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The
+pump's task counts its cancellations (`cancelling()`). If there have been more than the run itself has requested to end
+a pull, the loop is shutting down, and the jobs have already been cancelled.
 
 Which error does the caller get? Each step of the pump that runs user code (the source, the engine) is guarded, and the
-engine reports errors with `fail`. The first error is kept, and its kind determines what follows. After an Exception, or
-a CancelledError that the step raised itself, nothing more is pulled, but the running jobs finish, because they did not
-cause the error. After KeyboardInterrupt or SystemExit they are cancelled, because the process is about to end.
+engine reports errors with `fail`. The first error is kept, and its type determines what follows. After an Exception, or
+a CancelledError that the step itself raised, no more items are pulled, but the running jobs finish, because they did
+not cause the error. After KeyboardInterrupt or SystemExit, the jobs are cancelled, because the process is about to end.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
-_STUBBORN = 5.0  # seconds after which a cancelled job that is still running is named
+_STUBBORN = 5.0  # seconds until a warning names the cancelled jobs that are still running
 
 
 class Pump(Generic[T, I]):
@@ -67,9 +67,9 @@ class Pump(Generic[T, I]):
 
         Args:
             config: the configuration of the run.
-            tally: its live counts.
-            streamed: whether its outcomes are read one by one.
-            around: the scope that its events are passed on to; None for the job around the run, if there is one.
+            tally: the live counts of the run.
+            streamed: True if the outcomes are read one by one.
+            around: the scope to which the events are passed on; None for that of the enclosing job, if there is one.
         """
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error = FirstError()
@@ -78,7 +78,7 @@ class Pump(Generic[T, I]):
         self._tally = tally
         self._ends_run = config.strategy.ends_run
         self._failures_left = config.max_failures
-        self._why: Stopped | None = None  # what ended it early
+        self._why: Stopped | None = None  # the reason for an early end
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
         self._session = None if config.journal is None else session_of(config.journal, config.name)
@@ -105,14 +105,14 @@ class Pump(Generic[T, I]):
         self._feed.connect(self._engine)
 
     def start(self) -> None:
-        """Start the task."""
+        """Start the task of the run."""
         self._scope.open()
         if self._session is None:
             self._announce(None)
         pumping = self._pump()
         try:
             self._task = self._loop.create_task(pumping, name=f"{self._config.name} pump")
-        except BaseException:  # of a task factory
+        except BaseException:  # raised by a task factory
             pumping.close()
             self._close_scope()
             raise
@@ -123,7 +123,7 @@ class Pump(Generic[T, I]):
     # The ways to end.
 
     def stop(self, why: Stopped) -> None:
-        """Start no further jobs; running jobs finish."""
+        """Start no further jobs, and let running jobs finish."""
         is_first = self._why is None and not self.outlet.closed
         if is_first:
             self._why = why
@@ -131,7 +131,7 @@ class Pump(Generic[T, I]):
         if is_first and why in (Stopped.PROBES, Stopped.FAILURES):
             self._scope.emit(RunStopped, why)
 
-    def _wind_down(self, why: Stopped) -> None:  # noqa: ARG002 - as for a stage
+    def _wind_down(self, why: Stopped) -> None:  # noqa: ARG002 - used by the pump of a stage
         """Let the running jobs finish, and start no others."""
         self._stop_pulling()
         self.error.attempt(self._engine.stop)
@@ -144,7 +144,7 @@ class Pump(Generic[T, I]):
             self.error.attempt(self._source.interrupt)
 
     def cancel(self, why: Stopped) -> None:
-        """Start no further jobs and cancel the running ones, once."""
+        """Start no further jobs, and cancel the running jobs unless this has already been done."""
         self.stop(why)
         if self._cancelled or self.outlet.closed:
             return
@@ -189,18 +189,18 @@ class Pump(Generic[T, I]):
     # Outcomes, and the visible state of the run.
 
     async def read(self) -> Outcome[T, I] | End:
-        """Return the next outcome, which frees its slot, or END if there are no more."""
+        """Return the next outcome and free its slot; return END if there are no more outcomes."""
         outcome = await self.outlet.next()
         self._feed.wake()
         return outcome
 
     @property
     def is_stopping(self) -> bool:
-        """True if no further jobs start."""
+        """True if no further jobs will start."""
         return self._feed.stopped
 
     def status(self) -> str:
-        """Describe why no job is being started; return an empty string if nothing holds up the run."""
+        """Return the reason why no jobs are starting at the moment, or an empty string."""
         return self._engine.status() or ("stopping" if self.is_stopping and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
@@ -261,7 +261,7 @@ class Pump(Generic[T, I]):
             self._announce(session.known)
 
     def _is_saving(self) -> bool:
-        """Return whether outcomes wait for their commit, which is then made immediately: no others will come."""
+        """Return whether outcomes are still uncommitted; if so, request their commit now, since no more will follow."""
         if self._session is None or not self._session.queue:
             return False
         self._session.flush()
@@ -278,21 +278,21 @@ class Pump(Generic[T, I]):
         except GeneratorExit:  # the pump is discarded
             raise
         except BaseException as error:
-            # By type, because `isinstance` would read the `__class__` of the error.
+            # `isinstance` would read the `__class__` of the error, which may be a property that raises.
             if issubclass(type(error), asyncio.CancelledError) and self._is_loop_shutting_down():
                 self.cancel(Stopped.CANCELLED)
                 return
             self.error.keep(error)
             if issubclass(type(error), (Exception, asyncio.CancelledError)):
-                self._stop_pulling()  # not `stop`: the engine still performs the jobs that it was given
+                self._stop_pulling()  # not `stop`: the engine still runs the jobs that it has received
             else:
                 self.cancel(Stopped.CANCELLED)
 
     def _finalize(self, task: asyncio.Task[None]) -> None:
-        """Deliver the last outcomes and release everything, whatever ended the pump; further calls do nothing."""
+        """Deliver the last outcomes and release all resources, however the pump ended; later calls have no effect."""
         if self.outlet.closed:
             return
-        if task.cancelled():  # before its first step, by a loop that shuts down
+        if task.cancelled():  # before its first step, because the loop is shutting down
             self._why = self._why or Stopped.CANCELLED
         else:
             self.error.keep(task.exception())

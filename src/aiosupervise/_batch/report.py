@@ -21,8 +21,8 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     Attributes:
         tally: the counts of the run, including outcomes that a streamed run has already delivered.
-        elapsed: the duration of the run in seconds, so far if it has not ended.
-        stopped: why the run ended before its source did; None if it did not, or has not ended.
+        elapsed: the duration of the run in seconds, until now if it has not ended.
+        stopped: why the run ended before its source was exhausted; None if it did not, or if it has not ended.
         stopped_groups: the groups of `group_by` whose service stayed down, in the order in which they were stopped.
             Their inputs are pending; the other groups continued.
     """
@@ -77,8 +77,8 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         """Return the plain values in the report's order, if every job of the source succeeded.
 
         Raises:
-            ExceptionGroup: of all errors, and of one RuntimeError if jobs are pending or were never pulled because the
-                run was stopped; a BaseExceptionGroup if it contains a CancelledError.
+            ExceptionGroup: contains the errors of all failed jobs, and one RuntimeError if jobs are pending or were
+                never pulled because the run was stopped. If it contains a CancelledError, it is a BaseExceptionGroup.
         """
         errors = [failure.error for failure in self.failed]
         why = f": {self.stopped.value}" if self.stopped else ""
@@ -94,29 +94,29 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         return [success.value for success in self.succeeded]
 
     def _groups(self) -> str:
-        """Return the names of stopped groups, for an error."""
+        """Return the names of stopped groups, for an error message."""
         names = ", ".join(line_of(group) for group in self.stopped_groups[:_SHOWN_GROUPS])
         more = ", ..." if len(self.stopped_groups) > _SHOWN_GROUPS else ""
         return names + more
 
     def summary(self) -> str:
-        """Return a human-readable summary of a few lines: `print(report.summary())` at the end of a script.
+        """Return a human-readable summary of a few lines, for `print(report.summary())` at the end of a script.
 
         The summary shows the counts, the duration, why the run stopped, the stopped groups, and the p50, p95 and
-        maximum of the attempts and seconds per job. It also shows the five most frequent errors, with the number of
-        jobs that failed with each, and the index of one of them. The size of the text is bounded, however many outcomes
-        there are.
+        maximum of the attempts and seconds per job. It also shows the five most frequent errors, each with the number
+        of jobs that failed with it and the index of one such job. The size of the text is bounded, however many
+        outcomes there are.
 
         A percentile is a measured value, determined by the nearest-rank method. Pending jobs do not count towards it,
         nor do jobs whose results came from a journal.
 
         Errors of one class are counted together if their texts differ only in URLs and numbers, except for numbers of
         three digits, which may be status codes. The differing parts are shown as `…`. If there are more than 10,000
-        failures, a sample is examined. As in the log, the text of an error is shown, cut at 60 characters; its repr is
-        never shown.
+        failures, a sample is examined. As in the log, the text of an error is shown, truncated to 60 characters; its
+        repr is never shown.
 
-        The counts cover the whole run, even if it was streamed. A streamed run does not keep outcomes that were read,
-        so the percentiles and errors cover only the unread ones, and the text says so.
+        The counts cover the whole run, even if it was streamed. A streamed run does not keep outcomes that have been
+        read, so the percentiles and errors cover only the unread outcomes, and the summary says so.
         """
         return self._summarized().text()
 
@@ -128,7 +128,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         return summarize(self._outcomes, self.tally, self.elapsed, self.stopped, self.stopped_groups)
 
     def to_dicts(self) -> list[dict[str, object]]:
-        """Return each outcome as a dict of plain values, in the report's order, for a data frame or JSON lines.
+        """Return each outcome as a dict, in the report's order, for a data frame or JSON lines.
 
         All dicts have the same keys: `index`, `name`, `input`, `status` ("succeeded", "failed" or "pending"), `value`,
         `error_type` and `error` (the name of the error's class, and its text), `reason` (as text), `attempts`,

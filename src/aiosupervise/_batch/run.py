@@ -1,4 +1,4 @@
-"""`Run`: the object that the user holds, awaits or iterates over."""
+"""`Run`: the object that `run_all` and `map_all` return, to be awaited or iterated over."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     `report = await run` runs all jobs and returns a `Report` of their outcomes.
 
     `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, and keeps none.
-    Leaving the block early cancels the running jobs. In both cases no job is left running when control returns.
+    Leaving the block early cancels the running jobs. In both cases, all jobs have ended when control returns.
 
-    It can also be passed to `map_all` as the inputs of the next stage, which starts and reads it.
+    A run can also be passed to `map_all` as the inputs of the next stage, which starts and reads it.
 
-    asyncio treats it as a coroutine: `asyncio.run(run)`, `asyncio.create_task(run)` and `task_group.create_task(run)`
-    work.
+    asyncio treats a run as a coroutine: `asyncio.run(run)`, `asyncio.create_task(run)` and
+    `task_group.create_task(run)` work.
 
     Attributes:
         tally: live counts.
@@ -66,7 +66,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self._progress = progress
         self._stop_on = stop_on
         self._state = _State.NEW
-        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # while a task runs this run
+        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # set while a task runs it
         self._task: asyncio.Task[object] | None = None
         self._pump: Pump[T, I] | None = None
         self._owner = ""  # the name of the run that reads this one as its inputs
@@ -75,7 +75,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     @property
     def report(self) -> Report[T, I]:
-        """The outcomes so far; for a streamed run, those that have not been read."""
+        """The outcomes so far; for a streamed run, only those that have not been read."""
         if self._pump is None:
             return Report((), self.tally.copy(), 0.0)
         return self._pump.outlet.report()
@@ -86,7 +86,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         return None if self._watcher is None else self._watcher.stopped_by
 
     def stop(self) -> None:
-        """Stop gracefully: start no further jobs, and let running jobs finish. It may be called repeatedly.
+        """Stop gracefully: start no further jobs, and let running jobs finish. May be called repeatedly.
 
         Raises:
             RuntimeError: if the run has not started.
@@ -100,7 +100,8 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def __await__(self) -> Generator[object, None, Report[T, I]]:
         return self._finish().__await__()
 
-    # A run that is passed to a task delegates to one coroutine, which refers to this run; both are released at its end.
+    # A task treats the run as a coroutine. The methods below delegate to a coroutine that in turn refers to the run;
+    # `_forget` breaks this reference cycle when the coroutine ends.
 
     @property
     def __name__(self) -> str:
@@ -108,7 +109,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         return self._config.name
 
     def send(self, value: None, /) -> object:
-        """Resume the run, for the task that runs it: asyncio calls this."""
+        """Resume the run; called by asyncio in the task that runs it."""
         coroutine = self._resumed()
         try:
             return coroutine.send(value)
@@ -123,7 +124,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         traceback: TracebackType | None = None,
         /,
     ) -> object:
-        """Raise an error in the run, for the task that runs it: asyncio calls this."""
+        """Raise an error in the run; called by asyncio in the task that runs it."""
         coroutine = self._resumed()
         try:
             if value is None and traceback is None:
@@ -134,10 +135,10 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             raise
 
     def close(self) -> None:
-        """Discard a run that is no longer needed: no job starts, and Python does not warn that it was never awaited."""
+        """Discard the run: no job starts, and Python does not warn that the run was never awaited."""
         task, loop = self._task, running_loop()
         if not (task is None or task.done() or loop is None or task is asyncio.current_task(loop)):
-            return  # another task runs it, and would wait forever
+            return  # closing it would make the other task, which runs it, wait forever
         coroutine, self._finishing, self._task = self._finishing, None, None
         if coroutine is not None:
             coroutine.close()
@@ -146,7 +147,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             self._config.discard()
 
     def _resumed(self) -> Coroutine[object, None, Report[T, I]]:
-        """Return the coroutine that the current task runs; for a second task, one that raises."""
+        """Return the coroutine that the current task runs; for a second task, a coroutine that raises an error."""
         task = asyncio.current_task()
         if self._finishing is None:
             self._finishing, self._task = self._finish(), task
@@ -154,7 +155,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     def _forget(self, coroutine: Coroutine[object, None, object]) -> None:
         if coroutine is self._finishing:
-            self.close()  # which also closes a run whose task was cancelled before its first step
+            self.close()  # also closes a run whose task was cancelled before its first step
 
     async def _finish(self) -> Report[T, I]:
         if self._state is _State.ENTERED:
@@ -268,7 +269,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
 
 def status_of(run: Run[T, I]) -> str:
-    """Describe why a run is starting no jobs; return an empty string if nothing holds it up."""
+    """Return the reason why a run starts no jobs at the moment, or an empty string."""
     pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()
 
@@ -285,12 +286,12 @@ async with map_all(fetch, urls) as run:
 
 
 def stage_source(run: Run[T, I]) -> StageSource:
-    """Turn a run that has not started into the source of the next stage.
+    """Return the source of the next stage, which reads a run that has not started.
 
     Raises:
-        TypeError: if it has started, is owned by another run, or has arguments that belong to the last stage.
+        TypeError: if the run has started, is owned by another run, or has arguments that belong to the last stage.
     """
-    # Functions and not methods, as above.
+    # A function and not a method, to keep it out of the public class.
     state, config = run._state, run._config  # noqa: SLF001
     if state is _State.ENTERED:
         raise TypeError(
@@ -310,5 +311,5 @@ def stage_source(run: Run[T, I]) -> StageSource:
 
 
 def own(run: Run[T, I], owner: str) -> None:
-    """Make a run a stage of another one, which starts and reads it."""
+    """Mark a run as a stage of another run, which starts and reads it."""
     run._state, run._owner = _State.OWNED, owner  # noqa: SLF001

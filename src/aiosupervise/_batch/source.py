@@ -1,14 +1,14 @@
 """Sources of items: any iterable or async iterable, pulled one item at a time by the pump of the run.
 
-How a pull is interrupted. A run that is stopped cannot wait for the next item of an async source, which may never come.
+How a pull is interrupted. A stopped run cannot wait for the next item of an async source, which may never arrive.
 The only way to end a pending `__anext__` is to cancel the task that awaits it, which is the pump. `interrupt` therefore
 cancels the pump once, only while it is pulling, and records this in `interrupts`. `pull` treats the CancelledError as
-the run's own only if `cancelling()`, the count of the task's cancellations, equals the number of those by the run. A
-higher count means that other code has cancelled the pump too, and the error propagates. In either case, `uncancel()`
-takes the run's own cancellation back, as asyncio.timeout does
-(https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel), because a cancellation that stayed counted
-would be mistaken for the shutdown of the loop. The source may have swallowed the CancelledError and yielded an item
-after all: the pump reports that as pending.
+the run's own only if `cancelling()`, the count of the task's cancellations, equals the number of cancellations by the
+run. A higher count means that other code has cancelled the pump too, and the error propagates. In either case,
+`uncancel()` takes the run's own cancellation back, as asyncio.timeout does
+(https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). If it stayed counted, it would be mistaken
+for the shutdown of the loop. If the source has suppressed the CancelledError and yielded an item after all, the pump
+reports this item as pending.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ J = TypeVar("J")
 
 
 HELD = (list, tuple, set, frozenset, deque)
-"""Collections that hold their items: those that were not pulled are reported as pending at an early end."""
+"""The types of collections whose remaining items are reported as pending if the run ends early."""
 
 _GENERATORS = (Generator, AsyncGenerator)
-"""Iterators with one reader, which are closed after an early end although the run did not open them."""
+"""The types of iterators that are closed if the run ends early, although the run did not open them."""
 
 
 class _End(enum.Enum):
@@ -51,7 +51,7 @@ class SyncSource(Generic[J]):
     """An iterable."""
 
     interrupts: int = 0
-    """The number of times the pump was cancelled to end a pull: always 0 here."""
+    """The number of times the pump was cancelled to end a pull: always 0, since this source never waits."""
 
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
@@ -61,7 +61,7 @@ class SyncSource(Generic[J]):
         self.exhausted: bool = False  # every item was pulled
 
     def held(self) -> Collection[J]:
-        """Return the items of a collection such as a list; for any other iterable, return none."""
+        """Return the items of a collection such as a list, or an empty collection for any other iterable."""
         return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
     def pull(self) -> J | End:
@@ -77,7 +77,7 @@ class SyncSource(Generic[J]):
         """Do nothing: a plain iterator never waits."""
 
     def rest(self) -> Iterator[J]:
-        """Remove and return the items left in a collection; for any other iterable, return none."""
+        """Remove and yield the items left in a collection; yield none for any other iterable."""
         if self.is_held:
             while (item := self.pull()) is not END:
                 yield item
@@ -89,13 +89,13 @@ class SyncSource(Generic[J]):
 
 
 class AsyncSource(Generic[J]):
-    """An async iterable. A single task must do all the pulling and closing."""
+    """An async iterable, which a single task must pull and close."""
 
     is_held: bool = False
 
     @property
     def at_hand(self) -> int:
-        """The number of items that can be pulled without waiting; 1 if it is not known."""
+        """The number of items that can be pulled without waiting; 1 if the number is unknown."""
         return 1
 
     def __init__(self, items: AsyncIterable[J]) -> None:
@@ -128,17 +128,17 @@ class AsyncSource(Generic[J]):
                 puller.uncancel()
 
     def held(self) -> Collection[J]:
-        """Return none: the source may be endless."""
+        """Return an empty collection, because the source may be endless."""
         return ()
 
     def interrupt(self) -> None:
-        """Interrupt the current pull; see the top of this file."""
+        """Interrupt the current pull, as described in the module docstring."""
         if self._puller is not None and self._puller is not asyncio.current_task():
             self.interrupts = 1
             self._puller.cancel()
 
     def rest(self) -> Iterator[J]:
-        """Return none: the source may be endless."""
+        """Return an empty iterator, because the source may be endless."""
         return iter(())
 
     async def close(self) -> None:
@@ -151,9 +151,10 @@ Source: TypeAlias = SyncSource[J] | AsyncSource[J]
 
 
 def _is_ours(iterator: object, items: object) -> bool:
-    """Return whether the run opened this iterator, or whether it is a generator.
+    """Return True if the run opened this iterator, or if it is a generator.
 
-    Any other object that is its own iterator, such as a file, a cursor or a websocket, belongs to whoever opened it.
+    Any other object that is its own iterator, such as a file, a cursor or a websocket, must be closed by the code that
+    opened it.
     """
     return iterator is not items or isinstance(iterator, _GENERATORS)
 

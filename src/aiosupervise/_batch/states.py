@@ -1,13 +1,13 @@
-"""The states of a run's circuit, each with the fields that only it needs.
+"""The states of a run's circuit, each with its own fields.
 
-    Closed -> Paused -> RampUp -> Closed             the server asked to wait
-    Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe finds that it works again
+    Closed -> Paused -> RampUp -> Closed             the server asked for a wait
+    Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe shows that it works again
                       HalfOpen -> Open | Stopped     a probe has failed; too many probes have failed
 
 The server can ask for a wait in any state: Paused and Open last at least until that wait has ended. If the budget is
-empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe, which
-was counted as failed, may succeed after all, which also closes the circuit from Open. When the run ends, every state
-changes to Ended.
+empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe counts as
+failed, but if it succeeds after all, it closes the circuit even from Open. When the run ends, every state changes to
+Ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .circuit import Circuit, Payment, State, Stopped, Timer
 from .outage import Outage
 from .pause import Pause
 
-_SPREAD = 0.25  # of a server's retry-after: the time over which the waiting calls are released
+_SPREAD = 0.25  # the duration of the ramp-up, as a fraction of the wait that the server asked for
 
 
 class Closed(State):
@@ -33,12 +33,12 @@ class Closed(State):
         self._circuit = circuit
 
     def enter(self) -> None:
-        """Release the queue in order, at no cost in tokens, and let new jobs start."""
+        """Release the queued calls in order, without taking tokens, and let new jobs start."""
         self._circuit.waiters.release_all(Permit.GO)
         self._circuit.protected.wake()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry from the budget."""
+        """Take the tokens for a retry from the retry budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit(self) -> Permit:
@@ -60,7 +60,7 @@ class Paused(Pause):
         super().__init__(circuit, 0.0)
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry from the budget."""
+        """Take the tokens for a retry from the retry budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
@@ -75,9 +75,9 @@ class Paused(Pause):
 
 
 class RampUp(State):
-    """After a Retry-After: queued calls and then new jobs are released one by one.
+    """The state after a Retry-After: first the queued calls, then new jobs are released one by one.
 
-    If all were released simultaneously, the server would only reject them again.
+    If all of them were released simultaneously, the server would only reject them again.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -97,14 +97,14 @@ class RampUp(State):
         self._timer.cancel()
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Pay for a retry from the budget."""
+        """Take the tokens for a retry from the retry budget."""
         return _pay(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
         """Permit the retry of a call that has already waited as long as the server asked."""
         return Permit.GO
 
-    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as it is in the other states
+    def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as in the other states
         """Let one new job start if the ramp-up has reached new jobs."""
         return min(slots, self._new_jobs)
 
@@ -128,11 +128,11 @@ class RampUp(State):
             self._new_jobs = 1
             circuit.protected.wake()
         gap = self._seconds / max(circuit.protected.limit or 1, len(circuit.waiters))
-        self._timer.set(now + random.uniform(0, 2 * gap), self._step)  # noqa: S311 - no secret
+        self._timer.set(now + random.uniform(0, 2 * gap), self._step)  # noqa: S311 - not for cryptography
 
 
 class Open(Pause):
-    """The service is failing. The run is paused, each time for twice as long, up to the longest pause."""
+    """The service is failing: the run is paused, each time for twice as long as before, up to `longest_pause`."""
 
     why = "the retry budget is empty"
 
@@ -140,7 +140,7 @@ class Open(Pause):
         super().__init__(circuit, seconds)
         self._outage = outage
 
-    def on_failure(self, *who: object, asked: bool) -> None:  # noqa: ARG002 - the pause waits for it anyway
+    def on_failure(self, *who: object, asked: bool) -> None:  # noqa: ARG002 - the pause includes any such wait
         """Forget an overdue probe that has failed."""
         self._outage.forget(who)
 
@@ -167,10 +167,11 @@ class Open(Pause):
 class HalfOpen(State):
     """One probe at a time tests whether the service works again.
 
-    A new job is preferred, because the calls in the queue have already failed, perhaps because of their own inputs. The
-    pump starts one in its next iteration if it can; otherwise a call in the queue is the probe. A probe that has to
-    wait for a slot might never receive one, because all slots may belong to jobs whose calls wait for the circuit. A
-    call whose job has a slot is therefore preferred, and replaces such a probe even if it joins the queue later.
+    A new job is preferred as the probe, because the queued calls have already failed, perhaps because of their own
+    inputs. The pump starts a new job in its next iteration if possible; otherwise a queued call becomes the probe. A
+    probe that has to wait for a slot might never receive one, because all slots may belong to jobs whose calls wait for
+    the circuit. A call whose job has a slot is therefore preferred, and replaces such a probe even if it joins the
+    queue later.
     """
 
     def __init__(self, circuit: Circuit, outage: Outage) -> None:
@@ -193,7 +194,7 @@ class HalfOpen(State):
         return "probing"
 
     def on_wait(self) -> None:
-        """Look for a probe if none has started: it may be this call."""
+        """Look for a probe if none has started; the call that has joined the queue may become the probe."""
         if not self._has_started:
             self._find_probe()
 
@@ -202,12 +203,12 @@ class HalfOpen(State):
         return int(self._probe is None and self._outage.admits_job(taken))
 
     def on_start(self, job: object) -> None:
-        """Make the job the probe, or start the timer of the call that was sent as the probe and waited for a slot."""
+        """Use a new job as the probe, or start the timer of a probe that has received the slot it was waiting for."""
         if self._probe is None or self._probe is job:
             self._send(job)
 
     def on_failure(self, *who: object, asked: bool) -> None:
-        """If it was the probe, open the circuit again or stop the run; pause if the server asked for a wait."""
+        """Open the circuit again or stop the run if the probe has failed; pause if the server asked for a wait."""
         self._outage.forget(who)
         if self._probe is None and asked:
             self._circuit.go_to(Open(self._circuit, self._outage, 0.0))
@@ -215,14 +216,14 @@ class HalfOpen(State):
             self._fail()
 
     def on_neutral(self, *who: object) -> None:
-        """Send the next probe if this was the current one, which ended without a response."""
+        """Send the next probe if the current probe ended without a response."""
         self._outage.forget(who)
         if self._is_probe(who):
             self._probe, self._has_started = None, False
             self._find_probe()
 
     def on_success(self, *who: object) -> None:
-        """Close the circuit if it was the probe, or an overdue one."""
+        """Close the circuit if the probe, or an overdue probe, has succeeded."""
         if self._is_probe(who) or self._outage.is_overdue(who):
             _resume(self._circuit)
 
@@ -262,9 +263,10 @@ class HalfOpen(State):
 
 
 def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
-    """Take the tokens for a retry from the budget; if it is empty and the service fails, open the circuit or refuse.
+    """Take the tokens for a retry from the budget.
 
-    While only some of the inputs fail, their retries follow the policy and take no tokens.
+    If the budget is empty and the service is failing, open the circuit or make the call give up. If the budget is empty
+    because only some inputs fail, their retries follow the policy and take no tokens.
     """
     price = circuit.budget.take(throttled=throttled)
     if price is not None:

@@ -1,4 +1,4 @@
-"""The three strategies: each determines an order of outcomes, and which outcome ends the run.
+"""The three strategies: each determines the order of the outcomes, and which outcome ends the run.
 
 | strategy       | its namesake          | outcomes come in                | the run ends when       |
 |----------------|-----------------------|---------------------------------|-------------------------|
@@ -23,10 +23,10 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 
 
 class Strategy(ABC, Generic[T, I]):
-    """An order of outcomes: `ready` holds those that can be delivered, in that order.
+    """An order of outcomes; `ready` contains the outcomes that can be delivered, in this order.
 
-    If a strategy delivers pending outcomes last, it withholds them only while `holds_pending`: the pending outcomes of
-    a stopped group are delivered before the end of the run.
+    A strategy that delivers pending outcomes last withholds them only while `holds_pending` is True. It is False while
+    the pending outcomes of a stopped group are added, because those are delivered before the run ends.
     """
 
     name: ClassVar[StrategyName]
@@ -38,7 +38,7 @@ class Strategy(ABC, Generic[T, I]):
 
     @property
     def awaited(self) -> int | None:
-        """The index of the outcome that comes next; None if it may be any."""
+        """The index of the outcome that must be delivered next; None if it may be any outcome."""
         return None
 
     @property
@@ -51,7 +51,7 @@ class Strategy(ABC, Generic[T, I]):
         """Add an outcome at its position in the order."""
         ...
 
-    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - as for "wait"
+    def ends_run(self, outcome: Outcome[T, I]) -> bool:  # noqa: ARG002 - used by "wait"
         """Return whether an outcome ends the run although jobs are unfinished."""
         return False
 
@@ -60,13 +60,13 @@ class Strategy(ABC, Generic[T, I]):
         return [self._held[index] for index in sorted(self._held)]
 
     def flush(self) -> None:
-        """Make all outcomes ready, because no others will come."""
+        """Make all withheld outcomes ready, because no more will follow."""
         self.ready.extend(self.held())
         self._held.clear()
 
 
 class Gather(Strategy[T, I]):
-    """Input order: an outcome is withheld until all before it are ready."""
+    """Input order: an outcome is withheld until all outcomes before it have arrived."""
 
     name: ClassVar[StrategyName] = "gather"
 
@@ -80,7 +80,7 @@ class Gather(Strategy[T, I]):
         return self._next
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make an outcome ready, along with those that were waiting for it."""
+        """Make an outcome ready once all outcomes before it have arrived."""
         held = self._held
         if outcome.index != self._next:
             held[outcome.index] = outcome
@@ -111,7 +111,7 @@ class AsCompleted(Strategy[T, I]):
 
 
 class Wait(AsCompleted[T, I]):
-    """Completion order; `return_when` ends the run in the same way as asyncio.wait."""
+    """Completion order; `return_when` determines when the run ends, as for asyncio.wait."""
 
     name: ClassVar[StrategyName] = "wait"
 
@@ -120,9 +120,9 @@ class Wait(AsCompleted[T, I]):
         self._return_when = return_when
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """Return whether an outcome ends the run, as in asyncio.wait: a cancelled job has not raised an exception."""
+        """Return whether an outcome ends the run; as in asyncio.wait, a cancelled job has not raised an exception."""
         if self._return_when == FIRST_EXCEPTION:
-            # By type: isinstance reads `__class__`, which may be a property of a user's error that raises.
+            # `isinstance` would read the `__class__` of the error, which may be a property that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)
         return self._return_when == FIRST_COMPLETED and not isinstance(outcome, Pending)
 

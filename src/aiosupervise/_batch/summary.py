@@ -1,7 +1,8 @@
 """The human-readable summary of a report, as text or HTML: counts, percentiles, and the most frequent errors.
 
-Its size is bounded, however many outcomes there are, and so is the work for each error, whose text may be slow to
-compute. Like the log, it shows the `str` of an error and never its repr. Inputs and values do not appear in it.
+Its size is bounded, however many outcomes there are. The number of errors whose text is computed is bounded too,
+because that may be slow. Like the log, the summary shows the `str` of an error and never its repr. Inputs and values do
+not appear in it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from aiosupervise._policy.record import record
 
 _SHOWN_ERRORS = 5
 _SHOWN_GROUPS = 10
-_WIDTH = 80  # characters of a line
-_ERROR_WIDTH = 60  # characters of an error, beside which there is a count and an index
+_WIDTH = 80  # the maximum number of characters in a line
+_ERROR_WIDTH = 60  # the maximum for an error, which shares its line with a count and an index
 _EXAMINED_FAILURES = 10_000
 _PERCENTS = (50, 95, 100)
 
@@ -32,7 +33,7 @@ N = TypeVar("N", int, float)
 
 @record
 class Table:
-    """A table: `alignment` has a `<` or `>` for each column, and the first row has the titles."""
+    """A table; `alignment` contains a `<` or `>` for each column, and the first row contains the titles."""
 
     alignment: str
     rows: Sequence[Sequence[str]]
@@ -90,7 +91,7 @@ def summarize(
         outcomes: the outcomes of the report.
         tally: the counts of the run.
         elapsed: the duration of the run in seconds.
-        stopped: why the run ended before its source did; None if it did not.
+        stopped: why the run ended before its source was exhausted; None if it did not.
         stopped_groups: the groups whose service stayed down.
     """
     finished = [outcome for outcome in outcomes if not isinstance(outcome, Pending)]
@@ -148,28 +149,28 @@ def _percentiles(ran: Sequence[Success[object, object] | Failure[object]]) -> Ta
 
 
 def nearest_rank(values: Sequence[N], percent: int) -> N:
-    """Return the smallest of some sorted values such that at least `percent` percent of the values do not exceed it."""
-    # In integers: 0.95 * 20 is more than 19.
+    """Return the smallest of the sorted values that is not exceeded by at least `percent` percent of them."""
+    # Integer arithmetic has no rounding errors.
     return values[-(-percent * len(values) // 100) - 1]
 
 
 class _Kind:
-    """Errors that have the same text, apart from the variable parts."""
+    """Errors with the same text, apart from the variable parts."""
 
     __slots__ = ("count", "index", "text")
 
     def __init__(self, index: int, text: str) -> None:
         self.count = 0
-        self.index = index  # of one of the jobs
+        self.index = index  # the index of one of the jobs
         self.text = text
 
 
 def _errors(failures: Sequence[Failure[object]]) -> Table:
     examined = failures
     if len(failures) > _EXAMINED_FAILURES:
-        # With a seed, so that two summaries of a report are the same.
+        # A fixed seed makes two summaries of the same report identical.
         examined = Random(0).sample(failures, _EXAMINED_FAILURES)  # noqa: S311 - not for cryptography
-    # The sort is stable: of two that are equally frequent, the one that came first precedes.
+    # The sort is stable: among equally frequent errors, the one that occurred first comes first.
     ranked = sorted(_kinds(examined), key=lambda kind: kind.count, reverse=True)
     scale = len(failures) / len(examined)
     rows = [

@@ -17,7 +17,7 @@ class Waiting(Protocol):
 
 
 class Waiters:
-    """The calls that wait until the circuit lets them make another attempt."""
+    """The calls that wait until the circuit permits another attempt."""
 
     def __init__(self) -> None:
         self._calls: dict[asyncio.Future[Permit], tuple[object, Waiting]] = {}
@@ -40,11 +40,11 @@ class Waiters:
         self._calls.pop(waiter, None)
 
     def release_first(self, permit: Permit, *, with_slot: bool = False) -> object | None:
-        """Give a permit to the first call and return the call, or None if no call is waiting.
+        """Release the first call with a permit, and return the call; return None if no call is waiting.
 
         Args:
             permit: the permit.
-            with_slot: whether only a call whose job occupies a slot may receive it.
+            with_slot: True to consider only calls whose jobs occupy a slot.
         """
         # A cancelled waiter stays in the queue until its task runs.
         waiting = ((waiter, job) for waiter, (_, job) in self._calls.items() if not waiter.done())
@@ -56,7 +56,7 @@ class Waiters:
         return call
 
     def release_all(self, permit: Permit) -> None:
-        """Give a permit to every call, in order."""
+        """Release every call with the same permit, in order."""
         calls, self._calls = self._calls, {}
         for waiter in calls:
             if not waiter.done():
