@@ -1,4 +1,4 @@
-"""The protocol behind `map_all(engine=...)`, for writing your own engine. Provisional: it may still change.
+"""The protocol behind `map_all(engine=...)`, for writing your own engine. It is provisional and may still change.
 
 A run pulls items from its source and keeps the outcomes; an engine executes the jobs, in any process or on any machine.
 Subclass `EngineRun` for the jobs of one run, and pass `map_all` an object with the two methods of `Engine`. The page

@@ -33,8 +33,8 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
     because a retry-after is too long, a wait would end after the deadline, or the budget is empty. Only sleeping is
     skipped, so `attempt_timeout`, `deadline` and the run's `timeout` limit the time that the attempts themselves take.
 
-    It applies to the code in the block and to tasks started there, not to other tasks. In nested blocks the innermost
-    one applies, with its `max_retries`.
+    It applies to the code in the block and to tasks started there, not to other tasks. In nested blocks, the innermost
+    block and its `max_retries` apply.
 
     It cannot be used as a decorator: the block around an async function would end before the function begins.
 
@@ -52,8 +52,8 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
 class _Block(AbstractContextManager[None, None]):
     """The context manager of `no_waiting`: it sets the rules on entry and restores the previous ones on exit."""
 
-    # The previous rules are kept by value and not as a Token, which is valid in one context only: the code after the
-    # `yield` of an async fixture can run in another one.
+    # The previous rules are kept by value and not as a Token, because a Token is valid in only one context, and the
+    # code after the `yield` of an async fixture can run in another context.
 
     __slots__ = ("_outer", "_rules")
 
@@ -106,7 +106,7 @@ class Script(Generic[T_co]):
     """
 
     def __init__(self, steps: Iterable[BaseException | T_co]) -> None:
-        # Unknown to type checkers: for them a supervised script is a function, which has no `calls`.
+        # These names are hidden from type checkers, for which a supervised script is a function without `calls`.
         vars(self).update(__name__="script", __qualname__="script")
         self.calls: list[_Call] = []
         self._steps = deque(steps)
@@ -128,7 +128,7 @@ class Script(Generic[T_co]):
             raise ScriptEnded(self._count, self.calls[-1])
         step = self._steps.popleft()
         if isinstance(step, BaseException):
-            # Otherwise the error and this frame would keep each other alive.
+            # `del` breaks the reference cycle between the error and this frame.
             try:
                 raise step
             finally:
@@ -153,8 +153,8 @@ def script(*steps: object) -> Script[object]:
     use its method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
-        steps: an exception is raised, either the given instance or a new instance of the given class. Any other value
-            is returned. Without steps, the function must not be called.
+        steps: an exception instance is raised, and for an exception class, a new instance of it is raised. Any other
+            value is returned. Without steps, the first call raises `ScriptEnded`.
 
     Returns:
         A `Script`, whose attribute `calls` lists the recorded calls. A call after the last step raises `ScriptEnded`.
@@ -169,14 +169,15 @@ def script(*steps: object) -> Script[object]:
 class Faults:
     """Injects faults into a function: a random but reproducible share of its calls fails.
 
-    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. If a call has a fault, the
-    error is raised and the function is not called. Whether a call fails depends only on the seed and on the number of
-    calls before it, so the same seed produces the same faults. Apply it inside `supervise`, as in this example: faults
-    injected outside are not retried. Functions wrapped by the same `Faults` share its sequence.
+    `faults = Faults(0.2, seed=1)`, then `fetch = supervise(policy)(faults(client.fetch))`. If a fault is injected into
+    a call, the error is raised and the function is not called. Whether a call fails depends only on the seed and on the
+    number of calls before it, so the same seed produces the same faults. Apply `Faults` inside `supervise`, as in this
+    example: faults injected outside are not retried. Functions wrapped by the same `Faults` share its sequence of
+    faults.
 
     Args:
-        rate: the share of calls that fail, from 0 for no call to 1 for every call. At a higher rate, the same calls
-            fail as at a lower one, and others as well.
+        rate: the share of calls that fail, from 0 for no call to 1 for every call. With a higher rate, the calls that
+            fail with a lower rate still fail, and further calls fail as well.
         errors: the errors to raise: a subclass of Exception, or a tuple of such classes, each of which is equally
             likely. Each fault raises a new instance, created without arguments, with a note that says that it was
             injected.
@@ -214,7 +215,7 @@ class Faults:
                 `supervise`. It is the `__wrapped__` of the result.
 
         Raises:
-            TypeError: for anything else.
+            TypeError: for any other object.
         """
         _check_function(func)
         call: Callable[..., Any] = func
@@ -231,7 +232,7 @@ class Faults:
         return copy_metadata(wrapper, func)
 
     def _draw(self) -> None:
-        """Raise the fault of the next call, if it has one."""
+        """Count a call, and raise the fault that is injected into it, if any."""
         self.calls += 1
         # Every call draws two numbers, even if it does not fail, so neither the rate nor the errors change which later
         # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
@@ -242,7 +243,7 @@ class Faults:
         self.injected += 1
         fault = self._errors[int(which * len(self._errors))]()
         fault.add_note(f"injected into call {self.calls} by {self._title()}")
-        # Otherwise the error and this frame would keep each other alive.
+        # `del` breaks the reference cycle between the error and this frame.
         try:
             raise fault
         finally:
