@@ -1,4 +1,5 @@
 """The Dask engine.
 
-Imports: `run` -> `poller` -> `chunk_scheduler` -> `worker`; all of them -> `_remote`, which does not depend on Dask.
+Imports point one way: `run -> poller -> chunk_scheduler -> worker`. All of these modules import `_remote`, which does
+not depend on Dask.
 """

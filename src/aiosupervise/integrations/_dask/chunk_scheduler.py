@@ -1,16 +1,16 @@
 """Sends the jobs of a run to a cluster in chunks, each of which is one Dask task, and receives their outcomes.
 
-Theory of operation. The pump hands over inputs one at a time, and a builder gathers them into chunks. Only a few chunks
-are unfinished for each thread of the workers. One task of this loop waits for the result of each chunk; the poller
-delivers outcomes earlier. The first report of an outcome is recorded.
+Theory of operation. The pump hands over inputs one at a time, and a builder gathers them into chunks. At any moment,
+only a few chunks per worker thread are unfinished. For each chunk, a task in the driver's event loop waits for the
+result; the poller delivers outcomes earlier. Only the first report of an outcome is recorded.
 
     add -> ChunkBuilder -> sent -> payloads, from polls and from the result -> OutcomeRecorder
 
 Invariants, each with a test:
 - Every job that was added has exactly one outcome, whatever happens to its worker.
 - A chunk that Dask abandons because its workers died is retried once, and alone: another chunk on the same workers may
-  have been the cause. Dask counts every task that was assigned to a worker that died, whether it was running or queued
-  there: https://github.com/dask/distributed/issues/5234
+  have been the cause. When a worker dies, Dask counts this against every task that was assigned to the worker, whether
+  running or queued: https://github.com/dask/distributed/issues/5234
 - An outcome that a worker has produced is never withdrawn.
 """
 
@@ -52,11 +52,11 @@ class ChunkScheduler(Generic[T, I]):
     """The chunks of one run.
 
     Attributes:
-        context: the run, as its engine sees it.
-        config: the settings of the run, serialized; every chunk carries them to its worker.
+        context: the engine context of the run.
+        config: the serialized settings of the run, which are sent with every chunk.
         builder: gathers inputs into chunks.
         phase: the phase of the run.
-        status: which worker has stopped of its own accord, and why, as text; empty if none has.
+        status: the name of a worker that has stopped of its own accord, and the reason; empty if none has.
     """
 
     def __init__(self, context: EngineContext[T, I], run_id: str, largest: int) -> None:
@@ -75,7 +75,7 @@ class ChunkScheduler(Generic[T, I]):
         self._sent: dict[str, Chunk[I]] = {}
         # The futures of the sent chunks that can still be withdrawn.
         self._futures: dict[str, Future[Any]] = {}
-        # Chunks to be sent one after another, with no other chunk beside them.
+        # Chunks to be sent one at a time, while no other chunk is on the cluster.
         self._quarantine: deque[Chunk[I]] = deque()
         # The tasks that wait for results, or withdraw chunks.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +86,7 @@ class ChunkScheduler(Generic[T, I]):
         return self._outcomes.unfinished
 
     def open(self, client: Client) -> None:
-        """Use this client, which is connected, for every chunk."""
+        """Set the connected client through which chunks are sent."""
         self._client = client
 
     def job_names(self) -> list[str]:
@@ -98,7 +98,7 @@ class ChunkScheduler(Generic[T, I]):
         return names if self.unfinished <= len(names) else [*names, f"and {self.unfinished - len(names)} more"]
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs may be added: enough to complete the chunk being filled, or a new one.
+        """Return how many more jobs may be added: enough to complete the chunk being filled, or to fill a new chunk.
 
         There are slots for a few chunks per thread, or for twice the limit if that is more, so that each worker can
         reach its limit even with small chunks.
@@ -121,7 +121,7 @@ class ChunkScheduler(Generic[T, I]):
         """Put a job into a chunk.
 
         Raises:
-            TypeError: if its input cannot be pickled.
+            TypeError: if the input cannot be pickled.
 
         """
         self.builder.add(item, index)
@@ -134,8 +134,8 @@ class ChunkScheduler(Generic[T, I]):
             self._send(chunk)
 
     def _is_isolating(self) -> bool:
-        """Return whether chunks are sent one at a time, because one is or will be retried alone."""
-        # No other chunk is sent beside an isolated one, so it is enough to check the first.
+        """Return whether chunks are sent one at a time, because a chunk is being, or will be, retried alone."""
+        # No other chunk is sent while an isolated chunk is unfinished, so it is enough to check the first chunk.
         return bool(self._quarantine) or any(chunk.is_isolated for chunk in itertools.islice(self._sent.values(), 1))
 
     def _send(self, chunk: Chunk[I]) -> None:
@@ -157,7 +157,7 @@ class ChunkScheduler(Generic[T, I]):
         finally:
             future.release()
             self._futures.pop(chunk.key, None)
-            # The future holds its error, whose traceback holds this frame.
+            # The future refers to its error, whose traceback refers to this frame.
             del future
         self.receive(chunk.key, result.worker, result.payloads)
         self._check_worker(result)
@@ -165,7 +165,7 @@ class ChunkScheduler(Generic[T, I]):
     def _submit(self, chunk: Chunk[I]) -> Future[Any]:
         client = self._client
         assert client is not None  # noqa: S101 - for the type checkers
-        # As one object, because Dask searches lists for futures.
+        # The inputs are sent as one object, because Dask would search a list for futures.
         inputs = pickle.dumps(chunk.inputs)
         key = chunk.key
         return client.submit(run_chunk, key, self._run_id, self.config, inputs, key=key, pure=False, retries=0)
@@ -173,13 +173,13 @@ class ChunkScheduler(Generic[T, I]):
     # Receiving.
 
     def receive(self, key: str, worker: str, payloads: list[OutcomePayload]) -> None:
-        """Record the outcomes of a chunk that a worker sends, unless the chunk is done."""
+        """Record outcomes that a worker has sent, unless their chunk is done."""
         chunk = self._sent.get(key)
         if chunk is not None:
             self._outcomes.receive(chunk, worker, payloads)
 
     def _check_worker(self, result: ChunkResult) -> None:
-        """End the run if a worker has ended its own part of it."""
+        """End the run if a worker has ended its own part of the run."""
         if result.expired and self.phase is not Phase.CANCELLED:
             why = f"worker {result.worker} {result.expired}, and has cancelled its jobs: is the driver's loop blocked?"
             self.context.fail(RuntimeError(why))
@@ -192,7 +192,7 @@ class ChunkScheduler(Generic[T, I]):
         del self._sent[chunk.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            # The frames of its traceback hold the chunk.
+            # The frames of its traceback refer to the chunk.
             error.__traceback__ = None
         # An event loop that shuts down cancels the task. Withdrawing the chunk, or losing the connection, cancels the
         # future.
@@ -217,7 +217,7 @@ class ChunkScheduler(Generic[T, I]):
             self._outcomes.record_failed(chunk, error, self._loop.time() - chunk.sent)
 
     def _check_cluster(self, chunk: Chunk[I], error: BaseException) -> None:
-        """Fail the run if the connection is lost, someone else cancelled a chunk, or a signal was received."""
+        """Make the run fail if the connection is lost, the chunk was cancelled by others, or a signal was received."""
         if not isinstance(error, Exception):
             self.context.fail(error)
         elif self._client is not None and self._client.status != "running":
@@ -226,7 +226,7 @@ class ChunkScheduler(Generic[T, I]):
             self._fail(f"{chunk.key} was cancelled on the cluster, but not by its run: {error_text(error)}", error)
 
     def on_disconnect(self, error: BaseException) -> None:
-        """Fail the run: the scheduler cannot be reached."""
+        """Make the run fail, because the scheduler cannot be reached."""
         self._fail(f"the connection to the cluster is lost: {error_text(error)}", error)
 
     def _fail(self, message: str, cause: BaseException) -> None:
@@ -237,7 +237,7 @@ class ChunkScheduler(Generic[T, I]):
     # Ending.
 
     def stop(self, phase: Phase) -> None:
-        """Send no further chunk; record the unsent jobs as pending."""
+        """Send no further chunks; record the unsent jobs as pending."""
         self.phase = phase
         filling = self.builder.take()
         unsent = [*([] if filling is None else [filling]), *self._quarantine]
@@ -248,12 +248,12 @@ class ChunkScheduler(Generic[T, I]):
     def withdraw(self, held: Collection[str]) -> None:
         """Cancel the sent chunks on the cluster, except those that a worker holds.
 
-        Call it when every worker has acknowledged that no further job may start, so that no worker will begin such a
-        chunk.
+        Call it when every worker has acknowledged that no further job may start, so that no worker will begin a
+        withdrawn chunk.
         """
         for key, chunk in self._sent.items():
             if key not in held and (future := self._futures.pop(key, None)) is not None:
-                # Cancel the future and not the task that awaits it: Dask would log an error that nobody retrieves.
+                # The future is cancelled, not the task that awaits it: Dask would log an error as never retrieved.
                 self._create_task(_cancel(future), f"{key} withdrawn")
                 chunk.is_withdrawn = True
 
@@ -269,6 +269,6 @@ class ChunkScheduler(Generic[T, I]):
 
 
 async def _cancel(future: Future[Any]) -> None:
-    # A lost connection raises here; it cancels the future as well.
+    # If the connection is lost, this raises an error, but the loss has cancelled the future anyway.
     with suppress(Exception):
         await future.cancel()

@@ -1,14 +1,14 @@
-"""Polls the workers to find which ones exist, which outcomes are new, and whether they know the phase of the run.
+"""Polls the workers, to receive new outcomes and to inform the workers of the phase of the run.
 
-Theory of operation. Ten times a second the scheduler is asked for its workers, and each of them is polled. The poll
+Theory of operation. Ten times a second, the scheduler is asked for its workers, and each of them is polled. The poll
 contains the phase of the run, and the reply contains the outcomes of chunks that are not done yet. Each poll is a
-separate task, so that a worker that does not reply delays no other.
+separate task, so that a worker that does not reply does not delay the others.
 
 Invariants, each with a test:
-- Stop and cancel are sent with every poll, so that a worker that has just joined also learns of them.
+- Every poll contains the phase, so a worker that has just joined also learns that the run was stopped or cancelled.
 - Polls only make outcomes arrive earlier: if they fail, outcomes arrive with the results of their chunks.
 - A poll without a reply is repeated, so a lost reply does not keep the run waiting.
-- At the end every worker closes the run; one that does not reply is abandoned after a while.
+- At the end, every worker closes the run; a worker that does not reply is abandoned after a while.
 - The interval grows with the number of workers.
 """
 
@@ -29,13 +29,13 @@ from .chunk_scheduler import ChunkScheduler
 from .shielded import wait_shielded
 from .worker import close_run, poll_run
 
-# Seconds between two polls of a worker, and the seconds that each worker adds: every call goes through the scheduler,
-# which opens a connection for it if it has none (https://github.com/dask/distributed/issues/5095).
+# Seconds between two polls of a worker, and the seconds added for each worker. Every call goes through the scheduler,
+# which may have to open a connection for it (https://github.com/dask/distributed/issues/5095).
 _INTERVAL = 0.1
 _INTERVAL_PER_WORKER = 0.005
 
-# Seconds for the scheduler, and for all workers together at the start and at the end, to reply. Workers that do not
-# reply are lost or blocked.
+# Seconds to wait for a reply of the scheduler and, at the start and the end, for the replies of all workers. Workers
+# that do not reply are lost or blocked.
 _REPLY_TIMEOUT = 5.0
 
 # Seconds after which a poll without a reply is repeated. It is long, because a worker whose loop was blocked receives
@@ -47,9 +47,9 @@ class _WorkerState:
     """The known state of a worker.
 
     Attributes:
-        acknowledged: the last phase that it has acknowledged; None before its first reply.
-        reply: its last reply; None if there was none, or if it does not take part in the run.
-        is_polled: whether a poll is in progress.
+        acknowledged: the last phase that the worker has acknowledged; None before its first reply.
+        reply: the worker's last reply; None if there was none, or if the worker does not take part in the run.
+        is_polled: True while a poll is in progress.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Poller:
         self._run_id = run_id
         self._name = scheduler.context.config.name
         self._scheduler = scheduler
-        # The limit of each worker, as the tally has it before the first reply. Later the tally has the sum.
+        # The limit of each worker. After the first reply, the tally contains the sum of the workers' limits instead.
         self._limit = scheduler.context.tally.limit
         self._loop = asyncio.get_running_loop()
         self._workers: dict[str, _WorkerState] = {}
@@ -73,7 +73,7 @@ class Poller:
         self._early = asyncio.Event()
 
     async def open(self, client: Client) -> None:
-        """Find the workers, check that they can load the function, and begin to poll them."""
+        """Find the workers, check that they can load the function, and start polling them."""
         self._set_workers(await client.nthreads())
         calls = self._call_all(client, check_config, self._scheduler.config)
         try:
@@ -81,7 +81,7 @@ class Poller:
                 await asyncio.wait(calls, timeout=_REPLY_TIMEOUT)
         finally:
             await _cancel(calls)
-        # The replies that came in time, or errors in their place.
+        # The replies that arrived in time, or the errors of the calls.
         for problem in [call.result() for call in calls if call.done() and not call.cancelled()]:
             # An OSError comes from a worker that has just been lost.
             if problem and not isinstance(problem, OSError):
@@ -93,7 +93,7 @@ class Poller:
         self._create_task(self._poll_all(client), "poller")
 
     def status(self) -> str:
-        """Describe which worker is starting no jobs, and why; return an empty string if none is held up."""
+        """Return the name of a worker that starts no jobs at the moment, and the reason, or an empty string."""
         statuses = ((address, worker.reply.status) for address, worker in self._workers.items() if worker.reply)
         return next((f"worker {address} {status}" for address, status in statuses if status), "")
 
@@ -102,7 +102,7 @@ class Poller:
         self._early.set()
 
     async def close(self, client: Client) -> None:
-        """Have every worker close the run."""
+        """Make every worker close the run."""
         await _cancel(self._tasks)
         await _finish([self._create_task(self._find_last_workers(client), "last check of the workers")])
         await _finish(self._call_all(client, close_run, self._run_id))
@@ -139,7 +139,7 @@ class Poller:
             async with asyncio.timeout(_REPLY_TIMEOUT) as limit:
                 self._set_workers(await client.nthreads())
         except Exception as error:
-            # A scheduler that is only busy does not end the run, nor keep the known workers from being polled.
+            # If the scheduler is only busy, the run continues, and the known workers are still polled.
             if not limit.expired():
                 self._scheduler.on_disconnect(error)
 
@@ -178,7 +178,7 @@ class Poller:
 
 
 async def _call(client: Client, address: str, *call: Any) -> Any:
-    """Call a function on a worker; return its reply, or the error of the attempt."""
+    """Call a function on a worker; return the reply, or the error if the call fails."""
     try:
         async with asyncio.timeout(_CALL_TIMEOUT):
             replies = await client.run(*call, workers=[address], on_error="return")

@@ -1,12 +1,12 @@
-"""The driver's half of a run on a cluster: the implementation of the engine protocol.
+"""The driver's part of a run on a cluster: the implementation of the engine protocol.
 
-The chunk scheduler has the jobs, and the poller knows the workers. This module contains the parts that both need: the
-connection to the cluster, and the ways in which a run ends.
+The chunk scheduler manages the jobs, and the poller manages the workers. This module manages the connection to the
+cluster, which both need, and the ways in which a run ends.
 
 Invariants, each with a test:
 - A run that ends before it is connected does not wait for the connection.
-- When `close` returns, nothing of the run is left: no task here, and nothing on any worker that replies. This also
-  holds if the task of the run is cancelled in every iteration of the event loop.
+- When `close` returns, nothing of the run is left: no task on the driver, and nothing on any worker that replies. This
+  also holds if the task of the run is cancelled in every iteration of the event loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Connector(Protocol):
     """Connects to the cluster."""
 
     async def connect(self) -> Client:
-        """Return a client that is connected."""
+        """Return a connected client."""
         ...
 
     async def disconnect(self, client: Client) -> None:
@@ -55,7 +55,7 @@ class DaskRun(EngineRun):
         return self._scheduler.free_slots(taken)
 
     def job_names(self) -> list[str]:
-        """Return the names of a few unfinished jobs, or a description of what else keeps the run waiting."""
+        """Return the names of a few unfinished jobs; at the end, a description of what the run is waiting for."""
         return ["the workers, which close the run"] if self._is_closing else self._scheduler.job_names()
 
     def start_job(self, item: Any, index: int) -> None:
@@ -68,11 +68,11 @@ class DaskRun(EngineRun):
         self._scheduler.add(item, index)
 
     def status(self) -> str:
-        """Describe which worker is starting no jobs, and why; return an empty string if none is held up."""
+        """Return the name of a worker that starts no jobs at the moment, and the reason, or an empty string."""
         return self._scheduler.status or self._poller.status()
 
     async def open(self) -> None:
-        """Connect, and find the workers."""
+        """Connect to the cluster, and find its workers."""
         opening = self._opening = asyncio.create_task(self._open(), name=f"{self.context.config.name} opening")
         opening.add_done_callback(_retrieve_error)
         try:
@@ -80,7 +80,7 @@ class DaskRun(EngineRun):
             if not opening.cancelled() and opening.exception() and self._scheduler.phase is Phase.RUNNING:
                 opening.result()
         finally:
-            # The task holds its error, whose traceback holds this frame, and the run.
+            # The task refers to its error, whose traceback refers to this frame, and thus to the run.
             self._opening = None
             del opening
 
@@ -126,6 +126,6 @@ class DaskRun(EngineRun):
 
 
 def _retrieve_error(task: asyncio.Task[None]) -> None:
-    """Keep the loop from logging the error of a task that was cancelled too late."""
+    """Prevent the loop from logging the error of a task that was cancelled too late."""
     if not task.cancelled():
         task.exception()

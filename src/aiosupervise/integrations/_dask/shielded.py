@@ -1,4 +1,4 @@
-"""Waits at the end of a run: cancelling the task that ends it must not prevent the clean-up of the cluster."""
+"""Waits for tasks at the end of a run, where a cancellation must not prevent the clean-up of the cluster."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ async def wait_shielded(tasks: Collection[asyncio.Task[Any]], timeout: float) ->
     """Wait until tasks are done or this many seconds have passed, however often the caller is cancelled.
 
     Cancellations are dropped, because the run is ending anyway. A caller that is cancelled in every iteration of the
-    event loop regains control in the iteration after the last task has ended. `asyncio.timeout` would also end the wait
-    with a cancellation.
+    event loop regains control in the iteration after the last task has ended. `asyncio.timeout` cannot be used, because
+    it would also end the wait with a cancellation.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout

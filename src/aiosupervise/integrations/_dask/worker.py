@@ -14,7 +14,7 @@ from aiosupervise.integrations._remote.messages import ChunkResult, Phase, PollR
 from aiosupervise.integrations._remote.serialization import deserialize
 from aiosupervise.integrations._remote.worker_runs import WorkerRuns
 
-# By worker, because a cluster in one process has several.
+# The runs of each worker; a cluster within one process has several workers.
 _runs: WeakKeyDictionary[Worker, WorkerRuns] = WeakKeyDictionary()
 
 
@@ -25,12 +25,12 @@ async def run_chunk(key: str, run_id: str, config: bytes, inputs: bytes) -> Chun
     return await _runs_of(worker).run_chunk(key, run_id, config, deserialize(inputs), secede)
 
 
-# `Client.run` passes the worker to a parameter of the name `dask_worker`; `get_worker` does not work in such a call:
+# `Client.run` passes the worker to a parameter named `dask_worker`; `get_worker` does not work in such a call:
 # https://github.com/dask/distributed/issues/7763
 
 
 def poll_run(run_id: str, phase: int, dask_worker: Worker) -> PollReply | None:
-    """Move a run to this phase, and return its new outcomes and counts; None if the worker does not take part in it."""
+    """Move a run to this phase, and return its new outcomes and counts; None if this worker has no part in the run."""
     return _runs_of(dask_worker).poll(run_id, Phase(phase))
 
 
