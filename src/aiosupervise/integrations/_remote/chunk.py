@@ -1,4 +1,4 @@
-"""A chunk of jobs on the driver's side, and the rule for the size of the next one."""
+"""A chunk of jobs on the driver, and the rule for the size of the next chunk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Chunk(Generic[I]):
         inputs: the serialized inputs, by position.
         jobs: index and input of the jobs that have no outcome yet, by position.
         worker: the address of the worker that last reported the chunk; empty if none has.
-        restarted: whether the chunk was moved to another worker, so that any of its jobs may have started before.
-        is_isolated: whether the chunk is retried alone.
-        is_withdrawn: whether the driver has cancelled it on the cluster.
-        is_sent: whether it was sent.
-        sent: the time at which it was sent, on the loop's clock.
+        restarted: True if the chunk was moved to another worker, so that any of its jobs may have started before.
+        is_isolated: True if the chunk is retried alone.
+        is_withdrawn: True if the driver has cancelled the chunk on the cluster.
+        is_sent: True if the chunk was sent.
+        sent: the time at which the chunk was sent, on the loop's clock.
     """
 
     def __init__(self, key: str, size: int) -> None:
@@ -41,7 +41,7 @@ class Chunk(Generic[I]):
 
     @property
     def may_have_started(self) -> bool:
-        """True if its unfinished jobs may have started; False if no worker has the chunk."""
+        """True if unfinished jobs of the chunk may have started; False if no worker has received the chunk."""
         return bool(self.worker) or self.restarted or (self.is_sent and not self.is_withdrawn)
 
     def add(self, serialized: bytes, index: int, item: I) -> None:
@@ -69,11 +69,11 @@ class Chunk(Generic[I]):
 def size_of_next(given: int, total: int | None, threads: int, largest: int) -> int:
     """Return the size of the next chunk.
 
-    For a source of known length the last chunks are small; otherwise the first ones are. This way, every worker
-    receives some of the jobs.
+    If the length of the source is known, the last chunks are small; otherwise the first chunks are small. In both
+    cases, every worker receives some of the jobs.
 
     Args:
-        given: how many jobs the previous chunks hold.
+        given: the number of jobs in the previous chunks.
         total: the number of jobs in the whole source; None if unknown.
         threads: the number of threads of all workers.
         largest: the size of the largest chunk.

@@ -55,7 +55,7 @@ class ChunkBuilder(Generic[I]):
         """Add an input.
 
         Raises:
-            TypeError: if it cannot be pickled.
+            TypeError: if the input cannot be pickled.
 
         """
         try:

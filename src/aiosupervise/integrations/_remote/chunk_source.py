@@ -1,4 +1,4 @@
-"""The source of a worker run: it yields the inputs of one chunk after another, and does not end by itself."""
+"""The source of a worker run, which yields the inputs of one chunk after another and never ends."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class WorkerChunk:
     """A chunk on its worker.
 
     Attributes:
-        payloads: the outcomes of its jobs, in the order in which they ended.
-        all_started: set when each of its jobs has started, or has an outcome.
-        all_done: set when each has an outcome.
+        payloads: the outcomes of the jobs, in the order in which they ended.
+        all_started: set when each job has started, or has an outcome.
+        all_done: set when each job has an outcome.
     """
 
     def __init__(self, size: int) -> None:
@@ -76,7 +76,8 @@ class ChunkSource:
                 item = deserialize(serialized)
             except Exception as error:
                 failed = failed_input_payload(position, error)
-            # Removed only now: if a signal interrupts the unpickling, the job becomes pending with the waiting ones.
+            # The job is removed only now: if a signal interrupts the unpickling, it becomes pending like the waiting
+            # jobs.
             self._waiting.popleft()
             chunk.on_start()
             if failed is not None:
@@ -87,7 +88,7 @@ class ChunkSource:
             return item
 
     def record(self, outcome: Outcome[object, object]) -> None:
-        """Add an outcome to the chunk that its input belongs to."""
+        """Add an outcome to the chunk of its input."""
         chunk, position = self._unfinished[outcome.index]
         chunk.add(outcome_payload(position, outcome))
         del self._unfinished[outcome.index]
@@ -95,8 +96,8 @@ class ChunkSource:
     def record_pending(self) -> None:
         """Record every job without an outcome as pending, whether it was pulled or not.
 
-        This is not named `close`, which a run calls when it needs nothing more from its source: outcomes may still
-        follow then.
+        The method is not named `close`, because a run would call it as soon as it needs no more items, and outcomes may
+        follow after that.
         """
         for chunk, position in self._unfinished.values():
             chunk.add(pending_payload(position, started=True))

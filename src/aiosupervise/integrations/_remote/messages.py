@@ -11,7 +11,7 @@ from .serialization import OutcomePayload
 class Phase(enum.IntEnum):
     """The phase of a run.
 
-    In a stopped run no further job starts; in a cancelled one the running jobs are cancelled as well.
+    In a stopped run, no further jobs start; in a cancelled run, the running jobs are cancelled as well.
     """
 
     RUNNING = 0
@@ -25,8 +25,8 @@ class PollReply:
 
     Attributes:
         running: the number of jobs of the run that are running on the worker.
-        limit: the number of jobs that may run there concurrently; None for no limit.
-        status: why the worker is starting no jobs, as text; empty if nothing holds it up.
+        limit: the number of jobs that may run concurrently on the worker; None for no limit.
+        status: the reason why the worker starts no jobs at the moment; empty if there is none.
         chunks: the chunks that the worker holds, each with the payloads that no earlier reply contained.
     """
 
@@ -44,7 +44,7 @@ class ChunkResult:
         worker: the address of the worker.
         payloads: the outcome of each job.
         stopped: why the worker run stopped of its own accord; empty if it has not.
-        expired: why the worker has cancelled its run; empty if it has not, or did so at the driver's request.
+        expired: why the worker cancelled its run; empty if it has not, or if the driver requested the cancellation.
     """
 
     worker: str

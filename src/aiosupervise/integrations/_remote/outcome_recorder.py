@@ -18,7 +18,7 @@ class OutcomeRecorder(Generic[T, I]):
     """Records the outcomes of one run.
 
     The outcome of a job may arrive more than once: with the reply to a poll, with the result of its chunk, and from a
-    second worker. The first one is recorded.
+    second worker. Only the first arrival is recorded.
 
     Attributes:
         unfinished: the number of jobs without an outcome.
@@ -29,7 +29,7 @@ class OutcomeRecorder(Generic[T, I]):
         self._context = context
 
     def receive(self, chunk: Chunk[I], worker: str, payloads: list[OutcomePayload]) -> None:
-        """Record the outcomes of a chunk that a worker sends."""
+        """Record outcomes of a chunk that a worker has sent."""
         if chunk.jobs and chunk.worker not in ("", worker):
             chunk.restarted = True
             self._context.scope.emit(WorkerLost, chunk.worker, len(chunk.jobs))
@@ -38,7 +38,7 @@ class OutcomeRecorder(Generic[T, I]):
             job = chunk.jobs.get(payload[0])
             if job is not None:
                 outcome = self._load(chunk, *job, payload)
-                # Removed only now: a job without an outcome receives one when its chunk ends, for whatever reason.
+                # The job is removed only now: if this fails, it still receives an outcome at the end of its chunk.
                 del chunk.jobs[payload[0]]
                 self._record(outcome)
 
@@ -53,7 +53,7 @@ class OutcomeRecorder(Generic[T, I]):
 
         Args:
             chunk: the chunk.
-            error: the error of each of its jobs.
+            error: the error of each job.
             elapsed: seconds since the chunk was sent.
 
         """
@@ -64,7 +64,8 @@ class OutcomeRecorder(Generic[T, I]):
         try:
             return self._outcome(chunk, index, item, payload)
         except BaseException as signal:
-            # The errors of the objects themselves are contained. The outcome is still recorded.
+            # Exits raised by the objects themselves have been converted, so this is a signal. The outcome is still
+            # recorded.
             self._context.fail(signal)
             return self._outcome(chunk, index, item, payload)
 

@@ -1,8 +1,8 @@
-"""Serialization of inputs, values and errors, each separately, so that one that cannot be pickled affects no other.
+"""Serializes inputs, values and errors separately, so that an object that cannot be pickled does not affect the others.
 
-An object can raise anything when it is pickled, unpickled or printed, including SystemExit. Its own exceptions are
-errors of one job. But the same exceptions can come from signals at any moment, and are then meant to end the process or
-the run. `contain` distinguishes the two.
+An object can raise any exception when it is pickled, unpickled or printed, including SystemExit. Such an exception is
+an error of one job. But a signal can raise the same exception at any moment, in order to end the process or the run.
+`contain` distinguishes the two cases.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ R = TypeVar("R")
 OutcomePayload: TypeAlias = tuple[int, bytes | None, "ErrorDescription | None", int, float, Reason | None, bool]
 """An outcome in transit: position in the chunk, serialized value or error, description of the error, attempts, seconds,
 reason, and whether a pending job had started. A success has no description; a pending job has neither value nor
-description. A plain tuple, because there is one for each job, and pickle is several times slower with a class."""
+description. It is a plain tuple, because there is one for each job, and pickle is several times slower with a class."""
 
-# The number of characters of a traceback that are sent, counted from its end. Without a bound, a RecursionError within
-# a group has millions.
+# The maximum number of characters of a traceback that are sent, counted from its end. Without a bound, the traceback of
+# an exception group with a RecursionError can have millions of characters.
 MAX_TRACEBACK = 20_000
 
 
 @final
 class RemoteError(Exception):
-    """Replaces an error or a result of a job on a worker that cannot be pickled there, or unpickled here.
+    """Replaces the error or result of a job if it cannot be pickled on the worker, or unpickled on the driver.
 
     Attributes:
         type_name: the name of the error's class, with its module.
         message: the text of the error.
         traceback_text: the traceback of the error, as Python prints it.
-        why: why the error itself is missing.
+        why: the reason for the replacement.
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str, why: str) -> None:
@@ -80,7 +80,7 @@ def contain(func: Callable[[A], R], argument: A) -> R:
 
     Raises:
         RuntimeError: in place of the object's own SystemExit, KeyboardInterrupt, GeneratorExit or similar exception.
-        BaseException: raised by a signal during the first call; and every Exception of the object.
+        BaseException: if a signal raises one during the first call, or the object raises an Exception.
     """
     try:
         return func(argument)
@@ -99,7 +99,7 @@ def _raise_own(func: Callable[[A], object], argument: A, kind: type[BaseExceptio
 
 
 def serialize(value: object) -> bytes:
-    """Pickle a value; by value where it needs objects of `__main__`, or of a module registered with cloudpickle."""
+    """Pickle a value, with the code of functions and classes that another process cannot import."""
     return contain(_serialize, value)
 
 
@@ -114,22 +114,22 @@ def _serialize(value: object) -> bytes:
 
 
 def serialize_by_value(value: object) -> bytes:
-    """Pickle a value together with the code of functions that the other process cannot import."""
+    """Pickle a value with cloudpickle, which includes the code that another process cannot import."""
     file = io.BytesIO()
     _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    """Reduces a supervised function to its policy and the undecorated function: the other process supervises it again.
+    """Reduces a supervised function to its policy and the undecorated function; the other process decorates it again.
 
-    If it were pickled by value, the wrapper would arrive with a copy of this library's globals.
+    If the wrapper were pickled by value, the pickle would include a copy of this library's globals.
     """
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType) and not _is_importable(obj):
             policy = getattr(obj, "policy", None)
-            # A decorator above `supervise` has the same attributes, by functools.wraps, but another code object.
+            # The wrapper of another decorator above `supervise` has the same attributes, but another code object.
             if isinstance(policy, Policy) and id(obj.__code__) in WRAPPERS:
                 return _supervised, (policy, getattr(obj, "__wrapped__"))  # noqa: B009 - a function has none for mypy
         return super().reducer_override(obj)
@@ -149,7 +149,7 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
 
 
 def deserialize(serialized: bytes) -> Any:
-    """Unpickle a value; errors that its class or the import of its class raises propagate."""
+    """Unpickle a value; errors raised by its class, or by the import of its class, propagate."""
     return contain(pickle.loads, serialized)  # sent by a worker, which has already run the user's code
 
 
@@ -178,7 +178,7 @@ def failed_input_payload(position: int, error: Exception) -> OutcomePayload:
 
 
 def remote_error(error: BaseException, why: str) -> RemoteError:
-    """Create the error that replaces another one."""
+    """Create the RemoteError that replaces an error."""
     return _stand_for(_describe(error, why), why)
 
 
@@ -204,14 +204,14 @@ def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(contain(traceback.format_exception, error))[-MAX_TRACEBACK:]
     except Exception as problem:
-        # For example of a SyntaxError whose arguments have wrong types.
+        # One example is a SyntaxError whose arguments have wrong types.
         return f"its traceback cannot be printed: {text_of(problem)}"
 
 
 def _notes_of(error: BaseException) -> tuple[str, ...]:
-    """Return the notes; all but verdicts become plain str.
+    """Return the notes of an error; convert all of them except verdicts to plain str.
 
-    A subclass of str might fail to unpickle, and then its whole chunk would fail with it.
+    A subclass of str might fail to unpickle, which would make the whole chunk fail.
     """
     try:
         notes = contain(attrgetter("__notes__"), error)
@@ -222,10 +222,10 @@ def _notes_of(error: BaseException) -> tuple[str, ...]:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the type and the message of an error, whatever its class raises."""
+    """Return the type and the message of an error, even if its class raises an error."""
     try:
         return contain(error_text, error)
-    except Exception:  # in place of its own exit
+    except Exception:  # raised by the error's class
         return f"{type(error).__name__}: an error that cannot be printed"
 
 
@@ -263,7 +263,7 @@ def _with_notes(error: BaseException, description: ErrorDescription, worker: str
     """Add the information that pickle drops: notes such as the verdict, and the traceback."""
     notes = [*description.notes, f"raised on the worker {worker}:\n{description.traceback_text}"]
     try:
-        # Not add_note, which a frozen dataclass refuses.
+        # `add_note` would fail for an error that is a frozen dataclass.
         contain(partial(BaseException.__setattr__, error, "__notes__"), notes)
     except Exception:
         error = _stand_for(description, "it takes no notes")

@@ -1,4 +1,4 @@
-"""One worker's share of a run: an ordinary run of this library, whose source is fed by all its chunks.
+"""One worker's part of a run: an ordinary run of this library, whose source yields the inputs of all its chunks.
 
 Theory of operation. A chunk adds its inputs to the source, waits until each has an outcome, and returns the outcomes.
 `limit`, the retry budget and its pauses therefore apply to the worker as a whole. As soon as all jobs of a chunk have
@@ -31,13 +31,13 @@ from .serialization import OutcomePayload, remote_error
 
 LEASE = 300.0  # seconds
 
-# The number of completed chunks that a worker remembers. The result of each reaches the driver long before this many
-# others are complete.
+# The number of completed chunks whose keys a worker keeps. The result of a chunk reaches the driver long before this
+# many other chunks are complete.
 _MAX_DONE = 1000
 
 
 def contain_exits(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
-    """Return a function whose jobs fail instead of ending the loop of this process, and thus the jobs of other runs."""
+    """Return a wrapper of the function that converts exits to errors, which do not end the event loop of the worker."""
 
     async def call(item: object) -> object:
         try:
@@ -60,7 +60,7 @@ class WorkerRun:
         """Start the run, in the running loop.
 
         Args:
-            config: its settings.
+            config: the settings of the run.
             on_expired: called with the reason when the driver is considered lost.
 
         """
@@ -86,7 +86,7 @@ class WorkerRun:
     async def run_chunk(
         self, key: str, inputs: list[bytes], on_all_started: Callable[[], None]
     ) -> list[OutcomePayload]:
-        """Run the jobs of a chunk; return an outcome for each, in the order in which they ended."""
+        """Run the jobs of a chunk; return their outcomes in the order in which they ended."""
         chunk = self._chunks[key] = WorkerChunk(len(inputs))
         self._source.add(chunk, inputs)
         if self._task.done():

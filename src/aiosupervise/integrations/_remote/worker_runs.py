@@ -1,9 +1,9 @@
-"""The runs in which one worker takes part: the functions that the engine of another process calls there.
+"""The runs in which one worker takes part, with the functions that the driver's engine calls on the worker.
 
 Invariants, each with a test:
 - When the driver has closed a run, no coroutine of it is left on the worker.
 - A chunk that arrives after its run was stopped or closed starts no job.
-- A worker remembers only the runs that it has closed most recently.
+- A worker keeps the ids of only the most recently closed runs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .messages import ChunkResult, Phase, PollReply
 from .serialization import deserialize, pending_payload, remote_error, text_of
 from .worker_run import WorkerRun
 
-# The number of closed runs that a worker remembers. When this many were closed after a run, none of its chunks can
-# still arrive.
+# The number of closed runs whose ids a worker keeps. Once this many runs have been closed after a given run, none of
+# its chunks can still arrive.
 _MAX_CLOSED = 1000
 
 
@@ -45,8 +45,8 @@ class WorkerRuns:
         Args:
             key: the name of the chunk.
             run_id: the name of the run.
-            config: the settings of the run, serialized.
-            inputs: the inputs, each serialized.
+            config: the serialized settings of the run.
+            inputs: the serialized inputs.
             on_all_started: called when all jobs of the chunk have started and some are still running.
         """
         if run_id in self._closed:
@@ -59,7 +59,7 @@ class WorkerRuns:
         return ChunkResult(self._worker, payloads, run.stopped, run.expired)
 
     def poll(self, run_id: str, phase: Phase) -> PollReply | None:
-        """Move a run to this phase, and return its new outcomes and counts; None if the worker takes no part in it."""
+        """Move a run to this phase, and return its new outcomes and counts; None if this worker has no part in it."""
         run = self._active.get(run_id)
         if run is not None:
             return run.poll(phase)
@@ -81,7 +81,7 @@ class WorkerRuns:
 
 
 def _settings(config: bytes) -> EngineConfig[Any, Any]:
-    """Return the settings of a run. Dask logs the repr of an error, so any error is replaced by one of this library."""
+    """Return the settings of a run; replace any error by a RemoteError, because Dask logs the repr of errors."""
     try:
         settings: EngineConfig[Any, Any] = deserialize(config)
     except Exception as error:
@@ -90,7 +90,7 @@ def _settings(config: bytes) -> EngineConfig[Any, Any]:
 
 
 def check_config(config: bytes) -> str:
-    """Describe why the settings of a run cannot be unpickled here; return an empty string if they can."""
+    """Return the reason why the settings of a run cannot be unpickled here, or an empty string if they can."""
     try:
         deserialize(config)
     except Exception as error:
