@@ -16,10 +16,10 @@ TRANSIENT_STATUSES: Final = frozenset(
     }
 )
 
-# They come with the status 429, and the next request would receive the same response.
+# Codes sent with the status 429 if the next request would receive the same response.
 USED_UP: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"})
 
-# The SDKs raise them for an event in a stream that began with the status 200.
+# Codes of the errors that the SDKs raise for an event in a stream that began with the status 200.
 TRANSIENT_EVENTS: Final = frozenset(
     {
         "api_error",
@@ -58,8 +58,8 @@ _AIOHTTP: Final = {
     "ServerFingerprintMismatch": False,
 }
 
-# The classes of errors that have no status, by the package that defines them. The first class of an error's MRO that is
-# listed decides, so that a class overrides its bases.
+# The classes of errors that have no status, by the package that defines them. The first listed class in an error's MRO
+# is decisive, so that a class overrides its bases.
 CLASSES: Final[dict[str, dict[str, bool]]] = {
     "aiohttp": _AIOHTTP,
     "anthropic": {"APIConnectionError": True},
@@ -77,17 +77,17 @@ CLASSES: Final[dict[str, dict[str, bool]]] = {
     "urllib3_future": _URLLIB3,
 }
 
-# These can be raised from any error; if that error is listed too, it decides.
+# These classes can be raised from any error; if that error is listed too, it is decisive.
 WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
 
 # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
 PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
 TOO_LONG: Final = ("aiohttp", "LineTooLong")
 
-# httpcore's connection pool raises them again `from None`, so only the context holds the error of a TLS handshake. The
+# httpcore's connection pool re-raises them `from None`, so only the context refers to the error of a TLS handshake. The
 # context of other errors can be an error of another call, during whose handling they were raised.
 CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
 
-# An SSLError can also be a lost connection. A server sends an alert when it refuses the client's certificate, and a
-# server that does not speak TLS appears to use a wrong version of it.
+# An SSLError may also mean that the connection was lost. A server sends an alert when it rejects the client's
+# certificate, and a server that does not support TLS appears to use a wrong version of it.
 TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")

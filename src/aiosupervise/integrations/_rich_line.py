@@ -35,7 +35,7 @@ class RunLine:
         self._replayed = 0
         self._retrying: set[int] = set()  # numbers of calls
         self._waiting: set[int] = set()
-        self._pause: tuple[float, str] | None = None  # the loop's time at its end, and the reason
+        self._pause: tuple[float, str] | None = None  # the loop's time at the end of the pause, and the reason
 
     def on_event(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
         """Update the counts."""
@@ -64,7 +64,7 @@ class RunLine:
         self._waiting.clear()
 
     def take_replayed(self) -> int:
-        """Return how many jobs were replayed since the last call: they are done, but do not count towards the rate."""
+        """Return how many jobs have been replayed since the previous call; they must not count towards the rate."""
         before, self._replayed = self._replayed, self._tally.replayed
         return self._replayed - before
 

@@ -33,8 +33,8 @@ def is_transient(error: Exception) -> bool | float:
         async def fetch(session: ClientSession, url: str) -> str: ...
 
     The following are transient: lost and refused connections, failed name lookups, timeouts, truncated payloads,
-    responses that are not valid HTTP, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529. The following are
-    not: TLS errors, invalid URLs, headers too long for aiohttp, all other statuses, and your own exceptions.
+    responses that are not valid HTTP, and the statuses 408, 425, 429, 500, 502, 503, 504 and 529. The following are not
+    transient: TLS errors, invalid URLs, headers too long for aiohttp, all other statuses, and your own exceptions.
 
     Retry only requests that are idempotent: the server may have processed a POST before the connection broke.
 
@@ -42,11 +42,11 @@ def is_transient(error: Exception) -> bool | float:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not; if the response has a transient status and asks for a wait, that
-        wait in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
+        True if the error is transient, False if it is not. If the response has a transient status and asks for a wait,
+        the wait in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
     """
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
-    # The pure-Python parser's errors in the middle of a body are not wrapped.
+    # Errors that the pure-Python parser raises in the middle of a body are not wrapped.
     parse_error = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
     if isinstance(parse_error, HttpProcessingError):
         return not isinstance(parse_error.__cause__ or parse_error, LineTooLong)

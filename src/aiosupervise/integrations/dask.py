@@ -35,7 +35,7 @@ class DaskEngine:
     `await map_all(func, inputs, limit=100, engine=DaskEngine(client))`. Inputs are sent in chunks. On each worker, an
     ordinary run of this library calls the function in the worker's event loop, and outcomes are sent back as the jobs
     end. All arguments have the same meaning as without an engine, except that `limit` and the budget of `overload`
-    apply to each worker process. Jobs run at least once: if a worker is lost, its jobs run again on others.
+    apply to each worker process. Jobs run at least once: if a worker is lost, its jobs run again on other workers.
 
     Args:
         cluster: an asynchronous client created in the running loop, as in `async with Client(address,
@@ -56,10 +56,10 @@ class DaskEngine:
         self._chunk = chunk
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
-        """Raise for a function or inputs that cannot be pickled.
+        """Check that the function and the inputs can be pickled.
 
         Raises:
-            TypeError: with the name of the function, or the number of the input.
+            TypeError: if not; the message names the function, or the index of the input.
         """
         try:
             serialize(func)
@@ -91,7 +91,7 @@ class DaskEngine:
         """Return a connected client: the given one, or a new one for this run."""
         client = self._cluster
         if isinstance(client, Client):
-            # It may still be starting, and a run that is cancelled in the meantime must not cancel that.
+            # The client may still be starting, and must continue to start if the run is cancelled in the meantime.
             await asyncio.shield(client)
             if client.status == "closed":
                 raise RuntimeError(f"the client is closed: {client!r}")
@@ -120,13 +120,13 @@ async def _close(client: Client) -> None:
         await wait_until_done(closing, lambda: None)
         closing.result()
     finally:
-        # The task holds its error, whose traceback holds this frame.
+        # The task refers to its error, whose traceback refers to this frame.
         del closing
 
 
 def _check_inputs(batch: list[object], first: int) -> None:
-    # Pickling all inputs together is faster, but may fail where pickling each one separately, as when they are sent,
-    # does not.
+    # Pickling all inputs together is faster, but may fail even if each input can be pickled separately, as is done when
+    # the input is sent.
     try:
         serialize(batch)
     except Exception:

@@ -1,7 +1,7 @@
 """Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
 
 No client is imported. Errors are classified by their status, their headers, and the names of their classes. The
-functions of this module never raise, whatever the server sends and whatever the class of an error does.
+functions of this module never raise an exception, whatever the server sends and whatever the class of an error does.
 """
 
 import math
@@ -73,8 +73,9 @@ def is_transient(error: Exception) -> bool | float:
         error: the error that the request raised.
 
     Returns:
-        True if it is transient, False if it is not; if the server asked for a wait, that wait in seconds as a float, as
-        returned by `retry_after` or contained in Google's `RetryInfo` in the body of the response.
+        True if the error is transient, False if it is not. If it is transient and the server asked for a wait, the wait
+        in seconds as a float, as returned by `retry_after` or contained in Google's `RetryInfo` in the body of the
+        response.
     """
     fields = _fields(_read(_read(error, "response"), "headers")) or _fields(_read(error, "headers"))
     if not _is_transient(error, fields["x-should-retry"]):
@@ -107,14 +108,14 @@ def _status(error: Exception, packages: set[str]) -> int | None:
     """Return the status of the response; None if there was none."""
     response = _read(error, "response")
     values = [_read(thing, name) for thing in (error, response) for name in ("status_code", "status")]
-    # In other packages `code` can be anything, such as the number of a database's error.
+    # In other packages, `code` can have any meaning, such as a database's error number.
     if "google" in packages:
         values.append(attributes_of(error).get("code"))
     return next((int(value) for value in values if isinstance(value, int)), None)
 
 
 def _codes(error: Exception) -> Iterator[str]:
-    """Yield the codes with which a service names the cause, from the attributes of the error and from its body."""
+    """Yield the codes with which a service identifies an error, from the attributes and the body of the error."""
     attributes = attributes_of(error)
     body = attributes.get("body")
     parts = (body, _item(body, "error"))
@@ -124,7 +125,7 @@ def _codes(error: Exception) -> Iterator[str]:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Return whether the connection was lost or timed out, by the names of the classes of an error and its causes."""
+    """Return whether the connection was lost or timed out, judging by the class names of an error and its causes."""
     causes = list(_causes(error))
     if any(_is_tls_refusal(cause) for cause in causes):
         return False
@@ -133,7 +134,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _listed(error: BaseException) -> tuple[str, bool] | None:
-    """Return the name of the most derived class of an error that is listed, and whether it is transient."""
+    """Return the name of the most derived class of an error that is in `CLASSES`, and whether it is transient."""
     listed = ((name, CLASSES.get(package, {}).get(name)) for package, name in _classes(error))
     return next(((name, answer) for name, answer in listed if answer is not None), None)
 
@@ -180,7 +181,7 @@ def _retry_info(error: Exception) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    """Return the number in a text, at least 0.0; None for any other text, including "nan" and "1_000"."""
+    """Return the number in a str, or 0.0 if it is negative; None for any other str, including "nan" and "1_000"."""
     try:
         number = float(value) if value.isascii() and "_" not in value else math.nan
     except ValueError:
@@ -200,7 +201,7 @@ def _until(value: str, now: str) -> float | None:
 
 
 def _date(value: str) -> datetime | None:
-    # Which errors it raises depends on the version of Python.
+    # The errors that `parsedate_to_datetime` raises depend on the version of Python.
     try:
         date = parsedate_to_datetime(value)
     except Exception:
@@ -210,7 +211,7 @@ def _date(value: str) -> datetime | None:
 
 
 def _fields(headers: Any) -> defaultdict[str, str]:
-    """Return the headers that can be read, by lower-case name; of several values, the first."""
+    """Return the readable headers by lower-case name; if a header has several values, the first one."""
     fields = defaultdict[str, str](str)
     with suppress(Exception):
         for name, value in headers.items():
@@ -223,7 +224,7 @@ def _text(value: object) -> str:
 
 
 def _read(thing: object, name: str) -> object:
-    """Return an attribute, or None if it does not exist or reading it raises."""
+    """Return an attribute, or None if it does not exist or reading it raises an error."""
     try:
         return getattr(thing, name)
     except Exception:

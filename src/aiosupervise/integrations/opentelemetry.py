@@ -43,7 +43,7 @@ class _CallSpans:
         self.token: Token[Context] | None = None
 
     def make_current(self, context: Context) -> None:
-        """Make `context` the current context, replacing the one that this call set before."""
+        """Make `context` the current context, in place of the context that this call set before."""
         if self.token is not None:
             detach(self.token)
         self.token = attach(context)
@@ -53,8 +53,8 @@ class _CallSpans:
         if self.token is None:
             # The tracer failed to start a span, so no context was made current.
             return
-        # Not with `detach`, which logs an error where the token cannot be reset: a coroutine is often closed in another
-        # context than it ran in, by the garbage collector for example, and nothing needs to be restored there
+        # `detach` would log an error if the token cannot be reset. A coroutine is often closed in a different context
+        # from the one in which it ran, for example by the garbage collector, and nothing needs to be restored there
         # (https://github.com/open-telemetry/opentelemetry-python/issues/2606).
         with contextlib.suppress(ValueError):
             self.token.var.reset(self.token)
@@ -66,16 +66,16 @@ class Spans:
 
     The span of a call is named after the call. Its child spans are the attempts, named `<call> attempt`. While an
     attempt runs, its span is the current span, so that the spans of instrumented clients become its children; during
-    the waits between attempts the span of the call is current. A failed attempt has status ERROR and records the
-    exception; the call has status ERROR only if it raised in the end. Cancellation, and other exceptions that are not
-    an `Exception`, are not errors.
+    the waits between attempts, the span of the call is current. A failed attempt has status ERROR and records the
+    exception; the span of the call has status ERROR only if the call itself raised an error. Cancellation, and other
+    exceptions that are not an `Exception`, do not count as errors.
 
     Attributes of a call: `aiosupervise.attempts`, the number of attempts, unless the first one succeeded;
-    `aiosupervise.reason`, the name of the `Reason` in lower case, if it gave up; `aiosupervise.run` and
-    `aiosupervise.job`, the number of its run and the index of its job, if it has them. Attributes of an attempt:
-    `aiosupervise.attempt`, its number, from the second on; `aiosupervise.wait`, the seconds until the next attempt, if
-    there is one. Attributes of both: `aiosupervise.interrupted_by`, the class of an exception such as `CancelledError`
-    that ended it and is not an error.
+    `aiosupervise.reason`, the name of the `Reason` in lower case, if the call gave up; `aiosupervise.run` and
+    `aiosupervise.job`, the number of its run and the index of its job, if it belongs to a run. Attributes of an
+    attempt: `aiosupervise.attempt`, its number, from the second on; `aiosupervise.wait`, the seconds until the next
+    attempt, if there is one. Attributes of both: `aiosupervise.interrupted_by`, the class of an exception such as
+    `CancelledError`, which ended the call or attempt but does not count as an error.
 
     A call that is not sampled has no spans for its attempts. A call that started before the listener was added has no
     span.

@@ -51,7 +51,7 @@ _GAUGES: Final = (
 
 
 class _Families:
-    """The families of counters, each of which has a counter for each combination of labels."""
+    """The families of metrics; each family contains one metric for each combination of labels."""
 
     def __init__(self) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -84,7 +84,7 @@ class _CallCounters:
         )
 
     def for_outcome(self, event: CallFinished) -> Counter:
-        """Return the counter of a finished call's outcome."""
+        """Return the counter for the outcome of a finished call."""
         if event.error is None:
             return self.succeeded if event.attempts == 1 else self.recovered
         return self.failed if isinstance(event.error, Exception) else self.cancelled
@@ -102,7 +102,7 @@ class _RunCounters:
         )
 
     def for_outcome(self, outcome: Outcome[object, object]) -> Counter:
-        """Return the counter of a job's outcome."""
+        """Return the counter for the outcome of a job."""
         if isinstance(outcome, Success):
             return self.succeeded
         return self.failed if isinstance(outcome, Failure) else self.pending
@@ -128,7 +128,7 @@ class Metrics:
 
     The label `call` or `run` is the name of the call or run. Each label has at most 100 distinct values, assigned in
     order of appearance: all further names are counted as "other". Arguments and errors are never labels. The values of
-    runs with the same name are added. `registry.unregister(metrics)` removes the metrics from their registry.
+    runs with the same name are added up. `registry.unregister(metrics)` removes the metrics from their registry.
 
     Args:
         registry: the registry for the metrics.
@@ -196,7 +196,7 @@ class Metrics:
         return self._counters(self._runs, _RunCounters, name)
 
     def _counters(self, known: dict[str, C], make: Callable[[_Families, str], C], name: str) -> C:
-        """Return the counters of a name, or of "other" once there are many names: each name is a time series."""
+        """Return the counters for a name, or for "other" if there are too many names: each name is a time series."""
         counters = known.get(name)
         if counters is None:
             with self._lock:

@@ -50,17 +50,17 @@ _MAX_FINISHED: Final = 10  # lines
 
 @final
 class Bars:
-    """A listener that shows a line for each run: jobs done of the total, how they ended, and why the run is paused.
+    """A listener that shows a line for each run: its finished jobs, how they ended, and why the run is paused.
 
     For one run and the runs inside it, use `run_all(..., listen=Bars())`. For all runs, put `with listen(Bars()): ...`
     around them. Runs that started earlier are not shown.
 
-    Events only change counts. A timer of the event loop refreshes the display ten times a second.
+    Events only update counts. A timer of the event loop refreshes the display ten times a second.
 
     Args:
-        progress: your own `rich.progress.Progress`, to which a task is added for each run. Starting and stopping it is
-            up to you. It is drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a
-            Progress on stderr that all `Bars()` share and that is shown while there are runs.
+        progress: your own `rich.progress.Progress`, to which a task is added for each run; you start and stop it
+            yourself. It is drawn by its own thread, or by the timer if it has `auto_refresh=False`. None for a Progress
+            on stderr that all `Bars()` share and that is shown while there are runs.
 
     The description of a run's task includes the counts, so they are shown with any columns. Your own columns can use
     these fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first)
@@ -79,8 +79,8 @@ class Bars:
             raise TypeError(f"{rule}; got {safe_repr(progress)}{hint}")
         self._display = _SHARED_DISPLAY if progress is None else _Display(progress)
         self._runs: set[int] = set()
-        # A listener that is removed before a run ends receives no event for the end, so its lines end with the
-        # listener.
+        # A listener that is removed before a run ends receives no event for that end. Its lines are therefore finished
+        # when the listener is garbage-collected.
         weakref.finalize(self, self._display.finish_all, self._runs)
 
     def __call__(self, event: Event) -> None:
@@ -101,8 +101,8 @@ class Bars:
 class _SharedProgress(Progress):
     """A Progress on stderr that is hidden while the log prints a line.
 
-    rich moves whatever the program prints to `sys.stderr` above the bars. But a log handler keeps the `sys.stderr` that
-    was current when the handler was created, and so bypasses rich.
+    While it is shown, rich replaces `sys.stderr`, and prints the program's output above the bars. But a log handler
+    keeps the `sys.stderr` that was current when the handler was created, and so bypasses rich.
     """
 
     def __init__(self) -> None:
@@ -116,12 +116,12 @@ class _SharedProgress(Progress):
             TimeElapsedColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
-            # rich would print the program's output on stderr too, although it was meant for a file or a pipe.
+            # Otherwise rich would print on stderr what the program writes to stdout for a file or a pipe.
             redirect_stdout=_is_terminal(sys.stdout),
         )
 
     def get_renderable(self) -> RenderableType:
-        """Return what rich draws: nothing while the lines are hidden."""
+        """Return the object that rich draws, which is empty while the lines are hidden."""
         return Group() if self._is_hidden else super().get_renderable()
 
     def start(self) -> None:
@@ -131,17 +131,18 @@ class _SharedProgress(Progress):
             _log.beside_bars.append(self.hidden)
 
     def stop(self) -> None:
-        """Deregister from the log, and leave the last lines."""
+        """Deregister from the log, and leave the final lines on the screen."""
         if self.hidden in _log.beside_bars:
             _log.beside_bars.remove(self.hidden)
         super().stop()
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide the lines, and draw them again below whatever was printed in the meantime.
+        """Hide the lines, and draw them again below the output that was printed in the meantime.
 
-        No lock is held in between, because that could deadlock: a logging handler may wait there for a lock of its own,
-        while the thread that holds this lock waits for rich's lock to draw.
+        rich's lock is not held while the lines are hidden, because that could cause a deadlock: the logging handler
+        that prints the output may wait for its own lock, while the thread that holds the handler's lock waits for
+        rich's lock.
         """
         try:
             self._redraw(hidden=True)
@@ -151,7 +152,7 @@ class _SharedProgress(Progress):
 
     def _redraw(self, *, hidden: bool) -> None:
         self._is_hidden = hidden
-        # The log line must be printed in any case. The timer will encounter the same error, and report it.
+        # The log line must be printed even if drawing fails. The timer will encounter the same error, and report it.
         with suppress(Exception):
             self.refresh()
 
@@ -161,15 +162,15 @@ def _is_terminal(file: IO[str] | None) -> bool:
 
 
 class _Display:
-    """The lines of runs in one Progress: in the user's, or in a shared one that exists while there are runs."""
+    """The lines of runs in one Progress: the user's own, or a shared one that exists while there are runs."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._is_shared = progress is None
         self._lines: dict[int | None, RunLine] = {}
         self._finished: deque[TaskID] = deque()
-        # Runs may be in several threads. Reentrant, because the garbage collector may call `finish_all` at any moment,
-        # in the middle of another method too.
+        # Runs may be in several threads. The lock is reentrant, because the garbage collector may call `finish_all`
+        # even in the middle of another method.
         self._lock = threading.RLock()
 
     def add(self, event: RunStarted) -> None:

@@ -30,9 +30,9 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
     _hidden: Callable[[], AbstractContextManager[None]] | None = None
 
     def hide_for_log_lines(self) -> None:
-        """Until `close`, make the log hide the bars of this terminal while it prints a line."""
+        """Register with the log, which then hides the bars of this terminal while it prints a line."""
         if not self.disable and _is_terminal(self.fp):
-            # The registered function does not hold the bar, so that a dropped bar can be garbage-collected.
+            # The registered function does not refer to the bar, so that a dropped bar can be garbage-collected.
             self._hidden = partial(_bars_hidden, self.fp)
             _log.beside_bars.append(self._hidden)
 
@@ -53,11 +53,11 @@ def _is_terminal(file: IO[str]) -> bool:
 
 @contextmanager
 def _bars_hidden(file: IO[str]) -> Iterator[None]:
-    """Clear all bars of a terminal, and draw them again below whatever was printed in the meantime.
+    """Clear all bars of a terminal, and draw them again below the output that was printed in the meantime.
 
-    `external_write_mode` alone holds tqdm's lock for the whole block, in which a logging handler may wait for a lock of
-    its own. Another thread that has the handler's lock and draws a bar would then wait for tqdm's lock: a deadlock.
-    Therefore the lock is acquired once to clear the bars and once to draw them, and is free in between.
+    By itself, `external_write_mode` would hold tqdm's lock for the whole block, in which a logging handler may wait for
+    its own lock. If another thread held the handler's lock while drawing a bar, it would wait for tqdm's lock: a
+    deadlock. Therefore the lock is acquired once to clear the bars and once to draw them, and is released in between.
 
     Errors of either step are suppressed, because the log line must be printed in any case.
     """
@@ -78,7 +78,7 @@ _NO_DIGITS = str.maketrans("", "", "0123456789.")
 
 @final
 class ProgressBar:
-    """A tqdm bar for a run: jobs done of the total, jobs per second, failures, retries, and why the run is paused.
+    """A tqdm bar for a run: finished jobs, jobs per second, failures, retries, and why the run is paused.
 
     Args:
         name: the text before the bar.
@@ -93,7 +93,7 @@ class ProgressBar:
         self._options: BarOptions = {"desc": name, "unit": "job", **(options or {})}
         self._bar: _Bar | None = None
         self._is_terminal = False
-        self._has_format = False  # of the user's own
+        self._has_format = False  # True if the user has set `bar_format`
         self._shown: object = None
         self._replayed = 0
 
@@ -104,8 +104,8 @@ class ProgressBar:
         if not bar.disable:
             self._is_terminal = _is_terminal(bar.fp)
             self._has_format = bar.bar_format is not None
-            # The timer of the run keeps to the interval, by the clock of the loop. Only `miniters` skips an update,
-            # if the user has set it.
+            # The timer of the run observes the interval by the clock of the loop. tqdm itself skips an update only if
+            # the user has set `miniters`.
             self.interval = max(bar.mininterval, _SHORTEST_INTERVAL)
             bar.mininterval = 0
             bar.dynamic_miniters = False
@@ -116,35 +116,35 @@ class ProgressBar:
         if bar is None or bar.disable:
             return
         done = tally.succeeded + tally.failed
-        # A countdown is not a change.
+        # A countdown in the status does not count as a change.
         shown = (done, tally.total, _counts(tally), status.translate(_NO_DIGITS))
         if shown == self._shown and not self._is_terminal:
             return
         self._shown = shown
         bar.total = tally.total
         if not self._has_format:
-            # While the run is paused there is no rate and no estimate, and the reason takes their place.
+            # While the run is paused, the reason is shown in place of the rate and the estimated time.
             bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
         bar.set_postfix_str(status or _counts(tally), refresh=False)
         self._skip_replayed(bar, tally.replayed)
         bar.update(done - bar.n)
 
     def _skip_replayed(self, bar: _Bar, replayed: int) -> None:
-        """Advance the bar by the jobs that did not run: they are done, but do not count towards the rate."""
+        """Advance the bar by the replayed jobs, which are done but do not count towards the rate."""
         new, self._replayed = replayed - self._replayed, replayed
         bar.initial += new
         bar.n += new
         bar.last_print_n += new
 
     def close(self) -> None:
-        """Close the bar, and leave its last line."""
+        """Close the bar, and leave its final line on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _counts(tally: Tally) -> str:
-    """Return the counts that the bar itself does not show, as short as possible: a line may have only 80 columns."""
+    """Return the counts that the bar itself does not show; the text is short, since a line may have only 80 columns."""
     retries = "retry" if tally.retries == 1 else "retries"
     done = ((tally.replayed, "from the journal"), (tally.failed, "failed"))
     paused = "group paused" if tally.paused_groups == 1 else "groups paused"
