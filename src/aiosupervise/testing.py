@@ -153,8 +153,8 @@ def script(*steps: object) -> Script[object]:
     use its method `plain`: `load = script(OSError, "text")`, then `supervise(policy)(load.plain)`.
 
     Args:
-        steps: an exception instance is raised, and for an exception class, a new instance of it is raised. Any other
-            value is returned. Without steps, the first call raises `ScriptEnded`.
+        steps: the results of the calls. An exception is raised: the given instance, or a new instance of the given
+            class. Any other value is returned. Without steps, the first call raises `ScriptEnded`.
 
     Returns:
         A `Script`, whose attribute `calls` lists the recorded calls. A call after the last step raises `ScriptEnded`.

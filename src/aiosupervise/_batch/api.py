@@ -52,8 +52,8 @@ def run_all(
     """Run jobs concurrently within a limit, and report one outcome for each.
 
     `report = await run_all(jobs)` returns all outcomes. `async with run_all(jobs) as run: async for outcome in run`
-    delivers each outcome as it becomes available, and keeps none. A job that fails is a `Failure` and does not affect
-    the others.
+    delivers each outcome as it becomes available, without keeping it. The outcome of a job that fails is a `Failure`;
+    the other jobs are not affected.
 
     Args:
         jobs: any iterable or async iterable, possibly endless, of coroutines, other awaitables, or functions without
@@ -62,9 +62,10 @@ def run_all(
         strategy: "gather" for outcomes in input order; "as_completed" for completion order; "wait" for completion order
             with pending jobs last, where `return_when` determines when the run ends. If a run ends early, unfinished
             jobs are `Pending`.
-        limit: the number of jobs that run at a time; None for no limit, `Adaptive()` for a limit that adapts to the
+        limit: the maximum number of concurrent jobs; None for no limit, `Adaptive()` for a limit that adapts to the
             service. The default is the connection limit of aiohttp and httpx.
-        timeout: seconds for the whole run, after which unfinished jobs are `Pending`; None for no limit.
+        timeout: the maximum duration of the run in seconds, after which unfinished jobs are `Pending`; None for no
+            limit.
         return_when: "ALL_COMPLETED", "FIRST_COMPLETED" or "FIRST_EXCEPTION", as for asyncio.wait.
         progress: True for a tqdm progress bar in a terminal or notebook, or a dict of tqdm's keywords for its
             appearance, such as `{"leave": False}`.
@@ -172,8 +173,9 @@ def map_all(
         inputs: any iterable or async iterable, possibly endless, or a `Run` that has not started. An input is pulled
             only when a slot is free for it.
         strategy: as for `run_all`, which describes the common keywords in detail.
-        limit: the number of concurrent calls; None for no limit, `Adaptive()` for a limit that adapts to the service.
-        timeout: seconds for the whole run; None for no limit.
+        limit: the maximum number of concurrent calls; None for no limit, `Adaptive()` for a limit that adapts to the
+            service.
+        timeout: the maximum duration of the run in seconds; None for no limit.
         return_when: as for asyncio.wait.
         progress: True for a tqdm progress bar, or a dict of tqdm's keywords for its appearance.
         overload: how the run reacts when the service is overloaded; None for no protection.
@@ -185,11 +187,11 @@ def map_all(
         journal: the path of a file that stores the results, or a `Journal`. When the run is repeated, even after a
             crash, the function is not called for inputs with a stored result. None for no journal.
         group_by: a function that returns the group of an input, such as the host of a URL. The group can be any
-            hashable object; the log shows its name. Each group has its own retry budget, circuit breaker and pauses.
+            hashable object, which the log shows. Each group has its own retry budget, circuit breaker and pauses.
             While the group of an input may not start jobs, later inputs of other groups start first. None if all inputs
             use a single service.
-        limit_per_group: the number of concurrent calls per group, or a function that returns it for a group; None to
-            apply only the limit of the run.
+        limit_per_group: the maximum number of concurrent calls per group, or a function that returns it for a group;
+            None to apply only the limit of the run.
         engine: where the calls run: None for this process and event loop, `aiosupervise.integrations.dask.DaskEngine`
             for a cluster, or your own engine (`aiosupervise.engines`).
 

@@ -82,11 +82,11 @@ class Breaker:
         self.circuit.state.on_success(_probing_call.get())
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:
-        """Take the tokens for a retry from the budget; the wait before the retry may be changed from `delay`."""
+        """Take the tokens for a retry from the budget; the returned wait may differ from `delay`."""
         return self.circuit.state.pay(delay, throttled=throttled)
 
     async def acquire(self, call: object, job: Waiting) -> Permit:
-        """Wait in the queue until a call of a job may retry."""
+        """Wait in the queue until a call of a job receives a permit, and return the permit."""
         permit = self.circuit.state.permit()
         if permit is not None:
             return permit
@@ -108,7 +108,7 @@ class Breaker:
     # Reports and requests of the pump.
 
     def free_slots(self, slots: int, taken: int) -> int:
-        """Return how many new jobs may start, if the limit allows `slots` and `taken` slots are occupied."""
+        """Return how many new jobs may start, when the limit permits `slots` more and `taken` slots are occupied."""
         return self.circuit.state.free_slots(slots, taken)
 
     def started(self, job: object) -> None:

@@ -21,7 +21,7 @@ Payment: TypeAlias = tuple[int | None, float]
 
 
 class Circuit:
-    """The current state, and the data that all states share: settings, budget, queue, and the requested wait."""
+    """The current state, and the data that all states share: settings, budget, queue, and the server's retry-after."""
 
     def __init__(self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State]) -> None:
         self.setting = setting
@@ -55,7 +55,7 @@ class Circuit:
             self.retry_after_end = self.now() + seconds
 
     def end_of_pause(self, seconds: float) -> float:
-        """Return the time at which a pause of up to `seconds` ends; if the server asked for a longer wait, its end."""
+        """Return the time at which a pause ends: after up to `seconds`, or later if the server asked for that."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
 
@@ -105,7 +105,7 @@ class State:
         return ""
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
-        """Take the tokens for a retry; by default, as while the circuit is open, none: the call waits in the queue."""
+        """Take the tokens for a retry. By default none are taken, because the call has to wait in the queue first."""
         return 0, 0.0
 
     def permit(self) -> Permit | None:
@@ -120,7 +120,7 @@ class State:
         """Record that a call has joined the queue."""
 
     def free_slots(self, slots: int, taken: int) -> int:  # noqa: ARG002 - as above
-        """Return how many new jobs may start, if the limit allows `slots` and `taken` slots are occupied."""
+        """Return how many new jobs may start, when the limit permits `slots` more and `taken` slots are occupied."""
         return 0
 
     def on_start(self, job: object) -> None:
@@ -175,7 +175,7 @@ class Ended(State):
         self._waiters.release_all(Permit.GO)
 
     def describe(self) -> str:
-        """Return why too many failed probes stopped the run, or an empty string if they did not."""
+        """Return the reason if failed probes stopped the run, otherwise an empty string."""
         return self._description
 
     def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states

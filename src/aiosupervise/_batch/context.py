@@ -64,7 +64,7 @@ class JobContext:
     therefore refers to no task, coroutine or input.
     """
 
-    # Class attributes, because only few jobs set their own. The class has no slots, because Python 3.13 creates objects
+    # Class attributes, because few jobs set their own. The class has no slots, because Python 3.13 creates objects
     # without slots faster.
     retries = 0
     has_failed = False  # whether an attempt of the job has failed because of the service

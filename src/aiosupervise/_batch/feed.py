@@ -1,7 +1,7 @@
 """The feed of a run: pulls items from the source into free slots, and has the engine start a job for each.
 
-It runs in the task of the pump, the only task that pulls. An item is assigned its index when it is handed over, and
-has exactly one outcome from then on, unless the engine refuses it.
+It runs in the task of the pump, the only task that pulls. An item is assigned its index when it is handed over. Every
+item with an index has exactly one outcome, unless the engine refuses the item.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Feed:
         await self._source.close()
 
     def skip_rest(self) -> None:
-        """Record the items left in a collection as pending; raise an error if its own jobs have changed it."""
+        """Record the items left in a collection as pending; raise an error if a job has changed the collection."""
         for item in self._source.rest():
             self.skip(item)
 

@@ -42,7 +42,7 @@ class FirstAttempts:
         return 2 * sum(self._failed) >= len(self._failed)
 
     def show_outage_now(self) -> bool:
-        """Return whether at least half of the first attempts failed, including all of the latest in a full window."""
+        """Return whether at least half of the first attempts failed and, in a full window, all of the latest ones."""
         return self.show_outage() and (len(self._failed) < WINDOW or self._failures >= LATEST)
 
     def rule_out_outage(self) -> bool:

@@ -83,7 +83,7 @@ class GivenJobs(Jobs[T, None]):
         self._name = name
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the job if it is a coroutine, otherwise a coroutine that calls the job if necessary and awaits it."""
+        """Return the job if it is a coroutine, otherwise a coroutine that awaits the job or the result of its call."""
         if type(item) is CoroutineType and item.cr_frame is not None:
             return item
         return coroutine_of(item, index)
@@ -134,7 +134,7 @@ class MappedJobs(Jobs[T, I]):
         self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
-        """Return the coroutine of an async function; for another callable, a coroutine that calls it in the task."""
+        """Return the coroutine of an async function; for any other callable, a coroutine that calls it."""
         if self._is_async_function:
             try:
                 return self._func(item)  # type: ignore[return-value]  # known from its code

@@ -85,7 +85,7 @@ class Progress(Protocol):
         """
 
     def close(self) -> None:
-        """Remove the bar, leaving its last line."""
+        """Close the bar, and leave its final line on the screen."""
 
 
 class ProgressUpdater:

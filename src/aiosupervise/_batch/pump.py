@@ -10,7 +10,7 @@ pump wakes up. A caller that awaits the run waits for the pump in `join`. Everyt
 Invariants, each with a test:
 - Every early end calls `cancel`, which takes effect once: a second cancellation would interrupt a job's clean-up.
 - Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise any error. Each step is
-  performed even if others raise, and running jobs are cancelled before items that were not started are closed.
+  performed even if other steps fail, and running jobs are cancelled before items that were not started are closed.
 - However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
 - The pump is the only task that pulls from the source or closes it. The run cancels the pump only to end a pull.
 
@@ -18,10 +18,11 @@ Whose cancellation is it? When a loop shuts down, asyncio.run cancels every task
 pump's task counts its cancellations (`cancelling()`). If there have been more than the run itself has requested to end
 a pull, the loop is shutting down, and the jobs have already been cancelled.
 
-Which error does the caller get? Each step of the pump that runs user code (the source, the engine) is guarded, and the
-engine reports errors with `fail`. The first error is kept, and its type determines what follows. After an Exception, or
-a CancelledError that the step itself raised, no more items are pulled, but the running jobs finish, because they did
-not cause the error. After KeyboardInterrupt or SystemExit, the jobs are cancelled, because the process is about to end.
+Which error does the caller receive? Each step of the pump that runs user code (the source, the engine) is guarded, and
+the engine reports errors with `fail`. The first error is kept, and its type determines what follows. After an
+Exception, or a CancelledError that the step itself raised, no more items are pulled, but the running jobs finish,
+because they did not cause the error. After KeyboardInterrupt or SystemExit, the jobs are cancelled, because the process
+is about to end.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Pump(Generic[T, I]):
             self.error.attempt(self._source.interrupt)
 
     def cancel(self, why: Stopped) -> None:
-        """Start no further jobs, and cancel the running jobs unless this has already been done."""
+        """Start no further jobs, and cancel the running jobs, unless they have already been cancelled."""
         self.stop(why)
         if self._cancelled or self.outlet.closed:
             return
@@ -272,7 +273,7 @@ class Pump(Generic[T, I]):
         self._fail(error)
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Perform a step that runs user code; see "Which error does the caller get?" above."""
+        """Perform a step that runs user code; see "Which error does the caller receive?" above."""
         try:
             await step()
         except GeneratorExit:  # the pump is discarded

@@ -21,7 +21,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     Attributes:
         tally: the counts of the run, including outcomes that a streamed run has already delivered.
-        elapsed: the duration of the run in seconds, until now if it has not ended.
+        elapsed: the duration of the run in seconds, up to now if it has not ended.
         stopped: why the run ended before its source was exhausted; None if it did not, or if it has not ended.
         stopped_groups: the groups of `group_by` whose service stayed down, in the order in which they were stopped.
             Their inputs are pending; the other groups continued.

@@ -45,7 +45,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     `report = await run` runs all jobs and returns a `Report` of their outcomes.
 
-    `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, and keeps none.
+    `async with run: async for outcome in run: ...` delivers each outcome as it becomes available, without keeping it.
     Leaving the block early cancels the running jobs. In both cases, all jobs have ended when control returns.
 
     A run can also be passed to `map_all` as the inputs of the next stage, which starts and reads it.
@@ -54,7 +54,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     `task_group.create_task(run)` work.
 
     Attributes:
-        tally: live counts.
+        tally: the live counts of the run.
     """
 
     def __init__(self, config: RunConfig[T, I], progress: Progress | None, stop_on: tuple[signal.Signals, ...]) -> None:

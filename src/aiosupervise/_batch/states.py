@@ -75,7 +75,7 @@ class Paused(Pause):
 
 
 class RampUp(State):
-    """The state after a Retry-After: first the queued calls, then new jobs are released one by one.
+    """The state after a Retry-After: first the queued calls and then new jobs are released, one by one.
 
     If all of them were released simultaneously, the server would only reject them again.
     """

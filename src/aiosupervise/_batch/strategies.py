@@ -25,8 +25,8 @@ ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEP
 class Strategy(ABC, Generic[T, I]):
     """An order of outcomes; `ready` contains the outcomes that can be delivered, in this order.
 
-    A strategy that delivers pending outcomes last withholds them only while `holds_pending` is True. It is False while
-    the pending outcomes of a stopped group are added, because those are delivered before the run ends.
+    A strategy that delivers pending outcomes last withholds them only while `holds_pending` is True. In a run with
+    groups, it is False until the run is stopped, so that the pending outcomes of a stopped group are not withheld.
     """
 
     name: ClassVar[StrategyName]

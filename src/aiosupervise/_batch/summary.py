@@ -1,8 +1,8 @@
 """The human-readable summary of a report, as text or HTML: counts, percentiles, and the most frequent errors.
 
-Its size is bounded, however many outcomes there are. The number of errors whose text is computed is bounded too,
-because that may be slow. Like the log, the summary shows the `str` of an error and never its repr. Inputs and values do
-not appear in it.
+Its size is bounded, however many outcomes there are. The number of errors that are examined is bounded too, because
+computing their texts may be slow. Like the log, the summary shows the `str` of an error and never its repr. Inputs and
+values do not appear in it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _percentiles(ran: Sequence[Success[object, object] | Failure[object]]) -> Ta
 
 
 def nearest_rank(values: Sequence[N], percent: int) -> N:
-    """Return the smallest of the sorted values that is not exceeded by at least `percent` percent of them."""
+    """Return the smallest of the sorted values that at least `percent` percent of them do not exceed."""
     # Integer arithmetic has no rounding errors.
     return values[-(-percent * len(values) // 100) - 1]
 

@@ -1,4 +1,4 @@
-"""Retries for aiohttp's client: which errors are transient, and how long the server asks to wait.
+"""Retries for aiohttp's client: which errors are transient, and how long the server asks the client to wait.
 
 Install with `pip install "aiosupervise[aiohttp]"`.
 """
@@ -25,7 +25,7 @@ _TLS_ERRORS: Final = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)
 
 
 def is_transient(error: Exception) -> bool | float:
-    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before that.
+    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before sending it.
 
     Use it as the `retry_on` of functions that call `response.raise_for_status()`:
 

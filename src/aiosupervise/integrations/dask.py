@@ -59,7 +59,7 @@ class DaskEngine:
         """Check that the function and the inputs can be pickled.
 
         Raises:
-            TypeError: if not; the message names the function, or the index of the input.
+            TypeError: if one of them cannot be pickled; the message names the function, or the index of the input.
         """
         try:
             serialize(func)

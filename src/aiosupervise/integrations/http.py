@@ -1,4 +1,4 @@
-"""Retries for any HTTP client: which errors are transient, and how long the server asks to wait.
+"""Retries for any HTTP client: which errors are transient, and how long the server asks the client to wait.
 
 No client is imported. Errors are classified by their status, their headers, and the names of their classes. The
 functions of this module never raise an exception, whatever the server sends and whatever the class of an error does.
@@ -37,24 +37,24 @@ Headers: TypeAlias = Mapping[str, str | bytes] | Mapping[bytes, str | bytes]
 
 
 def retry_after(headers: Headers | None) -> float | None:
-    """Return the seconds that a server asks to wait before the next request; None if it does not ask.
+    """Return the wait in seconds that a server asks for before the next request; None if it does not ask for a wait.
 
     Args:
         headers: the headers of a response from aiohttp, httpx, requests or another client, or a dict. Names are
             case-insensitive.
 
     Returns:
-        The value of `retry-after-ms` in seconds, otherwise that of Retry-After, which may be a number with a fraction
-        or a date. A date is compared with the Date header of the same response, so the clocks of client and server need
-        not agree; without that header, it is compared with the local clock. The result is 0.0 if the time has passed or
-        the number is negative, and infinity for a number too large for a float. A value that cannot be parsed is
-        ignored.
+        The value of `retry-after-ms` in seconds, or the value of Retry-After if there is no valid `retry-after-ms`.
+        Retry-After may be a number with a fraction, or a date. A date is compared with the Date header of the same
+        response, so the clocks of client and server need not agree; without that header, it is compared with the local
+        clock. The result is 0.0 if the time has passed or the number is negative, and infinity for a number too large
+        for a float. A value that cannot be parsed is ignored.
     """
     return _retry_after(_fields(headers))
 
 
 def is_transient(error: Exception) -> bool | float:
-    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before that.
+    """Return whether a failed request may succeed if it is sent again, or the seconds to wait before sending it.
 
     Use it as the `retry_on` of functions that call httpx, niquests, requests, or the SDKs openai, anthropic and
     google-genai:

@@ -118,7 +118,7 @@ class Spans:
             return
         context = spans.context
         if spans.span.is_recording():
-            # An attribute costs a quarter of a span, so the number 1, which most attempts have, is left out.
+            # An attribute costs a quarter as much as a span, so the number 1, which most attempts have, is left out.
             attributes = {_ATTEMPT: event.attempt} if event.attempt > 1 else None
             spans.attempt = self._start_span(f"{event.name} attempt", context, attributes=attributes)
             context = set_span_in_context(spans.attempt, context)

@@ -1,4 +1,4 @@
-"""Progress bars for all runs, drawn by rich: a line for each run, with its counts and why it is paused.
+"""Progress bars for all runs, drawn by rich: a line for each run, with its counts and the reason for a pause.
 
 Install with `pip install "aiosupervise[rich]"`.
 """
@@ -66,7 +66,7 @@ class Bars:
     these fields. Numbers: `succeeded`, `failed` and `pending` jobs, `retrying` calls (in an attempt after the first)
     and `waiting` calls (for their next attempt). Texts: `paused` (for how long and why, empty if the run is not
     paused), `status` (all of these as text) and `name` (with its square brackets escaped). The tasks of finished runs
-    stay until ten later runs have finished.
+    remain until ten later runs have finished.
 
     Raises:
         TypeError: if `progress` is neither a Progress nor None.

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
-    # No monitor thread, which redraws bars that are updated rarely: a timer of the event loop updates this one. Without
-    # the thread there is no deadlock between it and a bar that is collected (https://github.com/tqdm/tqdm/issues/469).
+    # tqdm's monitor thread redraws bars that are updated rarely. It is not needed, because a timer of the event loop
+    # updates this bar, and it could cause a deadlock when a bar is garbage-collected
+    # (https://github.com/tqdm/tqdm/issues/469).
     monitor_interval = 0
 
     _hidden: Callable[[], AbstractContextManager[None]] | None = None
@@ -37,7 +38,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
             _log.beside_bars.append(self._hidden)
 
     def close(self) -> None:
-        """Leave the last line, and deregister from the log.
+        """Leave the final line on the screen, and deregister from the log.
 
         `tqdm.__del__` calls this too, so a bar that failed and was dropped is deregistered as well.
         """

@@ -14,6 +14,6 @@ Invariants, each with a test:
   if it has yet to be pulled.
 - A job that waits to retry leaves its slot of the run, and returns to one before a new job starts. It keeps its slot of
   the group.
-- A group is forgotten when it has no jobs and no waiting inputs. Groups with failures are kept for longer: at most
-  1,000 of them, those that have been idle for the shortest time.
+- A group is forgotten when it has no jobs and no waiting inputs. Of the groups with failures, the 1,000 that became
+  idle most recently are kept.
 """

@@ -149,7 +149,7 @@ class GroupedFeed(Feed):
         self._start_waiting()
 
     def wake(self) -> None:
-        """Let jobs return to free slots, and end the wait for a change; if the pump is busy, start inputs later."""
+        """Let jobs return to free slots, and end the wait for a change; if the pump is busy, schedule a callback."""
         self._groups.slots.release()
         is_pump_busy = self._change is None
         super().wake()

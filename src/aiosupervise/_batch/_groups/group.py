@@ -73,7 +73,7 @@ class Group(RunContext):
         return breaker.free_slots(UNLIMITED if limit is None else limit - running, running) > 0
 
     def has_room(self) -> bool:
-        """Return whether a job may return to its slot; it may not while probes occupy all slots of the group."""
+        """Return whether a job may return to its slot; probes can have filled the group beyond its limit."""
         return self._limit is None or self.running - self.away < self._limit
 
     def protect(self) -> Breaker | None:
@@ -83,7 +83,7 @@ class Group(RunContext):
         return self.breaker
 
     def close(self) -> None:
-        """Release the breaker when the group is forgotten or the run has ended; later failures create no other."""
+        """Release the breaker when the group is forgotten or the run has ended; later failures create no new one."""
         breaker, self.breaker, self._overload = self.breaker, None, None
         if breaker is not None:
             breaker.close()

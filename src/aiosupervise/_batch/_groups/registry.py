@@ -57,7 +57,7 @@ class Groups(GroupsContext):
         return group
 
     def on_busy(self, group: Group) -> None:
-        """Record that a group, which may have been idle, has a job."""
+        """Record that a group that may have been idle has a job."""
         self._idle.pop(group, None)
 
     def on_idle(self, group: Group) -> None:

@@ -40,8 +40,9 @@ class Journal:
             must be str.
         version: a str that you change when stored results must no longer be used, for example the version of a prompt.
             Nothing is deleted: if you restore the previous version, its results are used again.
-        codec: an object with the functions `dumps`, which returns a value as str or bytes, and `loads`, such as `json`,
-            `pickle` or your own. With pickle, reading a file executes code in it: use only files that you wrote.
+        codec: an object with the functions `dumps`, which encodes a value as str or bytes, and `loads`, which decodes
+            it: `json`, `pickle` or your own. With pickle, reading a file executes code in it: use only files that you
+            wrote.
 
     Attributes:
         path: the file, as an absolute path.
@@ -80,7 +81,7 @@ class Journal:
 
 
 def checked_journal(journal: object, func: object, name: str | None, inputs: Collection[object]) -> Journal | None:
-    """Return the journal of a run, which the user specifies as a Journal or as a path.
+    """Return the journal that the user has specified as a Journal or as a path; None for no journal.
 
     Args:
         journal: the argument of `map_all`.

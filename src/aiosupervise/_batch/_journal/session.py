@@ -135,7 +135,7 @@ class Session:
     # Inputs.
 
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
-        """Return the stored result for each key; None if there is none, or an error if it cannot be decoded."""
+        """Return, for each key, the stored result, an error if it cannot be decoded, or None if there is no result."""
         found = await self._call(partial(self._look_up, keys=keys))
         self.left -= len(found) - found.count(None)
         return found
@@ -258,7 +258,7 @@ class Session:
         await wait_until_done(self._call(self._close), _ignore)
 
     def abandon(self) -> None:
-        """Request the writer to close the file if the run was discarded before it could close it.
+        """Have the writer close the file of a run that was discarded before it could close the file itself.
 
         At interpreter shutdown, no thread can be started, and the operating system closes the file.
         """

@@ -16,6 +16,6 @@ Invariants, each with a test:
   that they return after that are pending.
 - A stage ends after the stages before it, and raises their errors.
 - Withheld outcomes never prevent a stage from reading an outcome that its own reader can receive. Pending outcomes,
-  which are delivered last, occupy no slots. If a stage delivers outcomes in input order, so do the stages before it:
-  the next outcome that it needs is the next one that it reads.
+  which are delivered last, occupy no slots. If outcomes are streamed in input order, the earlier stages use input order
+  as well, so none of them is withheld because a stage has not yet read an earlier outcome.
 """

@@ -44,8 +44,8 @@ class StagedFeed(Feed):
 
     async def _wait_for_room(self, source: StageSource) -> None:
         """Wait until the next outcome may be pulled, because unread outcomes that were passed on occupy slots."""
-        # If the previous stage starts no further jobs, its remaining outcomes are already in memory. In input order,
-        # the reader may even never receive them, if they follow an item that the stage refused.
+        # If the previous stage starts no further jobs, its remaining outcomes are in memory, and are pulled without
+        # waiting. In input order, the wait might never end: no reader receives outcomes behind a refused item.
         while not (self.stopped or source.is_stopping) and self.slots_to_pull() == 0:
             await self.wait_for_change()
 

@@ -52,7 +52,8 @@ class StagedPump(Pump[T, I]):
     def cancel(self, why: Stopped) -> None:
         """Start no further jobs and cancel the running ones, including those of the previous stages."""
         if not (self.outlet.closed or self._is_loop_shutting_down()):
-            # If the earlier run has not begun, it may contain running tasks: they are cancelled and awaited as jobs.
+            # The earlier run is begun if necessary, because its jobs may be running tasks, which are cancelled and
+            # awaited as in a run of one stage.
             self.error.attempt(self._earlier.begin)
         super()._wind_down(why)
         super().cancel(why)

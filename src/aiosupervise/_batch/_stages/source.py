@@ -111,7 +111,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def at_hand(self) -> int:
-        """The number of available successes before the first other outcome; 1 if there are none."""
+        """The number of successes that are available before any other outcome; 1 if there are none."""
         ready = () if self._pump is None else self._pump.outlet.ready
         return max(1, sum(1 for _ in takewhile(_is_success, ready)))
 
@@ -119,7 +119,7 @@ class StageSource(AsyncSource[Any]):
         """Return the next outcome, or END if there are no more.
 
         Raises:
-            BaseException: the error of the earlier run, once.
+            BaseException: the error of the earlier run; it is raised only once.
         """
         outcome = await self.begin().read()
         if outcome is END:

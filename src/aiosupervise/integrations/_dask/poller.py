@@ -34,7 +34,7 @@ from .worker import close_run, poll_run
 _INTERVAL = 0.1
 _INTERVAL_PER_WORKER = 0.005
 
-# Seconds to wait for a reply of the scheduler and, at the start and the end, for the replies of all workers. Workers
+# Seconds to wait for a reply from the scheduler and, at the start and the end, for replies from all workers. Workers
 # that do not reply are lost or blocked.
 _REPLY_TIMEOUT = 5.0
 

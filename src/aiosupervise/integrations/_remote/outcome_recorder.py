@@ -18,7 +18,7 @@ class OutcomeRecorder(Generic[T, I]):
     """Records the outcomes of one run.
 
     The outcome of a job may arrive more than once: with the reply to a poll, with the result of its chunk, and from a
-    second worker. Only the first arrival is recorded.
+    second worker. Only the first of these is recorded.
 
     Attributes:
         unfinished: the number of jobs without an outcome.

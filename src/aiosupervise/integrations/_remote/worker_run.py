@@ -37,7 +37,7 @@ _MAX_DONE = 1000
 
 
 def contain_exits(func: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
-    """Return a wrapper of the function that converts exits to errors, which do not end the event loop of the worker."""
+    """Return a wrapper that converts an exit raised by a job to an error, which does not end the event loop."""
 
     async def call(item: object) -> object:
         try:
