@@ -187,7 +187,7 @@ def map_all(
         journal: the path of a file that stores the results, or a `Journal`. When the run is repeated, even after a
             crash, the function is not called for inputs with a stored result. None for no journal.
         group_by: a function that returns the group of an input, such as the host of a URL. The group can be any
-            hashable object, which the log shows. Each group has its own retry budget, circuit breaker and pauses.
+            hashable object; it appears in the log. Each group has its own retry budget, circuit breaker and pauses.
             While the group of an input may not start jobs, later inputs of other groups start first. None if all inputs
             use a single service.
         limit_per_group: the maximum number of concurrent calls per group, or a function that returns it for a group;

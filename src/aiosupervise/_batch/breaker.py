@@ -15,7 +15,7 @@ This module handles the reports and requests of the calls and the pump; the modu
 Invariants, each with a test:
 - A failure caused by the call itself (irrecoverable, or not listed) does not show whether the service works. It is
   neutral: if a probe ends in this way, the next probe is sent.
-- The breaker stops waiting for a probe that ends in any way, including cancellation, or takes longer than
+- The breaker stops waiting for a probe when the probe ends in any way, including cancellation, or has taken longer than
   `longest_pause`.
 - All methods are called in the run's own event loop; see `RunContext.is_running_here`.
 """

@@ -67,7 +67,7 @@ class JobContext:
     # Class attributes, because few jobs set their own. The class has no slots, because Python 3.13 creates objects
     # without slots faster.
     retries = 0
-    has_failed = False  # whether an attempt of the job has failed because of the service
+    has_failed = False  # True if an attempt of the job has failed because of the service
     generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted
 
     def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:

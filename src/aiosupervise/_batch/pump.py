@@ -15,8 +15,8 @@ Invariants, each with a test:
 - The pump is the only task that pulls from the source or closes it. The run cancels the pump only to end a pull.
 
 Whose cancellation is it? When a loop shuts down, asyncio.run cancels every task, the pump and the jobs alike. The
-pump's task counts its cancellations (`cancelling()`). If there have been more than the run itself has requested to end
-a pull, the loop is shutting down, and the jobs have already been cancelled.
+pump's task counts its cancellations (`cancelling()`). If the count exceeds the number of cancellations with which the
+run itself has ended a pull, the loop is shutting down, and the jobs have already been cancelled.
 
 Which error does the caller receive? Each step of the pump that runs user code (the source, the engine) is guarded, and
 the engine reports errors with `fail`. The first error is kept, and its type determines what follows. After an
@@ -70,7 +70,7 @@ class Pump(Generic[T, I]):
             config: the configuration of the run.
             tally: the live counts of the run.
             streamed: True if the outcomes are read one by one.
-            around: the scope to which the events are passed on; None for that of the enclosing job, if there is one.
+            around: the scope to which the events are passed on; None for the enclosing job, if there is one.
         """
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error = FirstError()

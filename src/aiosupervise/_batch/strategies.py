@@ -120,7 +120,7 @@ class Wait(AsCompleted[T, I]):
         self._return_when = return_when
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
-        """Return whether an outcome ends the run; as in asyncio.wait, a cancelled job has not raised an exception."""
+        """Return whether an outcome ends the run; as in asyncio.wait, a cancellation does not count as an exception."""
         if self._return_when == FIRST_EXCEPTION:
             # `isinstance` would read the `__class__` of the error, which may be a property that raises.
             return isinstance(outcome, Failure) and not issubclass(type(outcome.error), CancelledError)
@@ -128,7 +128,7 @@ class Wait(AsCompleted[T, I]):
 
 
 def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I]:
-    """Create the strategy of this name for one run.
+    """Create the strategy with this name for one run.
 
     Raises:
         ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for a `return_when`

@@ -40,7 +40,7 @@ class Waiters:
         self._calls.pop(waiter, None)
 
     def release_first(self, permit: Permit, *, with_slot: bool = False) -> object | None:
-        """Release the first call with a permit, and return the call; return None if no call is waiting.
+        """Grant a permit to the first call in the queue and return the call, or None if no call is waiting.
 
         Args:
             permit: the permit.
@@ -56,7 +56,7 @@ class Waiters:
         return call
 
     def release_all(self, permit: Permit) -> None:
-        """Release every call with the same permit, in order."""
+        """Grant a permit to every call in the queue, in order."""
         calls, self._calls = self._calls, {}
         for waiter in calls:
             if not waiter.done():

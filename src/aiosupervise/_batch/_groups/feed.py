@@ -202,7 +202,7 @@ class GroupedFeed(Feed):
             self._skip(item, index)
 
     def _skip_stopped(self, item: object, index: int, group: Group) -> None:
-        """Skip an input of a stopped group; after many in a row, stop the run, because its source may be endless."""
+        """Skip an input of a stopped group; after many such inputs, stop the run, because its source may be endless."""
         self._groups.on_ended(index, group)
         self._skip(item, index)
         self._stopped_in_a_row += 1

@@ -18,7 +18,7 @@ _REMEMBERED = 1000
 
 
 class Groups(GroupsContext):
-    """The groups of one run, by the value that `group_by` returns.
+    """The groups of one run, with the values that `group_by` returns as keys.
 
     Attributes:
         starting: the group of each input that is being handed to the engine, by index.

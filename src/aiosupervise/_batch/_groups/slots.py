@@ -1,7 +1,7 @@
 """The slots of a run with groups: a job that waits to retry leaves its slot, and returns before new jobs start.
 
-Otherwise a group whose service is down would fill the run with waiting jobs. In its group, a job keeps its slot until
-it ends: all its jobs count towards `limit_per_group`.
+Otherwise a group whose service is down would fill the run with waiting jobs. Within its group, a job keeps its slot
+until it ends, so a waiting job counts towards `limit_per_group`.
 """
 
 from __future__ import annotations

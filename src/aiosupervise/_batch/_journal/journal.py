@@ -34,7 +34,7 @@ class Journal:
 
     Args:
         path: the file, which is created if it does not exist; its folder must exist. It must not be on a network file
-            system. A file `<path>.lock` beside it keeps other processes out.
+            system. A lock on the file `<path>.lock` excludes other processes.
         key: a function that returns the key of an input as a str, such as `lambda doc: doc.id`. None for inputs that
             are their own key: str, int, float, bool, None, and lists, tuples and dicts of these; the keys of a dict
             must be str.

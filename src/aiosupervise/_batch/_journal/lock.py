@@ -1,7 +1,7 @@
 """The lock of a journal, which lets only one Journal of one process open the file at a time.
 
-It is a lock on a file beside the journal. SQLite also locks the journal itself, but that POSIX lock belongs to the
-process, which loses it as soon as it closes any descriptor of the file: https://www.sqlite.org/howtocorrupt.html
+It is a lock on a separate file next to the journal. SQLite also locks the journal itself, but a process loses that
+POSIX lock as soon as it closes any descriptor of the journal: https://www.sqlite.org/howtocorrupt.html
 
 It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after this process is
 killed; the workers of a process pool, for example, outlive a killed parent. A `lockf` lock does not exclude its own
@@ -33,7 +33,8 @@ class FileLock:
         """Acquire the lock.
 
         Args:
-            let_go: called when another Journal of this process requests the lock; releases it if it is no longer used.
+            let_go: called when another Journal of this process requests the lock; releases the lock if the file has no
+                users left.
 
         Raises:
             RuntimeError: if another Journal of this process holds the lock.

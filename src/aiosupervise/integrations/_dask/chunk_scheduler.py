@@ -2,7 +2,7 @@
 
 Theory of operation. The pump hands over inputs one at a time, and a builder gathers them into chunks. At any moment,
 only a few chunks per worker thread are unfinished. For each chunk, a task in the driver's event loop waits for the
-result; the poller delivers outcomes earlier. Only the first report of an outcome is recorded.
+result. Outcomes usually arrive earlier, through the poller. Only the first report of an outcome is recorded.
 
     add -> ChunkBuilder -> sent -> payloads, from polls and from the result -> OutcomeRecorder
 
@@ -179,7 +179,7 @@ class ChunkScheduler(Generic[T, I]):
             self._outcomes.receive(chunk, worker, payloads)
 
     def _check_worker(self, result: ChunkResult) -> None:
-        """End the run if a worker has ended its own part of the run."""
+        """End the run if the worker has ended its part of the run."""
         if result.expired and self.phase is not Phase.CANCELLED:
             why = f"worker {result.worker} {result.expired}, and has cancelled its jobs: is the driver's loop blocked?"
             self.context.fail(RuntimeError(why))

@@ -59,7 +59,7 @@ class _WorkerState:
 
 
 class Poller:
-    """The polls of one run."""
+    """Polls the workers on behalf of one run."""
 
     def __init__(self, run_id: str, scheduler: ChunkScheduler[Any, Any]) -> None:
         self._run_id = run_id

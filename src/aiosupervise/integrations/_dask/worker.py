@@ -53,10 +53,10 @@ def _is_not_a_poll(record: logging.LogRecord) -> bool:
 
 
 def _secede(worker: Worker, key: str, started: float) -> None:
-    """Release this task's slot on the worker, so that Dask starts another task beside it.
+    """Release this task's slot on the worker, so that Dask can start another task while this task continues.
 
-    `distributed.secede` removes the calling thread from the worker's pool, and then sends this event. A coroutine task
-    has no thread of its own, and Dask has no public function for it.
+    `distributed.secede` removes the calling thread from the worker's pool, and then sends this event. Dask has no
+    public function for coroutine tasks, which have no threads of their own.
     """
     now = time.time()
     worker.handle_stimulus(SecedeEvent(key=key, compute_duration=now - started, stimulus_id=f"secede-{now}"))
