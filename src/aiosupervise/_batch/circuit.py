@@ -55,7 +55,7 @@ class Circuit:
             self.retry_after_end = self.now() + seconds
 
     def end_of_pause(self, seconds: float) -> float:
-        """Return the time at which a pause ends: after up to `seconds`, or later if the server asked for that."""
+        """Return the end of a pause of up to `seconds`, or the end of the server's retry-after if that is later."""
         seconds *= self._time_scale
         return max(self.now() + random.uniform(seconds / 2, seconds), self.retry_after_end)  # noqa: S311 - no secret
 
