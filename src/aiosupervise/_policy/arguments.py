@@ -1,4 +1,4 @@
-"""Arguments that can be read only once: generators and coroutines that an attempt has begun. Pure."""
+"""Arguments that can be read only once, such as a generator that an attempt has started. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 from .checks import name_of
 
 Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
-"""The function of a call, with its arguments by position and by name."""
+"""The function of a call, its positional arguments and its keyword arguments."""
 
-# Of coroutines only Python's own: an object with the methods of one, such as a Run, may be awaited many times.
+# CoroutineType rather than the abstract Coroutine, because an object with the same methods, such as a Run, may be
+# awaited many times.
 _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
 # A shortcut: most arguments are of these types.
 _READ_OFTEN = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
@@ -21,9 +22,10 @@ _RESUME = opcode.opmap["RESUME"]
 
 
 def read_once(call: Arguments) -> tuple[tuple[str, object], ...]:
-    """Return the arguments of a call that can be read only once, each with a name for it.
+    """Return the arguments of a call that can be read only once, each with its name for error messages.
 
-    Files and other iterators are not checked: a websocket or a cursor is also its own iterator, and may be passed.
+    Other iterators, such as files, are not included: a websocket or a database cursor is an iterator too, and all
+    attempts may use it.
     """
     func, args, kwargs = call
     # Most calls have no argument that can be read only once, so they need no names.
@@ -41,7 +43,7 @@ def _named(call: Arguments) -> tuple[tuple[str, object], ...]:
 
 
 def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
-    """Return a sentence about the first of these arguments that was begun; None if none was."""
+    """Return a sentence about the first of these generators and coroutines that has been started; None if none has."""
     for place, value in arguments:
         if _has_begun(value):
             what = f"the {_what_is(type(value))} {name_of(value)}"
@@ -50,7 +52,7 @@ def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
 
 
 def _can_be_read_once(kind: type) -> bool:
-    # Checking that a method is missing is much faster than checking against an abstract class.
+    # Looking for a method is much faster than checking against an abstract base class.
     return (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _READ_ONCE)
 
 
@@ -63,7 +65,7 @@ def _what_is(kind: type) -> str:
 def _arguments_of(
     func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Iterator[tuple[str, object]]:
-    """Yield the arguments of a call, including those in partials, each with a name for it."""
+    """Yield the arguments of a call, including those in partials, each with its name for error messages."""
     for number, value in enumerate(args, 1):
         yield f"argument {number}", value
     for name, value in kwargs.items():
@@ -73,7 +75,7 @@ def _arguments_of(
 
 
 def _has_begun(value: Any) -> bool:
-    """Return whether a generator or coroutine was begun; assume so if it is not implemented by Python itself."""
+    """Return whether a generator or coroutine has been started; assume so if it is not implemented by Python itself."""
     prefix = next((prefix for prefix in ("gi", "ag", "cr") if hasattr(type(value), f"{prefix}_frame")), None)
     if prefix is None:
         return True

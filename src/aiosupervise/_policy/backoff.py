@@ -31,8 +31,8 @@ class Backoff:
         base: the upper bound before the first retry, in seconds; 0 for no delay at all.
         factor: the ratio of each upper bound to the previous one, at least 1.
         cap: the largest upper bound, in seconds.
-        jitter: "full" draws from the whole range, so that callers that failed together do not retry together. "none"
-            waits for the upper bound, for tests and single callers.
+        jitter: "full" draws the delay from the whole range, so that callers that failed at the same time do not retry
+            at the same time. "none" always uses the upper bound, which suits tests and single callers.
 
     Raises:
         TypeError, ValueError: if an argument is not a number, or is negative, infinite or NaN, or if the jitter is
@@ -49,7 +49,7 @@ class Backoff:
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
             raise TypeError(f"factor must be a number of at least 1; got {safe_repr(self.factor)}")
-        # Written so that NaN fails the check too, and an int that is too large for a float.
+        # Written so that NaN, and an int that is too large for a float, also fail the check.
         if not 1 <= self.factor <= sys.float_info.max:
             raise ValueError(f"factor must be a finite number of at least 1; got {safe_repr(self.factor)}")
         if self.jitter not in ("full", "none"):
@@ -87,7 +87,7 @@ def check_backoff(backoff: object) -> None:
 
 
 def _check_schedule(schedule: Iterable[object]) -> None:
-    """Check every delay in a list or tuple; of any other iterable, which may be endless, only the first."""
+    """Check every delay of a list or tuple, but only the first one of any other iterable, which may be infinite."""
     delays = schedule if isinstance(schedule, (list, tuple)) else list(itertools.islice(schedule, 1))
     if not delays:
         raise ValueError("backoff must have at least one delay; got an empty iterable: write [0] for no wait")
@@ -99,7 +99,7 @@ def delay_before(backoff: BackoffLike, n: int, error: Exception) -> float:
     """Return the seconds to wait before retry `n`, counted from 0; the last delay of an iterable repeats.
 
     Raises:
-        TypeError, ValueError: if the user's backoff returns something other than a finite number of 0 or more.
+        TypeError, ValueError: if the user's backoff returns something other than a finite number of at least 0.
 
     """
     if isinstance(backoff, Backoff):

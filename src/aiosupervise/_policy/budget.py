@@ -1,4 +1,4 @@
-"""The retry budget, a token bucket that limits the share of retries. Pure: no clock, no asyncio."""
+"""The retry budget, a token bucket that limits the ratio of retries to calls. Pure: no clock, no asyncio."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import final
 
 from .checks import check_count
 
-# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant, because a finalizer that calls
-# a supervised function may run while it is held.
+# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant, because a finalizer may run
+# while the lock is held, and may call a supervised function.
 _lock = threading.RLock()
 
 
 @final
 class Budget:
-    """A retry budget: a token bucket that retries draw from and successes refill. Share one among calls.
+    """A retry budget: a token bucket that retries draw from and successes refill. Many calls can share one.
 
-    A retry takes tokens, and a call that cannot pay for one gives up with `Reason.BUDGET`. A retry that succeeds
-    returns its tokens, and a call that succeeds at the first attempt adds a few. Occasional failures are therefore
-    retried as usual, while a service that is down soon receives no more retries. The defaults are those of AWS's retry
+    Each retry takes tokens, and a call gives up with `Reason.BUDGET` if too few are left. A retry that succeeds returns
+    its tokens, and a call that succeeds on the first attempt adds a few. Occasional failures are therefore retried as
+    usual, while a service that is down soon receives no more retries. The defaults are those of AWS's retry
     specification of 2026. Calls in several threads may share a budget.
 
     Args:
-        capacity: the tokens in a full bucket; it starts full.
-        cost: the tokens that a retry takes.
-        cost_throttled: the tokens that a retry takes if the server asked for a wait (Retry-After).
-        refill: the tokens that a call adds if it succeeds at the first attempt.
+        capacity: the number of tokens in a full bucket; a new budget is full.
+        cost: the number of tokens that a retry takes.
+        cost_throttled: the number of tokens that a retry takes if the server asked for a wait (Retry-After).
+        refill: the number of tokens that a call adds if it succeeds on the first attempt.
 
     Attributes:
         tokens: the current number of tokens.
@@ -58,7 +58,7 @@ class Budget:
 
     def put(self, tokens: int) -> None:
         """Add tokens, up to the capacity."""
-        # A full bucket, which is the usual one, needs no lock.
+        # The bucket is usually full, and then no lock is needed.
         if self.tokens < self.capacity:
             with _lock:
                 self.tokens = min(self.capacity, self.tokens + tokens)

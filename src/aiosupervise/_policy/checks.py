@@ -1,4 +1,4 @@
-"""Checks of arguments, and names of objects in error messages.
+"""Argument checks, and the names of objects in error messages.
 
 Each error names the parameter, the rule and the given value.
 """
@@ -23,7 +23,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{rule}; got {safe_repr(value)}")
-    # Written so that NaN fails the check too, and an int that is too large for a float.
+    # Written so that NaN, and an int that is too large for a float, also fail the check.
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ValueError(f"{rule}; got {safe_repr(value)}")
 
@@ -37,8 +37,8 @@ def check_retry_after(name: str, value: object) -> None:
 def retry_after_of(value: object) -> float | None:
     """Return the seconds that a server asks for; None if `value` is not a number or a timedelta.
 
-    Libraries and servers may send any value. A negative number counts as 0, an infinite one as the largest float, and
-    NaN is ignored.
+    Libraries and servers may send any value. A negative number is treated as 0, an infinite one as the largest float,
+    and NaN like a value of another type.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -66,14 +66,15 @@ def check_name(value: object) -> None:
         raise TypeError(f"name must be a str, or None; got {safe_repr(value)}")
 
 
-# Characters of a text that an error message shows.
+# The number of characters of a text that an error message shows.
 _SHOWN_TEXT = 60
 
 
 def safe_repr(value: object) -> str:
-    """Return the text for a setting in an error message: a string, number or class by its repr, a function by its name.
+    """Return how an error message shows a setting: a string, number or class by its repr, a function by its name.
 
-    Anything else is shown by its type, because its repr may reveal secrets: the repr of an error quotes its arguments.
+    Anything else is shown by its type, because a repr may reveal secrets. The repr of an error, for example, quotes its
+    arguments.
     """
     kind = type(value)
     try:
@@ -83,13 +84,14 @@ def safe_repr(value: object) -> str:
             return repr(value)
         if inspect.isroutine(inner_function(value)):
             return name_of(value)
-    except Exception:  # of a huge int, or of a proxy
+    except Exception:
+        # The repr of a huge int raises, and so may any attribute of a proxy.
         return f"a value of type {kind.__name__} that cannot be printed"
     return f"a value of type {kind.__name__}"
 
 
 def kind_of(value: object) -> str:
-    """Return the text for an input or result, possibly secret, in an error message: a number or None, else its type."""
+    """Return how an error message shows an input or result, possibly secret: a number or None as is, else its type."""
     kind = type(value)
     return safe_repr(value) if kind in (bool, int, float, type(None)) else f"a value of type {kind.__name__}"
 
@@ -109,7 +111,7 @@ def line_of(value: object) -> str:
 
 _ERROR_TEXT = 300  # characters
 
-# For a group, so that the types of several leaves are visible.
+# The limits for a group, chosen so that its text shows the types of several leaves.
 _SHOWN_LEAVES = 10
 _LEAF_TEXT = 60  # characters
 
@@ -151,7 +153,7 @@ def printable(text: str) -> str:
 IF_IT_BLOCKS = (
     "if it blocks, call it in a thread: https://aiosupervise.readthedocs.io/en/stable/how-to/blocking-functions.html"
 )
-"""The repair for a plain function passed where an async one is required."""
+"""The advice in the error message about a plain function that was passed where an async one is required."""
 
 
 def inner_function(func: object) -> object:
@@ -166,7 +168,7 @@ def inner_function(func: object) -> object:
 
 
 def is_async_callable(func: object) -> bool:
-    """Return whether `func` is an async function, or an object with an async `__call__`, or a partial of one."""
+    """Return whether `func` is an async function, an object with an async `__call__`, or a partial of one."""
     func = inner_function(func)
     if isinstance(func, type):
         return False
@@ -178,5 +180,6 @@ def name_of(thing: object) -> str:
     try:
         thing = inner_function(thing)
         return str(getattr(thing, "__name__", None) or type(thing).__name__)
-    except Exception:  # of a proxy, whose attributes may raise anything
+    except Exception:
+        # The attributes of a proxy may raise any error.
         return type(thing).__name__

@@ -1,7 +1,7 @@
 """Classify an error under a policy: transient, irrecoverable, or not listed. Pure: no clock, no asyncio.
 
-The lines of `classify` are in the order of the rules: an exception of this library that overrides the policy, then
-`irrecoverable`, then `retry_on`. A group is classified only by its leaves.
+The rules apply in this order: an exception of this library that overrides the policy, then `irrecoverable`, then
+`retry_on`. A group is classified only by its leaves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Transient:
     """The classification of an error that may be retried.
 
     Attributes:
-        retry_after: seconds that the server asked for, 0 or more; None if it did not ask.
+        retry_after: the wait that the server asked for, in seconds, at least 0; None if it asked for none.
     """
 
     __slots__ = ("retry_after",)
@@ -39,7 +39,8 @@ class Irrecoverable:
     """The classification of an error that must not be retried.
 
     Attributes:
-        reason: IRRECOVERABLE, or DEADLINE for the error with which the deadline of this call ended an attempt.
+        reason: IRRECOVERABLE, or DEADLINE for the DeadlineExceeded with which the deadline of this call ended an
+            attempt.
     """
 
     __slots__ = ("reason",)
@@ -63,8 +64,8 @@ class Unlisted:
 
 Classification: TypeAlias = Transient | Irrecoverable | Unlisted
 
-# Shared, so that classifying an ordinary error allocates nothing. Of Irrecoverable and Unlisted these are the only
-# instances that `classify` returns, so that they can be compared by identity.
+# Shared instances, so that classifying an ordinary error allocates nothing. `classify` returns no other instances of
+# Irrecoverable and Unlisted, so these can be compared by identity.
 TRANSIENT: Final = Transient(None)
 IRRECOVERABLE: Final = Irrecoverable(Reason.IRRECOVERABLE)
 PAST_DEADLINE: Final = Irrecoverable(Reason.DEADLINE)
@@ -84,15 +85,15 @@ def classify(policy: Policy, error: Exception) -> Classification:
 
 
 def classify_ordinary(policy: Policy, error: Exception) -> Classification:
-    """Return the classification of an error whose type is not SPECIAL, as `classify` does."""
-    # Usually this is the empty tuple, which exists once; another empty tuple would match nothing either.
+    """Return the classification of an error whose type is not in SPECIAL: the fast path of `classify`."""
+    # Usually `irrecoverable` is the empty tuple, of which Python has only one instance.
     if policy.irrecoverable is not _NOTHING and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
-        # Libraries use an attribute of this name for other purposes too: anything but a number or a timedelta is
-        # ignored. A property that raises must not put its own error in place of the one that is being classified.
+        # Libraries also use `retry_after` for other purposes, so anything but a number or a timedelta is ignored. If it
+        # is a property that raises, its error must not replace the one that is being classified.
         try:
             asked = getattr(error, "retry_after", None)
             return TRANSIENT if asked is None else _after(retry_after_of(asked))
@@ -105,7 +106,7 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
 
 
 def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Classification:
-    """Return the classification of an error that is not a group; `cleared` is as in `_unwrapped_leaves`."""
+    """Return the classification of an error that is not a group; for `cleared`, see `_unwrapped_leaves`."""
     if issubclass(type(error), _LIBRARY_ERRORS):
         classification = _classify_library_error(policy, error, cleared)
         if classification is not None:
@@ -114,7 +115,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
-    """Return the classification of the worst leaf; if all are transient, with the longest wait that any asks for."""
+    """Return the worst classification of any leaf; if all are transient, it has the longest of their waits."""
     cleared = set[int]()
     classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
@@ -135,7 +136,7 @@ def _classify_library_error(policy: Policy, error: Exception, cleared: set[int])
     """Return the classification of an exception that overrides the policy, or was raised by a limit of this call.
 
     The error that a RetryAfter stands for may still be irrecoverable. A timeout that carries a verdict was raised by a
-    limit of another call, so this returns None, and the policy classifies it like any other error.
+    limit of another call. The result is then None, and the policy classifies the timeout like any other error.
     """
     if isinstance(error, GateError):
         return UNLISTED
@@ -155,8 +156,8 @@ def _unwrapped_leaves(error: Exception, cleared: set[int]) -> Iterator[Exception
 
     Args:
         error: the RetryAfter, or an AttemptTimeout, which stands for itself.
-        cleared: the ids of the errors already yielded or passed, which are skipped. The leaves of a group share it,
-            because they can stand for the same errors.
+        cleared: the ids of the errors that were visited before, which are skipped. The calls for all leaves of a group
+            share one set, because several leaves can stand for the same error.
     """
     stack = [error]
     while stack:

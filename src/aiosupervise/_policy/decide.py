@@ -13,11 +13,11 @@ from .verdict import Reason
 
 @final
 class Stop:
-    """Give up on the error.
+    """The decision to give up on the error.
 
     Attributes:
         reason: why the call gives up.
-        detail: an additional line for the note; None if the reason says everything.
+        detail: an additional line for the note; None if there is none.
     """
 
     __slots__ = ("detail", "reason")
@@ -32,7 +32,7 @@ class Stop:
 
 @final
 class PassThrough:
-    """Raise the error unchanged, because the policy does not list it."""
+    """The decision to raise the error unchanged, because the policy does not list it."""
 
     __slots__ = ()
 
@@ -40,11 +40,11 @@ class PassThrough:
         return "PassThrough()"
 
 
-# A retry has no class of its own, because creating the object takes longer than deciding on it.
+# The decision to retry has no class of its own, because creating an object would take longer than the decision itself.
 Decision: TypeAlias = float | Stop | PassThrough
-"""The seconds to wait before another attempt, or why there is none."""
+"""The seconds to wait before the next attempt, or the decision to make none."""
 
-# Shared, because they have no values of their own.
+# Shared instances, because nothing in them depends on the call.
 PASS_THROUGH: Final = PassThrough()
 _EXHAUSTED = Stop(Reason.EXHAUSTED)
 _RETRY_AFTER_TOO_LONG = Stop(Reason.RETRY_AFTER_TOO_LONG)
@@ -54,7 +54,7 @@ _PAST_DEADLINE = Stop(Reason.DEADLINE)
 def decide(policy: Policy, error: Exception, classification: Classification, attempts: int, elapsed: float) -> Decision:
     """Decide what to do about `error`, which ended attempt number `attempts` after `elapsed` seconds of the call.
 
-    Whether the budget can pay for another attempt, and whether its arguments can still be read, is checked afterwards.
+    The caller then checks whether the budget has enough tokens, and whether the arguments can still be read.
 
     Raises:
         TypeError, ValueError: if the policy's backoff returns something other than seconds.
@@ -72,7 +72,7 @@ def decide(policy: Policy, error: Exception, classification: Classification, att
         delay: float = backoff[attempts - 1] if attempts <= len(backoff) else backoff[-1]
     else:
         delay = delay_before(backoff, attempts - 1, error)
-    # A user's delay may be an int.
+    # The user's delay may be an int, but a decision is a float.
     delay += 0.0
     if retry_after is not None:
         delay = min(retry_after + delay, sys.float_info.max)

@@ -1,4 +1,4 @@
-"""The exceptions of the library: those with which the user overrides a policy, and those that limits raise."""
+"""The exceptions of the library: those that users raise to override a policy, and those that limits raise."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class RetryAfter(Exception):  # noqa: N818
     """Raise this in a supervised function to retry after a delay, even if the policy does not list the error.
 
     It uses up a retry, and `irrecoverable` still takes precedence. It stands for its cause if it has one, otherwise for
-    the error that was being handled, otherwise for itself. When the call gives up, the caller gets that error.
+    the error that was being handled, otherwise for itself. When the call gives up, the caller gets the error that it
+    stands for.
 
     Args:
-        seconds: the minimum wait before the next attempt, as a number or a timedelta; the delay of the policy's backoff
-            is added. A negative number or NaN counts as 0. If it is infinite, the call gives up.
+        seconds: the minimum wait before the next attempt, in seconds or as a timedelta; the policy's backoff is added
+            to it. A negative number or NaN counts as 0. If it is infinite, the call gives up.
 
     Raises:
         TypeError: if `seconds` is neither a number nor a timedelta.
@@ -79,14 +80,15 @@ _SHOWN = 3  # errors in the message of a RestartsExceeded
 
 @final
 class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
-    """A supervisor escalates: a child needs more than `max_restarts` restarts within `within` seconds.
+    """A child needs more than `max_restarts` restarts within `within` seconds, so its supervisor escalates.
 
-    Once all children have ended, the block of the `Supervisor` raises it in an ExceptionGroup. Its cause is the last of
-    `errors`.
+    Once all children have ended, the block of the `Supervisor` raises this error in an ExceptionGroup. Its cause is the
+    last of `errors`.
 
     Attributes:
         child: the name of the child that exceeded the limit.
-        errors: the errors of this child that still counted, the latest last; empty if the child has only returned.
+        errors: the errors of this child that counted towards the limit, the latest last; empty if the child only
+            returned.
         max_restarts: the number of restarts that the supervisor allows in the period.
         within: the length of the period in seconds.
     """
@@ -103,8 +105,7 @@ class RestartsExceeded(Exception):  # noqa: N818 - the limit's name
         errors = self._last_errors()
         return f"{rule} when child {self.child} ended; {f'its last errors: {errors}' if errors else 'it returned'}"
 
-    # The repr of an Exception contains the reprs of its arguments, here of the errors, which may quote secrets or
-    # raise.
+    # The default repr would contain the reprs of the child's errors, which may quote secrets or raise.
     def __repr__(self) -> str:
         return f"RestartsExceeded({self.child!r}, ({self._last_errors()}), {self.max_restarts}, {self.within})"
 
@@ -118,18 +119,18 @@ _UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 @final
 class GateError(RuntimeError):
-    """Raised if a gate would make the call wait for itself forever, or suppresses its error. No policy retries it."""
+    """A gate would make a call wait for itself forever, or has suppressed its error. No policy retries this error."""
 
 
 def unwrap(error: Exception) -> Exception:
     """Return the error that a GiveUp or RetryAfter stands for: its cause, else its context, else itself.
 
-    In a group, each leaf is replaced by the error it stands for. Chains can be long, and groups deep and shared, so
-    each error is visited once.
+    In a group, each leaf is replaced by the error it stands for. Chains of causes can be long, and groups can be deeply
+    nested or share members, so each error is visited only once.
     """
     if not issubclass(type(error), _UNWRAPPED):
         return error
-    # By identity, because an error need not be hashable.
+    # Keyed by identity, because an error need not be hashable.
     found: dict[int, Exception] = {}
     visited = set[int]()
     stack = [error]
@@ -139,7 +140,7 @@ def unwrap(error: Exception) -> Exception:
             visited.add(id(current))
             stack += [one for one in _within(current) if id(one) not in visited]
         else:
-            # All errors within it have been unwrapped, except for those that contain it.
+            # All errors within it have been unwrapped, except for those that in turn contain it.
             stack.pop()
             if id(current) not in found:
                 found[id(current)] = _unwrapped(current, found)
@@ -149,14 +150,14 @@ def unwrap(error: Exception) -> Exception:
 def stands_for(raised: Exception) -> Exception | None:
     """Return the cause of a GiveUp or RetryAfter, else its context; None if it stands for itself.
 
-    It can only stand for an Exception: a cancellation that was being handled is not the caller's error.
+    It can stand only for an Exception, because a cancellation that was being handled is not an error of the call.
     """
     meant = raised.__context__ if raised.__cause__ is None else raised.__cause__
     return meant if meant is not None and issubclass(type(meant), Exception) else None  # type: ignore[return-value]
 
 
 def _within(error: Exception) -> tuple[Exception, ...]:
-    """Return the errors that replace this one, or its members."""
+    """Return the members of a group, or the error that a GiveUp or RetryAfter stands for; otherwise an empty tuple."""
     if is_group(error):
         return exceptions_of(error)
     meant = stands_for(error) if issubclass(type(error), OVERRIDES) else None
@@ -175,7 +176,7 @@ def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
 
 
 def _derive(group: ExceptionGroup[Exception], members: list[Exception]) -> Exception:
-    """Return a copy of a group with other members; it keeps the group's own class if that can be copied."""
+    """Return a copy of a group with other members; it has the same class if that class can be copied."""
     try:
         copy = group.derive(members)
     except Exception:

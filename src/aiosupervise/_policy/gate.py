@@ -1,8 +1,8 @@
 """The gate of a policy: a context manager around every attempt, or a function of a call's arguments that returns one.
 
 An async function needs an async context manager, because waiting for a synchronous one would block its event loop. A
-plain function needs a synchronous one, because it cannot await. A policy accepts both, and each function checks its
-own.
+plain function needs a synchronous one, because it cannot await. A policy accepts both kinds; whether its gate suits a
+function is checked when the function is decorated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ GateOf: TypeAlias = "Callable[..., Gate]"
 _ASYNC = "an async context manager that can be entered many times, such as asyncio.Semaphore(10)"
 _SYNC = "a synchronous context manager that can be entered many times, such as threading.Semaphore(10)"
 
-# Functions with one of these two decorators return objects whose classes have no public names.
+# The classes of the objects that an `@asynccontextmanager` or `@contextmanager` function returns; they have no public
+# names.
 _ENTERED_ONCE = (contextlib._AsyncGeneratorContextManager, contextlib._GeneratorContextManager)  # noqa: SLF001
 
 
@@ -41,7 +42,7 @@ def check_gate(gate: object) -> None:
 
 
 def check_gate_fits(gate: object, name: str, *, is_async: bool) -> None:
-    """Raise if the gate of a policy, unless it is a function, does not suit an async or plain function."""
+    """Raise if a gate does not suit an async or plain function; a gate that is itself a function is not checked."""
     if not _is_gate(gate, is_async=is_async) and _is_gate(gate, is_async=not is_async):
         if is_async:
             why = f"gate {name_of(gate)} is synchronous, and waiting for it would block the event loop of {name}"
@@ -58,10 +59,11 @@ def check_gate_of_loop(gate: object, name: str, *, is_async: bool) -> None:
 
 
 def gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> Any:
-    """Return the gate of a call with these arguments: the gate of the policy, or the return value of its function.
+    """Return the gate of a call with these arguments: the policy's gate or, if that is a function, its return value.
 
     Raises:
-        TypeError: if a function returns something other than a gate of this kind.
+        TypeError: if the function returns something other than an async or, for a plain function, a synchronous context
+            manager.
 
     """
     if _is_gate(gate, is_async=is_async):

@@ -1,4 +1,4 @@
-"""Iteration over a policy: the attempts that its loops yield, and the hook through which `_call` creates the loops.
+"""Iteration over a policy: the types of its loops and attempts, and the hook through which `_call` creates the loops.
 
 A policy is pure, but the loops over it are not. The policy therefore knows only their types, and `_call.blocks`, which
 imports the policy, registers the loops.
@@ -64,7 +64,7 @@ class AsyncAttempts(AsyncIterable[AsyncAttempt], Protocol):
 
 
 class Loops:
-    """The functions that create the loops over a policy, given the policy and the frame that iterates."""
+    """The functions that create the loops over a policy, given the policy and the frame of the `for` statement."""
 
     plain: Callable[[Any, FrameType], SyncAttempts]
     in_coroutine: Callable[[Any, FrameType], AsyncAttempts]

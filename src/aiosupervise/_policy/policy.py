@@ -26,13 +26,13 @@ Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | timedelta | None]
 Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
 
-# Shared by all policies, which is safe because it is frozen.
+# Shared by all policies, which is safe because a Backoff is frozen.
 _DEFAULT_BACKOFF = Backoff()
 _DEFAULT_RETRIES = 3
 
 
 if TYPE_CHECKING:
-    # The keywords, which type checkers read through `Unpack`; without it, nobody could use them at run time.
+    # The keywords, which type checkers read through `Unpack`. At run time, nothing refers to these classes.
 
     class Options(TypedDict, total=False):
         """The keywords of a Policy that have a default."""
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @final
 @keyword_record
 class Policy:
-    """Which errors to retry, how often, and how long to wait. Immutable, so that several functions can share one.
+    """A retry policy: which errors to retry, how often, and how long to wait. Immutable, so functions can share it.
 
     A loop over a policy retries a block of code: write `async for attempt in policy:` with `async with attempt:`
     inside, or `for attempt in policy:` with `with attempt:` inside in synchronous code. Each loop has its own state.
@@ -65,21 +65,21 @@ class Policy:
         retry_on: the transient errors: an Exception class, a tuple of classes, or a function of the error that returns
             True, False or None, or the wait that the server asked for as seconds or a timedelta, which may be 0. There
             is no default, because only you know which errors are transient. Since Python 3.11, `TimeoutError` is a
-            subclass of `OSError`. With a gate, an attempt_timeout or a deadline it may be `()` for no retries, which
-            sets max_retries to 0.
-        irrecoverable: errors that are never retried, in the same forms; they take precedence over everything but
-            `GiveUp`.
+            subclass of `OSError`. With a gate, an attempt_timeout or a deadline, it may be `()`, which means no retries
+            and sets max_retries to 0.
+        irrecoverable: errors that are never retried: an Exception class, a tuple of classes, or a function of the error
+            that returns a bool. They take precedence over everything but `GiveUp`.
         max_retries: the number of retries after the first attempt: 3 means at most 4 attempts. None means no limit.
         backoff: the delay before each retry: a `Backoff`, a function `(n, error) -> seconds` with n from 0, or a list
             of seconds, the last of which repeats.
         attempt_timeout: the maximum duration of one attempt, in seconds. The resulting AttemptTimeout is retried unless
             it is irrecoverable. Not available for plain functions, which cannot be interrupted. None means no limit.
         deadline: the maximum duration of the whole call, including waits, in seconds. A plain function is not
-            interrupted, but no wait begins that would end later. None means no limit.
+            interrupted, but the call gives up instead of waiting beyond the deadline. None means no limit.
         max_retry_after: the longest wait, in seconds, that a server may ask for; the call gives up if it asks for more.
             None means no limit.
-        budget: a `Budget` that pays for the retries; policies may share one. If it cannot pay, the call gives up. None
-            means no budget, or in a batch the budget of the run.
+        budget: a `Budget` that limits the retries; policies may share one. If too few tokens are left, the call gives
+            up. None means no budget or, in a batch, the budget of the run.
         gate: a reusable async context manager, such as a semaphore or a rate limiter; for plain functions, a
             synchronous one; or a function of the call's arguments that returns one. Every attempt runs inside it; waits
             do not. None means no gate.
@@ -106,7 +106,7 @@ class Policy:
         _check_condition("irrecoverable", self.irrecoverable)
         check_count("max_retries", self.max_retries, least=0)
         if isinstance(self.backoff, MutableSequence):
-            # The caller's own, which may change later.
+            # The caller may change the list later.
             object.__setattr__(self, "backoff", tuple(self.backoff))
         check_backoff(self.backoff)
         check_seconds("attempt_timeout", self.attempt_timeout, zero=False, none="no limit")
@@ -127,7 +127,8 @@ class Policy:
     def replace(self, **changes: Unpack[Changes]) -> Policy:
         """Return a copy of the policy with other values for these keywords.
 
-        If `retry_on=()` gave the policy no retries, a copy that lists errors has the default number.
+        If the policy has no retries because of `retry_on=()`, a copy with another `retry_on` has the default number of
+        retries.
 
         Raises:
             TypeError, ValueError: if a value is invalid, as for `Policy`.
@@ -136,7 +137,8 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return replaced(self, dict(changes))
 
-    # Decorated, because mutation testing puts frames of its own between the caller and other functions.
+    # Decorated with `final` because of mutation testing, which would insert a frame between the caller and an
+    # undecorated function.
     @final
     def __iter__(self) -> SyncAttempts:
         """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""
@@ -148,7 +150,7 @@ class Policy:
         return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
 
     def __contains__(self, _: object) -> bool:
-        """Raise a TypeError: Python would answer the question by making attempts."""
+        """Raise a TypeError, because `in` would otherwise iterate over the policy, and so make attempts."""
         raise TypeError("a Policy contains nothing: compare with its fields, such as policy.retry_on")
 
 

@@ -1,8 +1,8 @@
-"""Access to exceptions that bypasses all overrides of their classes, so that it never raises.
+"""Access to exceptions that bypasses the overrides in their classes, so that it never raises.
 
 An exception class can be a proxy whose `__getattr__` fails, or define a property in place of `__notes__`, `__class__`
-or `with_traceback`. An error raised there would replace the caller's own. The library therefore uses `type` and never
-`__class__`, which `isinstance` reads, and the descriptors of the builtin classes.
+or `with_traceback`. An error raised there would replace the one that the caller should get. The library therefore uses
+the descriptors of the builtin classes, and `type` instead of `__class__`, which `isinstance` reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, TypeGuard
 
 _BASE = vars(BaseException)
 
-# Each is `error.__name__` of a BaseException whose class overrides nothing.
+# Each function reads or sets an attribute as if the class of the exception overrode nothing.
 cause_of: Final[Callable[[BaseException], BaseException | None]] = _BASE["__cause__"].__get__
 context_of: Final[Callable[[BaseException], BaseException | None]] = _BASE["__context__"].__get__
 traceback_of: Final[Callable[[BaseException], TracebackType | None]] = _BASE["__traceback__"].__get__
@@ -49,7 +49,7 @@ def leaves(error: Exception) -> Iterator[Exception]:
 
 
 def exceptions_of(group: ExceptionGroup[Exception]) -> tuple[Exception, ...]:
-    """Return the members of a group, ignoring an `exceptions` attribute that its class overrides."""
+    """Return the members of a group, ignoring an override of `exceptions` in its class."""
     members: tuple[Exception, ...] = members_of(group)  # type: ignore[assignment]  # the rule of ExceptionGroup
     return members
 

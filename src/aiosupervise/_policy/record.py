@@ -1,12 +1,13 @@
 """Records: classes with fields, fast to define and to instantiate.
 
 To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes
-about a millisecond for such a class, which was half of the time to import the library. It also assigns the fields with
-`object.__setattr__`, which looks up each name, and a call with a listener creates at least two events. Of the methods
-that `dataclass` would write for each class, a record gets only an `__init__`, compiled on first use. It shares the
-others, which use `__field_types__`: the annotations of all its fields, in order.
+about a millisecond to create such a class, which was half of the library's import time. The `__init__` that it
+generates is also slow, because it assigns each field with `object.__setattr__`, and a call with a listener creates at
+least two events. Of the methods that `dataclass` would generate for each class, a record has only an `__init__` of its
+own, compiled on first use. All records share the other methods, which use `__field_types__`, the annotations of all
+fields in order.
 
-Records have no metaclass: since Python 3.13, that would make instantiation slower.
+Records have no metaclass, because since Python 3.13 a metaclass makes instantiation slower.
 """
 
 from __future__ import annotations
@@ -23,33 +24,32 @@ R = TypeVar("R")
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[C]) -> type[C]:
-    """Make a class a record: its fields are the annotated names, after those of its bases.
+    """Turn a class into a record, whose fields are those of its bases, followed by its own annotated names.
 
-    Records compare, hash, print, copy and pickle by the values of their fields, which cannot be assigned. The repr
-    shows the message of an error instead of its repr, and omits the fields named in `__not_in_repr__`, because both may
-    be secret.
+    Records are compared, hashed, printed, copied and pickled by the values of their fields, which cannot be assigned.
+    To protect secrets, the repr shows an error by its message, and omits the fields named in `__not_in_repr__`.
     """
     return _remade(cls, _METHODS | _FROZEN)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def keyword_record(cls: type[C]) -> type[C]:
-    """Make a class a record whose fields are keyword-only."""
+    """Turn a class into a record whose fields are keyword-only."""
     return _remade(cls, _METHODS | _FROZEN | {"__reduce__": _reduce_by_name, "__match_args__": ()})
 
 
 @dataclass_transform(frozen_default=True)
 def quick_record(cls: type[C]) -> type[C]:
-    """Make a class a record that is frozen only for type checkers.
+    """Turn a class into a record that is frozen only for type checkers.
 
-    Freezing costs about 0.1 us per field, which a run would pay for the outcome of every job.
+    A frozen record takes about 0.1 us longer per field to create, which would slow down every job of a run.
     """
     return _remade(cls, _METHODS)
 
 
 @dataclass_transform()
 def mutable_record(cls: type[C]) -> type[C]:
-    """Make a class a record whose fields can be assigned, so that it cannot be hashed."""
+    """Turn a class into a record whose fields can be assigned, and which therefore cannot be hashed."""
     return _remade(cls, _METHODS | {"__hash__": None})
 
 
@@ -78,7 +78,7 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     namespace |= {"__field_types__": types, "__field_defaults__": defaults}
     namespace |= {name: _OfDataclass(name) for name in _OF_DATACLASS} | methods
     made = type(cls.__name__, cls.__bases__, namespace)
-    setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy lets no method be assigned
+    setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy rejects assignment to a method
     return cast("type[C]", made)
 
 
@@ -109,7 +109,7 @@ def _init_of(cls: Any) -> Any:
         steps = [f"set_{name}(self, {name})" for name in names]
     if hasattr(cls, "__post_init__"):
         steps.append("self.__post_init__()")
-    # Without `__match_args__`, no field is passed by position.
+    # If `__match_args__` is empty, the fields are keyword-only.
     first = ["self"] if cls.__match_args__ == names else ["self", "*"]
     arguments = [*first, *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
     exec(f"def __init__({', '.join(arguments)}): {'; '.join(steps) or 'pass'}", scope)  # noqa: S102 - as dataclass does
@@ -121,7 +121,7 @@ def _init_of(cls: Any) -> Any:
 
 
 class _OfDataclass:
-    """An attribute that each dataclass has, by which others recognize it; created on first access, as are the others.
+    """An attribute by which other code recognizes a dataclass. The first access to any of them creates all of them.
 
     `dataclasses` reads the fields, and `pprint` the parameters.
     """
@@ -132,7 +132,7 @@ class _OfDataclass:
         self._name = name
 
     def __get__(self, instance: object, cls: Any) -> Any:
-        # Imported only when somebody asks for the fields, or assigns one that is frozen.
+        # Imported only when the fields are inspected, or when code tries to assign a frozen one.
         import dataclasses  # noqa: PLC0415
 
         hidden = getattr(cls, "__not_in_repr__", ())
@@ -162,7 +162,7 @@ def _items(self: Any) -> dict[str, object]:
 
 
 def _replace(self: R, /, **changes: Any) -> R:
-    # For `copy.replace`, since Python 3.13.
+    # Called by `copy.replace`, which exists since Python 3.13.
     return replaced(self, changes)
 
 
@@ -183,12 +183,12 @@ def _repr(self: Any) -> str:
 
 
 def _field_text(value: Any) -> str:
-    # By its type, because `isinstance` would read an error's `__class__`.
+    # Checked by its type, because `isinstance` would read an error's `__class__`.
     return f"<{error_text(value)}>" if issubclass(type(value), BaseException) else repr(value)
 
 
 def _reduce(self: object) -> tuple[type, tuple[object, ...]]:
-    # Copying and unpickling create a new record: the fields of a frozen record cannot be assigned.
+    # Copying and unpickling create a new record, because the fields of a frozen record cannot be assigned.
     return type(self), _values(self)
 
 

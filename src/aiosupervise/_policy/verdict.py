@@ -80,7 +80,8 @@ def verdict(error: BaseException) -> Verdict | None:
 
     If several calls gave up on the same object, the last verdict is returned.
     """
-    # User code can make the attribute a property that raises; the note is where `attach_verdict` has put it.
+    # User code can define `__notes__` as a property that raises, so the notes are read from where `attach_verdict`
+    # stores them.
     return next((note for note in reversed(_notes_of(error)) if isinstance(note, Verdict)), None)
 
 
@@ -110,7 +111,7 @@ def attach_verdict(
 
 
 class _EarlierErrors(str):
-    """The note on an unlisted error that lists the attempts that failed before it.
+    """The note on an unlisted error, with a line for each attempt that failed before it.
 
     Like a verdict it has a serial number, which has no meaning in another process, so it is pickled as a plain string.
     """
@@ -126,8 +127,8 @@ class _EarlierErrors(str):
 def attach_earlier_errors(error: Exception, name: str | None, attempts: int, serial: int, lines: Iterable[str]) -> None:
     """Attach a note about the earlier attempts to an error that is passed on without a verdict.
 
-    It replaces such a note from another call that raised the same object before number `serial` was issued. A newer
-    note comes from a call inside this attempt.
+    It replaces any such note that another call attached to the same object before the serial number `serial` was
+    issued. A newer note comes from a call inside this attempt, and is kept.
     """
     others = [note for note in _notes_of(error) if not isinstance(note, _EarlierErrors) or note.serial > serial]
     note = _EarlierErrors(_text(name, f"passed on from attempt {attempts}, after retries of other errors", lines))
@@ -141,7 +142,7 @@ _MAX_LINE = 200
 
 
 def add_line(lines: tuple[str, ...], attempt: int, error: Exception) -> tuple[str, ...]:
-    """Add a line about the error of an attempt to those about earlier errors, and return them."""
+    """Return the lines about earlier errors, with a line about the error of this attempt added."""
     line = f"attempt {attempt}: {error_text(error, join_lines=True)}"[:_MAX_LINE]
     return (*lines, line)[-_MAX_LINES:]
 
@@ -151,5 +152,5 @@ def _text(name: str | None, head: str, lines: Iterable[str]) -> str:
 
 
 def _set_notes(error: Exception, notes: list[object]) -> None:
-    # `add_note` fails on an exception that is a frozen dataclass, and where the class has an attribute of this name.
+    # `add_note` fails on an exception that is a frozen dataclass, or whose class defines `__notes__`.
     attributes_of(error)["__notes__"] = notes
