@@ -1,13 +1,14 @@
-"""Blocks: a loop over a policy makes the attempts of a block of code.
+"""Retried blocks: a loop over a policy makes the attempts of a block of code.
 
 Theory of operation. The loop yields an attempt, and the `with` statement in its body performs it. A block that succeeds
 ends the loop. If another attempt follows an error, the error is dropped, and the loop waits before it yields that
-attempt. Each loop has its own call, like that of a supervised function, and the same driver: an async function waits in
-its event loop, other code in its thread. The call is named after the function and the line of the loop.
+attempt. Each loop has a call of its own, with the same driver as the call of a supervised function: an async function
+waits in its event loop, other code in its thread. The call is named after the function and the line of the loop.
 
-Three objects share the work. The variables of the user's frame refer to the attempt, which refers to the call. Only the
-running loop refers to the iterator, so the iterator is deallocated when the loop is left. This detects a `break` after
-a failed attempt, whose error would otherwise be lost silently.
+Three objects share the work: the attempt, the call and the iterator. A variable in the user's frame refers to the
+attempt, and the attempt to the call. Only the running loop refers to the iterator, which is therefore deallocated when
+the loop is left. Its finalizer detects a `break` after a failed attempt; otherwise the error of that attempt would be
+lost silently.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from .limits import limit_of, now
 from .retry import AsyncCall
 from .thread import SyncCall
 
-# The instructions by which a frame drops the iterator of a loop that it leaves, other than by an exception.
+# The instructions with which a frame drops the iterator when it leaves a loop without an exception.
 _POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
 
 # A block has neither function nor arguments.
@@ -72,13 +73,13 @@ class _Block(Call):
             raise self.end
 
     def check_idle(self) -> None:
-        """Raise if the loop is waiting: like a running generator, its iterator cannot be used by anybody else."""
+        """Raise if the loop is waiting: like a running generator, its iterator cannot be used by other code."""
         if self.next is _Next.WAIT:
             rule = f"{self.name} is waiting for its next attempt, so that its iterator cannot be used"
             raise RuntimeError(f"{rule}: cancel the task of the loop, or close the iterator in the body of the loop")
 
     def check_end(self) -> None:
-        """End the loop if its call has ended; raise an error that the loop would mistake for its normal end."""
+        """End the loop if its call has ended; raise a RuntimeError if the final error would end the loop silently."""
         if self.final_error is not None:
             self.next = _Next.END
         if issubclass(type(self.final_error), self.end):
@@ -86,7 +87,7 @@ class _Block(Call):
             raise RuntimeError(what) from self.take_final_error()  # noqa: TRY004 - as a generator does
 
     def abandon(self, error: BaseException | None = None) -> bool:
-        """End the loop, for this reason or because it was left; return whether this drops the error of an attempt."""
+        """End the loop because of `error`, or because it was left; return whether an attempt's error is dropped."""
         is_over, self.next = self.next in (_Next.LEAVE, _Next.END), _Next.END
         if is_over or self.last_error is None:
             return False
@@ -111,7 +112,7 @@ class _AsyncBlock(_Block, AsyncCall):
 
 
 class _Attempt:
-    """One attempt of a block; it does not refer to its own error, which holds the frame that refers to the attempt."""
+    """One attempt of a block. It keeps no reference to its own error, whose traceback refers to the attempt."""
 
     __slots__ = ("_block", "_frame", "_outer", "number", "previous_error")
 
@@ -127,7 +128,7 @@ class _Attempt:
         return left
 
     def _begin(self, frame: FrameType, kind: type[_Block]) -> Any:
-        """Begin the attempt with the `with` statement for this kind of block, and return the limit to enter."""
+        """Begin the attempt if the `with` statement suits its kind of block, and return the limit to enter."""
         block = self._block
         if type(block) is not kind:
             raise TypeError(f"the attempt is for {block.code}")
@@ -137,7 +138,7 @@ class _Attempt:
         block.next = _Next.LEAVE
         block.begin()
         while frame.f_globals is CONTEXTLIB and frame.f_back is not None:
-            # An ExitStack enters the attempt, for the function that has the stack.
+            # An ExitStack enters the attempt on behalf of the function that owns the stack.
             frame = frame.f_back
         self._frame = id(frame)
         self._outer = BLOCKS.get(self._frame)
@@ -152,7 +153,8 @@ class _Attempt:
             BLOCKS[self._frame] = self._outer
         block = self._block
         if not was_made or block.next is _Next.END:
-            # No other attempt can follow: the body of a `with` statement cannot be skipped, or the loop was closed.
+            # No other attempt can follow. Either the loop was closed, or the limit could not be entered, which has to
+            # raise because the body of a `with` statement cannot be skipped.
             block.policy = block.policy.replace(max_retries=0)
         block.next = _Next.END
         if error is None:
@@ -164,17 +166,18 @@ class _Attempt:
             try:
                 block.on_failure(error)
             except BaseException as raised:
-                # By a function in the policy.
+                # A function of the policy has raised.
                 block.on_abandoned(raised)
                 raise
             if block.final_error is None:
                 block.next = _Next.ATTEMPT
                 return True
-        # It may be the final error as well.
+        # The previous error may be the same object as the final one.
         self.previous_error = None
         return False
 
-    # Mutation testing puts frames of its own between the caller and a function, but not a decorated one.
+    # Decorated with `final` because of mutation testing, which would insert a frame between the caller and an
+    # undecorated function.
     @final
     def __enter__(self) -> None:
         limit = self._begin(sys._getframe(1), _SyncBlock)  # noqa: SLF001
@@ -278,7 +281,7 @@ class _Loop:
     def __del__(self) -> None:
         """Finish the call if the loop is left between two attempts, and warn if a `break` left it."""
         frame = sys._getframe().f_back  # noqa: SLF001
-        # There is none when the interpreter shuts down.
+        # There is no frame when the interpreter shuts down.
         if self._block.abandon() and frame is not None and frame.f_code.co_code[frame.f_lasti] in _POP:
             self._warn()
 

@@ -1,13 +1,14 @@
-"""The state of one call, and the reaction to each failure: no waiting, no asyncio.
+"""The state of one call, and the reaction to each failure. This module neither waits nor uses asyncio.
 
 A driver makes the attempts and waits between them: `retry` for coroutines, `thread` for plain functions, each with its
 own clock. The driver, or the block that makes an attempt, reports each failure and the success to the call.
-`Call.on_failure` classifies the error, decides by the policy, pays for a retry, and records either the delay and the
-error of the attempt, or the error to raise. In a batch, the call reports each failure and each successful retry to the
-job around it, which charges the retries to the budget of the run, and decides when a waiting call may continue.
+`Call.on_failure` classifies the error, decides according to the policy, takes the tokens for a retry from the retry
+budget, and records either the delay and the error of the attempt, or the error to raise. In a batch, the call reports
+each failure and each successful retry to the job around it, which charges the retries to the budget of the run, and
+decides when a waiting call may continue.
 
-An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line for the note is created
-when two further attempts have failed, because most calls have succeeded by then.
+An error that is kept during a wait has no traceback: see `frames.drop_tracebacks`. Its line in the note is created only
+when two further attempts have failed, because most calls succeed before that.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class Call:
             name: the name of the call in events.
             started: the time at the start; None if the policy has no limits.
             arguments: the arguments of each attempt.
-            attempts: the number of attempts that were begun.
-            last_serial: the serial number of the newest verdict before the last of them. If a call inside an attempt
-                gives up, the error of that attempt has a verdict with a higher serial number.
+            attempts: the number of attempts that have begun.
+            last_serial: the serial number of the newest verdict when the last of these attempts began. If a call inside
+                an attempt gives up, the error of that attempt has a verdict with a higher serial number.
         """
         no_waiting = no_waits.get()
         self.waits = no_waiting is None
@@ -96,7 +97,7 @@ class Call:
         self.job = current_job.get()
         self.attempts = attempts
         self.last_serial = last_serial
-        # The number of attempts that do not count as retries.
+        # The number of attempts that were probes, which do not count as retries.
         self.probes = 0
         # The lines about the errors before `error_before`, which is the error before `last_error`.
         self.lines: tuple[str, ...] = ()
@@ -106,7 +107,7 @@ class Call:
 
     @abc.abstractmethod
     def now(self) -> float:
-        """Return the time by the clock of the driver."""
+        """Return the current time of the driver's clock."""
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; None if the policy has none."""
@@ -125,8 +126,8 @@ class Call:
 
         Args:
             raised: the error.
-            own_wrappers: the number of frames of this call's own wrapper in its traceback: 1 if the wrapper made the
-                attempt.
+            own_wrappers: the number of frames in its traceback that belong to this call's own wrapper: 1 if the wrapper
+                made the attempt, otherwise 0.
 
         """
         policy, job = self.policy, self.job
@@ -135,7 +136,7 @@ class Call:
             self.read_once = read_once(self.arguments)
         self.is_special = is_special = issubclass(type(raised), SPECIAL)
         error = unwrap(raised) if is_special else raised
-        # Layers do not multiply: if a call inside the attempt gave up on the error, so does this one.
+        # Nested calls do not multiply the retries: if a call inside the attempt gave up on the error, so does this one.
         if serial_numbers.issued != self.last_serial and given_up_inside(raised, self.last_serial, own_wrappers):
             if job is not None:
                 job.on_neutral()
@@ -163,7 +164,7 @@ class Call:
         self.delay = decision if self.waits else 0.0
 
     def _end(self, error: Exception, decision: Stop | PassThrough, *, is_past_deadline: bool = False) -> None:
-        """End with the error, because there is no further attempt."""
+        """End the call with this error, because there is no further attempt."""
         if listeners.count:
             self.emit(AttemptFailed, self.attempts, error, None)
         if isinstance(decision, Stop):
@@ -177,16 +178,17 @@ class Call:
         self._set_final_error(error)
 
     def _set_cause(self, error: Exception) -> None:
-        """Make the last error the cause of the error with which the deadline of this call ended an attempt.
+        """Make the last error the cause of the DeadlineExceeded with which the deadline of this call ended an attempt.
 
-        Until then its cause is the interruption. User code can also raise such an error, whose cause is not changed.
+        Until then, its cause is the CancelledError of the interrupted attempt. User code can also raise a
+        DeadlineExceeded, whose cause is not changed.
         """
         is_users_own = self.policy.deadline is None or issubclass(type(cause_of(error)), Exception)
         if type(error) is DeadlineExceeded and not is_users_own and self.last_error is not None:
             error.__cause__ = self.last_error
 
     def _check_retry(self, delay: float, classification: Classification) -> Decision:
-        """Pay for a retry and return its delay, or return the reason why it cannot be made."""
+        """Take the tokens for a retry from the budget and return its delay, or return why it cannot be made."""
         detail = used_up(self.read_once)
         if detail is not None:
             return Stop(Reason.USED_UP, detail)
@@ -219,15 +221,15 @@ class Call:
 
     def on_refusal(self, last_error: Exception, reason: Reason) -> None:
         """Give up on the last error, because the planned retry cannot be made."""
-        # It is now the final error, and the error before it is the last of the earlier ones.
+        # The last error is now the final one, and the error before it is the last of the earlier ones.
         self.last_error, self.error_before = self.error_before, None
         self._give_up(last_error, reason)
 
     def is_too_late(self, last_error: Exception) -> bool:
-        """Return whether the wait would end after the deadline, and if so give up.
+        """Give up if the wait would end after the deadline; return whether the call has ended.
 
-        Time may have passed since the decision to wait: in a listener, in the code after a block, or because a pause of
-        the run makes the wait longer.
+        This was checked when the retry was decided on, but a listener or the code after a block may have taken time
+        since then, or a pause of the run may have made the wait longer.
         """
         left = self.time_left()
         if left is not None and self.delay >= left:
@@ -247,7 +249,10 @@ class Call:
         self.final_error = error
 
     def on_success(self) -> None:
-        """Add tokens to the budget: the refill if the first attempt succeeded, otherwise those of the last retry."""
+        """Record the success: add tokens to the budget, and inform the job and the listeners.
+
+        The tokens are the refill if the first attempt succeeded, otherwise those that the last retry took.
+        """
         budget = self.policy.budget
         if budget is not None:
             budget.put(budget.refill if self.attempts == 1 else self.price)
@@ -260,7 +265,7 @@ class Call:
             self.emit(CallFinished, self.attempts, None)
 
     def take_final_error(self) -> Exception:
-        """Return the error to raise and drop the reference to it, which ends the call."""
+        """End the call: drop the reference to the error to raise, and return the error."""
         final: Exception = self.final_error  # type: ignore[assignment]  # there is one
         self.final_error = self.last_error = self.error_before = None
         if listeners.count:
@@ -281,14 +286,14 @@ class Call:
             del final, context
 
     def on_abandoned(self, error: BaseException) -> None:
-        """Record that the call ends without an outcome during an attempt or a wait, such as by a cancellation."""
+        """Record that the call ends without an outcome during an attempt or a wait, for example by cancellation."""
         if self.job is not None:
             self.job.on_neutral()
         if listeners.count:
             self.emit(CallFinished, self.attempts, error)
 
     def emit(self, kind: Callable[..., Event], *values: object) -> None:
-        """Emit an event of this call, given the values of its own fields."""
+        """Emit an event of this call, given the values that follow the fields common to all events of a call."""
         self.number = self.number or next(_numbers)
         job = self.job
         run, index, group = (None, None, None) if job is None else (job.run, job.index, job.group)

@@ -1,4 +1,4 @@
-"""The job of a batch around a supervised call: the interface for the call's reports and its requests for permits.
+"""The job of a batch around a supervised call: the interface for the reports of the call and its requests for permits.
 
 The batch sets `current_job` in the context of each job. A call that finds it there shares the retry budget and the
 circuit breaker of the run with all other calls in the run.
@@ -49,30 +49,30 @@ class EnclosingJob(Protocol):
         """Record that an attempt of a call failed, and how the call's policy classified the error."""
 
     def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
-        """Pay for a retry after `delay` seconds.
+        """Take the tokens for a retry after `delay` seconds from the retry budget of the run.
 
         Returns:
-            The price, which is passed back to `on_success`, or None if the call must give up; and the delay, which may
-            be longer than the one requested.
+            The number of tokens, which is passed back to `on_success`, or None if the call must give up; and the delay,
+            which may be longer than the one requested.
         """
         ...
 
     def on_wait(self) -> None:
-        """Record that a call is about to wait for some time before it asks for another attempt."""
+        """Record that a call is about to wait before it requests a permit for another attempt."""
 
     async def acquire(self, call: object) -> Permit:
         """Wait until a call may make another attempt, or must give up."""
         ...
 
     def permit_at_once(self) -> Permit:
-        """Return whether a call may retry that cannot wait for a permit, because it would block the loop of the run."""
+        """Return a permit without waiting, for a call whose wait would block the event loop of the run."""
         ...
 
     def on_retry(self) -> None:
         """Count a retry that is about to be made."""
 
     def on_success(self, price: int) -> None:
-        """Record that a retry succeeded, and return its tokens to the budget of the run."""
+        """Record that a retry succeeded, and return the tokens that it took to the budget of the run."""
 
     def on_neutral(self) -> None:
         """Record that a call ended without showing whether the service works."""

@@ -1,10 +1,10 @@
-"""Tracebacks and their frames: which ones belong to this library, and which are dropped.
+"""Tracebacks and their frames: which frames belong to this library, and which are dropped.
 
 Theory of operation. A frame is recognized by the code object that it runs. A code object exists once, for all calls of
 its function, and no other function can have it, whatever its name. The modules that an attempt runs in register the
-code objects of their functions when they are imported. Those of wrappers, which are created inside a function, are
-registered when the wrapper is created. This also recognizes a function that replaces another one, as in mutation
-testing.
+code objects of their functions when they are imported. The code objects of wrappers, which are created inside a
+function, are registered when the wrapper is created. This also recognizes a function that replaces another one, as in
+mutation testing.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ from aiosupervise._policy.raw import (
 )
 from aiosupervise._policy.verdict import verdict
 
-# By id, because both the hash and the comparison of code objects go through the whole bytecode. The values keep the
-# code objects alive, so that no other one is given their id.
+# Keyed by id, because hashing or comparing code objects reads their whole bytecode. The values keep the code objects
+# alive, so that their ids are not reused.
 CodeObjects: TypeAlias = dict[int, CodeType]
 
 WRAPPERS: Final[CodeObjects] = {}
 """The functions that `supervise` returns."""
 
 LAYERS: Final[CodeObjects] = {}
-"""The functions that the error of a call goes through when it ends: wrappers, and the one that ends a block."""
+"""The functions through which the final error of a call propagates: the wrappers, and the method that ends a block."""
 
 RETRY_LOOP: Final[CodeObjects] = {}
 """The methods of `Call` and its drivers, in each of which the local variable `self` is the call."""
 
 INTERNALS: Final[CodeObjects] = {}
-"""Everything between the caller of a supervised function and the function: wrappers, the retry loop and its limits."""
+"""The functions that run between a supervised function and its caller: wrappers, the retry loop and the limits."""
 
 CONTEXTLIB: Final = vars(contextlib)
 """The globals of the frames of an ExitStack or of `closing`."""
 
 
 def register_wrapper(code: CodeType) -> None:
-    """Recognize the frames of a wrapper by its code, which all wrappers created by the same function share."""
+    """Register the code of a wrapper, which all wrappers created by the same function share."""
     WRAPPERS[id(code)] = LAYERS[id(code)] = INTERNALS[id(code)] = code
 
 
 def register_layer(code: CodeType) -> None:
-    """Recognize the frames of the function that raises the final error of a block."""
+    """Register the code of the function that raises the final error of a block."""
     LAYERS[id(code)] = code
 
 
 def register_retry_loop(loop: type) -> None:
-    """Recognize the frames of the methods of `loop`."""
+    """Register the methods of `loop`, a class of calls."""
     for function in _functions_of(loop, vars(sys.modules[loop.__module__])):
         RETRY_LOOP[id(function.__code__)] = function.__code__
 
 
 def register_module(name: str) -> None:
-    """Recognize the frames of all functions and methods defined in a module; call it at the end of the module."""
+    """Register all functions and methods defined in a module; to be called at the end of the module."""
     namespace = vars(sys.modules[name])
     for thing in namespace.values():
-        # The others are imported. Going through all their methods would take 5% of the library's import time.
+        # Imported objects are skipped. Going through all their methods would take 5% of the library's import time.
         if getattr(thing, "__module__", None) == name:
             for function in _functions_of(thing, namespace):
                 INTERNALS[id(function.__code__)] = function.__code__
@@ -75,7 +75,8 @@ def register_module(name: str) -> None:
 def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[FunctionType]:
     """Yield a function, or the methods of a class, if they were defined in this namespace.
 
-    This excludes imported functions, and the wrapper of a decorator, which the functions that it decorates share.
+    This excludes imported functions, and the wrapper that an imported decorator returns, because all functions with
+    that decorator share its code.
     """
     for each in vars(thing).values() if isinstance(thing, type) else (thing,):
         if isinstance(each, FunctionType) and each.__globals__ is namespace:
@@ -83,7 +84,7 @@ def _functions_of(thing: object, namespace: dict[str, object]) -> Iterator[Funct
 
 
 def frame_outside() -> tuple[FrameType | None, int]:
-    """Return the innermost frame outside the library and `contextlib`, and its `stacklevel` for the caller."""
+    """Return the innermost frame outside the library and `contextlib`, and the `stacklevel` for a warning about it."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
     level = 1
     while frame is not None and (id(frame.f_code) in INTERNALS or frame.f_globals is CONTEXTLIB):
@@ -92,7 +93,7 @@ def frame_outside() -> tuple[FrameType | None, int]:
 
 
 def without_internal_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop the frames of the retry loop and the limits, so that the caller sees one wrapper and not every attempt."""
+    """Drop the frames of the retry loop and the limits, so that the caller sees one wrapper, not every attempt."""
     kept = [entry for entry in _entries(traceback) if id(entry.tb_frame.f_code) not in INTERNALS]
     rest = None
     for entry in reversed(kept):
@@ -103,9 +104,9 @@ def without_internal_frames(traceback: TracebackType | None) -> TracebackType | 
 def given_up_inside(error: Exception, last_serial: int, own_wrappers: int) -> bool:
     """Return whether a supervised call inside this attempt gave up on `error`, or on a leaf of it.
 
-    If so, its verdict is newer than the attempt, and the traceback contains its wrapper. Another call may also have
-    given up on the error in the meantime, for example if both await the same failed future. Its traceback then contains
-    no wrapper but that of the attempt itself.
+    If so, the verdict of that call is newer than the attempt, and the traceback contains the wrapper of that call.
+    Another call may also have given up on the error in the meantime, for example if both await the same failed future.
+    The traceback then contains no wrapper but that of the attempt itself.
 
     Args:
         error: the error that ended the attempt.
@@ -138,18 +139,18 @@ def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
 def drop_tracebacks(error: Exception, may_be_group: bool) -> None:  # noqa: FBT001 - a keyword takes longer
     """Remove the tracebacks of an error that outlives its attempt, and of its causes, contexts and leaves.
 
-    A traceback refers to its frames, and these to the attempt's local variables. The error that the caller is handling,
-    if any, is left unchanged.
+    A traceback refers to its frames, and the frames refer to the attempt's local variables. The error that the caller
+    is handling, if any, is left unchanged.
     """
     set_traceback(error, None)
-    # Most errors refer to no other. The attributes are read in the ordinary way first, which takes half the time; for a
-    # class that overrides them, `raw` reads the real attributes below.
+    # Most errors have neither a cause nor a context. The attributes are read in the ordinary way first, which takes
+    # half the time; for a class that overrides them, `raw` reads the real attributes below.
     try:
         if not may_be_group and error.__context__ is None and error.__cause__ is None:
             return
     except Exception:  # noqa: S110 - of an attribute that cannot be read
         pass
-    # By identity, because an error need not be hashable.
+    # Compared by identity, because an error need not be hashable.
     visited = {id(sys.exception())}
     stack: list[BaseException | None] = [error]
     while stack:

@@ -1,10 +1,11 @@
 """The gate of an attempt: entered for each attempt, unless the attempt would wait for a lock that it holds itself.
 
 Theory of operation. A task that holds an asyncio lock or semaphore and acquires it again may wait forever: always for a
-lock, and only under load for a semaphore. It is therefore always refused. The holders of gates are recorded by task,
-because a child task has its own slot. A context variable would be inherited by child tasks, and could not be reset when
-a coroutine is closed from elsewhere. The ids stay valid, because an entry is removed before its frame releases the
-gate. For plain functions, the holder of a lock or semaphore of `threading` is recorded by thread.
+lock, and only under load for a semaphore. Acquiring it again is therefore always an error. The holders of gates are
+recorded by task, because a child task acquires a slot of its own. A context variable would be inherited by child tasks,
+and could not be reset when a coroutine is closed in another context. The ids in an entry remain valid, because the
+entry is removed before the gate is released. For plain functions, the holder of a lock or semaphore of `threading` is
+recorded by thread.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _holders: Final[dict[tuple[int, int], str]] = {}
 
 
 class Passage:
-    """Puts the attempts of one call inside its gate, one after another: `async with` an async gate, `with` another.
+    """Runs the attempts of one call inside its gate, one at a time: `async with` for an async gate, otherwise `with`.
 
     Args:
         gate: the gate of the call.
@@ -42,7 +43,7 @@ class Passage:
     __slots__ = ("_gate", "_key", "_name")
 
     def __init__(self, gate: Gate | GateOf, name: str) -> None:
-        # Async or synchronous: this determines the methods that are called.
+        # Typed as Any, because it is either async or synchronous, and only the matching methods are called.
         self._gate: Any = gate
         self._name = name
         self._key: tuple[int, int] | None = None

@@ -18,7 +18,7 @@ from .gates import Passage
 R = TypeVar("R")
 
 Limit: TypeAlias = "AbstractAsyncContextManager[None, None]"
-"""A limit of the attempts of a call, which enter it one after another."""
+"""A limit of the attempts of a call: a context manager that is entered once for each attempt."""
 
 
 def now() -> float:
@@ -122,7 +122,7 @@ class TimeLimit:
     async def __aenter__(self) -> None:
         time = now()
         when = (time if self._started is None else self._started) + self._seconds
-        # asyncio.timeout_at would swallow a pending cancel if its time has passed when it is entered:
+        # asyncio.timeout_at would swallow a pending cancellation if it were entered after its time:
         # https://github.com/python/cpython/issues/134471
         if when <= time:
             raise self._expired(self._seconds)
@@ -131,7 +131,8 @@ class TimeLimit:
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         has_expired = False
-        # The timeout refers to its task, and the task to an error whose frames may refer to this limit.
+        # Break a reference cycle: the timeout refers to its task, and the task to an error whose frames may refer to
+        # this limit.
         timeout, self._timeout = self._timeout, None
         try:
             await timeout.__aexit__(kind, error, traceback)

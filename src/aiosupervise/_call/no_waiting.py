@@ -1,6 +1,6 @@
-"""A switch for tests that makes waits take no time, read when a call fails and when a run starts.
+"""A switch for tests that makes waits take no time. A call reads it when it fails, and a run when it starts.
 
-At runtime this module imports nothing from the library, so that every module that waits can import it.
+At run time, this module imports only `_policy.record`, so that every module that waits can import it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class NoWaiting:
     """The rules of a block in which waits take no time.
 
     Attributes:
-        max_retries: an upper bound for the retries of each call; None to use only the policy's.
+        max_retries: an upper bound for the retries of each call; None to apply only the limit of its policy.
     """
 
     max_retries: int | None = None

@@ -52,7 +52,7 @@ class AsyncCall(Call):
                     await self.rest(self.last_error)
                     if self.final_error is not None:
                         break
-                # The same as `begin`, without the cost of its frame.
+                # The same as `begin`, without the cost of a call.
                 self.attempts += 1
                 self.last_serial = serial_numbers.issued
                 if listeners.count:
@@ -68,7 +68,7 @@ class AsyncCall(Call):
         except BaseException as error:
             self.on_abandoned(error)
             raise
-        # As `raise_final_error` does, which would be one more frame in the traceback.
+        # The same as `raise_final_error`, which would add a frame to the traceback.
         final = self.take_final_error()
         context = context_of(final)
         try:
@@ -78,15 +78,15 @@ class AsyncCall(Call):
             del final, context
 
     def rest(self, last_error: Exception) -> Awaitable[None]:
-        """Return the wait after a failed attempt, which ends when another attempt may be made.
+        """Return an awaitable that waits, after a failed attempt, until another attempt may be made.
 
-        If it would end after the deadline, the call gives up and does not wait.
+        If the wait would end after the deadline, the call gives up and does not wait.
         """
         drop_tracebacks(last_error, self.is_special)
         if self.policy.deadline is not None and self.is_too_late(last_error):
             return _next_turn()
         wait = asyncio.sleep(self.delay) if self.delay > 0.0 else _next_turn()
-        # A coroutine around it would cost as much as the rest of a wait of 0 seconds.
+        # Outside a job, it is not wrapped in a coroutine, which would double the cost of a wait of 0 seconds.
         return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
 
     async def _rest_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:
@@ -105,7 +105,7 @@ class AsyncCall(Call):
 
 @types.coroutine
 def _next_turn() -> Generator[None, None, None]:
-    """Let the loop run everything else that is ready, like `asyncio.sleep(0)`."""
+    """Yield to the event loop once, like `asyncio.sleep(0)`."""
     yield
 
 

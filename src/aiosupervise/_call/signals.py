@@ -6,24 +6,24 @@ when the last of these runs ends, the previous handler is restored. The handler 
 of its instructions, so it only records the signal and leaves the rest to the event loop of each run.
 
 It is installed with `signal.signal`, not with `loop.add_signal_handler`: `loop.remove_signal_handler` restores Python's
-default and not the previous handler (https://github.com/agronholm/anyio/issues/689), whereas at the end
-`asyncio.Runner` looks for the SIGINT handler that it installed, and compares by identity. Callbacks passed to
-`loop.add_signal_handler` are still called, because the loop reads signals from the wakeup file descriptor.
+default and not the previous handler (https://github.com/agronholm/anyio/issues/689), whereas `asyncio.Runner`, when it
+ends, expects the very SIGINT handler that it installed. Callbacks passed to `loop.add_signal_handler` are still called,
+because the loop reads signals from the wakeup file descriptor.
 
 Python calls a handler only when the main thread executes Python code. A signal usually interrupts a waiting event loop,
 but not if it arrives just before the loop begins to wait, or if the kernel delivers it to another thread
 (https://github.com/python-trio/trio/issues/109). Therefore a timer wakes the loop while a run watches signals. The
-alternative, `signal.set_wakeup_fd`, exists only once per process and belongs to the loop.
+alternative, `signal.set_wakeup_fd`, can be used only once per process, and the loop already uses it.
 
 Invariants, each with a test:
-- A signal that a run consumes is in its `stopped_by`: none is lost.
+- The first signal that a run consumes is its `stopped_by`; no signal is lost.
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
 - A cancelled run consumes no further signals: the previous handler of the signal is restored before our handler
-  returns, those of the run's other signals in the next iteration of the event loop. Several signals can have arrived
-  when Python calls the handlers, one after another, especially under uvloop, which waits outside Python. If the first
-  handler restored the default of another signal, Python would drop that one, with a message about a race. Outside a
-  handler, `signal.signal` calls the handlers that are due before it replaces one.
-- A handler that other code has installed in place of ours is left in place.
+  returns, and the previous handlers of the run's other signals in the next iteration of the event loop. When Python
+  calls the handlers, several signals may have arrived, especially under uvloop, which waits outside Python. If the
+  handler of the first signal restored the default handler of a second one, Python would drop the second signal, with a
+  message about a race. Outside a handler, `signal.signal` first calls the handlers of all signals that have arrived.
+- A handler that other code has installed in place of ours is not replaced.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
   There are three such cases: other code reinstalled our handler after the run, the signal arrived in a forked process,
   or the event loop of a run was closed prematurely.
@@ -45,7 +45,7 @@ from aiosupervise._policy.checks import safe_repr
 _WAKE_INTERVAL = 0.2  # seconds
 
 _watchers: dict[int, list[SignalWatcher]] = {}
-# The handlers that ours has replaced. Any, because only the type stubs have a name for the type of a handler.
+# The handlers that ours has replaced. Typed as Any, because the type of a handler has a name only in the type stubs.
 _previous_handlers: dict[int, Any] = {}
 
 
@@ -61,7 +61,7 @@ class SignalWatcher:
         self._stop = stop
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
-        # The handler runs in the context of the code that it interrupts, which may be any job.
+        # The callbacks run in this context, because the handler itself runs in that of the code that it interrupts.
         self._context = copy_context()
         self._process = os.getpid()
         self._is_closed = False
@@ -98,7 +98,7 @@ class SignalWatcher:
             self._timer.cancel()
 
     def _keep_waking_loop(self) -> None:
-        """Do nothing, repeatedly: a loop that wakes for this timer executes Python code, which lets the handler run."""
+        """Schedule itself again: a loop that wakes for this timer executes Python code, which lets the handler run."""
         self._timer = self._loop.call_later(_WAKE_INTERVAL, self._keep_waking_loop)
 
     def _release_signals(self) -> None:
@@ -158,7 +158,7 @@ def _install(number: int) -> None:
 
 
 def _restore(number: int) -> bool:
-    """Restore the handler that ours has replaced; return False if ours is not installed, or in another thread."""
+    """Restore the handler that ours has replaced; return False in other threads, or if ours is not installed."""
     if signal.getsignal(number) is not _handle or threading.current_thread() is not threading.main_thread():
         return False
     signal.signal(number, _previous_handlers.get(number, signal.SIG_DFL))
@@ -176,5 +176,5 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _restore(number):
         signal.raise_signal(number)
     elif callable(previous):
-        # Somebody's handler has replaced ours and calls it: pass the signal on to the handler that ours had replaced.
+        # Another handler has replaced ours and calls it, so pass the signal on to the handler that ours had replaced.
         previous(number, frame)

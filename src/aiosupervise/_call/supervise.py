@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-# The functions that the two decorators return share their code.
+# All functions that one of these decorators returns share one code object.
 _CONTEXT_MANAGERS: tuple[Any, ...] = (contextlib.contextmanager(iter), contextlib.asynccontextmanager(aiter))
 
 
@@ -48,8 +48,8 @@ F = TypeVar("F", bound=_NamedFunction[..., object])
 class Decorator(Protocol):
     """The return type of `supervise(...)`, for type checkers.
 
-    A function keeps its exact type, so that it satisfies the same protocols, abstract methods and overrides, and is
-    bound as the same method. Other callables, such as partials and objects, become functions.
+    A function keeps its exact type, so that it satisfies the same protocols, can implement or override the same
+    methods, and is bound in the same way. Other callables, such as partials and objects, become functions.
     """
 
     @overload
@@ -107,17 +107,17 @@ def supervise(*args: object, **options: object) -> object:  # noqa: D417
 def policy_of(func: Callable[..., object]) -> Policy:
     """Return the policy of a supervised function.
 
-    It is also the function's `policy` attribute, but type checkers do not know that one, because a supervised function
-    has the type of the original function.
+    It is also the function's `policy` attribute, but type checkers do not know this attribute, because a supervised
+    function has the type of the original function.
 
     Args:
         func: a supervised function, or a bound method or partial of one.
 
     Raises:
-        TypeError: if it is not supervised.
+        TypeError: if the function is not supervised.
     """
     function = inner_function(func)
-    # Not for any other object, which may use an attribute of this name for its own purposes.
+    # Only functions are considered, because another object may use an attribute of this name for its own purposes.
     policy = vars(function).get("policy") if inspect.isfunction(function) else None
     if not isinstance(policy, Policy):
         raise TypeError(
@@ -133,7 +133,7 @@ def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, 
     if inspect.isfunction(source):
         functools.update_wrapper(wrapper, source)
     else:
-        # The attributes of an object with a __call__ are not copied: they are its state.
+        # The attributes of an object with a __call__ are not copied, because they are its state.
         functools.update_wrapper(wrapper, func, updated=())
         wrapper.__name__ = wrapper.__qualname__ = name_of(source)
     wrapper.__dict__["__wrapped__"] = func

@@ -13,7 +13,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
+    """Return a function that creates tasks with the loop's task factory, unless that factory starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
     frames of that function, and with them the task itself, so an eager factory is bypassed. A factory with the old
@@ -44,7 +44,7 @@ def _create_task(
     try:
         if takes_keywords:
             return loop.create_task(coroutine, name=name, context=context)
-        # Such a task takes a copy of the current context.
+        # Without that keyword, a task copies the current context.
         task = context.run(loop.create_task, coroutine)
         task.set_name(name)
     except BaseException:
@@ -64,7 +64,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function.
 
-    The task drops its reference to it: see `without_traceback` for the cycle that it may be part of.
+    The task then no longer refers to the error: see `without_traceback` for the reference cycle that this avoids.
     """
     error: BaseException | None = None
     try:
@@ -75,7 +75,7 @@ def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def without_traceback(error: E) -> E:
-    """Return an error that will be kept; a CancelledError loses its traceback.
+    """Return an error that is about to be stored, without its traceback if it is a CancelledError.
 
     Since Python 3.14, a frame of `asyncio.wait` refers to the task that waits in it. If that task kept the
     CancelledError it received there, or an object kept both the task and that error, the task would be part of a
@@ -93,7 +93,8 @@ async def wait_until_done(task: asyncio.Future[Any], end: Callable[[], None]) ->
     something to wait for.
 
     Raises:
-        CancelledError: when the task is done, if the caller was cancelled: the first one that it received.
+        CancelledError: once the task is done, if the caller was cancelled; it is the first one that the caller
+            received.
     """
     cancellation: asyncio.CancelledError | None = None
     while not task.done():
@@ -103,7 +104,7 @@ async def wait_until_done(task: asyncio.Future[Any], end: Callable[[], None]) ->
             cancellation = cancellation or without_traceback(error)
             end()
         except GeneratorExit:
-            # The caller's coroutine is being closed, perhaps because its loop was closed before it was done.
+            # The caller's coroutine is being closed, perhaps because its loop was closed before the coroutine was done.
             if not task.get_loop().is_closed():
                 end()
             raise

@@ -2,8 +2,9 @@
 
 It follows the state of the call and keeps the same invariants as the retry loop of coroutines: see `retry`. Its clock
 is `time.monotonic`, and it waits with `time.sleep`. In a thread that runs an event loop, such a wait blocks the loop,
-so a warning is issued once for each place in the code that makes the call. In a job's own loop it cannot wait in the
-queue of the run's circuit either, because only the blocked loop could release it: see `EnclosingJob.permit_at_once`.
+so a warning is issued, once for each line of code that makes such a call. A call in the event loop of its own run
+cannot wait in the queue of the run's circuit breaker either, because only the blocked loop could release it: see
+`EnclosingJob.permit_at_once`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .tasks import running_loop
 
 R = TypeVar("R")
 
-# The places, by file and line, that were warned about. The registry of `warnings` would treat each number of seconds as
-# another warning.
+# The lines of code, by file and number, for which a warning was issued. The registry of `warnings` would treat each
+# number of seconds as a new warning.
 _blocking_places: set[tuple[str, int]] = set()
 
 
@@ -65,7 +66,7 @@ class SyncCall(Call):
         except BaseException as error:
             self.on_abandoned(error)
             raise
-        # As `raise_final_error` does, which would be one more frame in the traceback.
+        # The same as `raise_final_error`, which would add a frame to the traceback.
         final = self.take_final_error()
         context = context_of(final)
         try:
@@ -88,7 +89,7 @@ class SyncCall(Call):
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
-    """Close the awaitable that a plain function returned, and return an error: its errors would be raised too late."""
+    """Close an awaitable that a plain function returned, whose errors would come too late, and return a TypeError."""
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()
