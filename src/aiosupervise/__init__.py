@@ -10,7 +10,7 @@ from ._batch.api import map_all, run_all
 from ._batch.overload import Adaptive, Overload
 from ._batch.report import Report
 from ._batch.run import Run
-from ._call import blocks as _blocks  # noqa: F401 - a policy is iterated by it
+from ._call import blocks as _blocks  # noqa: F401 - makes policies iterable
 from ._call.attempt import Attempt, attempt
 from ._call.supervise import policy_of, supervise
 from ._events.listeners import listen
@@ -108,6 +108,7 @@ __all__ = [
     "verdict",
 ]
 
-for _name in __all__:  # users see aiosupervise.Run, in tracebacks and in the docs
+# Tracebacks and the docs then show the public names, such as aiosupervise.Run.
+for _name in __all__:
     if _name not in ("Event", "Outcome"):  # aliases
         globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""The output of `python -m aiosupervise`: a list of programs to start with."""
+"""The output of `python -m aiosupervise`: a list of example programs."""
 
 import sys
 

@@ -56,7 +56,7 @@ class AttemptFailed(_OfCall):
     Attributes:
         attempt: the number of the attempt, from 1.
         error: the error that it raised; for a `GiveUp` or a `RetryAfter`, the error it stands for.
-        wait: seconds until the next attempt, without the pause that an overloaded run may add; None if there is no
+        wait: seconds until the next attempt, not including a pause that an overloaded run may add; None if there is no
             further attempt.
         group: the group of its job in a run with `group_by`; otherwise None.
     """

@@ -66,7 +66,7 @@ class ChildReady(_OfSupervisor):
 @final
 @record
 class ChildStalled(_OfSupervisor):
-    """A child has not called `alive()` within its heartbeat. It is cancelled, and `ChildExited` follows.
+    """A child has not called `alive()` for longer than its `heartbeat`. It is cancelled, and `ChildExited` follows.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
 

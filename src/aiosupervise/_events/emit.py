@@ -1,4 +1,4 @@
-"""Emission of events: to the log, to the listeners of the process, and to those of the enclosing runs."""
+"""Emit events to the log, to the listeners of the process, and to those of the enclosing runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def emit(
 
 @final
 class Scope:
-    """A run or a supervisor: it emits events that begin with the same fields, and may have its own listener.
+    """A run or a supervisor, all of whose events begin with the same fields. It may have a listener of its own.
 
     Args:
         fields: the values that each of its events begins with; the first is the number of the scope.
@@ -62,10 +62,11 @@ class Scope:
         self._fields = (number, *fields)
         self._listener = listener
         self._around = around
-        self._loop: asyncio.AbstractEventLoop | None = None  # while its own listener is counted
+        # The loop in which the listener is counted; None while it is not.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def emit(self, kind: Callable[..., Event], *values: object, is_logged: bool = True) -> None:
-        """Emit an event of this scope, given the values of its own fields; to listeners only if it is not logged."""
+        """Emit an event of this scope, given the values after the common fields; `is_logged=False` omits the log."""
         emit(kind, (*self._fields, *values), self, is_logged=is_logged)
 
     def notify(self, event: Event) -> None:
@@ -82,7 +83,7 @@ class Scope:
             listeners.adjust(1, self._loop)
 
     def close(self) -> None:
-        """Release the scope's own listener, which may refer to the run; further calls do nothing."""
+        """Release the scope's own listener, which may refer to the run. Idempotent."""
         loop, listener, self._loop, self._listener = self._loop, self._listener, None, None
         if listener is not None:
             listeners.forget(listener)
@@ -90,13 +91,13 @@ class Scope:
             listeners.adjust(-1, loop)
 
     def __del__(self) -> None:
-        """Subtract the count if the scope is discarded with its loop before it has ended."""
+        """Stop counting the listener if the scope never ended because its loop was closed."""
         if self._loop is not None:
             listeners.drop_closed()
 
 
 def call_listener(listener: Callable[[Event], object], event: Event) -> None:
-    """Call one listener. Its errors, including a CancelledError of its own, reach the loop's exception handler."""
+    """Call one listener, and report an error that it raises, even a CancelledError, to the loop's exception handler."""
     try:
         answer = listener(event)
         if answer is not None and isinstance(answer, Coroutine):
@@ -115,12 +116,13 @@ def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Eve
         raise TypeError(f"{rule}: {repair}")
 
 
-# A separate function: in `call_listener`, the loop would be a local variable of a frame that the error holds.
+# A separate function, because in `call_listener` the loop would be a local variable of a frame to which the error
+# refers.
 def _report(message: str, error: BaseException) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        # A call was discarded after its loop had ended: do as the loop's default handler does.
+        # A call was discarded after its loop had ended, so log the error as the loop's default handler would.
         logging.getLogger("asyncio").error(message, exc_info=error)  # noqa: TRY400
     else:
         loop.call_exception_handler({"message": message, "exception": error})

@@ -1,10 +1,11 @@
-"""The listeners of this process: those for all events, and the number of runs with their own listener.
+"""The listeners of this process: those for all events, and the number of runs that have a listener of their own.
 
 An event is created only if somebody receives it: `listeners.count` counts all listeners, and `log.is_logged` returns
 whether a log record would be read. A call that succeeds on the first attempt checks only `listeners.count`.
 
-A run whose loop is closed prematurely never ends, and so never subtracts its count. Its count is subtracted when the
-run is deallocated, at the latest before the next event. That is why the listeners of runs are counted per loop.
+A run whose loop is closed prematurely never ends, and so never unregisters its listener. The listener is subtracted
+from the count when the run is deallocated, or before the next event if that comes first. The listeners of runs are
+therefore counted per loop.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ListenerRegistry:
             self.count += 1
 
     def remove(self, listener: Listener) -> None:
-        """Remove a listener for all events; if it was added twice, the later one.
+        """Remove a listener for all events; if it was added more than once, remove the latest one.
 
         Listeners are compared by identity, because different ones may be equal, like two empty lists.
         """
@@ -126,7 +127,7 @@ def listen(listener: Listener) -> Subscription:
     Args:
         listener: a function that takes an `Event` as its only argument. It is called synchronously, in the thread, task
             and context that emitted the event, so keep it fast. An error that it raises is reported to the loop's
-            exception handler and does not affect the work.
+            exception handler and does not affect the code that emitted the event.
 
     Raises:
         TypeError: if it is not callable, or is async.
@@ -136,7 +137,7 @@ def listen(listener: Listener) -> Subscription:
 
 
 def check_listener(name: str, value: object) -> None:
-    """Raise for a listener that is not callable, or is async."""
+    """Raise if a listener is not callable, or is async."""
     if not callable(value):
         raise TypeError(f"{name} must be a function of one argument, the event; got {safe_repr(value)}")
     if is_async_callable(value):

@@ -58,8 +58,8 @@ class LogLine:
     Args:
         logger: the logger that receives the record.
         level: the level of the record.
-        template: the message, with the names of values (see `_values_of`), and `in_job`, the job of a run that made a
-            call.
+        template: the message, as a %-format with the names of values (see `_values_of`) and `in_job`, the job in which
+            the call was made.
         otherwise: the line for an event in which the decisive field is None, such as a child that ended without an
             error; None if such an event is not logged.
         decisive: the position of that field, by default the last one.
@@ -102,7 +102,7 @@ class LogLine:
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
-            # Given only the error, `logging` would read the traceback from the error itself.
+            # Given only the error, `logging` would read its `__traceback__`, which its class may override.
             exc_info = None if error is None else (type(error), error, traceback_of(error))
             self.logger.log(self.level, self.template, values, exc_info=exc_info, extra=extra)
 
@@ -129,7 +129,8 @@ LINES: dict[Callable[..., Event], LogLine] = {
     RunPaused: LogLine(RUNS, WARNING, "run %(name)s pauses for %(seconds).1f s: %(why)s"),
     RunResumed: LogLine(RUNS, INFO, "run %(name)s resumes"),
     GroupPaused: LogLine(RUNS, WARNING, "group %(group)s of run %(name)s pauses for %(seconds).1f s: %(why)s"),
-    # Their last field is the group, which may be None; the first is the number of the run.
+    # The last field of these events is the group, which may be None, so the first one, the number of the run, is
+    # decisive.
     GroupResumed: LogLine(RUNS, INFO, "group %(group)s of run %(name)s resumes", decisive=0),
     GroupStopped: LogLine(
         RUNS,
@@ -181,7 +182,7 @@ LINES: dict[Callable[..., Event], LogLine] = {
 }
 
 
-# Lines without an event, or in place of the one of an event.
+# Lines that belong to no event, or that replace the line of an event.
 RETURNED = LogLine(SUPERVISORS, WARNING, "child %(child)s of %(supervisor)s returned, although it is permanent")
 FAILED_AGAIN = LogLine(
     SUPERVISORS,
@@ -212,12 +213,13 @@ def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine 
 
 
 def is_logged(logger: logging.Logger, level: int) -> bool:
-    """Return whether a record would reach a handler or a filter, because creating one costs some microseconds.
+    """Return whether a record would reach a handler or a filter.
 
-    The rules are those of `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As
-    there, a NullHandler keeps `lastResort` from printing.
+    If not, the record is not created, which saves some microseconds. The rules are those of
+    `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As there, a NullHandler keeps
+    `lastResort` from printing.
     """
-    # This is checked at each failed attempt. Usually logging is not configured, and ours is the only handler.
+    # A fast path for failed attempts: usually logging is not configured, and ours is the only handler.
     is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters
     if logger is CALLS and CALLS.handlers == _OURS and not is_configured:
         return False
@@ -253,8 +255,8 @@ def _values_of(event: Event) -> dict[str, object]:
                 values[name] = line_of(value)
         else:
             values[name] = value.value if isinstance(value, (Reason, Stopped)) else value
-    # Readers of the log do not know the numbers of calls and supervisors, so their names are shown. For a run, its own
-    # records contain the name, and those of its calls the number.
+    # Readers of the log do not know the numbers of calls and supervisors, so the log shows their names instead. The
+    # records of a run have its name, and the records of the calls in the run have its number.
     if scope != "run":
         values[scope] = values.pop("name")
     return values

@@ -36,8 +36,8 @@ class Success(Generic[T_co, I_co]):
         elapsed: the duration of the job in seconds.
         name: the name of the job's task.
         input: the argument of the function under `map_all`; None under `run_all`.
-        replayed: True if the value comes from the journal of the run: the job ran in an earlier run, which also
-            supplied `attempts` and `elapsed`.
+        replayed: True if the value comes from the journal of the run; `attempts` and `elapsed` are then those of the
+            earlier run in which the job ran.
     """
 
     index: int
@@ -126,14 +126,15 @@ class Tally:
 
     Attributes:
         total: the number of jobs; None while it is unknown.
-        succeeded: jobs that returned.
-        failed: jobs that raised.
-        pending: jobs that were unfinished when the run ended.
-        running: jobs that are running.
-        retries: retries of supervised calls in the jobs.
+        succeeded: the number of jobs that returned.
+        failed: the number of jobs that raised.
+        pending: the number of jobs that were unfinished when the run ended.
+        running: the number of jobs that are running.
+        retries: the number of retries of supervised calls in the jobs.
         limit: the number of jobs that may run concurrently; None for no limit.
-        replayed: succeeded jobs that did not run, because a journal had their results.
-        paused_groups: groups of `group_by` that are starting no jobs, because their service is overloaded.
+        replayed: the number of succeeded jobs that did not run, because a journal had their results.
+        paused_groups: the number of groups of `group_by` that are starting no jobs, because their service is
+            overloaded.
     """
 
     total: int | None

@@ -1,8 +1,8 @@
 """The events: frozen records that listeners receive. The set is closed, so a `match` over it can be exhaustive.
 
 They contain the values that a program needs to count, draw or trace, and never the arguments of a call, which may be
-secret. To add an event, add a record in the module of its level, its name here, a row in the table of `log` if it
-should be logged, and a call of `emit`.
+secret. To add an event, add a record to the module of its kind, add its name here, add a row to the table in `log` if
+it should be logged, and call `emit`.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class GroupResumed(_OfGroup):
 @final
 @record
 class GroupStopped(_OfGroup):
-    """A group has stopped because too many probes have failed: its inputs are pending, and other groups continue.
+    """A group starts no further jobs, because too many probes have failed: its inputs are pending. The others continue.
 
     It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
     """
@@ -153,7 +153,7 @@ class WorkerLost(_OfRun):
 @final
 @record
 class RunStopped(_OfRun):
-    """A run has stopped by itself because too many probes or jobs have failed: it starts no further jobs.
+    """A run starts no further jobs, because too many probes or jobs have failed.
 
     It has the fields `run`, `name` and `tally`, like every event of a run. A `RunFinished` follows when its running
     jobs have ended.

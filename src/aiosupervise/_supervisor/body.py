@@ -1,16 +1,16 @@
 """The body of the `async with` block: its cancellation by an escalation, and the choice of the error that is raised.
 
 Three errors can meet at the end of the block: `error`, which the body raised; `cancellation`, a CancelledError from the
-body or from the wait for the children; and `failure`, with which the supervisor escalates. The first of these that
-applies is raised:
+body or from the wait for the children; and `failure`, with which the supervisor escalates. The first of the following
+rules that applies determines the error that is raised:
 
 1. A cancellation from outside is raised unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup,
-   asyncio.run) relies on receiving it. TaskGroup once swallowed it, which was a bug
+   asyncio.run) relies on receiving it. TaskGroup once had a bug that swallowed it
    (https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
 2. A KeyboardInterrupt or SystemExit of a child is raised without a group, as by asyncio.TaskGroup, to end the program.
 3. The supervisor's error is raised in a group with the body's own error, because a body that is cancelled by an
    escalation may raise anything in its clean-up.
-4. The body's error propagates by itself, because `__aexit__` returns None.
+4. Otherwise the body's error propagates, because `__aexit__` returns None.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .child_state import is_exit
 
 
 class Body:
-    """The task that runs the body of a block, from the moment when the block is entered.
+    """The task that runs the body of a block, from the moment the block is entered.
 
     When the supervisor escalates, a body that is waiting for something else must be interrupted. The only way is to
     cancel its task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
-    `uncancel()` takes ours back and returns the number of the others
+    `uncancel()` withdraws ours and returns the number of those that remain
     (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests made before the block was
-    entered do not end it, because a supervisor can be used in the clean-up of a task that has been cancelled
+    entered are ignored, because a supervisor can be used in the clean-up of a task that has been cancelled
     (https://github.com/python/cpython/issues/102780).
     """
 
@@ -46,7 +46,7 @@ class Body:
         self._is_running = False
 
     def cancel(self) -> None:
-        """Cancel the task, if it is still in the body."""
+        """Cancel the task, if it is still running the body."""
         if self._is_running and self._task is not None and not self._task.done():
             self._cancel_requested = True
             self._task.cancel()
@@ -59,7 +59,7 @@ class Body:
         cancellation: asyncio.CancelledError | None,
     ) -> None:
         """Raise the error with which the block of the supervisor `name` ends, unless it is the body's own."""
-        # Not part of the condition below: `cancel` must be undone, whatever the body did with its CancelledError
+        # Not part of the condition below, because `cancel` must be undone whatever the body did with its CancelledError
         # (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel()
         # Break reference cycles: the task may be that of a child, whose frames hold its supervisor, and the traceback
@@ -80,7 +80,7 @@ class Body:
             del failure, error, cancellation
 
     def _undo_cancel(self) -> bool:
-        """Undo the cancellation by `cancel`, and return whether a CancelledError comes from elsewhere."""
+        """Undo the effect of `cancel`, and return whether a CancelledError in the body would have another cause."""
         if self._task is None or not self._cancel_requested:
             return True
         return self._task.uncancel() > self._cancelling_at_entry

@@ -1,4 +1,4 @@
-"""The state of a child, as its supervisor keeps it."""
+"""The state that a supervisor keeps for each of its children."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 StateName: TypeAlias = Literal["waiting", "starting", "running", "stopping", "stopped", "ended", "failed"]
 
 ALIVE = frozenset({"waiting", "starting", "running", "stopping"})
-"""The states of a child that is running, or will be started without a request."""
+"""The states of a child that is running, or will be started automatically."""
 
 
 class Purpose(enum.Enum):
@@ -39,7 +39,7 @@ class Ending:
 
 
 def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | SystemExit]:
-    """Return whether an error ends the program, without `isinstance`, which would read the `__class__` of the error."""
+    """Return whether an error ends the program; not with `isinstance`, which would read the error's `__class__`."""
     return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
@@ -47,12 +47,12 @@ class ChildState:
     """A child spec, in OTP's terms (name, function, restart type, grace), and the state of the child started from it.
 
     Args:
-        func: called for each start, without arguments.
-        name: unique among the children that the supervisor knows.
-        restart_type: when the child is restarted after it has ended.
+        func: the function, which is called without arguments at each start.
+        name: the name, unique among the children that the supervisor knows.
+        restart_type: determines whether the child is restarted after it has ended.
         grace: seconds between two cancellations when the child is stopped.
-        context: copied for each start.
-        intensity: the restarts of this child that count.
+        context: the context; each run gets a copy of it.
+        intensity: the restart intensity of this child.
         ready: seconds within which it must call `ready()`; None if it is ready as soon as it has started.
         heartbeat: seconds that may pass between two calls of `alive()`; None if it need not call it.
     """
@@ -114,7 +114,7 @@ class ChildState:
         # Its position in the start order.
         self.position: int = 0
         self.state: StateName = "stopped"
-        # The loop's time at which the child entered its state, and at which its present or last run started.
+        # The loop's time at which the child entered its state, and at which its current or last run started.
         self.since: float = 0.0
         self.started_at: float = 0.0
         # The coroutine of the first run, until it starts.
@@ -123,24 +123,24 @@ class ChildState:
         self.was_ready: bool = False
         # All restarts, whether this child or a sibling had ended.
         self.restarts: int = 0
-        # Restarts since the child last ran for `reset_after` seconds: the argument of the backoff.
+        # Restarts since the child last ran for `reset_after` seconds: the argument of the backoff function.
         self.backoff_count: int = 0
         self.last_error: BaseException | None = None
         # How the last run ended: the value that it returned, or its error.
         self.value: object = None
         self.error: BaseException | None = None
-        # The present run. Its timer belongs to the state, and is cancelled when the child leaves it.
+        # The current run. The timer belongs to the current state, and is cancelled when the child leaves that state.
         self.task: asyncio.Task[object] | None = None
         self.this_run: ThisRun | None = None
         self.timer: asyncio.TimerHandle | None = None
-        # While it is being stopped: why, and the failure if that is the reason.
+        # Why the child is being stopped, and the failure if that is the reason; None if it is not being stopped.
         self.purpose: Purpose | None = None
         self.failure: Exception | None = None
-        # An end that the state machine has not handled yet.
+        # The end of a run that the state machine has not handled yet.
         self.ending: Ending | None = None
-        # Restarts are logged unless they follow a failure that is only counted.
+        # A restart is not logged if it follows a failure that is only counted.
         self.is_restart_logged: bool = True
-        # Commands and waiting tasks.
+        # The completions of commands in progress, and those that other tasks wait for.
         self.stopped: Completion | None = None
         self.restarted: Completion | None = None
         self.became_ready: Completion | None = None
@@ -148,11 +148,11 @@ class ChildState:
 
     @property
     def is_alive(self) -> bool:
-        """True if the child is running, or will be started without a request."""
+        """True if the child is running, or will be started automatically."""
         return self.state in ALIVE
 
     def enter(self, state: StateName, now: float) -> None:
-        """Enter a state at `now`, the loop's time. While the child waits, its restart intensity is paused."""
+        """Enter a state at `now`, the loop's time. The restart intensity excludes time in the state "waiting"."""
         self.set_timer(None)
         self.state = state
         self.since = now
@@ -162,13 +162,13 @@ class ChildState:
             self.intensity.resume(now)
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        """Replace the timer of the current state, which is cancelled."""
+        """Cancel the timer of the current state, and store another one or None in its place."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
-        """Return whether the child's restart type requires a restart after a run that ended in this way."""
+        """Return whether the restart type requires a restart after a run that raised `error`, or returned if None."""
         if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)

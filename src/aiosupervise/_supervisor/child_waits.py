@@ -38,7 +38,7 @@ async def wait_for_end(child: ChildState) -> object:
 
 
 def not_ready(child: ChildState) -> BaseException:
-    """Return the reason why a child will not become ready: the error of its last run, if that has failed."""
+    """Return the reason why a child will not become ready: the error of its last run, if that run failed."""
     if child.error is not None:
         return wrapped(child, child.error)
     if child.state == "starting":
@@ -48,7 +48,7 @@ def not_ready(child: ChildState) -> BaseException:
 
 
 def wrapped(child: ChildState, error: BaseException) -> BaseException:
-    """Return the error of a child for the tasks that wait for it; a CancelledError would look like their own."""
+    """Return the error of a child for the tasks that wait for it; wrap a CancelledError, which would cancel them."""
     if not issubclass(type(error), asyncio.CancelledError):
         return error
     failure = RuntimeError(f"child {child.name} raised CancelledError by itself")
@@ -57,7 +57,7 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
 
 
 def complete_end(child: ChildState, *, is_stopping: bool) -> None:
-    """Wake the tasks that wait for the end of this run, and all others if the child will not be restarted."""
+    """Wake the tasks that wait for the end of a run, and those that wait for the child if it will not be restarted."""
     if child.stopped is not None:
         child.stopped.resolve()
         child.stopped = None

@@ -1,4 +1,4 @@
-"""`Completion`: the return value of a command, to be awaited until the command has been carried out."""
+"""`Completion`: the object that a command returns; await it to wait until the command has been carried out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Completion:
 
     It is neither a coroutine nor a future: there is no warning if nobody awaits it, several tasks may await it, and
     cancelling one of them does not cancel the command. Awaiting a resolved completion yields to the event loop once, so
-    that a loop around it cannot starve the program.
+    that a loop around it cannot starve other tasks.
     """
 
     __slots__ = ("_done", "_error")
@@ -46,7 +46,7 @@ class Completion:
             if error is not None:
                 raise error
         finally:
-            # The traceback of the error holds this frame: a reference cycle.
+            # Break a reference cycle: the traceback of the error holds this frame.
             del error, self
 
 

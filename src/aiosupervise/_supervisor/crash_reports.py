@@ -31,10 +31,10 @@ class CrashReports:
     """Decides which failures of the children of one supervisor are logged in full.
 
     A report with its traceback takes about 0.3 ms, and ten thousand children may fail for the same reason if a
-    dependency is down. Therefore only the first failure of a kind is logged in full. Later ones within `within` seconds
-    are counted, and the count is logged after a second, two seconds, four and so on. Failures are of the same kind if
-    their errors have the same type and were raised at the same line. The error of a stalled child was not raised, so
-    its line is that of its cause.
+    dependency is down. Therefore only the first failure of a kind is logged in full. Further failures within `within`
+    seconds are counted, and the count is logged after one second, two seconds, four seconds and so on. Failures are of
+    the same kind if their errors have the same type and were raised at the same line. The error of a stalled child was
+    not raised, so the line is the one at which its cause was raised.
 
     Args:
         name: the name of the supervisor.

@@ -1,8 +1,10 @@
-"""Group restarts, under one_for_all and rest_for_one: one sequence of stopping, waiting and starting.
+"""Group restarts, under one_for_all and rest_for_one: the members of a group are stopped and started in order.
 
-Theory of operation. There is at most one sequence at a time, and every failure merges into it:
+Theory of operation. A group restart is a sequence: the members are stopped, the group waits for the backoff, and the
+members are started. There is at most one sequence at a time, and every failure merges into it:
 
-- While members are being stopped, one at a time in reverse start order, a failure of a member is absorbed.
+- While members are being stopped, one at a time in reverse start order, a failure of a member is absorbed: it causes no
+  other restart.
 - A failure of another child extends the group, as does a failure while the group waits.
 - A failure while members are being started restarts the sequence.
 
@@ -28,12 +30,12 @@ from .steps import Steps
 
 
 class GroupRestarts:
-    """The sequence of one supervisor.
+    """The group restarts of one supervisor.
 
     Args:
         lifecycle: starts and stops children.
         registry: the children.
-        steps: runs each change.
+        steps: runs each change as one step.
         group_of: returns the group of a child, in start order.
 
     """
@@ -49,7 +51,7 @@ class GroupRestarts:
         self._registry = registry
         self._steps = steps
         self._group_of = group_of
-        # The members that will be started, in start order; a dict, because it is an ordered set.
+        # The members that will be started, in start order; the dict is used as an ordered set.
         self._members: dict[ChildState, None] = {}
         self._to_stop: list[ChildState] = []
         self._to_start: deque[ChildState] = deque()
@@ -61,13 +63,13 @@ class GroupRestarts:
         self._delay = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    # Of the protocol `Restarts`.
+    # The methods of the protocol `Restarts`.
 
     def add(self, child: ChildState) -> None:
         """Start a new child, or queue it behind members that must become ready first.
 
-        A child that must become ready itself also joins the group: if it were started before the group, it would delay
-        the members.
+        A child that must itself become ready also joins the group, because it would delay the members if it were
+        started before them.
         """
         if self._awaited is not None or (self._members and (self._has_ready or child.ready is not None)):
             self._has_ready = self._has_ready or child.ready is not None
@@ -105,8 +107,8 @@ class GroupRestarts:
             if self._to_stop[-1] is child:
                 self._stop_next()
         elif self._awaited is child and child.state != "starting":
-            # A child that becomes ready and fails in the same iteration does not let the next one start: its task is
-            # done.
+            # Deferred to the next iteration, so that a child that becomes ready and fails in this one does not let the
+            # next child start.
             self._lifecycle.loop.call_soon(
                 self._steps.run, partial(self._go_on_starting, child), context=self._lifecycle.context
             )
@@ -130,7 +132,7 @@ class GroupRestarts:
             self._timer = None
 
     def _stop_next(self) -> None:
-        if self._is_stopping_next:  # the loop below checks the ends that it handles itself
+        if self._is_stopping_next:  # called from within the loop below, which continues by itself
             return
         self._is_stopping_next = True
         try:
@@ -144,10 +146,10 @@ class GroupRestarts:
             self._wait()
 
     def _next_to_stop(self) -> ChildState | None:
-        """Return the next member to stop; if it has ended, its end has been handled."""
+        """Return the next member to stop, after handling its end if it has ended."""
         while self._to_stop:
             member = self._to_stop[-1]
-            # A child that has left the group and is running again fails on its own, after the group's sequence.
+            # If a child has left the group and is running again, its failure is handled separately, after the sequence.
             if member in self._members or member.state == "stopping":
                 self._lifecycle.catch_up(member)
             # Handling an end may have extended the group, or stopped the supervisor.

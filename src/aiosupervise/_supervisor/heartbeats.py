@@ -40,7 +40,7 @@ class Heartbeats:
         self._schedule(heart, seconds)
 
     def beat(self, child: ChildState) -> None:
-        """Record that a child is alive; may be called from any thread."""
+        """Record that a child is alive; this may be called from any thread."""
         heart = self._hearts.get(child)
         if heart is not None:
             heart.last = self._clock.time()

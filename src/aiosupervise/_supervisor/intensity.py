@@ -1,4 +1,4 @@
-"""The restart intensity: OTP's limit on restarts in a period, per child and excluding its restart delays. Pure."""
+"""The restart intensity, which is OTP's limit on restarts in a period, but per child and without restart delays."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class _Restart:
 class RestartIntensity:
     """Counts the restarts that a child causes, and allows at most `max_restarts` in a period of `within` seconds.
 
-    As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does a restart from exactly
-    `within` seconds ago. Unlike in OTP, each child has its own limit: five children with the same dead dependency would
-    exceed a shared limit within moments. And a restart does not age during the restart delays of its child; otherwise,
-    if the backoff were longer than `within`, a child that always fails would never exceed the limit.
+    As in OTP (`add_restart` in supervisor.erl), the restart about to be made counts, as does one made exactly `within`
+    seconds ago. Unlike in OTP, each child has its own limit: five children with the same dead dependency would exceed a
+    shared limit within moments. Also unlike in OTP, the restart delays of the child do not count as part of the period;
+    otherwise, if the backoff were longer than `within`, a child that always fails would never exceed the limit.
     """
 
     __slots__ = ("_max_restarts", "_paused_at", "_paused_for", "_restarts", "_within")
@@ -32,7 +32,7 @@ class RestartIntensity:
         self._paused_at: float | None = None
 
     def time(self, now: float) -> float:
-        """Return the time of the child's clock at `now`, the loop's time."""
+        """Return the time by the child's clock, which excludes restart delays, at `now`, the loop's time."""
         return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
     def pause(self, now: float) -> None:
@@ -59,5 +59,5 @@ class RestartIntensity:
         return len(self._restarts) <= self._max_restarts
 
     def errors(self) -> list[BaseException]:
-        """Return the errors behind the restarts that still count, the latest last."""
+        """Return the errors that caused the restarts that still count, the latest last."""
         return [restart.error for restart in self._restarts or () if restart.error is not None]

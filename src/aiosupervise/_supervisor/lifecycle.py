@@ -40,7 +40,7 @@ class Consequences(Protocol):
         ...
 
     def are_tasks_cancelled(self) -> bool:
-        """Return whether the event loop is shutting down, and therefore has cancelled every task."""
+        """Return whether the event loop is shutting down, and has therefore cancelled every task."""
         ...
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
@@ -96,7 +96,7 @@ class Lifecycle:
     # Starting.
 
     def start(self, child: ChildState, *, again: bool = False) -> None:
-        """Start a run of a child; `again` is True if this follows its end or that of a sibling."""
+        """Start a run of a child; `again` is True for a restart after its end or that of a sibling."""
         coroutine, context = self._begin_run(child)
         if again:
             child.restarts += 1
@@ -115,7 +115,7 @@ class Lifecycle:
             child.restarted = None
 
     def _create_task(self, child: ChildState, coroutine: Coroutine[object, None, object], context: Context) -> None:
-        """Create the task of a run; a task factory that raises is a failure of the child."""
+        """Create the task of a run; an error of the task factory is a failure of the child."""
         try:
             # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
             child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
@@ -124,7 +124,8 @@ class Lifecycle:
             if not issubclass(type(error), Exception):
                 raise
         else:
-            # Recording an end is not a step: there may be thousands in one iteration, and only the child changes.
+            # Recording an end is not a step, because there may be thousands in one iteration, and each changes only its
+            # child.
             child.task.add_done_callback(partial(self._record_end, child), context=self.context)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
@@ -159,7 +160,7 @@ class Lifecycle:
             self.emit(ChildReady, child)
             self._then.on_ready(child)
 
-    # Failures of a child that does not end.
+    # Failures of a child whose task has not ended.
 
     def _on_too_late(self, child: ChildState) -> None:
         if not _has_ended(child):
@@ -253,7 +254,7 @@ class Lifecycle:
             self._slice = self.loop.call_soon(self._handle_slice, context=self.context)
 
     def catch_up(self, child: ChildState) -> None:
-        """Handle a pending end of the child before doing anything else with it."""
+        """Record and handle the end of the child's task, if that has not been done yet."""
         if child.task is not None and child.task.done():
             self._record_end(child, child.task)
         self.handle_end(child)
@@ -266,12 +267,12 @@ class Lifecycle:
 
 
 def _has_ended(child: ChildState) -> bool:
-    """Return whether the task of a child has ended in this iteration, and its end has not been recorded."""
+    """Return whether the task of a child has ended, although that has not been recorded yet."""
     return child.task is not None and child.task.done()
 
 
 def _call(child: ChildState) -> Coroutine[object, None, object]:
-    """Call the function of a child in its task, so that a call that raises is a failure of the child."""
+    """Return a coroutine that calls the function of a child, so that an error in the call is a failure of the child."""
     return _called(child.func)
 
 

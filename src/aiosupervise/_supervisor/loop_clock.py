@@ -10,7 +10,7 @@ _TICKS = 8  # in the shortest heartbeat
 
 
 class LoopClock:
-    """Measures the time during which the event loop could run callbacks. It ticks while it has users.
+    """Measures the time during which the event loop could run callbacks. It ticks while it is in use.
 
     A late tick shows how long the loop was blocked. That time does not count, because a child that could not run could
     not call `alive()` either. Blocking is detected only by the tick that it delays, so up to an eighth of the shortest
@@ -31,7 +31,7 @@ class LoopClock:
         return min(self._loop.time(), self._due) - self._blocked
 
     def acquire(self, heartbeat: float) -> None:
-        """Tick often enough for this heartbeat, until it is released."""
+        """Tick often enough for this heartbeat, until `release` is called."""
         self._users += 1
         self._interval = min(self._interval, heartbeat / _TICKS)
         self._tick()
@@ -48,7 +48,7 @@ class LoopClock:
         self._timer = self._loop.call_at(self._due, self._tick, context=self._context)
 
     def _end_tick(self) -> float:
-        """Cancel the tick, add the time for which the loop was blocked, and return the loop's time."""
+        """Cancel the next tick, add the time for which the loop was blocked, and return the loop's time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -11,8 +11,8 @@ from aiosupervise._call.tasks import wait_until_done
 class LoopWatch:
     """Waits until the supervisor has ended.
 
-    No user code has a reference to its task. A cancellation therefore comes from asyncio.run, or from other code that
-    cancels all tasks of the event loop, including those of the children.
+    User code has no reference to its task. Therefore only asyncio.run, or other code that cancels all tasks of the
+    event loop, including those of the children, can cancel it.
 
     Args:
         name: the name of the task.
@@ -39,7 +39,7 @@ class LoopWatch:
         self._task.add_done_callback(self._on_task_done)
 
     def end(self) -> None:
-        """End the task: the supervisor has ended."""
+        """End the task, because the supervisor has ended."""
         self._on_shutdown = None
         self._over.set()
 
@@ -72,8 +72,8 @@ class LoopWatch:
             self._on_shutdown()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. A
-        # replacement then waits for the children.
+        # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. In that
+        # case, a second task replaces it.
         if task is self._task and not self._over.is_set():
             self._task = self._loop.create_task(self._watch(), name=self._name)
             self._shut_down()

@@ -14,14 +14,14 @@ class ChildRegistry:
     """The children of a supervisor, in start order. A name belongs to at most one child at a time.
 
     Attributes:
-        alive: the number of children that are running, or will be started without a request.
+        alive: the number of children that are running, or will be started automatically.
         running: the number of children in the state "running".
     """
 
     def __init__(self, *, remembers: bool) -> None:
         self.alive = 0
         self.running = 0
-        # Whether children that have ended are remembered, except for temporary ones.
+        # Whether children that have ended are remembered; temporary ones never are.
         self._remembers = remembers
         self._children: dict[str, ChildState] = {}
         self._added = 0
@@ -64,7 +64,7 @@ class ChildRegistry:
         child.enter(state, now)
 
     def forget(self, child: ChildState) -> None:
-        """Remove a child that is not alive if it is temporary or dynamic, as OTP does; there may be many of them."""
+        """Remove a child that is not alive if it is temporary or dynamic, as OTP does, because there may be many."""
         if (child.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
             del self._children[child.name]
 

@@ -1,4 +1,4 @@
-"""Restarts of independent children: under one_for_one and simple_one_for_one."""
+"""Restarts of independent children, under one_for_one and simple_one_for_one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Restarts(Protocol):
         ...
 
     def absorbs(self, child: ChildState) -> bool:
-        """Return whether the failure of a child belongs to a restart in progress."""
+        """Return whether a restart in progress also covers the failure of this child."""
         ...
 
     def restart(self, child: ChildState, delay: float) -> None:
@@ -37,7 +37,7 @@ class Restarts(Protocol):
 
 
 class SingleRestarts:
-    """Each child is restarted on its own."""
+    """Restarts each child individually."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
@@ -47,7 +47,7 @@ class SingleRestarts:
         self._lifecycle.start(child)
 
     def absorbs(self, child: ChildState) -> bool:  # noqa: ARG002 - the protocol's
-        """Return False: each failure causes a restart of its own."""
+        """Return False, because each failure causes a separate restart."""
         return False
 
     def restart(self, child: ChildState, delay: float) -> None:
@@ -61,10 +61,10 @@ class SingleRestarts:
         self._lifecycle.start(child, again=True)
 
     def leave(self, child: ChildState) -> None:
-        """Do nothing: leaving the state cancels the timer of the child."""
+        """Do nothing, because the timer of the child is cancelled when the child leaves its state."""
 
     def go_on(self, child: ChildState) -> None:
-        """Do nothing: no child waits for another."""
+        """Do nothing, because no child waits for another."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing, because a shutdown moves waiting children to another state, which cancels their timers."""

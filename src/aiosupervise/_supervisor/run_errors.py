@@ -15,8 +15,8 @@ def error_of(task: asyncio.Task[object]) -> BaseException | None:
     """Return the error that ended the task of a child, including a CancelledError; None if it returned."""
     if not task.cancelled():
         return task.exception()
-    # Reading the error of a cancelled task raises it. If the body's error is being handled at that moment, it becomes
-    # the context of the child's error, which would be wrong, and a reference cycle.
+    # Reading the error of a cancelled task raises it. If the body's error is being handled at that moment, Python makes
+    # it the context of the child's error, which would be wrong and would create a reference cycle.
     handled = sys.exception()
     error = cancellation(task)
     if error is not None and context_of(error) is handled:

@@ -29,9 +29,9 @@ class Shutdown:
         self.go_on(at_once=at_once)
 
     def go_on(self, *, at_once: bool = False) -> None:
-        """Stop the next child if the one before it has ended, or all of them simultaneously."""
+        """Stop the next child if the previous one has ended, or all remaining children simultaneously."""
         self._is_at_once = self._is_at_once or at_once
-        if self._is_going_on:  # the loop below checks the ends that it handles itself
+        if self._is_going_on:  # called from within the loop below, which continues by itself
             return
         self._is_going_on = True
         try:

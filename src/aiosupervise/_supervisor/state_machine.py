@@ -7,8 +7,8 @@ children that depend on it. The task of the supervisor only detects the shutdown
 Invariants, each with a test:
 - A child that is stopped is cancelled once, and again each time its grace, at least 1 s, has passed. When the event
   loop shuts down, asyncio.run cancels every task, and this counts as the first cancellation.
-- An escalation is announced immediately; the supervisor ends when no child is running.
-- Each command is completed: carried out, or rejected.
+- The event of an escalation is emitted immediately, but the supervisor ends only when no child is running.
+- Each command is either carried out or rejected.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class StateMachine:
         return completion
 
     def restart_child(self, child: ChildState) -> Awaitable[None]:
-        """Stop a child if it is running, and start it."""
+        """Stop a child if it is running, and start it again."""
         if self.is_stopping():
             raise cannot_restart(child, SUPERVISOR_STOPPED)
         if self.children.is_replaced(child):
@@ -144,7 +144,7 @@ class StateMachine:
     # The steps of commands.
 
     def _add(self, child: ChildState) -> None:
-        if child.state == "waiting":  # not if a command before it has stopped the supervisor
+        if child.state == "waiting":  # unless an earlier command has stopped the supervisor
             self._restarts.add(child)
 
     def _stop_child(self, child: ChildState) -> None:
@@ -200,7 +200,7 @@ class StateMachine:
     # Consequences.
 
     def are_tasks_cancelled(self) -> bool:
-        """Return whether the event loop is shutting down, and therefore has cancelled every task."""
+        """Return whether the event loop is shutting down, and has therefore cancelled every task."""
         return self._watch.is_shutdown
 
     def on_ready(self, child: ChildState) -> None:
@@ -269,7 +269,7 @@ class StateMachine:
         return self.children.alive > 0 or self._lifecycle.has_ends
 
     def _settle(self) -> None:
-        """If nothing is left to do, wake the tasks that wait for all children, and end the supervisor."""
+        """If no child is running or will be started, wake the tasks that wait for that, and end if required."""
         if self._has_work():
             return
         self._idle.set()
@@ -280,7 +280,7 @@ class StateMachine:
         if not self._shutdown.has_begun:
             self._stop()
         self._reports.close()
-        # A child's function may hold the supervisor, which holds this state machine: reference cycles.
+        # Break reference cycles: a child's function may hold the supervisor, which holds this state machine.
         for child in self.children:
             del child.func
         self._lifecycle.consequences = None
@@ -291,4 +291,4 @@ class StateMachine:
 
 
 def _nothing() -> None:
-    """Do nothing: a step that only triggers the check after it, or the cancellation of a body that has ended."""
+    """Do nothing, as a step that only triggers `_settle`, or in place of cancelling a body that has ended."""

@@ -13,8 +13,9 @@ Step: TypeAlias = Callable[[], None]
 class Steps:
     """Runs the steps of one supervisor, and after each of them the deferred calls, such as events.
 
-    A step runs immediately, unless another one is in progress: a task factory may run the first lines of a child inside
-    a step, and that child may request another one. Listeners are called between two steps, and may request steps too.
+    A step runs immediately, unless another one is in progress. This is possible because a task factory may run the
+    first lines of a child inside a step, and the child may request another step. Listeners are called between two
+    steps, and may request steps too.
 
     Args:
         settle: called when there is nothing left to do.
@@ -67,4 +68,4 @@ class Steps:
 
 
 def _nothing() -> None:
-    """Do nothing, in place of the calls of a state machine that has ended."""
+    """Do nothing, in place of a method of a state machine that has ended."""

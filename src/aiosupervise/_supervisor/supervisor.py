@@ -60,9 +60,9 @@ class Supervisor:
         backoff: the delay before a restart, as for `Policy`; `[0]` for no delay.
         reset_after: the number of seconds, more than 0, that a child must run before its backoff starts again from the
             first delay.
-        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. Each time they have passed, and
-            at most once a second, it is cancelled again and named in the log, and the supervisor continues to wait for
-            it.
+        grace: seconds that a child has for its clean-up when it is stopped, 0 or more. Each time this period has
+            passed, and at most once a second, the child is cancelled again and named in the log, and the supervisor
+            continues to wait for it.
         stop_on: signals, such as `(signal.SIGINT, signal.SIGTERM)`. The first one stops the supervisor like `stop()`;
             the second one cancels all children immediately, and again every second.
         name: the name of the supervisor in events, log messages, errors and the name of its task; None for
@@ -175,7 +175,7 @@ class Supervisor:
         """True while every child is running and ready, except for those that have ended and will not be restarted.
 
         Return it from a health check. It is False outside the block, while any child is waiting, starting or being
-        stopped, and from the moment when the supervisor stops or escalates.
+        stopped, and from the moment the supervisor stops or escalates.
         """
         return self._machine is not None and self._machine.is_healthy
 
@@ -248,7 +248,7 @@ class Supervisor:
         try:
             self._body.raise_errors(self._config.name, failure, error, cancellation)
         finally:
-            # The errors' tracebacks hold this frame: reference cycles.
+            # Break reference cycles: the tracebacks of the errors hold this frame.
             del failure, cancellation, error
 
     def _entered(self) -> StateMachine:

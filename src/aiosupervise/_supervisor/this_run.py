@@ -13,7 +13,7 @@ from aiosupervise._call.tasks import running_loop
 
 @final
 class ThisRun:
-    """One run of a child, as seen from its context. At the end of the run it drops its references to the supervisor."""
+    """One run of a child, as its code sees it. When the run ends, it drops its references to the supervisor."""
 
     __slots__ = ("_loop", "_on_alive", "_on_ready")
 
@@ -45,12 +45,12 @@ class ThisRun:
             on_alive()
 
     def close(self) -> None:
-        """Ignore further reports: the run has ended, although its threads and tasks may still be running."""
+        """Ignore further reports, because the run has ended; its threads and tasks may still be running."""
         self._on_ready = self._on_alive = None
 
 
 this_run: ContextVar[ThisRun | None] = ContextVar("aiosupervise.this_run", default=None)
-"""The innermost child around the running code; None outside a child."""
+"""The current run of the innermost child around the running code; None outside a child."""
 
 
 def ready() -> None:
