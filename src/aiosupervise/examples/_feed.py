@@ -1,4 +1,4 @@
-"""The upstream of the service example: a real aiohttp server with a price and a feed of ticks, killed and restarted."""
+"""The upstream of the service example: an aiohttp server with a price and a feed of ticks, which is often killed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from aiosupervise import Supervisor
 
 from ._served import served
 
-# The server is killed after a random time between these two, and restarted after DOWN, in seconds.
+# The server is killed after a random number of seconds in the range UP, and restarted after DOWN seconds.
 UP: Final = (6.0, 10.0)
 DOWN: Final = 2.5
 
@@ -26,7 +26,7 @@ TICKS: Final = 5
 
 @asynccontextmanager
 async def flaky_upstream(supervisors: dict[str, Supervisor], seed: int) -> AsyncIterator[str]:
-    """Run the upstream, add its supervisor to `supervisors`, and yield its URL, the same after each restart."""
+    """Run the upstream, add its supervisor to `supervisors`, and yield its URL, which stays the same."""
     upstream = _Upstream(seed)
     async with Supervisor(max_restarts=None, backoff=[DOWN], name="upstream") as supervisor:
         supervisors["upstream"] = supervisor
@@ -45,7 +45,7 @@ class _Upstream:
         self._port = 0
 
     async def serve(self) -> None:
-        """Serve until killed, always on the same port."""
+        """Serve for a random time, on the same port as before, and then raise an error."""
         async with served([web.get("/price", self._price), web.get("/feed", self._feed)], self._port) as url:
             if not self.url.done():
                 self.url.set_result(url)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 @asynccontextmanager
 async def served(routes: Iterable[web.AbstractRouteDef], port: int = 0) -> AsyncIterator[str]:
-    """Serve routes on 127.0.0.1, on a free port unless one is given, and yield the URL, without a final slash."""
+    """Serve routes on 127.0.0.1, on a free port unless one is given, and yield the URL, without a trailing slash."""
     app = web.Application()
     app.router.add_routes(routes)
     # A stalled request ends when its client gives up, or when the server is shut down.
@@ -18,7 +18,7 @@ async def served(routes: Iterable[web.AbstractRouteDef], port: int = 0) -> Async
     await runner.setup()
     handler = cast("web.Server", runner.server)
     try:
-        # A `create_server` that is cancelled while it starts to serve, as in a TCPSite, leaves its socket open.
+        # If `create_server` is cancelled while it starts to serve, as in a TCPSite, its socket stays open.
         server = await asyncio.get_running_loop().create_server(handler, "127.0.0.1", port, start_serving=False)
         try:
             await server.start_serving()

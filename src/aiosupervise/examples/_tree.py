@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-# Imported first: where rich is missing, its ImportError states the install command.
+# Imported first, because its ImportError states the install command if rich is missing.
 import aiosupervise.integrations.rich  # noqa: F401
 
 # isort: split
@@ -37,7 +37,7 @@ _STYLES: Final[Mapping[str, str]] = {"running": "green", "waiting": "yellow", "s
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
+    """Parse `arguments`, or those of the process if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
         prog="python -m aiosupervise.examples.service",
         description="Keep the tasks of a small aiohttp server running while the service they depend on fails.",
@@ -70,13 +70,14 @@ async def shown(supervisors: Mapping[str, Supervisor], *, quiet: bool) -> AsyncI
             console.print(text, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore", crop=False)
 
     def draw() -> Table:
-        # A terminal echoes Ctrl-C at the end of the last line.
+        # A terminal echoes Ctrl-C at the end of the last line, so there must be room for it.
         return _table(supervisors, now(), console.width - len("^C"))
 
     # Every event is printed here. Without a handler, Python would print the log message of the event as well.
     logger, silent = logging.getLogger("aiosupervise"), logging.NullHandler()
     logger.addHandler(silent)
-    # Not refreshed by a thread of Live: the supervisors may only be read in the thread of their loop.
+    # Live must not refresh in a thread of its own, because the supervisors may be read only in the thread of their
+    # loop.
     live = Live(get_renderable=draw, console=console, auto_refresh=False, transient=not console.is_terminal)
     with listen(print_event), live:
         redrawing = asyncio.create_task(_redraw(live))

@@ -33,8 +33,8 @@ class Market:
         url: the URL of the upstream.
         price: the latest price.
         ticks: the number of ticks received.
-        feed: the connection, while `is_connected` is set.
-        is_connected: whether reader and writer can use the feed.
+        feed: the connection to the feed, valid while `is_connected` is set.
+        is_connected: set while the reader and the writer can use the feed.
     """
 
     url: str
@@ -44,12 +44,12 @@ class Market:
     is_connected: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-# Calls. Their policies retry transient errors, which the calling task does not notice.
+# Calls. Their policies retry transient errors, without the calling task noticing.
 
 
 @supervise(retry_on=is_transient, max_retries=8, backoff=Backoff(base=0.2, cap=1.0))
 async def fetch_price(session: ClientSession, url: str) -> float:
-    """Fetch the price. A response without one raises KeyError, which the policy does not retry: the poller crashes."""
+    """Fetch the price. A response without a price raises KeyError, which is not retried, so the poller crashes."""
     async with session.get(f"{url}/price") as response:
         response.raise_for_status()
         return float((await response.json())["price"])
@@ -61,7 +61,7 @@ async def connect(session: ClientSession, url: str) -> ClientWebSocketResponse:
     return await session.ws_connect(f"{url}/feed")
 
 
-# Children. They run until stopped; if one fails, or returns, its supervisor restarts it.
+# Children. They run until they are stopped; if one fails or returns, its supervisor restarts it.
 
 
 async def serve(market: Market) -> None:
@@ -83,7 +83,7 @@ async def poll(session: ClientSession, market: Market) -> None:
 
 
 async def consume(session: ClientSession, market: Market, supervisors: dict[str, Supervisor]) -> None:
-    """Supervise reader and writer as one child: they share a connection, so they are restarted together."""
+    """Supervise the reader and the writer together: they share a connection, so if one fails, both are restarted."""
     async with Supervisor(strategy="one_for_all", max_restarts=2, name="consumer") as consumer:
         supervisors["consumer"] = consumer
         consumer.start(read, session, market, name="reader")
@@ -104,7 +104,7 @@ async def read(session: ClientSession, market: Market) -> None:
 
 
 async def write(market: Market) -> None:
-    """Order ticks."""
+    """Order ticks, again and again."""
     await market.is_connected.wait()
     while True:
         await market.feed.send_str("more")
@@ -129,12 +129,12 @@ async def run(options: argparse.Namespace) -> int:
     ):
         supervisors["service"] = supervisor
         market = Market(url)
-        # Children are stopped in reverse start order: the web server last.
+        # Children are stopped in reverse start order, so the web server is the last.
         supervisor.start(serve, market, name="web")
         supervisor.start(poll, session, market, name="poller")
         supervisor.start(consume, session, market, supervisors, name="consumer")
         loop = asyncio.get_running_loop()
-        # Windows has no signal handlers in the loop.
+        # On Windows, the event loop does not support signal handlers.
         with suppress(NotImplementedError):
             loop.add_signal_handler(SIGTERM, stop, 128 + SIGTERM)
         if options.seconds:

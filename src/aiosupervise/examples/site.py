@@ -1,4 +1,4 @@
-"""A flaky site on loopback: a real aiohttp server that fails as real sites do, reproducibly for a seed."""
+"""A flaky site on loopback: an aiohttp server that fails as real sites do, reproducibly for each seed."""
 
 import asyncio
 from collections import Counter
@@ -37,10 +37,10 @@ _STALL: Final = 1.0
 
 @asynccontextmanager
 async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> AsyncIterator[str]:
-    """Serve a flaky site on a free port of 127.0.0.1, and yield its URL, without a final slash.
+    """Serve a flaky site on a free port of 127.0.0.1, and yield its URL, without a trailing slash.
 
-    Every path is a page. The fault that the nth request of a path meets depends only on the seed, the path and n, so it
-    is the same at any concurrency and on any port.
+    Every path is a page. The fault in the response to the nth request for a path depends only on the seed, the path and
+    n, so it is the same at any concurrency and on any port.
 
     Args:
         seed: the seed of the faults and of the response times.
@@ -59,7 +59,7 @@ async def flaky_site(seed: int = 0, odds: Mapping[Fault, float] = ODDS) -> Async
 
 
 class _FaultSource:
-    """Draws the fault and the response time of each request."""
+    """Draws the fault and the response time for each request."""
 
     def __init__(self, seed: int, odds: Mapping[Fault, float]) -> None:
         self._seed = seed
@@ -69,9 +69,9 @@ class _FaultSource:
         self._dropped: set[str] = set()
 
     def draw(self, path: str) -> tuple[Fault | None, float]:
-        """Return the fault of the next request of `path`, if any, and the seconds until it occurs."""
-        # When a connection is dropped, aiohttp's client resends a GET once, unnoticed by the caller. So a path drops
-        # two requests in a row.
+        """Return the fault for the next request for `path`, if any, and the seconds until the response."""
+        # When a connection is dropped, aiohttp's client resends a GET once without informing its caller. Two requests
+        # in a row are therefore dropped.
         if path in self._dropped:
             self._dropped.remove(path)
             return Fault.DROP, 0.0

@@ -6,7 +6,7 @@ python -m aiosupervise.examples.fetch --engine dask     # on two worker processe
 python -m aiosupervise.examples.fetch --journal run.db  # killed and started again, it resumes
 
 This module is separate from fetch.py because Python loads the module of a command under the name __main__. The workers
-of a cluster import fetch.py under its own name, so it would be loaded twice, with two functions `fetch`.
+of a cluster import fetch.py under its own name, so it would be loaded twice, with two different functions `fetch`.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from .fetch import demonstrate, fetch_all, journal_of
 
 
 async def run(options: Options) -> Signals | None:
-    """Run the example on the engine of the options, and return the signal that stopped it, if any."""
+    """Run the example on the chosen engine, and return the signal that stopped it, if any."""
     if options.journal is not None:
-        # A run without inputs raises if the journal cannot be used, before there is a progress bar.
+        # A run without inputs: if the journal cannot be used, it raises before a progress bar is shown.
         await map_all(asyncio.sleep, [], name="fetch", journal=journal_of(options, options.strategies[0]))
     if options.engine == "local":
         return await demonstrate(options, fetch_all)

@@ -1,4 +1,4 @@
-"""The fetches of the example on a local Dask cluster of two processes. Each job opens its own session."""
+"""The fetch example on a local Dask cluster of two processes. Each job opens a session of its own."""
 
 import inspect
 from collections.abc import AsyncIterator, Sequence
@@ -19,13 +19,14 @@ from .fetch import SIGNALS, FetchAll, fetch, injected_errors, journal_of
 
 __all__ = ["start_cluster"]
 
-# A terminal sends Ctrl-C to every process that it started. The workers must not be ended by it before the run is.
+# A terminal sends Ctrl-C to all foreground processes. The workers must ignore it, so that they do not end before the
+# run.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The input of a job: plain data, as it is sent to a worker."""
+    """The input of a job: plain data, because it is sent to a worker."""
 
     url: str
     seed: str
@@ -35,7 +36,7 @@ class Page:
 
 
 async def fetch_page(page: Page) -> str:
-    """Fetch a page on a worker, with the same policy as on the local engine, and with its own session."""
+    """Fetch a page on a worker, with the same policy as on the local engine, and with a session of its own."""
     worker = supervise(policy_of(fetch).replace(max_retries=page.max_retries))(inspect.unwrap(fetch))
     async with ClientSession(timeout=page.timeout) as session:
         text: str = await worker(session, page.url, Random(page.seed), page.errors)
@@ -45,7 +46,7 @@ async def fetch_page(page: Page) -> str:
 async def fetch_all(
     engine: DaskEngine, strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
 ) -> Signals | None:
-    """Run one strategy on a cluster, show its report, and return the signal that stopped it."""
+    """Run one strategy on a cluster, show its report, and return the signal that stopped it, if any."""
     errors = injected_errors(options)
     pages = [
         Page(url, f"{options.seed} {n}", errors, session.timeout, options.max_retries) for n, url in enumerate(urls)

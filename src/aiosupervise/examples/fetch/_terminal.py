@@ -34,7 +34,7 @@ _CHECKED: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line of the example."""
+    """The command-line options of the example."""
 
     url: str | None
     strategies: Sequence[Strategy]
@@ -49,7 +49,7 @@ class Options:
 
 
 def read_options(arguments: Sequence[str] | None) -> Options:
-    """Parse `arguments`, or the process's own if None; exit with code 2 if one is invalid."""
+    """Parse `arguments`, or those of the process if None; exit with code 2 if one is invalid."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Fetch many pages of a site that fails, under each of the three strategies.",
@@ -84,17 +84,17 @@ def read_options(arguments: Sequence[str] | None) -> Options:
 
 
 def bar(options: Options) -> "bool | BarOptions":
-    """Return the progress bar for these options: without the rate, so that the counts fit into 80 columns."""
+    """Return the settings of the progress bar, which omits the rate so that the counts fit into 80 columns."""
     if options.quiet:
         return False
-    # A terminal echoes Ctrl-C behind the bar: without room for it, the bar would be broken into two lines.
+    # A terminal echoes Ctrl-C after the bar. Without room for it, the bar would wrap onto a second line.
     columns = shutil.get_terminal_size().columns - len("^C")
     return {"ncols": columns, "bar_format": "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
 
 
 @asynccontextmanager
 async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
-    """During the block, announce that a signal stopped the run, what it is waiting for, and how to cancel the wait."""
+    """Announce during the block that a signal has stopped the run, what the run waits for, and how to cancel that."""
     announcing = asyncio.create_task(_announce_stop(run))
     try:
         yield
@@ -107,7 +107,7 @@ async def _announce_stop(run: Run[str, Any]) -> None:
         await asyncio.sleep(_CHECKED)
     running = run.tally.running
     what = "1 running fetch" if running == 1 else f"{running} running fetches"
-    # Above the bar, which a print would break.
+    # Printed above the bar, which `print` would disrupt.
     tqdm.write(f"Stopping: waiting for {what}. Press Ctrl-C again to cancel them.", file=sys.stderr)
 
 

@@ -16,10 +16,10 @@ from aiosupervise.integrations.aiohttp import is_transient
 
 from ._terminal import Options, Strategy, bar, show, stop_announced
 
-# The first of these signals stops a run: no job is started any more. The second cancels the running jobs.
+# The first of these signals stops a run, which then starts no further jobs; the second cancels the running jobs.
 SIGNALS = (SIGINT, SIGTERM)
 
-# On the flaky site, one attempt in ten fails by itself.
+# On the flaky site, one attempt in ten raises an injected error.
 ERROR_RATE = 0.1
 
 FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
@@ -79,7 +79,7 @@ def injected_errors(options: Options) -> Sequence[type[Exception]]:
 
 
 def journal_of(options: Options, strategy: Strategy, key: Callable[[Any], str] | None = None) -> Journal | None:
-    """Return the journal of the results, if there is one; each strategy and each site has its own results."""
+    """Return the journal, if one was requested. Each strategy and each site has its own results in it."""
     if options.journal is None:
         return None
     site = options.url or f"flaky site {options.seed}"
