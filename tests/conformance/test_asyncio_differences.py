@@ -88,7 +88,7 @@ async def test_left_running(strategy: Strategy) -> None:
     assert asyncio.all_tasks() == {me()}
 
 
-@row("all", "start jobs eagerly where the loop's task factory does")
+@row("all", "start jobs eagerly if the loop's task factory does")
 @pytest.mark.skipif(eager_task_factory is None, reason="eager tasks came with Python 3.12")
 @pytest.mark.parametrize(
     "start",
@@ -118,7 +118,7 @@ async def test_eager_tasks(start: Callable[[Any], Awaitable[object]]) -> None:
     assert events == ["ran", "task made", "task made", "ran"]
 
 
-@row("all", "refuse a future of another event loop, or never see that it is done")
+@row("all", "reject a future of another event loop, or never notice that it is done")
 async def test_a_future_of_another_loop() -> None:
     """Gather and as_completed raise, wait waits; ours has a Failure of that job, and the result of the other."""
     other = asyncio.new_event_loop()
@@ -193,7 +193,7 @@ async def test_results_of_a_cancelled_caller() -> None:
     assert [type(outcome) for outcome in run.report] == [Success, Success, Pending]
 
 
-@row("gather", "passes a second cancel on to its jobs")
+@row("gather", "passes a second cancellation on to its jobs")
 @pytest.mark.looptime
 async def test_a_second_cancel() -> None:
     """The second cancel of gather's caller cuts its jobs' clean-up short; ours finishes it."""
@@ -315,7 +315,7 @@ async def test_results_at_the_timeout_of_as_completed() -> None:
 
 @row(
     "wait",
-    "counts a job that ends in that iteration as done or as pending, depending on the order of the loop's callbacks",
+    "counts a job that ends when the timeout fires as done or pending, depending on the order of the loop's callbacks",
 )
 @pytest.mark.looptime
 @pytest.mark.parametrize("timer_first", [False, True])
@@ -337,7 +337,7 @@ async def test_results_at_the_timeout_of_wait(*, timer_first: bool) -> None:
     assert [type(outcome) for outcome in report] == [Success]
 
 
-@row("wait", "takes no coroutines, and no empty input")
+@row("wait", "accepts neither coroutines nor an empty input")
 async def test_what_wait_does_not_take() -> None:
     """Coroutines are a TypeError for asyncio.wait, and nothing is a ValueError; ours takes both."""
     coroutine = succeed(0)()
