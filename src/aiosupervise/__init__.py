@@ -1,8 +1,7 @@
 """Retries, concurrency limits, job outcomes and supervisors for asyncio code that can fail.
 
-Imports point one way:
-integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
-(One exception: `progress=True` imports the tqdm integration when it is used.)
+Imports point in one direction: integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events ->
+_policy. (One exception: `progress=True` imports the tqdm integration when it is used.)
 """
 
 from ._batch._journal.journal import Journal

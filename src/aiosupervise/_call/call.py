@@ -91,7 +91,8 @@ class Call:
         self.waits = no_waiting is None
         self.policy = policy if no_waiting is None else no_waiting.apply_to(policy)
         self.name = name
-        self.number = 0  # until its first event
+        # The number is assigned at the first event.
+        self.number = 0
         self.started = started
         self.arguments = arguments
         self.job = current_job.get()

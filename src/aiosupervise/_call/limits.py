@@ -100,8 +100,8 @@ def raise_again(error: BaseException) -> None:
 class TimeLimit:
     """Raises `expired(seconds)` from its block if the block is not done in time.
 
-    `asyncio.timeout_at` cancels the block and turns the CancelledError that comes out of it into a TimeoutError. So
-    only a TimeoutError that follows a CancelledError was raised by the timeout; any other comes from the block itself.
+    `asyncio.timeout_at` cancels the block and turns the CancelledError that leaves it into a TimeoutError. So only a
+    TimeoutError that follows a CancelledError was raised by the timeout; any other comes from the block itself.
 
     Args:
         expired: the class of the error.

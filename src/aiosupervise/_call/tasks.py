@@ -44,7 +44,7 @@ def _create_task(
     try:
         if takes_keywords:
             return loop.create_task(coroutine, name=name, context=context)
-        # Without that keyword, a task copies the current context.
+        # Without the keyword `context`, a task copies the current context.
         task = context.run(loop.create_task, coroutine)
         task.set_name(name)
     except BaseException:

@@ -77,7 +77,7 @@ class Scope:
             self._around.notify(event)
 
     def open(self) -> None:
-        """Count the scope's own listener."""
+        """Count the scope's own listener, so that events are created for it."""
         if self._listener is not None:
             self._loop = asyncio.get_running_loop()
             listeners.adjust(1, self._loop)

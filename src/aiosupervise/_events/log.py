@@ -216,8 +216,8 @@ def is_logged(logger: logging.Logger, level: int) -> bool:
     """Return whether a record would reach a handler or a filter.
 
     If not, the record is not created, which saves some microseconds. The rules are those of
-    `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As there, a NullHandler keeps
-    `lastResort` from printing.
+    `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As in `callHandlers`, a
+    NullHandler keeps `lastResort` from printing.
     """
     # A fast path for failed attempts: usually logging is not configured, and ours is the only handler.
     is_configured = _PACKAGE.handlers or logging.root.handlers or CALLS.filters

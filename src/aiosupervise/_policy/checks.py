@@ -121,7 +121,7 @@ def error_text(error: BaseException, *, join_lines: bool = False) -> str:
 
     It uses the `str` of the error and never its repr, which may quote arguments. Unprintable characters, such as line
     breaks and terminal codes, are escaped; `join_lines` replaces line breaks and the indentation after them with a
-    space. A group is followed by its leaves.
+    space. The text of a group is followed by those of its leaves.
     """
     text = _message_of(error, join_lines=join_lines)
     if is_group(error):

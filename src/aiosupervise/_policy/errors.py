@@ -22,9 +22,9 @@ class GiveUp(Exception):  # noqa: N818
 class RetryAfter(Exception):  # noqa: N818
     """Raise this in a supervised function to retry after a delay, even if the policy does not list the error.
 
-    It uses up a retry, and `irrecoverable` still takes precedence. It stands for its cause if it has one, otherwise for
-    the error that was being handled, otherwise for itself. When the call gives up, the caller gets the error that it
-    stands for.
+    The retry counts towards `max_retries`, and `irrecoverable` still takes precedence. It stands for its cause if it
+    has one, otherwise for the error that was being handled, otherwise for itself. When the call gives up, the caller
+    gets the error that it stands for.
 
     Args:
         seconds: the minimum wait before the next attempt, in seconds or as a timedelta; the policy's backoff is added
@@ -75,7 +75,8 @@ class DeadlineExceeded(TimeoutError):  # noqa: N818
         return f"the call was not done within deadline={self.seconds:g} s"
 
 
-_SHOWN = 3  # errors in the message of a RestartsExceeded
+# The number of errors in the message of a RestartsExceeded.
+_SHOWN = 3
 
 
 @final
@@ -165,7 +166,8 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return this error's replacement, given those for the errors within it; in a cycle, that is the error itself."""
+    """Return the replacement for this error, given those for the errors within it; an error in a cycle is not
+    replaced."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):

@@ -62,8 +62,7 @@ def gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_
     """Return the gate of a call with these arguments: the policy's gate or, if that is a function, its return value.
 
     Raises:
-        TypeError: if the function returns something other than an async or, for a plain function, a synchronous context
-            manager.
+        TypeError: if the function does not return an async context manager or, for a plain function, a synchronous one.
 
     """
     if _is_gate(gate, is_async=is_async):

@@ -1,7 +1,7 @@
 """Records: classes with fields, fast to define and to instantiate.
 
 To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes
-about a millisecond to create such a class, which was half of the library's import time. The `__init__` that it
+about a millisecond for each such class, which added up to half of the library's import time. The `__init__` that it
 generates is also slow, because it assigns each field with `object.__setattr__`, and a call with a listener creates at
 least two events. Of the methods that `dataclass` would generate for each class, a record has only an `__init__` of its
 own, compiled on first use. All records share the other methods, which use `__field_types__`, the annotations of all
@@ -121,7 +121,7 @@ def _init_of(cls: Any) -> Any:
 
 
 class _OfDataclass:
-    """An attribute by which other code recognizes a dataclass. The first access to any of them creates all of them.
+    """One of the attributes by which other code recognizes a dataclass. The first access to one creates them all.
 
     `dataclasses` reads the fields, and `pprint` the parameters.
     """

@@ -80,7 +80,7 @@ class Body:
             del failure, error, cancellation
 
     def _undo_cancel(self) -> bool:
-        """Undo the effect of `cancel`, and return whether a CancelledError in the body would have another cause."""
+        """Undo the effect of `cancel`, and return whether a CancelledError would come from other code."""
         if self._task is None or not self._cancel_requested:
             return True
         return self._task.uncancel() > self._cancelling_at_entry

@@ -51,7 +51,7 @@ class ChildState:
         name: the name, unique among the children that the supervisor knows.
         restart_type: determines whether the child is restarted after it has ended.
         grace: seconds between two cancellations when the child is stopped.
-        context: the context; each run gets a copy of it.
+        context: the context of which each run gets a copy.
         intensity: the restart intensity of this child.
         ready: seconds within which it must call `ready()`; None if it is ready as soon as it has started.
         heartbeat: seconds that may pass between two calls of `alive()`; None if it need not call it.

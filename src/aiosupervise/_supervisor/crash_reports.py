@@ -34,7 +34,7 @@ class CrashReports:
     dependency is down. Therefore only the first failure of a kind is logged in full. Further failures within `within`
     seconds are counted, and the count is logged after one second, two seconds, four seconds and so on. Failures are of
     the same kind if their errors have the same type and were raised at the same line. The error of a stalled child was
-    not raised, so the line is the one at which its cause was raised.
+    not raised, so the line at which its cause was raised is used instead.
 
     Args:
         name: the name of the supervisor.

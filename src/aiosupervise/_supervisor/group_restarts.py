@@ -132,7 +132,7 @@ class GroupRestarts:
             self._timer = None
 
     def _stop_next(self) -> None:
-        if self._is_stopping_next:  # called from within the loop below, which continues by itself
+        if self._is_stopping_next:  # the loop below is already running
             return
         self._is_stopping_next = True
         try:

@@ -32,7 +32,7 @@ class RestartIntensity:
         self._paused_at: float | None = None
 
     def time(self, now: float) -> float:
-        """Return the time by the child's clock, which excludes restart delays, at `now`, the loop's time."""
+        """Convert `now`, the loop's time, to the time of the child's clock, which excludes restart delays."""
         return (now if self._paused_at is None else self._paused_at) - self._paused_for
 
     def pause(self, now: float) -> None:

@@ -64,7 +64,7 @@ class ChildRegistry:
         child.enter(state, now)
 
     def forget(self, child: ChildState) -> None:
-        """Remove a child that is not alive if it is temporary or dynamic, as OTP does, because there may be many."""
+        """Remove a child that is not alive, as OTP does, if it is temporary or dynamic: there may be many of them."""
         if (child.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
             del self._children[child.name]
 

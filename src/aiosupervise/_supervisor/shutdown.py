@@ -9,7 +9,7 @@ from .lifecycle import Lifecycle
 
 
 class Shutdown:
-    """Stops all children once it has begun."""
+    """Stops all children of a supervisor, once `begin` has been called."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
@@ -31,7 +31,7 @@ class Shutdown:
     def go_on(self, *, at_once: bool = False) -> None:
         """Stop the next child if the previous one has ended, or all remaining children simultaneously."""
         self._is_at_once = self._is_at_once or at_once
-        if self._is_going_on:  # called from within the loop below, which continues by itself
+        if self._is_going_on:  # the loop below is already running
             return
         self._is_going_on = True
         try:

@@ -11,7 +11,7 @@ Step: TypeAlias = Callable[[], None]
 
 
 class Steps:
-    """Runs the steps of one supervisor, and after each of them the deferred calls, such as events.
+    """Runs the steps of one supervisor, and after each of them the deferred calls, such as the emission of events.
 
     A step runs immediately, unless another one is in progress. This is possible because a task factory may run the
     first lines of a child inside a step, and the child may request another step. Listeners are called between two

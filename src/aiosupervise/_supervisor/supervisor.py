@@ -48,11 +48,11 @@ class Supervisor:
     child, so errors escalate up a tree of supervisors.
 
     Args:
-        strategy: which children are restarted when one has ended: "one_for_one", only this child; "one_for_all", all
-            children; "rest_for_one", this child and those started after it. Running siblings are stopped first, in
+        strategy: which children are restarted when one has ended. "one_for_one": only this child. "one_for_all": all
+            children. "rest_for_one": this child and those started after it. Running siblings are stopped first, in
             reverse start order. The group is restarted in start order, without temporary children. "simple_one_for_one"
-            is for children that come and go: only this child is restarted, children that have ended are forgotten, and
-            a shutdown stops all children simultaneously.
+            is for children that are started dynamically: only this child is restarted, children that have ended are
+            forgotten, and a shutdown stops all children simultaneously.
         max_restarts: the restart intensity: the supervisor escalates if a child needs more than this number of restarts
             in `within` seconds. 0 allows no restarts; None means no limit.
         within: the period of the restart intensity in seconds, more than 0. As in OTP, a restart exactly this long ago

@@ -104,7 +104,7 @@ async def read(session: ClientSession, market: Market) -> None:
 
 
 async def write(market: Market) -> None:
-    """Order ticks, again and again."""
+    """Order ticks repeatedly."""
     await market.is_connected.wait()
     while True:
         await market.feed.send_str("more")

@@ -94,7 +94,7 @@ def bar(options: Options) -> "bool | BarOptions":
 
 @asynccontextmanager
 async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
-    """Announce during the block that a signal has stopped the run, what the run waits for, and how to cancel that."""
+    """Announce during the block that a signal stopped the run, what it waits for, and how to cancel the wait."""
     announcing = asyncio.create_task(_announce_stop(run))
     try:
         yield
