@@ -1,7 +1,8 @@
 """Retries, concurrency limits, job outcomes and supervisors for asyncio code that can fail.
 
-Imports point in one direction: integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events ->
-_policy. (One exception: `progress=True` imports the tqdm integration when it is used.)
+Imports point in one direction:
+integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
+(One exception: `progress=True` imports the tqdm integration when it is used.)
 """
 
 from ._batch._journal.journal import Journal
