@@ -111,7 +111,7 @@ class ChildState:
         self.intensity: RestartIntensity = intensity
         self.ready: float | None = ready
         self.heartbeat: float | None = heartbeat
-        # Its position in the start order.
+        # The position of the child in the start order.
         self.position: int = 0
         self.state: StateName = "stopped"
         # The loop's time at which the child entered its state, and at which its current or last run started.
