@@ -222,7 +222,7 @@ class Call:
 
     def on_refusal(self, last_error: Exception, reason: Reason) -> None:
         """Give up on the last error, because the planned retry cannot be made."""
-        # The last error is now the final one, and the error before it is the last of the earlier ones.
+        # The last error becomes the final error, and the error before it becomes the last of the earlier errors.
         self.last_error, self.error_before = self.error_before, None
         self._give_up(last_error, reason)
 

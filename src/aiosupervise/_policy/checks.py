@@ -105,7 +105,7 @@ def safe_str(value: object) -> str:
 
 
 def line_of(value: object) -> str:
-    """Return the text of a value as one line of bounded length, without unprintable characters."""
+    """Return the text of a value as one line of bounded length, with unprintable characters escaped."""
     return printable(safe_str(value)[:_SHOWN_TEXT])
 
 
