@@ -122,7 +122,7 @@ async def brutal_kill(scene: Scene) -> None:
         await it.stop()
 
 
-@differs("`restart_child` of a child that runs")
+@differs("`restart_child` of a running child")
 async def restart_of_a_running_child(scene: Scene) -> None:
     """A running child is restarted on request."""
     async with scene.supervisor() as sup:
@@ -132,7 +132,7 @@ async def restart_of_a_running_child(scene: Scene) -> None:
         await scene.settle()
 
 
-@differs("`restart_child` of a temporary one that has ended")
+@differs("`restart_child` of a temporary child that has ended")
 async def restart_of_a_forgotten_child(scene: Scene) -> None:
     """A temporary child that has ended is restarted on request."""
     async with scene.supervisor() as sup:
