@@ -34,7 +34,7 @@ class Heartbeats:
         self._hearts: dict[ChildState, _Heart] = {}
 
     def watch(self, child: ChildState, seconds: float, on_stalled: Callable[[], None]) -> None:
-        """Watch a child from now on; call `on_stalled` if it does not call `alive()` for this many seconds."""
+        """Watch a child from now on; call `on_stalled` if it does not call `alive()` for `seconds` seconds."""
         self._clock.acquire(seconds)
         heart = self._hearts[child] = _Heart(seconds, self._clock.time(), on_stalled)
         self._schedule(heart, seconds)
