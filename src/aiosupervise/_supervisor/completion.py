@@ -26,11 +26,11 @@ class Completion:
         return self._done.is_set()
 
     def resolve(self) -> None:
-        """Wake the waiting tasks: the command has been carried out."""
+        """Wake the waiting tasks, because the command has been carried out."""
         self._done.set()
 
     def reject(self, error: BaseException) -> None:
-        """Wake the waiting tasks with this error: the command will not be carried out."""
+        """Raise this error in the waiting tasks, because the command will not be carried out."""
         self._error = error
         self._done.set()
 

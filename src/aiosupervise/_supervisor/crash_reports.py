@@ -10,7 +10,8 @@ from aiosupervise._events.log import FAILED_AGAIN, RETURNED
 from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.raw import cause_of, traceback_of
 
-_MOST_KINDS = 100  # the number of kinds that are remembered
+# The maximum number of kinds that are remembered.
+_MOST_KINDS = 100
 _FIRST_WAIT = 1.0  # seconds
 
 

@@ -9,7 +9,8 @@ from aiosupervise._policy.record import record
 
 @record
 class _Restart:
-    at: float  # by the clock of the child
+    # The time of the restart by the clock of the child.
+    at: float
     error: BaseException | None
 
 

@@ -29,7 +29,8 @@ from .run_errors import error_of, failure_of
 from .steps import Steps
 from .this_run import ThisRun, this_run
 
-_SLICE = 64  # ends
+# The number of ends in a slice.
+_SLICE = 64
 
 
 class Consequences(Protocol):
@@ -205,7 +206,8 @@ class Lifecycle:
 
     def _record_end(self, child: ChildState, task: asyncio.Task[object]) -> None:
         """Move a child whose task has ended to its next state."""
-        if child.task is not task:  # a command was run before this callback
+        # A command may have recorded the end before this callback.
+        if child.task is not task:
             return
         purpose, error = child.purpose, error_of(task)
         if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():

@@ -6,7 +6,8 @@ import asyncio
 import math
 from contextvars import Context
 
-_TICKS = 8  # in the shortest heartbeat
+# The number of ticks in the shortest heartbeat.
+_TICKS = 8
 
 
 class LoopClock:
