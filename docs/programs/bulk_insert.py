@@ -36,4 +36,4 @@ async def main(path):
     return 1 - run.report.ok
 
 
-sys.exit(asyncio.run(main(sys.argv[1])))
+sys.exit(asyncio.run(main(sys.argv[1])) if len(sys.argv) == 2 else __doc__)

@@ -36,4 +36,4 @@ async def main(start):
     print(fetched, "pages")
 
 
-asyncio.run(main(sys.argv[1]))
+sys.exit(asyncio.run(main(sys.argv[1])) if len(sys.argv) == 2 else __doc__)

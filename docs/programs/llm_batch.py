@@ -37,4 +37,4 @@ async def main(path):
     return 128 + run.stopped_by if run.stopped_by else 1 - report.ok
 
 
-sys.exit(asyncio.run(main(sys.argv[1])))
+sys.exit(asyncio.run(main(sys.argv[1])) if len(sys.argv) == 2 else __doc__)

@@ -31,5 +31,7 @@ async def main(urls):
     print(report.summary())
 
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 asyncio.run(main(sys.argv[1:]))
 write_to_textfile("nightly.prom", REGISTRY)  # for the textfile collector of node_exporter

@@ -109,6 +109,16 @@ async def test_the_first_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("file", ["bulk_insert.py", "crawler.py", "llm_batch.py", "metrics.py"])
+async def test_a_program_says_how_to_start_it(tmp_path: Path, file: str) -> None:
+    """Started without its arguments, it prints the command to type instead of a traceback."""
+    code, out, err = await (await start(tmp_path, file, OPENAI_API_KEY="-")).end()
+    assert (code, out) == (1, "")
+    assert f"python {file}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
 async def test_the_crawler(tmp_path: Path) -> None:
     """It fetches each page below the URL once, again after a 503, and names a missing page, which it does not count."""
     pages = {
