@@ -2,6 +2,7 @@
 
 Each page is opened as wide as a desktop and as a phone, light and dark. Nothing may be wider than the window, but for
 what scrolls by itself, and every picture must have been loaded. The pictures of the pages are for a person to look at.
+The copy button of a command must copy it without its prompt, and the output of a program has no such button.
 """
 
 import shutil
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 SCHEMES = ("light", "dark")
@@ -26,6 +28,9 @@ for (const node of document.querySelectorAll("article table, article pre, articl
     found.push(`cut off: ${node.outerHTML.slice(0, 60)}`);
 return found;
 """
+COPIED = "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](String(error)))"
+COMMAND_BUTTON = "div.highlight-console button.copybtn"
+OUTPUT_BUTTON = ":is(div.highlight-output, div.highlight-text) button.copybtn"
 
 
 @contextmanager
@@ -35,6 +40,7 @@ def browser() -> Iterator[Chrome]:
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
         options.add_argument(f"--{flag}")
     driver = Chrome(options, ChromeService(shutil.which("chromedriver")))  # else Selenium looks for one in the network
+    driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
     try:
         yield driver
     finally:
@@ -55,6 +61,19 @@ def look(driver: Chrome, site: Path, page: Path, pictures: Path) -> Iterator[str
             metrics["height"] = driver.execute_script("return document.documentElement.scrollHeight")
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             driver.save_screenshot(str(pictures / f"{name}-{device}-{scheme}.png"))
+    yield from copy(driver, name)
+
+
+def copy(driver: Chrome, name: str) -> Iterator[str]:
+    """Click the copy button of the first command on the open page, and return what is wrong with such buttons."""
+    if driver.find_elements(By.CSS_SELECTOR, OUTPUT_BUTTON):
+        yield f"{name}: an output has a copy button"
+    for button in driver.find_elements(By.CSS_SELECTOR, COMMAND_BUTTON)[:1]:
+        shown = button.find_element(By.XPATH, "preceding-sibling::pre").text.splitlines()
+        ActionChains(driver).scroll_to_element(button).move_to_element(button).click().perform()
+        copied = str(driver.execute_async_script(COPIED)).splitlines()
+        if copied != [line.removeprefix("$ ") for line in shown]:
+            yield f"{name}: {shown} is copied as {copied}"
 
 
 def main() -> int:
