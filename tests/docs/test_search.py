@@ -36,6 +36,8 @@ TERMS = {
     "crawler": "how-to/follow-links",
     "LLM": "how-to/llm-clients",
     "SQLAlchemy": "how-to/databases",
+    "S3": "how-to/classify-errors",
+    "cron": "how-to/notebook-web-cli",
     "thread": "how-to/blocking-functions",
     "graceful shutdown": "how-to/shut-down",
     "SIGTERM": "how-to/shut-down",
