@@ -3,7 +3,7 @@
 import sys
 
 TEXT = """\
-aiosupervise: supervise a call, a batch, a service.
+aiosupervise: supervise calls, batches and long-running tasks.
 
 Two example programs, each with its own unreliable server.
 
