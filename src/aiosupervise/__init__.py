@@ -3,13 +3,14 @@
 Imports point in one direction:
 integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
 (One exception: `progress=True` imports the tqdm integration when it is used.)
+
+`_batch` and `_supervisor` are imported when one of their names is first used: they take most of the import time, and
+many programs need neither, or only one of them.
 """
 
-from ._batch._journal.journal import Journal
-from ._batch.api import map_all, run_all
-from ._batch.overload import Adaptive, Overload
-from ._batch.report import Report
-from ._batch.run import Run
+import importlib as _importlib
+import typing as _typing
+
 from ._call import blocks as _blocks  # noqa: F401 - makes policies iterable
 from ._call.attempt import Attempt, attempt
 from ._call.supervise import policy_of, supervise
@@ -45,9 +46,10 @@ from ._policy.budget import Budget
 from ._policy.errors import AttemptTimeout, DeadlineExceeded, GiveUp, RestartsExceeded, RetryAfter
 from ._policy.policy import Policy
 from ._policy.verdict import Reason, Verdict, verdict
-from ._supervisor.child import Child
-from ._supervisor.supervisor import Supervisor
-from ._supervisor.this_run import alive, ready
+
+if _typing.TYPE_CHECKING:  # pragma: no cover
+    from ._batch import Adaptive, Journal, Overload, Report, Run, map_all, run_all
+    from ._supervisor import Child, Supervisor, alive, ready
 
 __all__ = [
     "Adaptive",
@@ -108,7 +110,37 @@ __all__ = [
     "verdict",
 ]
 
-# Tracebacks and the docs then show the public names, such as aiosupervise.Run.
+_LATER = {
+    "Adaptive": "_batch",
+    "Child": "_supervisor",
+    "Journal": "_batch",
+    "Overload": "_batch",
+    "Report": "_batch",
+    "Run": "_batch",
+    "Supervisor": "_supervisor",
+    "alive": "_supervisor",
+    "map_all": "_batch",
+    "ready": "_supervisor",
+    "run_all": "_batch",
+}
+
+# Tracebacks and the docs then show the public names, such as aiosupervise.Policy.
 for _name in __all__:
-    if _name not in ("Event", "Outcome"):  # aliases
+    if _name not in _LATER and _name not in ("Event", "Outcome"):  # aliases
         globals()[_name].__module__ = __name__
+
+
+# Hidden from type checkers, which would take any name for one that `__getattr__` returns.
+if not _typing.TYPE_CHECKING:  # pragma: no branch
+
+    def __getattr__(name: str) -> object:
+        """Import the level that a name belongs to, with all of its public names."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        level = _importlib.import_module(f".{_LATER[name]}", __name__)
+        globals().update({public: getattr(level, public) for public in level.__all__})
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        """Return the names of the module, including those that are imported later."""
+        return sorted({*globals(), *__all__})

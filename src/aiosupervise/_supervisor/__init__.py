@@ -1,1 +1,10 @@
 """The supervisor: long-running tasks that are restarted when they end, as Erlang/OTP restarts processes."""
+
+from .child import Child
+from .supervisor import Supervisor
+from .this_run import alive, ready
+
+__all__ = ["Child", "Supervisor", "alive", "ready"]
+
+for _name in __all__:  # as in `aiosupervise`, from where users import them
+    globals()[_name].__module__ = "aiosupervise"
