@@ -191,9 +191,49 @@ class ClosedBadly(Coroutine[object, None, None]):
 def test_an_awaitable_that_cannot_be_closed(kind: Callable[[], object]) -> None:
     """It is refused by the same error."""
     make: Callable[[], object] = lambda: kind() or None  # noqa: E731 - a name that is no identifier
-    text = rf"a value of type {name_of(kind)}, .*`async def call\(\*args, \*\*kwargs\): return await <lambda>\("
+    text = rf"a value of type {name_of(kind)}, .*`async def call\(\*args, \*\*kwargs\): return await func\("
     with pytest.raises(TypeError, match=text):
         supervise(POLICY)(make)()
+
+
+def fetch_later() -> Awaitable[str]:
+    """Return an awaitable, as the functions of some clients do."""
+    return Client().fetch()
+
+
+class Api:
+    """A client whose methods, of all kinds, return awaitables."""
+
+    def __call__(self) -> Awaitable[str]:
+        return fetch_later()
+
+    def get(self) -> Awaitable[str]:
+        return fetch_later()
+
+    @classmethod
+    def get_default(cls) -> Awaitable[str]:
+        return fetch_later()
+
+
+WRAPPERS: dict[str, tuple[Callable[[], object], str, str]] = {
+    "function": (fetch_later, "call", "fetch_later"),
+    "lambda": (lambda: fetch_later(), "call", "func"),  # noqa: PLW0108 - it has no name
+    "object": (Api(), "call", "api"),
+    "its __call__": (Api().__call__, "call", "api"),
+    "method": (Api().get, "get", "api.get"),
+    "class method": (Api.get_default, "get_default", "Api.get_default"),
+    "partial": (functools.partial(functools.partial(Api().get)), "get", "api.get"),
+    "builtin": (functools.partial(next, iter([Later()])), "call", "next"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_the_wrapper_does_not_call_itself(kind: str) -> None:
+    """It has another name than the function, unless that is a method, and calls it by a name that exists."""
+    func, wrapper, call = WRAPPERS[kind]
+    with pytest.raises(TypeError) as raised:
+        supervise(POLICY)(func)()
+    assert f"`async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)`" in str(raised.value)
 
 
 # Promise 9: it costs nothing until something fails

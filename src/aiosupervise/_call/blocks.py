@@ -35,8 +35,9 @@ from .limits import limit_of, now
 from .retry import AsyncCall
 from .thread import SyncCall
 
-# The instructions by which a frame drops the iterator of a loop that it leaves, other than by an exception.
-_POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
+# The instructions by which a frame drops the iterator of a loop that it leaves, other than by an exception. FOR_ITER
+# drops one that has ended, such as an `itertools.islice` of the attempts.
+_POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER", "FOR_ITER") if name in opcode.opmap}
 
 # A block has neither function nor arguments.
 _NO_FUNCTION: Arguments = (type(None), (), {})
@@ -57,7 +58,7 @@ class _Block(Call):
 
     def __init__(self, policy: Policy, frame: FrameType, started: float, *, is_async: bool) -> None:
         name = policy.name or f"{frame.f_code.co_name}:{frame.f_lineno}"
-        check_gate_of_loop(policy.gate, name, is_async=is_async)
+        check_gate_of_loop(policy.gate, name, is_async=is_async, repair=f"write {_AsyncBlock.code}")
         super().__init__(policy, name, started, _NO_FUNCTION)
         self.next = _Next.ATTEMPT
 
@@ -130,7 +131,8 @@ class _Attempt:
         """Begin the attempt with the `with` statement for this kind of block, and return the limit to enter."""
         block = self._block
         if type(block) is not kind:
-            raise TypeError(f"the attempt is for {block.code}")
+            # Only an async function can have mixed them.
+            raise TypeError(f"`for` and `with` must both be async, or neither: write {_AsyncBlock.code}")
         if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"
             raise RuntimeError(f"attempt {self.number} of {block.name} was entered twice, or has ended: {rule}")

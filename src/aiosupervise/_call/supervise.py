@@ -178,10 +178,11 @@ def _check_function(policy: Policy, func: object) -> bool:
     is_async = is_async_callable(func)
     if not is_async:
         _check_plain_function(rule, func, inner)
+    name = name_of(inner)
+    repair = f"write `async def {name}`"
     if policy.attempt_timeout is not None and not is_async:
-        name = name_of(inner)
-        raise TypeError(cannot_interrupt(f"the plain function {name}", f"write `async def {name}`"))
-    check_gate_fits(policy.gate, name_of(inner), is_async=is_async)
+        raise TypeError(cannot_interrupt(f"the plain function {name}", repair))
+    check_gate_fits(policy.gate, name, is_async=is_async, repair=repair)
     return is_async
 
 

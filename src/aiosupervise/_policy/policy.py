@@ -136,6 +136,9 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return replaced(self, dict(changes))
 
+    # For `copy.replace`, since Python 3.13.
+    __replace__ = replace
+
     # Decorated, because mutation testing puts frames of its own between the caller and other functions.
     @final
     def __iter__(self) -> SyncAttempts:
