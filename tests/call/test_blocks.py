@@ -625,6 +625,15 @@ async def test_gates_that_do_not_fit() -> None:
         aiter(POLICY.replace(gate=lambda _: asyncio.Lock()))
 
 
+def test_the_repr_of_an_attempt_names_its_block() -> None:
+    """With its number, as the events do."""
+    for each in POLICY:
+        with each:
+            text = f"<attempt {each.number} of test_the_repr_of_an_attempt_names_its_block:"
+            assert repr(each).startswith(text)
+            break
+
+
 async def test_an_attempt_is_entered_once() -> None:
     """Neither again, nor when another one has come."""
     kept: list[Any] = []

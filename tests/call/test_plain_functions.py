@@ -4,12 +4,14 @@ import asyncio
 import functools
 import gc
 import inspect
+import math
 import sys
 import threading
 import time
 import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -275,6 +277,27 @@ def test_waits_by_time_sleep(naps: list[float]) -> None:
     """A wait without seconds is none."""
     assert supervise(POLICY.replace(backoff=[1, 0, 4]))(Loading(3))() == "loaded ()"
     assert naps == [1, 4]
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300, math.inf, 10**400, timedelta.max])
+def test_a_server_that_asks_for_centuries(seconds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call waits as long as `time.sleep` can, and no OverflowError takes the place of the error of the server."""
+    slept: list[float] = []
+
+    def sleep(wait: float) -> None:
+        # The limit of the clock, in nanoseconds.
+        assert int(wait * 1e9) < 2**63
+        slept.append(wait)
+
+    monkeypatch.setattr(thread, "time", types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+
+    @supervise(retry_on=lambda _: seconds, max_retry_after=None, max_retries=1)
+    def ask() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        ask()
+    assert slept == [100 * 365 * 24 * 3600]
 
 
 def test_no_waiting_applies(naps: list[float]) -> None:

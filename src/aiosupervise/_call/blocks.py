@@ -127,6 +127,9 @@ class _Attempt:
         left: float | None = self._block.time_left()
         return left
 
+    def __repr__(self) -> str:
+        return f"<attempt {self.number} of {self._block.name}>"
+
     def _begin(self, frame: FrameType, kind: type[_Block]) -> Any:
         """Begin the attempt with the `with` statement for this kind of block, and return the limit to enter."""
         block = self._block

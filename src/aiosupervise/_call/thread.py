@@ -30,6 +30,8 @@ R = TypeVar("R")
 # another warning.
 _blocking_places: set[tuple[str, int]] = set()
 
+# 100 years, because `time.sleep` raises OverflowError for more than 292, and a server can ask for any number of seconds.
+_LONGEST_SLEEP: Final = 100 * 365 * 86_400.0
 
 ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
 """A shortcut: most results have one of these types, which are not awaitable. On Python 3.11 the full check is slow."""
@@ -84,7 +86,7 @@ class SyncCall(Call):
         if self.delay > 0:
             if running_loop() is not None:
                 _warn_of_blocking(self.name, self.delay)
-            time.sleep(self.delay)
+            time.sleep(min(self.delay, _LONGEST_SLEEP))
         if self.job is not None:
             self.on_permit(self.job.permit_at_once(), self.job, last_error)
 
