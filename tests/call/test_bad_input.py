@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from aiosupervise import Backoff, Policy, RetryAfter, supervise
+from aiosupervise import Backoff, Policy, RetryAfter, policy_of, supervise
 
 from .forms import Supervise
 
@@ -231,6 +231,21 @@ def test_something_else_than_a_policy(policy: object) -> None:
     make: Callable[..., object] = supervise
     with pytest.raises(TypeError, match=words("", "supervise", "retry_on=")):
         make(policy)
+
+
+def test_the_policy_by_name() -> None:
+    """A policy may be passed as `policy=`, with the same check; it is no keyword of a Policy."""
+    policy = Policy(retry_on=OSError)
+
+    @supervise(policy=policy)
+    async def fetch() -> None: ...
+
+    assert policy_of(fetch) is policy
+    make: Callable[..., object] = supervise
+    with pytest.raises(TypeError, match=words("supervise takes a policy or keywords, not both", "deadline=...")):
+        make(policy=policy, deadline=1)
+    with pytest.raises(TypeError, match=r"supervise takes one Policy.*got 3"):
+        make(policy=3)
 
 
 def test_policy_and_keywords() -> None:

@@ -279,7 +279,11 @@ def test_waits_by_time_sleep(naps: list[float]) -> None:
     assert naps == [1, 4]
 
 
-@pytest.mark.parametrize("seconds", [1e10, 1e300, math.inf, 10**400, timedelta.max])
+@pytest.mark.parametrize(
+    "seconds",
+    [1e10, 1e300, math.inf, 10**400, timedelta.max],
+    ids=["1e10", "1e300", "infinite", "400 digits", "timedelta"],
+)
 def test_a_server_that_asks_for_centuries(seconds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call waits as long as `time.sleep` can, and no OverflowError takes the place of the error of the server."""
     slept: list[float] = []

@@ -61,7 +61,7 @@ class Decorator(Protocol):
 
 
 @overload
-def supervise(policy: Policy, /) -> Decorator: ...
+def supervise(policy: Policy) -> Decorator: ...
 @overload
 def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
@@ -141,6 +141,8 @@ def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, 
 
 
 def _make_policy(args: tuple[object, ...], options: dict[str, object]) -> Policy:
+    if "policy" in options:
+        args += (options.pop("policy"),)
     if not args:
         if "retry_on" not in options:
             raise TypeError("supervise needs retry_on, the transient errors: @supervise(retry_on=ConnectionError)")

@@ -30,7 +30,7 @@ R = TypeVar("R")
 # another warning.
 _blocking_places: set[tuple[str, int]] = set()
 
-# 100 years, because `time.sleep` raises OverflowError for more than 292, and a server can ask for any number of seconds.
+# 100 years. A server can ask for any number of seconds, and above 292 years `time.sleep` raises OverflowError.
 _LONGEST_SLEEP: Final = 100 * 365 * 86_400.0
 
 ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
