@@ -4,7 +4,7 @@ Install with `pip install "aiosupervise[aiohttp]"`.
 """
 
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from aiosupervise._policy.checks import safe_str
 from aiosupervise._policy.raw import cause_of
@@ -74,5 +74,6 @@ def _classify_status(error: Exception) -> bool | float:
     status = _read(error, "status")
     if type(status) is not int or status not in TRANSIENT_STATUSES:
         return False
-    seconds = retry_after(_read(error, "headers"))
+    headers: Any = _read(error, "headers")
+    seconds = retry_after(headers)
     return True if seconds is None else seconds
