@@ -331,6 +331,8 @@ class Client:
         (contextlib.asynccontextmanager(agenerate), ("not the context manager agenerate",)),
         (classmethod(of_class), ("put @classmethod above @supervise(...)", "of_class")),
         (staticmethod(fetch), ("put @staticmethod above @supervise(...)", "fetch")),
+        (property(of_class), ("put @property above @supervise(...)", "for of_class")),
+        (functools.cached_property(of_class), ("put @cached_property above @supervise(...)", "for of_class")),
         (5, ("got 5",)),
         (None, ("got None",)),
     ],

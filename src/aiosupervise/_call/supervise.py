@@ -29,6 +29,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+# Decorators whose results are not functions. They belong above `supervise`.
+_DESCRIPTORS = (classmethod, staticmethod, property, functools.cached_property)
+
 # The functions that the two decorators return share their code.
 _CONTEXT_MANAGERS: tuple[Any, ...] = (contextlib.contextmanager(iter), contextlib.asynccontextmanager(aiter))
 
@@ -193,8 +196,10 @@ def _check_plain_function(rule: str, func: object, inner: object) -> None:
     if isinstance(func, Coroutine):
         func.close()
         raise TypeError(f"{rule}, not its call: supervise(...)({name}), without the parentheses after {name}")
-    if isinstance(inner, (classmethod, staticmethod)):
+    if isinstance(inner, _DESCRIPTORS):
         kind = type(inner).__name__
+        # Before Python 3.13, a property has no name of its own.
+        name = name_of(inner.fget if isinstance(inner, property) else getattr(inner, "func", inner))
         raise TypeError(f"{rule}: put @{kind} above @supervise(...), not below it, for {name}")
     if isinstance(inner, type):
         raise TypeError(f"{rule}, not a class: put @supervise(...) on the methods of {name}")
