@@ -323,7 +323,7 @@ class Client:
         (generate(), ("not the generator generate",)),
         (Thing, ("not a class", "the methods of Thing")),
         (functools.partial(Thing), ("not a class", "Thing")),
-        (agenerate, ("not the async generator agenerate", "the calls that it makes")),
+        (agenerate, ("not the async generator agenerate", "the calls that it makes", "`async for attempt in policy:`")),
         (agenerate(), ("not the async generator agenerate",)),
         (Generating(), ("not the generator Generating",)),
         (GeneratingAsync(), ("not the async generator GeneratingAsync",)),

@@ -210,7 +210,10 @@ def _check_plain_function(rule: str, func: object, inner: object) -> None:
         )
     call = type(inner).__call__
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgenfunction(call) or inspect.isasyncgen(inner):
-        raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
+        raise TypeError(
+            f"{rule}, not the async generator {name}, which runs after its call has returned: supervise the calls that "
+            f"it makes, or retry a block in it: `async for attempt in policy:` and in it `async with attempt:`"
+        )
     if inspect.isgeneratorfunction(inner) or inspect.isgeneratorfunction(call) or inspect.isgenerator(inner):
         raise TypeError(
             f"{rule}, not the generator {name}, which runs after its call has returned: supervise the calls that it "
