@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 
@@ -322,6 +323,12 @@ def test_fraction_of_a_second() -> None:
 def test_no_headers() -> None:
     """An error that was made without headers is classified by its status."""
     assert is_transient(response_error(503, None)) is True
+
+
+def test_a_status_by_its_name() -> None:
+    """Code that raises the error itself may use the members of HTTPStatus."""
+    assert is_transient(response_error(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})) == 2.0
+    assert is_transient(response_error(HTTPStatus.NOT_FOUND, None)) is False
 
 
 def response_error(status: int, headers: dict[str, str] | None) -> aiohttp.ClientResponseError:

@@ -72,7 +72,7 @@ def _is_tls_error(error: Exception) -> bool:
 
 def _classify_status(error: Exception) -> bool | float:
     status = _read(error, "status")
-    if type(status) is not int or status not in TRANSIENT_STATUSES:
+    if not isinstance(status, int) or status not in TRANSIENT_STATUSES:
         return False
     headers: Any = _read(error, "headers")
     seconds = retry_after(headers)
