@@ -79,7 +79,7 @@ class Passage:
             raise GateError(
                 f"{self._name} was called inside an attempt of {_holders[key]}, which holds the same gate "
                 f"({name_of(self._gate)}), so that it could wait for itself forever: give the gate to one of them "
-                f"only, such as policy.replace(gate=None) to {_holders[key]}, or give each a gate of its own"
+                f"only, with policy.replace(gate=None) for {_holders[key]}, or give each a gate of its own"
             )
         self._key = key
 
