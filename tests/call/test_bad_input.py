@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from aiosupervise import Backoff, Policy, RetryAfter, supervise
+from aiosupervise import Backoff, Policy, RetryAfter, policy_of, supervise
 
 from .forms import Supervise
 
@@ -233,6 +233,21 @@ def test_something_else_than_a_policy(policy: object) -> None:
         make(policy)
 
 
+def test_the_policy_by_name() -> None:
+    """A policy may be passed as `policy=`, with the same check; it is no keyword of a Policy."""
+    policy = Policy(retry_on=OSError)
+
+    @supervise(policy=policy)
+    async def fetch() -> None: ...
+
+    assert policy_of(fetch) is policy
+    make: Callable[..., object] = supervise
+    with pytest.raises(TypeError, match=words("supervise takes a policy or keywords, not both", "deadline=...")):
+        make(policy=policy, deadline=1)
+    with pytest.raises(TypeError, match=r"supervise takes one Policy.*got 3"):
+        make(policy=3)
+
+
 def test_policy_and_keywords() -> None:
     """A policy and keywords at once: the error shows `replace` with those keywords."""
     make: Callable[..., object] = supervise
@@ -308,7 +323,7 @@ class Client:
         (generate(), ("not the generator generate",)),
         (Thing, ("not a class", "the methods of Thing")),
         (functools.partial(Thing), ("not a class", "Thing")),
-        (agenerate, ("not the async generator agenerate", "the calls that it makes")),
+        (agenerate, ("not the async generator agenerate", "the calls that it makes", "`async for attempt in policy:`")),
         (agenerate(), ("not the async generator agenerate",)),
         (Generating(), ("not the generator Generating",)),
         (GeneratingAsync(), ("not the async generator GeneratingAsync",)),
@@ -316,6 +331,8 @@ class Client:
         (contextlib.asynccontextmanager(agenerate), ("not the context manager agenerate",)),
         (classmethod(of_class), ("put @classmethod above @supervise(...)", "of_class")),
         (staticmethod(fetch), ("put @staticmethod above @supervise(...)", "fetch")),
+        (property(of_class), ("put @property above @supervise(...)", "for of_class")),
+        (functools.cached_property(of_class), ("put @cached_property above @supervise(...)", "for of_class")),
         (5, ("got 5",)),
         (None, ("got None",)),
     ],

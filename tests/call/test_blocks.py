@@ -5,6 +5,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import random
 import subprocess
 import sys
@@ -137,7 +138,28 @@ def leave_before_the_next() -> None:
             raise ConnectionError("dropped")
 
 
-@pytest.mark.parametrize("leave", [leave_by_break, lambda: asyncio.run(leave_async_by_break()), leave_before_the_next])
+def leave_at_the_end_of_a_slice() -> None:
+    for each in itertools.islice(POLICY, 1):
+        with each:
+            raise ConnectionError("dropped")
+
+
+def leave_at_the_end_of_a_zip() -> None:
+    for each, _ in zip(POLICY, range(1), strict=False):
+        with each:
+            raise ConnectionError("dropped")
+
+
+LEAVE = [
+    leave_by_break,
+    lambda: asyncio.run(leave_async_by_break()),
+    leave_before_the_next,
+    leave_at_the_end_of_a_slice,
+    leave_at_the_end_of_a_zip,
+]
+
+
+@pytest.mark.parametrize("leave", LEAVE)
 def test_a_break_after_a_failed_attempt_warns(leave: Callable[[], None], events: list[Event]) -> None:
     """It would hide the error: the call is finished with it, and the warning names the function and the line."""
     text = (
@@ -573,11 +595,11 @@ def test_a_policy_contains_nothing() -> None:
 async def test_the_wrong_with(events: list[Event]) -> None:
     """`with` for `async with`, and the other way round, get an error with the right code, which ends the call."""
     wrong: Any
-    with pytest.raises(TypeError, match=f"the attempt is for {ASYNC}"):
+    with pytest.raises(TypeError, match=f"`for` and `with` must both be async, or neither: write {ASYNC}"):
         async for wrong in POLICY:
             with wrong:
                 pass
-    with pytest.raises(TypeError, match=f"the attempt is for {PLAIN}"):
+    with pytest.raises(TypeError, match=f"`for` and `with` must both be async, or neither: write {ASYNC}"):
         for wrong in POLICY:
             if wrong.number == 1:
                 with wrong:
@@ -591,7 +613,7 @@ def test_plain_loops_over_policies_that_need_the_event_loop() -> None:
     """An attempt_timeout and an async gate need `async for`, and the error shows it."""
     with pytest.raises(TypeError, match=f"attempt_timeout does not work with a loop that is not async.* write {ASYNC}"):
         iter(POLICY.replace(attempt_timeout=1))
-    with pytest.raises(TypeError, match=r"gate Lock is async, and test_plain_.*:\d+ is not"):
+    with pytest.raises(TypeError, match=rf"gate Lock is async, and test_plain_.*:\d+ is not.*, or write {ASYNC}"):
         iter(POLICY.replace(gate=asyncio.Lock()))
 
 
@@ -601,6 +623,15 @@ async def test_gates_that_do_not_fit() -> None:
         aiter(POLICY.replace(gate=threading.Semaphore()))
     with pytest.raises(TypeError, match=r"gate <lambda> is a function of a call's arguments, and a loop .* has none"):
         aiter(POLICY.replace(gate=lambda _: asyncio.Lock()))
+
+
+def test_the_repr_of_an_attempt_names_its_block() -> None:
+    """With its number, as the events do."""
+    for each in POLICY:
+        with each:
+            text = f"<attempt {each.number} of test_the_repr_of_an_attempt_names_its_block:"
+            assert repr(each).startswith(text)
+            break
 
 
 async def test_an_attempt_is_entered_once() -> None:

@@ -324,6 +324,42 @@ async def test_no_error_is_replaced(
     assert (verdict_of(error).attempts, verdict_of(error).reason) == (2, Reason.EXHAUSTED)
 
 
+@only_async
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_of_an_interrupted_attempt_is_replaced(
+    kind: type[ConnectionError], supervise: Supervise
+) -> None:
+    """An attempt that a time limit cancels may raise an error of its own, which is the caller's."""
+    error = kind()
+
+    async def func() -> None:
+        try:
+            await asyncio.sleep(2)
+        finally:
+            raise error
+
+    for limits in ({"attempt_timeout": 1}, {"deadline": 1}):
+        assert await error_of(supervise(BASE.replace(**limits, max_retries=0))(func)()) is error  # type: ignore[arg-type]
+
+
+@two_forms
+@pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
+async def test_no_error_of_a_gate_is_replaced(kind: type[ConnectionError], supervise: Supervise) -> None:
+    """Neither on entering the gate, inside the limits around it, nor on leaving it."""
+    for at in ("__aenter__", "__aexit__"):
+        error = kind()
+
+        async def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        async def pass_by(*_: object) -> None: ...
+
+        gate = type("Gate", (), {"__aenter__": pass_by, "__aexit__": pass_by, at: fail})()
+        policy = BASE.replace(gate=gate, deadline=60, max_retries=0)
+        assert await error_of(supervise(policy)(raising())()) is error
+
+
 @two_forms
 @pytest.mark.parametrize("kind", ODD, ids=NAME_OF)
 async def test_no_unlisted_error_is_replaced(kind: type[ConnectionError], policy: Policy, supervise: Supervise) -> None:

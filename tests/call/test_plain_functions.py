@@ -4,12 +4,14 @@ import asyncio
 import functools
 import gc
 import inspect
+import math
 import sys
 import threading
 import time
 import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -191,9 +193,49 @@ class ClosedBadly(Coroutine[object, None, None]):
 def test_an_awaitable_that_cannot_be_closed(kind: Callable[[], object]) -> None:
     """It is refused by the same error."""
     make: Callable[[], object] = lambda: kind() or None  # noqa: E731 - a name that is no identifier
-    text = rf"a value of type {name_of(kind)}, .*`async def call\(\*args, \*\*kwargs\): return await <lambda>\("
+    text = rf"a value of type {name_of(kind)}, .*`async def call\(\*args, \*\*kwargs\): return await func\("
     with pytest.raises(TypeError, match=text):
         supervise(POLICY)(make)()
+
+
+def fetch_later() -> Awaitable[str]:
+    """Return an awaitable, as the functions of some clients do."""
+    return Client().fetch()
+
+
+class Api:
+    """A client whose methods, of all kinds, return awaitables."""
+
+    def __call__(self) -> Awaitable[str]:
+        return fetch_later()
+
+    def get(self) -> Awaitable[str]:
+        return fetch_later()
+
+    @classmethod
+    def get_default(cls) -> Awaitable[str]:
+        return fetch_later()
+
+
+WRAPPERS: dict[str, tuple[Callable[[], object], str, str]] = {
+    "function": (fetch_later, "call", "fetch_later"),
+    "lambda": (lambda: fetch_later(), "call", "func"),  # noqa: PLW0108 - it has no name
+    "object": (Api(), "call", "api"),
+    "its __call__": (Api().__call__, "call", "api"),
+    "method": (Api().get, "get", "api.get"),
+    "class method": (Api.get_default, "get_default", "Api.get_default"),
+    "partial": (functools.partial(functools.partial(Api().get)), "get", "api.get"),
+    "builtin": (functools.partial(next, iter([Later()])), "call", "next"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_the_wrapper_does_not_call_itself(kind: str) -> None:
+    """It has another name than the function, unless that is a method, and calls it by a name that exists."""
+    func, wrapper, call = WRAPPERS[kind]
+    with pytest.raises(TypeError) as raised:
+        supervise(POLICY)(func)()
+    assert f"`async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)`" in str(raised.value)
 
 
 # Promise 9: it costs nothing until something fails
@@ -235,6 +277,31 @@ def test_waits_by_time_sleep(naps: list[float]) -> None:
     """A wait without seconds is none."""
     assert supervise(POLICY.replace(backoff=[1, 0, 4]))(Loading(3))() == "loaded ()"
     assert naps == [1, 4]
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [1e10, 1e300, math.inf, 10**400, timedelta.max],
+    ids=["1e10", "1e300", "infinite", "400 digits", "timedelta"],
+)
+def test_a_server_that_asks_for_centuries(seconds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call waits as long as `time.sleep` can, and no OverflowError takes the place of the error of the server."""
+    slept: list[float] = []
+
+    def sleep(wait: float) -> None:
+        # The limit of the clock, in nanoseconds.
+        assert int(wait * 1e9) < 2**63
+        slept.append(wait)
+
+    monkeypatch.setattr(thread, "time", types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+
+    @supervise(retry_on=lambda _: seconds, max_retry_after=None, max_retries=1)
+    def ask() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        ask()
+    assert slept == [100 * 365 * 24 * 3600]
 
 
 def test_no_waiting_applies(naps: list[float]) -> None:

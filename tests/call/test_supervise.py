@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import get_type_hints
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -781,6 +782,14 @@ async def test_objects_that_can_be_supervised(
     assert inspect.signature(supervised) == inspect.signature(func)
     assert vars(supervised)["__wrapped__"] is func
     assert vars(supervised)["policy"] is policy_of(supervised) is policy
+
+
+async def test_a_mock_of_an_async_function() -> None:
+    """A function that `create_autospec` makes is async, on Python 3.11 too, where only a mark of asyncio's says so."""
+    mock = create_autospec(plain)
+    mock.side_effect = [ConnectionError, "said"]
+    assert await supervise(retry_on=ConnectionError, backoff=[0])(mock)(1) == "said"
+    assert mock.await_count == 2
 
 
 def test_the_attributes_of_a_function_are_kept_and_the_state_of_an_object_is_not_copied() -> None:

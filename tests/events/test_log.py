@@ -104,6 +104,15 @@ async def test_a_line_is_printed_while_bars_step_aside(
     assert seen == [0, 1]
 
 
+@pytest.mark.parametrize(("failures", "text"), [(0, "0 retries"), (1, "1 retry"), (2, "2 retries")])
+async def test_one_retry_is_one_retry(failures: int, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The number and the noun agree, in the log and in the repr of the report; the template is constant."""
+    report = await run_all([supervise(POLICY)(Script(*[ConnectionError() for _ in range(failures)]))])
+    assert caplog.records[-1].getMessage().endswith(f"0 pending, {text}")
+    assert f"0 pending, {text}," in repr(report)
+    assert caplog.records[-1].msg.endswith("%(pending)d pending, %(retries)d %(retry_word)s")
+
+
 async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     """Its end is logged at INFO with its counts, and its retries with the index of the job."""
     jobs: list[Callable[[], Awaitable[str]]] = [
@@ -117,7 +126,7 @@ async def test_a_run_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     assert retry.getMessage() == "Script (job 0) failed in attempt 1 and is retried in 1.00 s: ConnectionError"
     assert values(retry)["run"] == values(summary)["run"]
     assert (summary.name, summary.levelname) == ("aiosupervise.run", "INFO")
-    assert summary.getMessage() == "run pages finished in 1.00 s: 2 succeeded, 1 failed, 0 pending, 1 retries"
+    assert summary.getMessage() == "run pages finished in 1.00 s: 2 succeeded, 1 failed, 0 pending, 1 retry"
     assert values(summary) == {
         "name": "pages",
         "run": values(retry)["run"],

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 
@@ -324,6 +325,12 @@ def test_no_headers() -> None:
     assert is_transient(response_error(503, None)) is True
 
 
+def test_a_status_by_its_name() -> None:
+    """Code that raises the error itself may use the members of HTTPStatus."""
+    assert is_transient(response_error(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})) == 2.0
+    assert is_transient(response_error(HTTPStatus.NOT_FOUND, None)) is False
+
+
 def response_error(status: int, headers: dict[str, str] | None) -> aiohttp.ClientResponseError:
     """The error that raise_for_status raises, for headers that a server cannot be made to send."""
     info = aiohttp.RequestInfo(URL("http://127.0.0.1/"), "GET", CIMultiDictProxy(CIMultiDict()))
@@ -413,6 +420,51 @@ def test_tls_errors_by_hand() -> None:
     refused = aiohttp.ClientOSError(1, "alert")
     refused.__cause__ = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     assert is_transient(refused) is False
+
+
+# Errors whose attributes raise
+
+
+def refuse_to_read(*_: object) -> object:
+    """Raise, like a lazy proxy without its backend."""
+    raise LookupError("not here")
+
+
+ATTRIBUTES = ("__class__", "__cause__", "status", "headers")
+METHODS = ("__str__", "__bool__", "__getattribute__")
+
+
+def unreadable(base: type[Exception], name: str) -> Exception:
+    """An error that raises when this attribute is read, or this method is called."""
+    refuses = refuse_to_read if name in METHODS else property(refuse_to_read)
+    kind = type("UnreadableError", (base,), {name: refuses, "__init__": lambda _: None})
+    error: Exception = kind()
+    return error
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, *METHODS])
+@pytest.mark.parametrize(
+    ("base", "answer"),
+    [(aiohttp.ClientOSError, True), (aiohttp.ClientSSLError, False), (TimeoutError, True), (ValueError, False)],
+)
+def test_an_error_that_cannot_be_read(base: type[Exception], answer: object, name: str) -> None:
+    """It is classified by its type, also as the cause of another one, and no other error takes its place."""
+    assert is_transient(unreadable(base, name)) is answer
+    outer = aiohttp.ClientOSError(1, "lost")
+    outer.__cause__ = unreadable(base, name)
+    assert is_transient(outer) is True
+    assert is_transient(unreadable(aiohttp.ClientResponseError, name)) is False
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, *METHODS])
+def test_a_cause_that_cannot_be_read(name: str) -> None:
+    """Neither that of an error of TLS nor that of a parser's error takes its place."""
+    refused = aiohttp.ClientOSError(1, "alert")
+    refused.__cause__ = unreadable(ssl.SSLError, name)
+    assert is_transient(refused) is True
+    parse_error = TransferEncodingError("broken")
+    parse_error.__cause__ = unreadable(LineTooLong, name)
+    assert is_transient(parse_error) is False
 
 
 # aiohttp missing

@@ -459,8 +459,17 @@ class HalfError(Exception):
         raise RuntimeError
 
 
+class FalseError(ConnectionError):
+    """Cannot be converted to a bool."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError
+
+
 def test_errors_whose_attributes_raise() -> None:
     """They are classified by the attributes that can be read."""
     assert is_transient(resisting()) is True
     assert is_transient(HalfError()) is True
     assert is_transient(BareError(status=503, headers=Broken())) is True
+    outer = caused(ConnectionError(), FalseError())
+    assert is_transient(outer) is True

@@ -248,6 +248,7 @@ def test_the_functions_of_dataclasses_work() -> None:
     policy: Any = Policy(retry_on=OSError)
     assert dataclasses.replace(policy, max_retries=1) == Policy(retry_on=OSError, max_retries=1)
     assert policy.__replace__(max_retries=1) == Policy(retry_on=OSError, max_retries=1)  # as `copy.replace` does
+    assert Policy(retry_on=(), deadline=1).__replace__(retry_on=OSError) == Policy(retry_on=OSError, deadline=1)
     assert dataclasses.asdict(RunStarted(1, "pages", Tally(3, 1)))["tally"]["total"] == 3
 
 

@@ -100,6 +100,7 @@ Policy(retry_on=lambda error: isinstance(error, OSError), backoff=[1, 2, 5], gat
 Policy(retry_on=lambda error: timedelta(seconds=1) if isinstance(error, OSError) else None)
 Policy(retry_on=(), gate={"a": asyncio.Lock()}.__getitem__)
 RetryAfter(timedelta(seconds=1))
+supervise(policy=policy)
 assert_type(policy.replace(max_retries=5, retry_on=OSError, budget=None, gate=None), Policy)
 assert_type(Budget().tokens, int)
 assert_type(Backoff()(3), float)

@@ -153,9 +153,10 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
 
     def __repr__(self) -> str:
         t = self.tally
+        retries = "retry" if t.retries == 1 else "retries"
         return (
             f"<Report: {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending, "
-            f"{t.retries} retries, {self.elapsed:.2f} s>"
+            f"{t.retries} {retries}, {self.elapsed:.2f} s>"
         )
 
 

@@ -36,8 +36,9 @@ from .limits import limit_of, now
 from .retry import AsyncCall
 from .thread import SyncCall
 
-# The instructions with which a frame drops the iterator when it leaves a loop without an exception.
-_POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap}
+# The instructions with which a frame drops the iterator of a loop that it leaves without an exception. FOR_ITER drops
+# an iterator that has ended, such as an `itertools.islice` of the attempts.
+_POP = {opcode.opmap[name] for name in ("POP_TOP", "POP_ITER", "FOR_ITER") if name in opcode.opmap}
 
 # A block has neither function nor arguments.
 _NO_FUNCTION: Arguments = (type(None), (), {})
@@ -58,7 +59,7 @@ class _Block(Call):
 
     def __init__(self, policy: Policy, frame: FrameType, started: float, *, is_async: bool) -> None:
         name = policy.name or f"{frame.f_code.co_name}:{frame.f_lineno}"
-        check_gate_of_loop(policy.gate, name, is_async=is_async)
+        check_gate_of_loop(policy.gate, name, is_async=is_async, repair=f"write {_AsyncBlock.code}")
         super().__init__(policy, name, started, _NO_FUNCTION)
         self.next = _Next.ATTEMPT
 
@@ -127,11 +128,15 @@ class _Attempt:
         left: float | None = self._block.time_left()
         return left
 
+    def __repr__(self) -> str:
+        return f"<attempt {self.number} of {self._block.name}>"
+
     def _begin(self, frame: FrameType, kind: type[_Block]) -> Any:
         """Begin the attempt if the `with` statement suits its kind of block, and return the limit to enter."""
         block = self._block
         if type(block) is not kind:
-            raise TypeError(f"the attempt is for {block.code}")
+            # Only an async function can have mixed them.
+            raise TypeError(f"`for` and `with` must both be async, or neither: write {_AsyncBlock.code}")
         if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"
             raise RuntimeError(f"attempt {self.number} of {block.name} was entered twice, or has ended: {rule}")

@@ -80,8 +80,7 @@ class Passage:
             raise GateError(
                 f"{self._name} was called inside an attempt of {_holders[key]}, which holds the same gate "
                 f"({name_of(self._gate)}), so that it could wait for itself forever: give the gate to one of them "
-                f"only, such as @supervise(policy.replace(gate=None)) above {_holders[key]}, or give each a gate of "
-                f"its own"
+                f"only, with policy.replace(gate=None) for {_holders[key]}, or give each a gate of its own"
             )
         self._key = key
 

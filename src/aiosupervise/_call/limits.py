@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from aiosupervise._policy.errors import AttemptTimeout, DeadlineExceeded
 from aiosupervise._policy.gate import gate_for
 from aiosupervise._policy.policy import Policy
-from aiosupervise._policy.raw import context_of, set_context
+from aiosupervise._policy.raw import context_of, set_context, traceback_of
 
 from .frames import register_module
 from .gates import Passage
@@ -69,7 +69,7 @@ class Nested:
                 self._entered.append(limit)
         except BaseException as error:
             if self._entered:
-                await self.__aexit__(type(error), error, error.__traceback__)
+                await self.__aexit__(type(error), error, traceback_of(error))
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -138,6 +138,9 @@ class TimeLimit:
             await timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             has_expired = True
+        except Exception:  # noqa: S110
+            # Since Python 3.13 it reads attributes of the error, which its class can override.
+            pass
         # The traceback of the cancellation shows where the attempt was interrupted.
         if has_expired:
             raise self._expired(self._seconds) from error

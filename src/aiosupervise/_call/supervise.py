@@ -29,6 +29,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+# Decorators whose results are not functions. They belong above `supervise`.
+_DESCRIPTORS = (classmethod, staticmethod, property, functools.cached_property)
+
 # All functions that one of these decorators returns share one code object.
 _CONTEXT_MANAGERS: tuple[Any, ...] = (contextlib.contextmanager(iter), contextlib.asynccontextmanager(aiter))
 
@@ -61,7 +64,7 @@ class Decorator(Protocol):
 
 
 @overload
-def supervise(policy: Policy, /) -> Decorator: ...
+def supervise(policy: Policy) -> Decorator: ...
 @overload
 def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
@@ -141,6 +144,8 @@ def copy_metadata(wrapper: Callable[P, R], func: Callable[P, R]) -> Callable[P, 
 
 
 def _make_policy(args: tuple[object, ...], options: dict[str, object]) -> Policy:
+    if "policy" in options:
+        args += (options.pop("policy"),)
     if not args:
         if "retry_on" not in options:
             raise TypeError("supervise needs retry_on, the transient errors: @supervise(retry_on=ConnectionError)")
@@ -178,10 +183,11 @@ def _check_function(policy: Policy, func: object) -> bool:
     is_async = is_async_callable(func)
     if not is_async:
         _check_plain_function(rule, func, inner)
+    name = name_of(inner)
+    repair = f"write `async def {name}`"
     if policy.attempt_timeout is not None and not is_async:
-        name = name_of(inner)
-        raise TypeError(cannot_interrupt(f"the plain function {name}", f"write `async def {name}`"))
-    check_gate_fits(policy.gate, name_of(inner), is_async=is_async)
+        raise TypeError(cannot_interrupt(f"the plain function {name}", repair))
+    check_gate_fits(policy.gate, name, is_async=is_async, repair=repair)
     return is_async
 
 
@@ -190,8 +196,10 @@ def _check_plain_function(rule: str, func: object, inner: object) -> None:
     if isinstance(func, Coroutine):
         func.close()
         raise TypeError(f"{rule}, not its call: supervise(...)({name}), without the parentheses after {name}")
-    if isinstance(inner, (classmethod, staticmethod)):
+    if isinstance(inner, _DESCRIPTORS):
         kind = type(inner).__name__
+        # Before Python 3.13, a property has no name of its own.
+        name = name_of(inner.fget if isinstance(inner, property) else getattr(inner, "func", inner))
         raise TypeError(f"{rule}: put @{kind} above @supervise(...), not below it, for {name}")
     if isinstance(inner, type):
         raise TypeError(f"{rule}, not a class: put @supervise(...) on the methods of {name}")
@@ -202,7 +210,10 @@ def _check_plain_function(rule: str, func: object, inner: object) -> None:
         )
     call = type(inner).__call__
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgenfunction(call) or inspect.isasyncgen(inner):
-        raise TypeError(f"{rule}, not the async generator {name}: supervise the calls that it makes")
+        raise TypeError(
+            f"{rule}, not the async generator {name}, which runs after its call has returned: supervise the calls that "
+            f"it makes, or retry a block in it: `async for attempt in policy:` and in it `async with attempt:`"
+        )
     if inspect.isgeneratorfunction(inner) or inspect.isgeneratorfunction(call) or inspect.isgenerator(inner):
         raise TypeError(
             f"{rule}, not the generator {name}, which runs after its call has returned: supervise the calls that it "

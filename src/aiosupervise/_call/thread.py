@@ -10,6 +10,8 @@ cannot wait in the queue of the run's circuit breaker either, because only the b
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Coroutine
@@ -29,6 +31,8 @@ R = TypeVar("R")
 # number of seconds as a new warning.
 _blocking_places: set[tuple[str, int]] = set()
 
+# 100 years. A server can ask for any number of seconds, and above 292 years `time.sleep` raises OverflowError.
+_LONGEST_SLEEP: Final = 100 * 365 * 86_400.0
 
 ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
 """A shortcut: most results have one of these types, which are not awaitable. On Python 3.11 the full check is slow."""
@@ -83,7 +87,7 @@ class SyncCall(Call):
         if self.delay > 0:
             if running_loop() is not None:
                 _warn_of_blocking(self.name, self.delay)
-            time.sleep(self.delay)
+            time.sleep(min(self.delay, _LONGEST_SLEEP))
         if self.job is not None:
             self.on_permit(self.job.permit_at_once(), self.job, last_error)
 
@@ -93,16 +97,25 @@ def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()
-    name = name_of(func)
-    # Methods of clients are often plain functions that return awaitables.
-    owner = getattr(func, "__self__", None)
-    call = name if owner is None or name == "__call__" else f"{type(owner).__name__.lower()}.{name}"
-    wrapper = name if name.isidentifier() else "call"
+    wrapper, call = _async_wrapper_of(func)
     return TypeError(
-        f"{name} is a plain function, and it returned an awaitable, a value of type {type(result).__name__}, whose "
-        f"errors supervise would not see: supervise an async function that awaits it, "
+        f"{name_of(func)} is a plain function, and it returned an awaitable, a value of type {type(result).__name__}, "
+        f"whose errors supervise would not see: supervise an async function that awaits it, "
         f"`async def {wrapper}(*args, **kwargs): return await {call}(*args, **kwargs)`"
     )
+
+
+def _async_wrapper_of(func: Callable[..., object]) -> tuple[str, str]:
+    """Return a name for an async wrapper, and the code by which it refers to the function, which is not that name."""
+    name = name_of(func)
+    while isinstance(func, functools.partial):
+        func = func.func
+    # Methods of clients are often plain functions that return awaitables.
+    owner = getattr(func, "__self__", None) if inspect.isroutine(func) else func
+    if owner is None or inspect.ismodule(owner):
+        return "call", name if name.isidentifier() else "func"
+    variable = owner.__name__ if isinstance(owner, type) else type(owner).__name__.lower()
+    return ("call", variable) if owner is func or name == "__call__" else (name, f"{variable}.{name}")
 
 
 def _warn_of_blocking(name: str, seconds: float) -> None:

@@ -58,8 +58,8 @@ class LogLine:
     Args:
         logger: the logger that receives the record.
         level: the level of the record.
-        template: the message, as a %-format with the names of values (see `_values_of`) and `in_job`, the job in which
-            the call was made.
+        template: the message, as a %-format with the names of values (see `_values_of`); `in_job`, the job in which the
+            call was made; and `retry_word`, which is "retry" or "retries".
         otherwise: the line for an event in which the decisive field is None, such as a child that ended without an
             error; None if such an event is not logged.
         decisive: the position of that field, by default the last one.
@@ -99,6 +99,7 @@ class LogLine:
         job = values.get("job")
         in_group = f", group {values['group']}" if "group" in values else ""
         values["in_job"] = "" if job is None else f" (job {job}{in_group})"
+        values["retry_word"] = "retry" if values.get("retries") == 1 else "retries"
         with ExitStack() as stack:
             for beside in beside_bars:
                 stack.enter_context(beside())
@@ -109,7 +110,7 @@ class LogLine:
 
 _FINISHED = (
     "run %(name)s finished in %(elapsed).2f s: %(succeeded)d succeeded, %(failed)d failed, %(pending)d pending,"
-    " %(retries)d retries"
+    " %(retries)d %(retry_word)s"
 )
 
 # An event that is not in this table is not logged.

@@ -172,7 +172,11 @@ def is_async_callable(func: object) -> bool:
     func = inner_function(func)
     if isinstance(func, type):
         return False
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
+    if inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__):
+        return True
+    # Before Python 3.12, which has `inspect.markcoroutinefunction`, asyncio had a mark of its own, an `object()`, which
+    # `unittest.mock.create_autospec` and asgiref use.
+    return sys.version_info < (3, 12) and type(inspect.getattr_static(func, "_is_coroutine", None)) is object
 
 
 def name_of(thing: object) -> str:

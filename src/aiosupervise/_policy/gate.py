@@ -41,21 +41,25 @@ def check_gate(gate: object) -> None:
         raise TypeError(f"{rule}; {name_of(gate)} is async: make it a plain def")
 
 
-def check_gate_fits(gate: object, name: str, *, is_async: bool) -> None:
-    """Raise if a gate does not suit an async or plain function; a gate that is itself a function is not checked."""
+def check_gate_fits(gate: object, name: str, *, is_async: bool, repair: str) -> None:
+    """Raise if a gate does not suit async or synchronous code; a gate that is itself a function is not checked.
+
+    `repair` says how to make synchronous code async.
+    """
     if not _is_gate(gate, is_async=is_async) and _is_gate(gate, is_async=not is_async):
         if is_async:
             why = f"gate {name_of(gate)} is synchronous, and waiting for it would block the event loop of {name}"
             raise TypeError(f"{why}: give {_ASYNC}")
-        raise TypeError(f"gate {name_of(gate)} is async, and {name} is not, so that it cannot await it: give {_SYNC}")
+        why = f"gate {name_of(gate)} is async, and {name} is not, so that it cannot await it"
+        raise TypeError(f"{why}: give {_SYNC}, or {repair}")
 
 
-def check_gate_of_loop(gate: object, name: str, *, is_async: bool) -> None:
-    """Raise unless the attempts of a loop over a policy can enter its gate."""
+def check_gate_of_loop(gate: object, name: str, *, is_async: bool, repair: str) -> None:
+    """Raise unless the attempts of a loop over a policy can enter its gate; `repair` is as in `check_gate_fits`."""
     if gate is not None and not _is_gate(gate, is_async=True) and not _is_gate(gate, is_async=False):
         rule = f"gate {name_of(gate)} is a function of a call's arguments, and a loop over a Policy has none"
         raise TypeError(f"{rule}: call it, and loop over policy.replace(gate=...)")
-    check_gate_fits(gate, name, is_async=is_async)
+    check_gate_fits(gate, name, is_async=is_async, repair=repair)
 
 
 def gate_for(gate: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> Any:

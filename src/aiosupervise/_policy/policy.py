@@ -137,6 +137,9 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return replaced(self, dict(changes))
 
+    # For `copy.replace`, since Python 3.13.
+    __replace__ = replace
+
     # Decorated with `final` because of mutation testing, which would insert a frame between the caller and an
     # undecorated function.
     @final

@@ -76,7 +76,8 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     defaults |= {field: namespace.pop(field) for field in own if field in namespace}
     namespace |= {"__slots__": tuple(own), "__match_args__": tuple(types), "__qualname__": cls.__qualname__}
     namespace |= {"__field_types__": types, "__field_defaults__": defaults}
-    namespace |= {name: _OfDataclass(name) for name in _OF_DATACLASS} | methods
+    namespace |= {name: _OfDataclass(name) for name in _OF_DATACLASS}
+    namespace |= {name: method for name, method in methods.items() if name not in vars(cls)}
     made = type(cls.__name__, cls.__bases__, namespace)
     setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy rejects assignment to a method
     return cast("type[C]", made)

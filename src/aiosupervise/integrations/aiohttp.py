@@ -4,10 +4,13 @@ Install with `pip install "aiosupervise[aiohttp]"`.
 """
 
 import ssl
-from typing import Final
+from typing import Any, Final
+
+from aiosupervise._policy.checks import safe_str
+from aiosupervise._policy.raw import cause_of
 
 from ._http_tables import TRANSIENT_STATUSES
-from .http import retry_after
+from .http import _read, retry_after
 
 try:
     import aiohttp
@@ -45,26 +48,32 @@ def is_transient(error: Exception) -> bool | float:
         True if the error is transient, False if it is not. If the response has a transient status and asks for a wait,
         the wait in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
     """
+    # Not by `isinstance`, which reads an attribute that a class can override: see `raw`.
+    has_response = issubclass(type(error), aiohttp.ClientResponseError)
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
     # Errors that the pure-Python parser raises in the middle of a body are not wrapped.
-    parse_error = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else error
-    if isinstance(parse_error, HttpProcessingError):
-        return not isinstance(parse_error.__cause__ or parse_error, LineTooLong)
-    if isinstance(error, aiohttp.ClientResponseError):
+    parse_error = cause_of(error) if has_response else error
+    if parse_error is not None and issubclass(type(parse_error), HttpProcessingError):
+        cause = cause_of(parse_error)
+        return not issubclass(type(parse_error if cause is None else cause), LineTooLong)
+    if has_response:
         return _classify_status(error)
-    return isinstance(error, _TRANSIENT_ERRORS) and not _is_tls_error(error)
+    return issubclass(type(error), _TRANSIENT_ERRORS) and not _is_tls_error(error)
 
 
 def _is_tls_error(error: Exception) -> bool:
-    if isinstance(error, _TLS_ERRORS):
+    if issubclass(type(error), _TLS_ERRORS):
         return True
     # In TLS 1.3 the client finishes the handshake before the server has verified the client's certificate (RFC 8446,
     # section 2). The server's refusal is an alert in the next read, which aiohttp raises as a plain ClientOSError.
-    return isinstance(error.__cause__, ssl.SSLError) and "_ALERT_" in str(error.__cause__)
+    cause = cause_of(error)
+    return issubclass(type(cause), ssl.SSLError) and "_ALERT_" in safe_str(cause)
 
 
-def _classify_status(error: aiohttp.ClientResponseError) -> bool | float:
-    if error.status not in TRANSIENT_STATUSES:
+def _classify_status(error: Exception) -> bool | float:
+    status = _read(error, "status")
+    if not isinstance(status, int) or status not in TRANSIENT_STATUSES:
         return False
-    seconds = retry_after(error.headers)
+    headers: Any = _read(error, "headers")
+    seconds = retry_after(headers)
     return True if seconds is None else seconds

@@ -153,8 +153,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None and id(cause) not in visited:
         visited.add(id(cause))
         yield cause
-        hides_its_cause = not CONNECT_ERRORS.isdisjoint(_classes(cause))
-        cause = cause_of(cause) or (context_of(cause) if hides_its_cause else None)
+        outer, cause = cause, cause_of(cause)
+        if cause is None and not CONNECT_ERRORS.isdisjoint(_classes(outer)):
+            cause = context_of(outer)
 
 
 def _is_tls_refusal(error: BaseException) -> bool:
