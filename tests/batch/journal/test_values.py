@@ -102,6 +102,11 @@ def test_json_refuses_what_would_change(value: object, words: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+async def never_awaited() -> str:
+    """What a codec returns that calls an async function; nobody warns of it."""
+    raise AssertionError
+
+
 def refuse(_: object) -> str:
     """A codec that raises what codecs should not."""
     raise LookupError("no idea")
@@ -111,6 +116,7 @@ def refuse(_: object) -> str:
     ("codec", "value", "words"),
     [
         (Codec(lambda _: 5), "x", "dumps must return str or bytes; got 5"),
+        (Codec(lambda _: never_awaited()), "x", "dumps must return str or bytes; got a value of type coroutine"),
         (Codec(refuse), "x", "LookupError: no idea"),
         (Codec(json.dumps, refuse), "x", "LookupError: no idea"),
         (Codec(lambda _: "\udc80"), "x", "UnicodeEncodeError"),

@@ -10,6 +10,7 @@ import json
 import pickle
 from typing import Any, Protocol
 
+from aiosupervise._batch.jobs import discard
 from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -57,6 +58,7 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
 def _encode_by(codec: Codec, value: object) -> str | bytes:
     data = codec.dumps(value)
     if not isinstance(data, (str, bytes)):
+        discard(data)
         raise TypeError(f"dumps must return str or bytes; got {kind_of(data)}")
     if isinstance(data, str) and not data.isascii():
         data.encode()  # SQLite refuses half of a surrogate pair
