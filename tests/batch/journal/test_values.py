@@ -107,6 +107,20 @@ async def never_awaited() -> str:
     raise AssertionError
 
 
+def test_pickle_keeps_values_that_contain_themselves() -> None:
+    """Such as a tree whose nodes have a reference to their parent: there is no end to comparing them."""
+    tree: dict[str, Any] = {"children": []}
+    tree["children"].append({"parent": tree})
+    again: Any = decode(pickle, encode(pickle, tree, "fetch-3"), "run.db")
+    assert again["children"][0]["parent"] is again
+
+
+def test_the_error_of_pickle_does_not_suggest_pickle() -> None:
+    """It suggests what is left."""
+    with pytest.raises(TypeError, match="return plain values, or pass the journal a codec for them$"):
+        encode(pickle, lambda: None, "fetch-3")
+
+
 def refuse(_: object) -> str:
     """A codec that raises what codecs should not."""
     raise LookupError("no idea")

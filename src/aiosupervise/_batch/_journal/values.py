@@ -17,7 +17,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NAMES = frozenset({str})
 _encode_json = json.JSONEncoder().encode  # json.dumps without the check of its keyword arguments
 _decode_json = json.JSONDecoder().raw_decode
-_REPAIR = "return plain values, or pass the journal a codec for them, such as codec=pickle"
+_REPAIR = "return plain values, or pass the journal a codec for them"
 
 
 class Codec(Protocol):
@@ -47,12 +47,15 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
         change = None if is_kept else _change(value, codec.loads(data))
     except Exception as error:
         rule = f"the journal cannot store the value of {job} with the codec {name_of(codec)}"
-        raise TypeError(f"{rule}: {error_text(error)}; {_REPAIR}") from error
+        raise TypeError(f"{rule}: {error_text(error)}; {_repair(codec)}") from error
     if change is not None:
-        raise TypeError(
-            f"the journal cannot store the value of {job}, which would come back changed: {change}; {_REPAIR}"
-        )
+        rule = f"the journal cannot store the value of {job}, which would come back changed"
+        raise TypeError(f"{rule}: {change}; {_repair(codec)}")
     return data
+
+
+def _repair(codec: Codec) -> str:
+    return _REPAIR if codec is pickle else f"{_REPAIR}, such as codec=pickle"
 
 
 def _encode_by(codec: Codec, value: object) -> str | bytes:
@@ -93,6 +96,13 @@ def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
 
 def _is_plain(value: object) -> bool:
     """Return whether json and pickle preserve the types in a value; each container is checked immediately."""
+    try:
+        return _has_plain_parts(value)
+    except RecursionError:  # it contains itself, or is nested too deeply
+        return False
+
+
+def _has_plain_parts(value: object) -> bool:
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -103,14 +113,22 @@ def _is_plain(value: object) -> bool:
         parts = parts.values()
     elif kind is not list:
         return False
-    return _PLAIN.issuperset(map(type, parts)) or all(map(_is_plain, parts))
+    return _PLAIN.issuperset(map(type, parts)) or all(map(_has_plain_parts, parts))
 
 
 def _change(value: object, again: object) -> str | None:
     """Describe how a decoded value differs from the one that was encoded; return None if it does not.
 
-    Objects are compared only by their types, because most have no `__eq__`.
+    Objects are compared only by their types, because most have no `__eq__`. A value that contains itself, or is nested
+    too deeply, cannot be compared.
     """
+    try:
+        return _change_of_parts(value, again)
+    except RecursionError:
+        return None
+
+
+def _change_of_parts(value: object, again: object) -> str | None:
     if type(again) is not type(value):
         return f"{kind_of(value)} comes back as {kind_of(again)}"
     if isinstance(value, dict) and isinstance(again, dict):
@@ -124,4 +142,4 @@ def _change(value: object, again: object) -> str | None:
 def _change_of_items(values: Any, again: Any) -> str | None:
     if len(values) != len(again):
         return f"a collection of {len(values)} comes back with {len(again)}"
-    return next(filter(None, map(_change, values, again)), None)
+    return next(filter(None, map(_change_of_parts, values, again)), None)
