@@ -117,7 +117,7 @@ def test_pickle_keeps_values_that_contain_themselves() -> None:
 
 def test_the_error_of_pickle_does_not_suggest_pickle() -> None:
     """It suggests what is left."""
-    with pytest.raises(TypeError, match="return plain values, or pass the journal a codec for them$"):
+    with pytest.raises(TypeError, match=r"return plain values, or pass the journal a codec for them$"):
         encode(pickle, lambda: None, "fetch-3")
 
 
