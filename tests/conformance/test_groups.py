@@ -182,7 +182,7 @@ class Scene:
         outcomes = [*witness.read, *run.report]
         assert run.tally.paused_groups == 0
         names = [event.group for event in self.events if isinstance(event, GroupStopped)]
-        assert run.report.stopped_groups == tuple(names)
+        assert run.report.stopped_groups == tuple(dict.fromkeys(names))
         for outcome in outcomes:
             assert isinstance(outcome, (Success, Pending)) or outcome.input is not None
             if isinstance(outcome, Pending) and not run.report.stopped:

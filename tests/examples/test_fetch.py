@@ -345,7 +345,7 @@ def _no_journal(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        (_in_no_folder, "cannot be opened: FileNotFoundError: "),
+        (_in_no_folder, "cannot be opened: its folder does not exist: "),
         (str, "cannot be opened: "),  # a folder
         (_no_journal, "is not a journal: use another path"),
         (lambda _: "", "the path of a journal must be a str or a PathLike of str that names a file on disk; got ''"),

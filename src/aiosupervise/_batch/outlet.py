@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
@@ -20,7 +20,7 @@ class Outlet(Generic[T, I]):
 
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
         self.closed = False  # True once no more outcomes will follow
-        self.stopped_groups: Sequence[Hashable] = ()
+        self.stopped_groups: Collection[Hashable] = ()
         self.read = 0  # the number of outcomes that a reader has taken
         self._last: int | None = None  # the number of outcomes that a reader may take; None for all
         self._strategy = strategy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar, final, overload
 
 from aiosupervise._events.outcomes import Failure, I_co, Outcome, Pending, Stopped, Success, Tally
@@ -35,7 +35,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         tally: Tally,
         elapsed: float,
         stopped: Stopped | None = None,
-        stopped_groups: Sequence[Hashable] = (),
+        stopped_groups: Collection[Hashable] = (),
     ) -> None:
         self._outcomes = tuple(outcomes)
         # The outcomes of each kind, collected on first access: a report may have a million.

@@ -61,9 +61,9 @@ def limit_of(_: Any) -> Any:
         ({"group_by": lambda _: Unhashable()}, TypeError, "for input 1 it returned.*Unhashable: LookupError: no hash"),
         ({"group_by": lambda page: host_of(page=page)}, TypeError, "for input 1 it returned.*coroutine: write a plain"),
         ({"group_by": lambda page: page[5]}, IndexError, "string index out of range"),
-        ({"limit_per_group": lambda _: 0}, ValueError, "what limit_per_group returns must be an integer.*got 0"),
-        ({"limit_per_group": lambda _: True}, TypeError, "what limit_per_group returns must be.*got True"),
-        ({"limit_per_group": lambda group: host_of(page=group)}, TypeError, "what limit_per_group returns must be"),
+        ({"limit_per_group": lambda _: 0}, ValueError, "the result of limit_per_group must be an integer.*got 0"),
+        ({"limit_per_group": lambda _: True}, TypeError, "the result of limit_per_group must be.*got True"),
+        ({"limit_per_group": lambda group: host_of(page=group)}, TypeError, "the result of limit_per_group must be"),
         ({"limit_per_group": limit_of}, TypeError, "limit_per_group raised for a group: LookupError: unknown"),
     ],
 )

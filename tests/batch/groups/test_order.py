@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import JobFinished, Pending, Run, Stopped, Success, map_all
+from aiosupervise import JobFinished, Overload, Pending, Run, Stopped, Success, map_all, supervise
 from aiosupervise._batch._groups import feed
 
 pytestmark = pytest.mark.looptime
@@ -172,6 +172,39 @@ async def test_a_slow_reader_slows_the_run() -> None:
             await anext(run)
             await asyncio.sleep(5)
             assert pulled <= read + 4
+
+
+@pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
+@pytest.mark.parametrize("limit_per_group", [None, 1, 3])
+async def test_inputs_that_wait_start_no_faster_than_they_are_read(strategy: Any, limit_per_group: int | None) -> None:
+    """Under every strategy, also in input order, in which the input that the reader needs next need not wait."""
+    pages = Pages()
+    inputs = [f"{'ab'[number % 2]}{number}" for number in range(100)]
+    run = map_all(pages.fetch, inputs, limit=4, strategy=strategy, group_by=host_of, limit_per_group=limit_per_group)
+    async with run:
+        for read in range(1, 10):
+            await anext(run)
+            await asyncio.sleep(5)
+            assert len(pages.asked) <= read + 4
+
+
+async def test_a_slow_group_that_the_reader_needs_has_all_its_slots() -> None:
+    """Also if more outcomes behind its pages are unread than the limit, such as those of a group that is down."""
+    pages = Pages(a=5)
+
+    @supervise(retry_on=ConnectionError, backoff=[0], max_retries=None)
+    async def fetch(page: str) -> str:
+        if page[0] == "x":
+            raise ConnectionError
+        return await pages.fetch(page)
+
+    inputs = [f"{host}{number}" for host in "axb" for number in range(12)]
+    overload = Overload(first_pause=0.1, longest_pause=0.1, probes=1)
+    run = map_all(fetch, inputs, limit=4, group_by=host_of, limit_per_group=3, overload=overload)
+    outcomes = await read_all(run)
+    assert [outcome.input for outcome in outcomes] == inputs
+    assert run.report.stopped_groups == ("x",)
+    assert pages.ended["a11"] == 12 / 3 * 5
 
 
 async def test_a_stopped_run_reports_the_inputs_that_wait() -> None:

@@ -406,6 +406,29 @@ async def test_failing_groups_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     ] * 2 + [["c", "a", "h"]]
 
 
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_group_that_stops_twice_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its inputs come back after it was forgotten, and so does its probing, but the report has each group once."""
+    monkeypatch.setattr(registry, "_REMEMBERED", 1)
+    stopped: list[object] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, GroupStopped):
+            stopped.append(event.group)
+
+    async def inputs() -> AsyncIterator[str]:
+        for host in "xyzx":
+            for n in range(10):
+                yield f"{host}{n}"
+            await asyncio.sleep(100)
+
+    hosts = Hosts(x=DEAD, y=DEAD, z=DEAD)
+    fetch = hosts.supervised(max_retries=2, backoff=[0])
+    report = await map_all(fetch, inputs(), limit=2, overload=SHORT, group_by=host_of, listen=on_event)
+    assert stopped == ["x", "y", "z", "x"]
+    assert report.stopped_groups == ("x", "y", "z")
+
+
 async def test_a_sparse_dead_host_stops_as_a_dense_one_does() -> None:
     """It is remembered between its inputs."""
     hosts = Hosts(x=DEAD)
@@ -512,6 +535,26 @@ async def test_a_group_that_cannot_be_hashed_any_more(times: int) -> None:
         await run
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
     assert run.tally.running == 0
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_group_that_cannot_be_hashed_when_it_stops() -> None:
+    """Its inputs are pending all the same, and the run raises the error."""
+    key, pauses = Fragile(10**6), 0
+
+    def on_event(event: Event) -> None:
+        nonlocal pauses
+        pauses += isinstance(event, GroupPaused)
+        if pauses == 2:  # all inputs have been pulled
+            key.times = 0
+
+    fetch = Hosts(x=DEAD).supervised(backoff=[0])
+    pages = [f"x{n}" for n in range(30)]
+    run = map_all(fetch, pages, limit=5, group_by=lambda _: key, overload=SHORT, listen=on_event)
+    with pytest.raises(LookupError, match="no hash"):
+        await run
+    assert len(run.report) == 30
+    assert run.tally.paused_groups == 0
 
 
 async def test_none_is_a_group(caplog: pytest.LogCaptureFixture) -> None:

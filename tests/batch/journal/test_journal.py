@@ -558,6 +558,18 @@ async def async_key(_: object) -> str:
     raise AssertionError
 
 
+class AsyncCodec:
+    """A codec of the other kind."""
+
+    def dumps(self, _: object) -> str:
+        """Encode a value."""
+        raise AssertionError
+
+    async def loads(self, _: object) -> object:
+        """Decode a value."""
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
@@ -567,6 +579,7 @@ async def async_key(_: object) -> str:
         ({"version": 3}, "version must be a str; got 3"),
         ({"codec": object()}, "codec must have the functions dumps and loads, as json has; got a value of type object"),
         ({"codec": json.dumps}, "codec must have the functions dumps and loads, as json has; got a value of type func"),
+        ({"codec": AsyncCodec()}, "its function loads is async: write a plain function"),
     ],
 )
 def test_arguments_of_a_journal(keywords: Any, words: str) -> None:

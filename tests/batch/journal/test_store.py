@@ -534,8 +534,9 @@ def test_a_newer_schema(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    """Nothing is made but the file."""
-    fails(tmp_path / "none" / "run.db", "FileNotFoundError: .*can this process write to it and to its folder")
+    """Nothing is made but the file, and the error says so."""
+    fails(tmp_path / "none" / "run.db", "cannot be opened: its folder does not exist: create the folder first")
+    assert not (tmp_path / "none").exists()
 
 
 @contextlib.contextmanager

@@ -102,6 +102,25 @@ def test_json_refuses_what_would_change(value: object, words: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+async def never_awaited() -> str:
+    """What a codec returns that calls an async function; nobody warns of it."""
+    raise AssertionError
+
+
+def test_pickle_keeps_values_that_contain_themselves() -> None:
+    """Such as a tree whose nodes have a reference to their parent: there is no end to comparing them."""
+    tree: dict[str, Any] = {"children": []}
+    tree["children"].append({"parent": tree})
+    again: Any = decode(pickle, encode(pickle, tree, "fetch-3"), "run.db")
+    assert again["children"][0]["parent"] is again
+
+
+def test_the_error_of_pickle_does_not_suggest_pickle() -> None:
+    """It suggests what is left."""
+    with pytest.raises(TypeError, match=r"return plain values, or pass the journal a codec for them$"):
+        encode(pickle, lambda: None, "fetch-3")
+
+
 def refuse(_: object) -> str:
     """A codec that raises what codecs should not."""
     raise LookupError("no idea")
@@ -111,6 +130,7 @@ def refuse(_: object) -> str:
     ("codec", "value", "words"),
     [
         (Codec(lambda _: 5), "x", "dumps must return str or bytes; got 5"),
+        (Codec(lambda _: never_awaited()), "x", "dumps must return str or bytes; got a value of type coroutine"),
         (Codec(refuse), "x", "LookupError: no idea"),
         (Codec(json.dumps, refuse), "x", "LookupError: no idea"),
         (Codec(lambda _: "\udc80"), "x", "UnicodeEncodeError"),

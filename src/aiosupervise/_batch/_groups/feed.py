@@ -173,7 +173,7 @@ class GroupedFeed(Feed):
             return
         slots = self.free_slots()
         while not self.stopped and (index := schedule.next_index()) is not None:
-            if slots <= 0 and not self._is_awaited(index):
+            if slots <= 0 and not self._is_needed(index):
                 return
             group, entry = schedule.take()
             assert isinstance(group, Group)  # noqa: S101 - for the type checkers
@@ -181,9 +181,17 @@ class GroupedFeed(Feed):
             schedule.enlist(group)
             slots -= 1
 
-    def _is_awaited(self, index: int) -> bool:
-        """Return whether the reader waits for this input's outcome, so that it must start despite unread outcomes."""
-        return self._reader is not None and self._reader.awaited == index and not self._groups.slots.are_full
+    def _is_needed(self, index: int) -> bool:
+        """Return whether this input must start despite unread outcomes, because the reader waits for it.
+
+        That is true of an ordered run, in which the unread outcomes come after it. Of the inputs that the reader needs
+        next, as many as the limit may start. While the reader has an outcome to take, it does not wait.
+        """
+        reader, limit = self._reader, self._tally.limit
+        if reader is None or reader.ready or limit is None or self._groups.slots.are_full:
+            return False
+        awaited = reader.awaited
+        return awaited is not None and index < awaited + limit
 
     def _begin(self, group: Group, entry: Entry) -> None:
         index, item, start_job = entry

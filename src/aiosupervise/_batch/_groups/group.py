@@ -24,7 +24,7 @@ class GroupsContext:
         parent: the job that encloses the run; None if there is none.
         schedule: the waiting inputs.
         slots: the slots of the run.
-        stopped: the keys of the groups whose service stayed down.
+        stopped: the keys of the groups whose service stayed down, each once even if it was forgotten and stopped again.
         stopping: the groups whose waiting inputs are to be skipped.
     """
 
@@ -33,7 +33,7 @@ class GroupsContext:
         self.parent = parent
         self.schedule = Schedule()
         self.slots = Slots(context.tally)
-        self.stopped: list[Hashable] = []
+        self.stopped: dict[Hashable, None] = {}
         self.stopping: list[Group] = []
 
 
@@ -109,7 +109,10 @@ class Group(RunContext):
         """Start no further jobs of the group; its inputs become pending."""
         self.is_stopped = True
         self._set_paused(paused=False)
-        self._shared.stopped.append(self.group)
+        try:
+            self._shared.stopped[self.group] = None
+        except Exception as error:  # of the hash of the user's object
+            self._shared.context.fail(error)
         self._shared.stopping.append(self)
         self.scope.emit(GroupStopped, self.group)
         self._shared.context.wake()

@@ -36,7 +36,7 @@ class GroupSettings:
         except Exception as error:
             raise TypeError(f"limit_per_group raised for a group: {error_text(error)}") from error
         discard(limit)
-        check_count("what limit_per_group returns", limit, least=1)
+        check_count("the result of limit_per_group", limit, least=1)
         return limit
 
 

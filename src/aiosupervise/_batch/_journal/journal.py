@@ -65,8 +65,7 @@ class Journal:
         _check_key(key)
         if not isinstance(version, str):
             raise TypeError(f"version must be a str; got {safe_repr(version)}")
-        if not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
-            raise TypeError(f"codec must have the functions dumps and loads, as json has; got {kind_of(codec)}")
+        _check_codec(codec)
         from .session import Settings  # noqa: PLC0415 - see above
         from .writer import Writer  # noqa: PLC0415
 
@@ -125,6 +124,16 @@ def _checked_path(path: object) -> str:
     if not text or text.startswith((":memory:", "file:")) or "\0" in text:
         raise ValueError(f"{rule} that names a file on disk; got {safe_repr(text)}")
     return os.path.abspath(text)  # noqa: PTH100 - without resolving links
+
+
+def _check_codec(codec: object) -> None:
+    rule = "codec must have the functions dumps and loads, as json has"
+    for name in ("dumps", "loads"):
+        func = getattr(codec, name, None)
+        if not callable(func):
+            raise TypeError(f"{rule}; got {kind_of(codec)}")
+        if is_async_callable(func):
+            raise TypeError(f"{rule}; its function {name} is async: write a plain function")
 
 
 def _check_key(key: object) -> None:

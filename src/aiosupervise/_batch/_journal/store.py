@@ -271,6 +271,8 @@ class Store:
         except BlockingIOError:
             repair = "wait until that has ended, or use another path"
             raise RuntimeError(f"{what}: another process has it open; {repair}") from None
+        except FileNotFoundError:
+            raise RuntimeError(f"{what}: its folder does not exist: create the folder first") from None
         except RuntimeError as error:
             raise RuntimeError(f"{what}: {error}") from None
         except (sqlite3.Error, OSError, UnicodeError) as error:  # UnicodeError: from a name or a version

@@ -10,13 +10,14 @@ import json
 import pickle
 from typing import Any, Protocol
 
+from aiosupervise._batch.jobs import discard
 from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NAMES = frozenset({str})
 _encode_json = json.JSONEncoder().encode  # json.dumps without the check of its keyword arguments
 _decode_json = json.JSONDecoder().raw_decode
-_REPAIR = "return plain values, or pass the journal a codec for them, such as codec=pickle"
+_REPAIR = "return plain values, or pass the journal a codec for them"
 
 
 class Codec(Protocol):
@@ -46,17 +47,21 @@ def encode(codec: Codec, value: object, job: str) -> str | bytes:
         change = None if is_kept else _change(value, codec.loads(data))
     except Exception as error:
         rule = f"the journal cannot store the value of {job} with the codec {name_of(codec)}"
-        raise TypeError(f"{rule}: {error_text(error)}; {_REPAIR}") from error
+        raise TypeError(f"{rule}: {error_text(error)}; {_repair(codec)}") from error
     if change is not None:
-        raise TypeError(
-            f"the journal cannot store the value of {job}, which would come back changed: {change}; {_REPAIR}"
-        )
+        rule = f"the journal cannot store the value of {job}, which would come back changed"
+        raise TypeError(f"{rule}: {change}; {_repair(codec)}")
     return data
+
+
+def _repair(codec: Codec) -> str:
+    return _REPAIR if codec is pickle else f"{_REPAIR}, such as codec=pickle"
 
 
 def _encode_by(codec: Codec, value: object) -> str | bytes:
     data = codec.dumps(value)
     if not isinstance(data, (str, bytes)):
+        discard(data)
         raise TypeError(f"dumps must return str or bytes; got {kind_of(data)}")
     if isinstance(data, str) and not data.isascii():
         data.encode()  # raises an error for a lone surrogate, which SQLite would reject
@@ -91,6 +96,13 @@ def undecodable(codec: Codec, path: str, error: Exception) -> RuntimeError:
 
 def _is_plain(value: object) -> bool:
     """Return whether json and pickle preserve all types in a value."""
+    try:
+        return _has_plain_parts(value)
+    except RecursionError:  # the value contains itself, or is nested too deeply
+        return False
+
+
+def _has_plain_parts(value: object) -> bool:
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -101,14 +113,22 @@ def _is_plain(value: object) -> bool:
         parts = parts.values()
     elif kind is not list:
         return False
-    return _PLAIN.issuperset(map(type, parts)) or all(map(_is_plain, parts))
+    return _PLAIN.issuperset(map(type, parts)) or all(map(_has_plain_parts, parts))
 
 
 def _change(value: object, again: object) -> str | None:
     """Return a description of how a decoded value differs from the original, or None if it does not differ.
 
-    Objects are compared only by their types, because most have no `__eq__`.
+    Objects are compared only by their types, because most have no `__eq__`. A value that contains itself, or is nested
+    too deeply, cannot be compared.
     """
+    try:
+        return _change_of_parts(value, again)
+    except RecursionError:
+        return None
+
+
+def _change_of_parts(value: object, again: object) -> str | None:
     if type(again) is not type(value):
         return f"{kind_of(value)} comes back as {kind_of(again)}"
     if isinstance(value, dict) and isinstance(again, dict):
@@ -122,4 +142,4 @@ def _change(value: object, again: object) -> str | None:
 def _change_of_items(values: Any, again: Any) -> str | None:
     if len(values) != len(again):
         return f"a collection of {len(values)} comes back with {len(again)}"
-    return next(filter(None, map(_change, values, again)), None)
+    return next(filter(None, map(_change_of_parts, values, again)), None)

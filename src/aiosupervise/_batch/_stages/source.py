@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -105,7 +105,7 @@ class StageSource(AsyncSource[Any]):
         return None if self._pump is None or self._is_interrupted else self._pump.outlet.stopped
 
     @property
-    def stopped_groups(self) -> Sequence[object]:
+    def stopped_groups(self) -> Collection[object]:
         """The groups of the earlier run that were stopped."""
         return () if self._pump is None else self._pump.outlet.stopped_groups
 
