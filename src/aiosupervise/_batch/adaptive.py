@@ -24,7 +24,7 @@ class AdaptiveLimit:
         self._busy = self._tally.running
 
     def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
-        """Record the outcome of a job whose last attempt belongs to the given generation."""
+        """Record the outcome of a job; `generation` is the number of halvings before its last attempt began."""
         # `isinstance` would read the `__class__` of the error, which may be a property that raises.
         if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
             self.overloaded(generation)

@@ -162,7 +162,7 @@ def map_all(
     limit_per_group: int | Callable[[Any], int | None] | None = None,
     engine: Engine | None = None,
 ) -> Run[T, I]:
-    """Call an async function with each input, like `run_all`; each outcome carries its `input`.
+    """Call an async function with each input, under the same rules as `run_all`; each outcome has its `input`.
 
     The inputs may be another run that has not started, such as `map_all(fetch, urls)`: its values are the inputs of
     this stage. Its failures and pending jobs are passed on, so each input of the first stage has exactly one outcome in
@@ -246,7 +246,7 @@ def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  #
     return ProgressBar(name, None if progress is True else progress)
 
 
-# Hidden from type checkers, so that the functions have exactly the types that they declare. A decorator would have the
-# same effect, but mutation testing skips decorated functions.
+# The wrapping is hidden from type checkers, so that the functions have exactly the types that they declare. A decorator
+# would have the same effect, but mutation testing skips decorated functions.
 if not TYPE_CHECKING:  # pragma: no branch
     run_all, map_all = guarded(run_all), guarded(map_all)

@@ -87,7 +87,7 @@ def check_engine(engine: object) -> None:
 
 
 def source_of(items: Iterable[T] | AsyncIterable[T], total: int | None) -> Source[T]:
-    """Return the source of a run. If the items are an earlier run, the source supplies the values of its successes."""
+    """Return the source of a run. If the items are an earlier run, the source supplies its outcomes."""
     check_count("total", total, least=0, none="an unknown number")
     if isinstance(items, Run):
         if total is not None:

@@ -2,13 +2,13 @@
 
 Theory of operation. Every retry of the run's calls takes tokens from a budget. An empty budget alone does not indicate
 an outage, because a few inputs that always fail also empty it. The circuit therefore opens only if, in addition, most
-jobs have recently failed their first attempt (`first_attempts`). Then no job is started, and calls that need to retry
-wait in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first waiter if no new
-job is available. If the probe succeeds, the circuit closes: the waiters are released in order, without taking tokens.
-If the probe fails, the circuit opens again for twice as long, and a call that was the probe goes to the end of the
-queue. A server that asks for a wait also pauses the run, but leaves the circuit closed: no probe is needed. After the
-wait, the waiters are released one after another (the ramp-up), because simultaneous retries would only be rejected
-again.
+jobs have recently failed their first attempt (`first_attempts`). While it is open, no job is started, and calls that
+need to retry wait in a queue. After a pause the circuit is half-open, and a probe is sent: a new job, or the first
+waiter if no new job is available. If the probe succeeds, the circuit closes: the waiters are released in order, without
+taking tokens. If the probe fails, the circuit opens again for twice as long, and a call that was the probe goes to the
+end of the queue. A server that asks for a wait also pauses the run, but leaves the circuit closed: no probe is needed.
+After the wait, the waiters are released one after another (the ramp-up), because simultaneous retries would only be
+rejected again.
 
 This module handles the reports and requests of the calls and the pump; the module `states` contains the circuit states.
 

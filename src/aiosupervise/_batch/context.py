@@ -52,7 +52,8 @@ class RunContext:
         """Return whether the caller runs in the loop of the run.
 
         A job may call supervised functions in another loop or thread, with `asyncio.to_thread(asyncio.run, ...)`, which
-        passes on the job's context. But the futures, timers and counts of the run's protection belong to its own loop.
+        passes on the job's context. But the futures, timers and counts of the run's protection belong to the run's own
+        loop.
         """
         return running_loop() is self._loop
 
@@ -64,8 +65,8 @@ class JobContext:
     therefore refers to no task, coroutine or input.
     """
 
-    # Class attributes, because few jobs set their own. The class has no slots, because Python 3.13 creates objects
-    # without slots faster.
+    # These are class attributes, because few jobs have values of their own. The class has no slots, because Python 3.13
+    # creates objects without slots faster.
     retries = 0
     has_failed = False  # True if an attempt of the job has failed because of the service
     generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted
@@ -89,11 +90,11 @@ class JobContext:
         return self.run_context.group
 
     def notify(self, event: Event) -> None:
-        """Pass an event on to the listener of the run, and of the enclosing runs."""
+        """Pass an event on to the listeners of the run and of the enclosing runs."""
         self.run_context.scope.notify(event)
 
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
-        """Record a failed attempt of a call, caused either by the service or by the call itself."""
+        """Record an attempt of a call that failed, either because of the service or because of the call itself."""
         if not self.run_context.is_running_here():
             return
         adaptive = self.run_context.adaptive
@@ -111,7 +112,7 @@ class JobContext:
             return
         if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
             asked = None
-        # A call whose policy has its own budget never pauses a run: its failures do not indicate an outage.
+        # A call whose policy has its own budget never pauses a run: its failures do not count as signs of an outage.
         first = not self.has_failed and policy.budget is None
         self.has_failed = self.has_failed or first
         breaker.on_failure(self, asked, first=first)

@@ -1,7 +1,7 @@
 """The feed of a run: pulls items from the source into free slots, and has the engine start a job for each.
 
-It runs in the task of the pump, the only task that pulls. An item is assigned its index when it is handed over. Every
-item with an index has exactly one outcome, unless the engine refuses the item.
+It runs in the task of the pump, the only task that pulls. An item is assigned its index when it is handed over to the
+engine. Every item with an index has exactly one outcome, unless the engine refuses the item.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Feed:
         return self.free_slots()
 
     def group_of(self, index: int) -> Hashable:  # noqa: ARG002 - used in a run with groups
-        """Return the group of a job that has ended; this run has no groups, so it is None."""
+        """Return the group of a job that has ended: None, because this run has no groups."""
         return None
 
     def _taken(self) -> int:
@@ -175,7 +175,7 @@ class Feed:
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
         """Assign an item its index, and pass both to a method of the engine: `start_job` or `skip`."""
-        # The same as `number`, without the cost of a call.
+        # This is the same as `number`, without the cost of a call.
         index, self._pulled = self._pulled, self._pulled + 1
         self._pass_on(item, index, method)
 

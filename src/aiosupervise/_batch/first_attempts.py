@@ -1,12 +1,12 @@
-"""A window over the jobs' first attempts, to show whether the service behind a run is failing, or only some inputs."""
+"""A window over the first attempts of jobs, which distinguishes a failing service from a few failing inputs."""
 
 from __future__ import annotations
 
 from collections import deque
 
 WINDOW = 50
-"""The number of jobs in the window. Giving up when half of them fail corresponds to K = 2 in Google's SRE book
-(https://sre.google/sre-book/handling-overload/)."""
+"""The number of jobs in the window. Opening the circuit when half of them have failed corresponds to K = 2 in Google's
+SRE book (https://sre.google/sre-book/handling-overload/)."""
 
 LATEST = 10
 """The number of consecutive failed jobs that indicate an outage when no new job is left to serve as a probe."""

@@ -27,10 +27,10 @@ class FirstError:
             self.keep(error)
 
     def note_on(self, other: BaseException) -> None:
-        """Add the kept error as a note to the error that the caller receives instead, and drop it."""
+        """Add the kept error as a note to the error that the caller receives instead, and drop the kept error."""
         if self._error is not None and self._error is not other:
             other.add_note(f"the source of the run had failed too: {error_text(self._error)}")
-        # Its traceback refers to frames of the pump.
+        # The error is dropped, because its traceback refers to frames of the pump.
         self._error = None
 
     def raise_once(self) -> None:

@@ -24,8 +24,8 @@ from .protocol import EngineContext, EngineRun
 
 T = TypeVar("T")
 
-# Since Python 3.14, asyncio's call graph shows who awaits a task. A run awaits its jobs through callbacks, so it has to
-# register as the awaiter: https://docs.python.org/3/library/asyncio-graph.html
+# Since Python 3.14, asyncio's call graph shows the awaiter of each task. A run awaits its jobs through callbacks, so it
+# has to register as the awaiter: https://docs.python.org/3/library/asyncio-graph.html
 _add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
 _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
 
@@ -56,8 +56,8 @@ class LocalRun(EngineRun):
 
     If the run ends early, results that are already available are still delivered: a job whose next step is already
     scheduled takes that step before it is cancelled. Running jobs are therefore cancelled two iterations of the loop
-    later, because a callback in the next iteration may precede the step; `asyncio.wait` checks one iteration later.
-    Jobs that have not begun are cancelled immediately: they have no result, and should not begin.
+    later: a callback in the next iteration might run before that step. (`asyncio.wait` checks only one iteration
+    later.) Jobs that have not begun are cancelled immediately: they have no result, and should not begin.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
@@ -81,7 +81,7 @@ class LocalRun(EngineRun):
         self._pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs the limit and the circuit breaker allow to start."""
+        """Return how many more jobs may start under the limit and the circuit breaker."""
         slots = super().free_slots(taken)
         if self._breaker is None or self._breaker.circuit.is_closed:
             return slots
@@ -155,7 +155,7 @@ class LocalRun(EngineRun):
         return [task.get_name() for task, _ in self._tasks.values()]
 
     def status(self) -> str:
-        """Return the reason why the run pauses or has stopped, or an empty string."""
+        """Return the reason why the run is paused or has stopped, or an empty string."""
         return "" if self._breaker is None else self._breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:

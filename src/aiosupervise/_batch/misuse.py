@@ -42,7 +42,7 @@ def _clean_up(name: str, arguments: Sequence[object]) -> None:
 
 
 def _message(error: TypeError, name: str, count: int, keywords: Collection[str]) -> str:
-    """Return the correct call for a call with a wrong signature; an empty string if there is no suggestion."""
+    """Return a message that shows the correct call for a wrong signature; empty if there is no suggestion."""
     traceback = error.__traceback__
     if traceback is not None and traceback.tb_next is not None:  # the function was entered, and raised the error itself
         return ""

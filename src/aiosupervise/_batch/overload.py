@@ -14,12 +14,13 @@ from aiosupervise._policy.record import record
 class Overload:
     """How a run reacts when the service behind it is overloaded or down: it pauses, probes, and resumes.
 
-    This is a circuit breaker that waits: closed, open, half-open. All retries of a run's supervised calls take tokens
-    from one budget, which is refilled by successes. The circuit opens when the budget is empty and at least half of the
-    last 50 jobs failed their first attempt. The run then pauses: no job starts, running attempts finish, and retries
-    wait. After the pause one probe is sent: a new job, or a waiting call if there is none. If the probe succeeds, a
-    quarter of the budget is refilled and the run resumes; otherwise the next pause is twice as long. While most first
-    attempts succeed, an empty budget has no effect, because only some inputs fail, not the service.
+    This is a circuit breaker (closed, open, half-open) that makes a run wait instead of fail. All retries of a run's
+    supervised calls take tokens from one budget, which is refilled by successes. The circuit opens when the budget is
+    empty and at least half of the last 50 jobs failed their first attempt. The run then pauses: no job starts, running
+    attempts finish, and retries wait. After the pause one probe is sent: a new job, or a waiting call if there is none.
+    If the probe succeeds, a quarter of the budget is refilled and the run resumes; otherwise the next pause is twice as
+    long. While most first attempts succeed, an empty budget has no effect, because only some inputs fail, not the
+    service.
 
     Args:
         budget: the retry `Budget`, which several runs may share; None for a new budget of the run.

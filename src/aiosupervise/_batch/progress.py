@@ -137,8 +137,8 @@ class ProgressUpdater:
             return False
         return True
 
-    # A separate method, because the error's traceback refers to the frame of `_succeeds`. A dict in that frame that
-    # contained the error would create a reference cycle.
+    # This is a separate method, because the error's traceback refers to the frame of `_succeeds`. A dict in that frame
+    # that contained the error would create a reference cycle.
     def _report(self, error: Exception) -> None:
         message = "a progress bar failed; its run continues without it"
         self._loop.call_exception_handler({"message": message, "exception": error})

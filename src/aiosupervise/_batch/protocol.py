@@ -207,4 +207,4 @@ class Engine(Protocol):
 
 
 UNLIMITED = 1000
-"""The free slots of a run without a limit: the number of jobs started in a row before other tasks may run."""
+"""The number of free slots of a run without a limit: this many jobs start in a row before other tasks may run."""

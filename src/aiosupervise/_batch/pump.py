@@ -158,7 +158,7 @@ class Pump(Generic[T, I]):
         """Wait until the run has ended; if the caller is cancelled in the meantime, cancel the run and keep waiting."""
         if not self.outlet.closed:
             task = self._task
-            assert task is not None  # noqa: S101 - nobody joins before `start`
+            assert task is not None  # noqa: S101 - `join` follows `start`
             try:
                 await wait_until_done(task, partial(self.cancel, Stopped.CANCELLED))
             finally:
@@ -273,7 +273,7 @@ class Pump(Generic[T, I]):
         self._fail(error)
 
     async def _guard(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Perform a step that runs user code; see "Which error does the caller receive?" above."""
+        """Perform a step that runs user code; see "Which error does the caller receive?" in the module docstring."""
         try:
             await step()
         except GeneratorExit:  # the pump is discarded

@@ -38,7 +38,7 @@ class Report(Sequence[Outcome[T_co, I_co]], Generic[T_co, I_co]):
         stopped_groups: Collection[Hashable] = (),
     ) -> None:
         self._outcomes = tuple(outcomes)
-        # The outcomes of each kind, collected on first access: a report may have a million.
+        # The outcomes of each kind, collected on first access: a report may have a million outcomes.
         self._succeeded: tuple[Success[T_co, I_co], ...] | None = None
         self._failed: tuple[Failure[I_co], ...] | None = None
         self._pending: tuple[Pending[T_co, I_co], ...] | None = None

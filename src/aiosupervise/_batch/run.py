@@ -66,7 +66,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self._progress = progress
         self._stop_on = stop_on
         self._state = _State.NEW
-        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # set while a task runs it
+        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # the coroutine that `_task` runs
         self._task: asyncio.Task[object] | None = None
         self._pump: Pump[T, I] | None = None
         self._owner = ""  # the name of the run that reads this one as its inputs
@@ -289,9 +289,9 @@ def stage_source(run: Run[T, I]) -> StageSource:
     """Return the source of the next stage, which reads a run that has not started.
 
     Raises:
-        TypeError: if the run has started, is owned by another run, or has arguments that belong to the last stage.
+        TypeError: if the run has started, is a stage of another run, or has arguments that belong to the last stage.
     """
-    # A function and not a method, to keep it out of the public class.
+    # This is a function and not a method, to keep it out of the public class.
     state, config = run._state, run._config  # noqa: SLF001
     if state is _State.ENTERED:
         raise TypeError(

@@ -77,7 +77,7 @@ class SyncSource(Generic[J]):
         """Do nothing: a plain iterator never waits."""
 
     def rest(self) -> Iterator[J]:
-        """Remove and yield the items left in a collection; yield none for any other iterable."""
+        """Pull and yield the remaining items if the source is a collection; otherwise yield nothing."""
         if self.is_held:
             while (item := self.pull()) is not END:
                 yield item
@@ -89,7 +89,7 @@ class SyncSource(Generic[J]):
 
 
 class AsyncSource(Generic[J]):
-    """An async iterable, which a single task must pull and close."""
+    """An async iterable; a single task must pull from it and close it."""
 
     is_held: bool = False
 

@@ -26,7 +26,8 @@ class Strategy(ABC, Generic[T, I]):
     """An order of outcomes; `ready` contains the outcomes that can be delivered, in this order.
 
     A strategy that delivers pending outcomes last withholds them only while `holds_pending` is True. In a run with
-    groups, it is False until the run is stopped, so that the pending outcomes of a stopped group are not withheld.
+    groups, the attribute is False until the run is stopped, so that the pending outcomes of a stopped group are not
+    withheld.
     """
 
     name: ClassVar[StrategyName]
@@ -132,7 +133,7 @@ def strategy_named(name: StrategyName, return_when: ReturnWhen) -> Strategy[T, I
 
     Raises:
         ValueError: for an unknown name, for a `return_when` that asyncio.wait does not know, and for a `return_when`
-            that is combined with a strategy other than "wait".
+            other than "ALL_COMPLETED" with a strategy other than "wait".
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
         words = "'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'"

@@ -149,7 +149,7 @@ def _percentiles(ran: Sequence[Success[object, object] | Failure[object]]) -> Ta
 
 
 def nearest_rank(values: Sequence[N], percent: int) -> N:
-    """Return the smallest of the sorted values that at least `percent` percent of them do not exceed."""
+    """Return the smallest of the sorted values that is at least as large as `percent` percent of them."""
     # Integer arithmetic has no rounding errors.
     return values[-(-percent * len(values) // 100) - 1]
 

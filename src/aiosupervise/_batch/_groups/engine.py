@@ -49,7 +49,7 @@ class GroupedRun(LocalRun):
         self.groups = Groups(settings, context, parent)
 
     def start_job(self, item: Any, index: int) -> None:
-        """Start the task of a job in the group that the feed has recorded for it."""
+        """Start the task of a job in the group that the feed has recorded for the job."""
         groups = self.groups
         group = groups.starting.pop(index)
         job = GroupedJob(index, self._jobs.name(item, index), self._loop.time(), group, groups.slots)

@@ -25,15 +25,15 @@ LOOK_AHEAD = 1000
 class GroupedFeed(Feed):
     """The feed of one run that has groups.
 
-    While the pump is idle, waiting inputs are started in its task. While it is pulling from a slow source, they are
-    started in a callback.
+    While the pump is idle, waiting inputs are started in its task. While the pump is pulling from a slow source, they
+    are started in a callback.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
         self._is_lazy = not source.is_held
         self._is_starting = False  # True while a callback that starts inputs is scheduled
-        self._stopped_in_a_row = 0  # the number of latest inputs whose groups were stopped
+        self._stopped_in_a_row = 0  # the number of consecutive inputs with stopped groups
 
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the items."""
@@ -76,7 +76,7 @@ class GroupedFeed(Feed):
         return max(min(self.free_slots(), self._room()), 0)
 
     def _room(self) -> int:
-        """Return how many more inputs may wait; unlimited if the source is a collection in memory."""
+        """Return how many more inputs may wait: `UNLIMITED` if the source is a collection in memory."""
         if not self._is_lazy:
             return UNLIMITED
         return max(LOOK_AHEAD, 10 * (self._tally.limit or 0)) - self._schedule.waiting
@@ -149,7 +149,7 @@ class GroupedFeed(Feed):
         self._start_waiting()
 
     def wake(self) -> None:
-        """Let jobs return to free slots, and end the wait for a change; if the pump is busy, schedule a callback."""
+        """Let jobs return to free slots, and wake the pump; if it is busy, start the waiting inputs in a callback."""
         self._groups.slots.release()
         is_pump_busy = self._change is None
         super().wake()
@@ -210,7 +210,7 @@ class GroupedFeed(Feed):
             self._skip(item, index)
 
     def _skip_stopped(self, item: object, index: int, group: Group) -> None:
-        """Skip an input of a stopped group; after many such inputs, stop the run, because its source may be endless."""
+        """Skip an input of a stopped group; after many in a row, stop the run if its source may be endless."""
         self._groups.on_ended(index, group)
         self._skip(item, index)
         self._stopped_in_a_row += 1

@@ -73,7 +73,7 @@ class Group(RunContext):
         return breaker.free_slots(UNLIMITED if limit is None else limit - running, running) > 0
 
     def has_room(self) -> bool:
-        """Return whether a job may return to its slot; probes can have filled the group beyond its limit."""
+        """Return whether a job of the group may return to a slot; probes can have filled the group beyond its limit."""
         return self._limit is None or self.running - self.away < self._limit
 
     def protect(self) -> Breaker | None:

@@ -14,11 +14,11 @@ from .schedule import Entry
 from .settings import GroupSettings, no_group
 
 _REMEMBERED = 1000
-"""The number of idle groups with failures to keep, so that a dead host is stopped even if its inputs are far apart."""
+"""The number of idle groups with failures to keep, so that a dead host's group stops even if its inputs are rare."""
 
 
 class Groups(GroupsContext):
-    """The groups of one run, with the values that `group_by` returns as keys.
+    """The groups of one run; the key of a group is the value that `group_by` returns.
 
     Attributes:
         starting: the group of each input that is being handed to the engine, by index.

@@ -12,7 +12,7 @@ Entry: TypeAlias = tuple[int, Any, Callable[[Any, int], None]]
 
 
 NOTHING: deque[Entry] = deque(maxlen=0)
-"""The shared queue of all groups in which no input has waited so far: most groups never need their own."""
+"""The queue shared by all groups in which no input has waited so far: most groups never need their own queue."""
 
 
 class Queued(Protocol):

@@ -22,8 +22,8 @@ class Journal:
 
     Each value that the function returns is stored before its outcome is delivered. When the run is repeated, the
     function is not called for inputs that have a stored result; the outcome of each is a `Success` with
-    `replayed=True`. Failed and pending inputs run again, as does a job that was running when the process died or whose
-    result was not yet committed: jobs run at least once, not exactly once.
+    `replayed=True`. Jobs that failed or were pending run again, as do jobs that were running, or whose results were not
+    yet committed, when the process died: jobs run at least once, not exactly once.
 
     An input is recognized by its key, the name of the run, and `version`, never by its position in the source or by the
     code of the function. One file can therefore serve several functions, one after another or at the same time. Runs
@@ -76,7 +76,7 @@ class Journal:
         return f"<Journal {self.path}>"
 
 
-# Functions and not methods, to keep them out of the public class.
+# These are functions and not methods, to keep them out of the public class.
 
 
 def checked_journal(journal: object, func: object, name: str | None, inputs: Collection[object]) -> Journal | None:
@@ -89,7 +89,7 @@ def checked_journal(journal: object, func: object, name: str | None, inputs: Col
         inputs: the inputs in a list or another collection; each must have a key.
 
     Raises:
-        TypeError: for any other type, for an input without a key, and for a lambda in a run without a name.
+        TypeError: for a journal of any other type, an input without a key, or a lambda in a run without a name.
         ValueError: for an invalid path.
     """
     if journal is None:

@@ -4,7 +4,7 @@ A key has to be the same in every process and every version of Python, and diffe
 only values of exact built-in types have a key: an enum, a named tuple or a NumPy scalar would lose its type in JSON,
 and the repr or the pickle of an object changes with its code. `1`, `"1"`, `1.0` and `True` have four different keys,
 and `0.0` and `-0.0` have different keys too. A list and a tuple of the same values have the same key, and the order of
-a dict does not matter.
+the keys in a dict does not matter.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 It is a lock on a separate file next to the journal. SQLite also locks the journal itself, but a process loses that
 POSIX lock as soon as it closes any descriptor of the journal: https://www.sqlite.org/howtocorrupt.html
 
-It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after this process is
-killed; the workers of a process pool, for example, outlive a killed parent. A `lockf` lock does not exclude its own
-process, so a dict records the files that this process has locked. The lock file is never removed, because two processes
-could then lock two different files with the same path.
+It uses `lockf` and not `flock`, because a forked process would share a `flock` lock and keep it after its parent is
+killed; the workers of a process pool, for example, outlive a killed parent. A `lockf` lock does not exclude the process
+that holds it, so a dict records the files that this process has locked. The lock file is never removed, because two
+processes could then lock two different files with the same path.
 """
 
 from __future__ import annotations

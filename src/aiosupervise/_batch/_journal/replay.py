@@ -1,7 +1,7 @@
 """The feed of a run with a journal: if an input has a stored result, the result is recorded and no job is started.
 
-The writer looks up inputs, as many at a time as there are free slots; in the event loop, a lookup would have to wait
-for a commit. Once every result that existed at the start has been taken, no more lookups are made.
+The writer looks up inputs, as many at a time as there are free slots. In the event loop, a lookup would block the loop
+while it waits for a commit. Once every result that existed at the start has been taken, no more lookups are made.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ReplayingFeed(Feed):
         self._waiting: deque[object] = deque()  # pulled items that have no index yet
 
     def connect(self, engine: EngineRun) -> None:
-        """Set the engine that receives the items; keys are computed first, because a job may change its input."""
+        """Set the engine that receives the items once their keys are computed, because a job may change its input."""
         super().connect(engine)
         self._context = engine.context
 
@@ -66,7 +66,7 @@ class ReplayingFeed(Feed):
         await super().fill_slots()
 
     def skip_rest(self) -> None:
-        """Record as pending the pulled items, and then those left in a collection, in input order."""
+        """Record as pending the pulled items, and then those that remain in a collection, in input order."""
         self._skip_waiting()
         super().skip_rest()
 

@@ -15,7 +15,7 @@ class KnownResults:
     """The rows that existed when a run began; each input takes a row that no other input has taken.
 
     One bit per row records whether the row has been taken. Several rows with the same hash are taken in order, so only
-    the last of them has to be recorded: `last_taken` contains it for each hash that belongs to several rows.
+    the last one taken has to be recorded: `last_taken` contains it for each hash that belongs to several rows.
 
     Attributes:
         function: the number of the function in the file.

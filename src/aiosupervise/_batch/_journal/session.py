@@ -68,7 +68,7 @@ class Session:
 
     Attributes:
         key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
-        known: the number of results of this function in the file; 0 before `open`.
+        known: the number of results of the run's function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
         keys: by index, the keys of the running jobs and of the outcomes that have not been sent to the writer.
         queue: the outcomes that have not been handed over.
@@ -116,7 +116,7 @@ class Session:
         self._deliver, self._fail, self._wake = deliver, fail, wake
 
     async def open(self) -> None:
-        """Open the file, and count the results of this function.
+        """Open the file, and count the results of the run's function.
 
         Raises:
             RuntimeError: if the file cannot be used.
@@ -253,7 +253,7 @@ class Session:
     # The end.
 
     async def close(self) -> None:
-        """Close the file, and return once another process can open it."""
+        """Release the file, and return once it is closed, unless another run uses it."""
         self._is_attached = False
         await wait_until_done(self._call(self._close), _ignore)
 

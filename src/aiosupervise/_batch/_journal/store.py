@@ -7,8 +7,8 @@
 `hash` is a 64-bit hash of the key; its index is smaller and faster than an index of long keys. It is not unique,
 because each of several equal inputs has its own row. The index is created only when a file that already has rows is
 opened: updating it at random positions would make each row of a first run 50% more expensive. Rows are written by
-multi-row statements: with `executemany`, this thread would have to reacquire the GIL after each row, in competition
-with the running jobs.
+multi-row statements: with `executemany`, the writer thread would have to reacquire the GIL after each row, in
+competition with the running jobs.
 
 With `synchronous=NORMAL`, committed rows survive a crash of the process, but not a power failure. The database is
 locked while it is open.
@@ -53,13 +53,14 @@ CREATE VIEW journal AS
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS result_by_hash ON result (function, hash)"
 _INSERT = "INSERT INTO result (function, hash, key, value, attempts, elapsed, saved_at) VALUES "
-# The rows of distinct hashes. A join with VALUES is faster than IN, for which SQLite builds a temporary index. If there
-# are more rows than hashes, at least one hash has several rows, perhaps very many.
+# Selects the rows of distinct hashes. A join with VALUES is faster than IN, for which SQLite builds a temporary index.
+# The limit is one more than the number of hashes: if it is reached, at least one hash has several rows, perhaps very
+# many.
 _ROWS = """
 WITH wanted(hash) AS (VALUES {}) SELECT result.hash, id, key, value, attempts, elapsed
 FROM wanted CROSS JOIN result ON function = ? AND result.hash = wanted.hash AND id <= ? LIMIT ?
 """
-# The hashes that have several rows, with the first row of each; this reads only the index.
+# Selects the hashes that have several rows, with the first row of each; this query reads only the index.
 _SEVERAL = """
 SELECT hash, min(id) FROM result WHERE function = ? AND id <= ? AND hash IN ({}) GROUP BY hash HAVING count(*) > 1
 """
@@ -79,7 +80,7 @@ class User:
         self._loop = weakref.ref(loop)
 
     def is_gone(self) -> bool:
-        """Return whether the event loop was closed during the run, so that the run will never close the file."""
+        """Return whether the event loop was closed during the run, which therefore will never close the file."""
         loop = self._loop()
         return loop is None or loop.is_closed()
 
@@ -255,7 +256,7 @@ class Store:
         return KnownResults(function, last, count, [] if count else self._others(connection, name))
 
     def _others(self, connection: sqlite3.Connection, name: str) -> list[str]:
-        """Return the names of other functions that have rows; none if this function has rows."""
+        """Return the names of other functions that have rows; an empty list if the function `name` has rows."""
         query = (
             "SELECT DISTINCT name FROM function WHERE EXISTS (SELECT 1 FROM result WHERE result.function = function.id)"
         )

@@ -119,8 +119,8 @@ def _has_plain_parts(value: object) -> bool:
 def _change(value: object, again: object) -> str | None:
     """Return a description of how a decoded value differs from the original, or None if it does not differ.
 
-    Objects are compared only by their types, because most have no `__eq__`. A value that contains itself, or is nested
-    too deeply, cannot be compared.
+    Lists, tuples, dicts and plain values are compared; other objects only by type, because most have no `__eq__`. A
+    value that contains itself, or is nested too deeply, cannot be compared.
     """
     try:
         return _change_of_parts(value, again)

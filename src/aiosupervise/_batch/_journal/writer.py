@@ -2,8 +2,8 @@
 
 Theory of operation. The runs of one journal submit calls, which the writer makes in order. For each call, it resolves a
 future in the event loop of the caller. The thread starts with the first call, and ends when no run has the file open.
-It is a daemon thread: if a run was discarded together with its loop, its file may still be open, and must not keep the
-program from ending.
+It is a daemon thread: if a run was discarded together with its loop, its file may still be open, but the thread must
+not keep the program from ending.
 
 A loop with a virtual clock, as used in tests, would wait for a thread either not at all or forever. In such a loop the
 call is made immediately, in the loop itself, and its result arrives in the next iteration. `no_waiting` has the same
@@ -99,15 +99,15 @@ class Writer:
             with store.mutex:  # several loops may use the store without the thread
                 result = work(store)
         except BaseException as error:
-            # The frames of the traceback refer to the work, which refers to the run. The cause of the error keeps its
-            # own traceback.
+            # The traceback is removed, because its frames refer to the work, which refers to the run. The cause of the
+            # error keeps its own traceback.
             answer(None, error.with_traceback(None))
         else:
             answer(result, None)
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a run that begins here uses the file in its loop: under `no_waiting`, or with a virtual clock.
+    """Return whether a run in this loop uses the file in the loop itself: under `no_waiting`, or with a virtual clock.
 
     A loop that is not based on asyncio's, such as uvloop's, has a real clock.
     """

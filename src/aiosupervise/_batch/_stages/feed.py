@@ -43,9 +43,10 @@ class StagedFeed(Feed):
         return END
 
     async def _wait_for_room(self, source: StageSource) -> None:
-        """Wait until the next outcome may be pulled, because unread outcomes that were passed on occupy slots."""
+        """Wait until the next outcome may be pulled: unread outcomes that were passed on occupy slots too."""
         # If the previous stage starts no further jobs, its remaining outcomes are in memory, and are pulled without
-        # waiting. In input order, the wait might never end: no reader receives outcomes behind a refused item.
+        # waiting. In input order, waiting for a free slot might never end, because no reader receives the outcomes
+        # behind an item that the engine has refused.
         while not (self.stopped or source.is_stopping) and self.slots_to_pull() == 0:
             await self.wait_for_change()
 
@@ -63,7 +64,7 @@ class StagedFeed(Feed):
         self._pass_on(item, self.number(item), method)
 
     def number(self, item: Any) -> int:
-        """Return the index of an item, and record it as the origin of its job."""
+        """Record an item as the origin of its job, and return the item's index."""
         assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
         self._pulled += 1
         self._source.origins[item.index] = item
@@ -82,7 +83,8 @@ class StagedFeed(Feed):
         source = self._source
         assert isinstance(source, StageSource)  # noqa: S101 - for the type checkers
         try:
-            # A stopped stage finishes its running jobs, and may need free slots to do so.
+            # The outcomes are still pulled, because a stopped stage finishes its running jobs, and may need free slots
+            # to do so.
             while source.has_begun and (outcome := await source.pull()) is not END:
                 self.skip(outcome)
         except BaseException:

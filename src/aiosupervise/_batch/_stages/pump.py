@@ -24,7 +24,7 @@ def pump_of(config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: En
 
 
 class StagedPump(Pump[T, I]):
-    """The pump of a later stage: one run of a batch, from the start of its first stage to its own end."""
+    """The pump of a later stage, which runs from the start of the first stage to its own end."""
 
     def __init__(
         self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
@@ -32,8 +32,8 @@ class StagedPump(Pump[T, I]):
         super().__init__(config, tally, streamed=streamed, around=around)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
-        # If the reader waits for one particular outcome, and other outcomes occupied all slots before it was pulled,
-        # the reader would wait forever.
+        # In input order, the reader waits for one particular outcome. If other outcomes occupied all slots before that
+        # one was pulled, the reader would wait forever.
         is_ordered = streamed and isinstance(config.strategy, Gather)
         self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
 

@@ -1,4 +1,4 @@
-"""An earlier run as the source of the next stage."""
+"""An earlier run as the source of the next stage, which is its owner."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class StageSource(AsyncSource[Any]):
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why the earlier run ended before its source was exhausted."""
+        """Why the earlier run ended before its source was exhausted; None if it did not."""
         return None if self._pump is None or self._is_interrupted else self._pump.outlet.stopped
 
     @property
@@ -154,14 +154,14 @@ class StageSource(AsyncSource[Any]):
             self._pump.cancel(why)
 
     def rest(self) -> Iterator[Outcome[Any, Any]]:
-        """Remove and yield the outcomes that were not pulled; if the run has not begun, those of jobs in memory."""
+        """Remove and yield the outcomes that were not pulled; for a run that has not begun, those of its jobs in memory."""
         if self._pump is None:
             yield from _never_started(self.stage.config)
         elif self._pump.outlet.closed:
             yield from self._pump.outlet.take_rest()
 
     async def close(self) -> None:
-        """Wait until the earlier run has ended, and raise its error."""
+        """Stop the earlier run, wait until it has ended, and raise its error, if any."""
         if self._pump is not None:
             self.interrupt()
             await self._pump.join()
@@ -187,7 +187,7 @@ def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
 
 
 def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
-    """Return the outcome of an earlier stage for the stage that calls `func`; a pending job then runs both stages."""
+    """Return an outcome as the stage that calls `func` passes it on; a pending job then runs both stages."""
     if not isinstance(outcome, Pending) or outcome.job is None:
         return outcome
     job = partial(_do_both, outcome.job, func)
