@@ -1,10 +1,10 @@
 """`attempt()`: returns the current attempt of a supervised call.
 
-Theory of operation. The attempt is found in the stack of the running task. Among the callers of `attempt` there is a
-frame of the retry loop, whose `self` has all the information; or a frame in which a block is running, which is
-registered for that time; or, in a first attempt, only the frame of a wrapper. A call that never uses `attempt()`
-therefore has no overhead. The alternative, a context variable that is set and reset around each attempt, would double
-the cost of a call that succeeds on the first attempt.
+Theory of operation. The attempt is found in the stack of the running task. Among the callers of `attempt` there is one
+of three frames: a frame of the retry loop, whose `self` is the call; a frame in which a block is running, which is
+registered in `BLOCKS` for that time; or, in the first attempt of a function, only the frame of a wrapper. A call that
+never uses `attempt()` therefore has no overhead. The alternative, a context variable that is set and reset around each
+attempt, would double the cost of a call that succeeds on the first attempt.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Theory of operation. The loop yields an attempt, and the `with` statement in its body performs it. A block that succeeds
 ends the loop. If another attempt follows an error, the error is dropped, and the loop waits before it yields that
-attempt. Each loop has a call of its own, with the same driver as the call of a supervised function: an async function
-waits in its event loop, other code in its thread. The call is named after the function and the line of the loop.
+attempt. Each loop has a `Call` of its own, which waits like that of a supervised function: in the event loop if the
+loop is in an async function, otherwise in the thread. The call is named after the function and the line of the loop.
 
 Three objects share the work: the attempt, the call and the iterator. A variable in the user's frame refers to the
 attempt, and the attempt to the call. Only the running loop refers to the iterator, which is therefore deallocated when
@@ -177,12 +177,12 @@ class _Attempt:
             if block.final_error is None:
                 block.next = _Next.ATTEMPT
                 return True
-        # The previous error may be the same object as the final one.
+        # The previous error may be the same object as the final one, whose traceback refers to this attempt.
         self.previous_error = None
         return False
 
-    # Decorated with `final` because of mutation testing, which would insert a frame between the caller and an
-    # undecorated function.
+    # This method is decorated with `final` because of mutation testing, which would insert a frame between the caller
+    # and an undecorated function.
     @final
     def __enter__(self) -> None:
         limit = self._begin(sys._getframe(1), _SyncBlock)  # noqa: SLF001

@@ -189,7 +189,7 @@ class Call:
             error.__cause__ = self.last_error
 
     def _check_retry(self, delay: float, classification: Classification) -> Decision:
-        """Take the tokens for a retry from the budget and return its delay, or return why it cannot be made."""
+        """Take the tokens for a retry from the budget, and return the delay, or the decision that there is no retry."""
         detail = used_up(self.read_once)
         if detail is not None:
             return Stop(Reason.USED_UP, detail)
@@ -278,7 +278,7 @@ class Call:
         if self.final_error is None:
             return
         final = self.take_final_error()
-        # Raising it here sets its context to the error that the caller is handling.
+        # The context is restored, because raising the error replaces it with the error that the caller is handling.
         context = context_of(final)
         try:
             raise final

@@ -1,10 +1,10 @@
 """Tracebacks and their frames: which frames belong to this library, and which are dropped.
 
-Theory of operation. A frame is recognized by the code object that it runs. A code object exists once, for all calls of
-its function, and no other function can have it, whatever its name. The modules that an attempt runs in register the
-code objects of their functions when they are imported. The code objects of wrappers, which are created inside a
-function, are registered when the wrapper is created. This also recognizes a function that replaces another one, as in
-mutation testing.
+Theory of operation. A frame is recognized by the code object that it runs. A function definition has one code object,
+which all calls of the function share, and which identifies the function even if another one has the same name. The
+modules that an attempt runs in register the code objects of their functions when they are imported. The code objects of
+wrappers, which are created inside a function, are registered when the wrapper is created. This also recognizes a
+function that replaces another one, as in mutation testing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from aiosupervise._policy.raw import (
 )
 from aiosupervise._policy.verdict import verdict
 
-# Keyed by id, because hashing or comparing code objects reads their whole bytecode. The values keep the code objects
-# alive, so that their ids are not reused.
+# Code objects are keyed by id, because hashing or comparing them reads their whole bytecode. The values keep the code
+# objects alive, so that their ids are not reused.
 CodeObjects: TypeAlias = dict[int, CodeType]
 
 WRAPPERS: Final[CodeObjects] = {}
@@ -150,7 +150,7 @@ def drop_tracebacks(error: Exception, may_be_group: bool) -> None:  # noqa: FBT0
             return
     except Exception:  # noqa: S110 - of an attribute that cannot be read
         pass
-    # Compared by identity, because an error need not be hashable.
+    # Errors are compared by identity, because an error need not be hashable.
     visited = {id(sys.exception())}
     stack: list[BaseException | None] = [error]
     while stack:

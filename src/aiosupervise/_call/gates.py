@@ -43,7 +43,7 @@ class Passage:
     __slots__ = ("_gate", "_key", "_name")
 
     def __init__(self, gate: Gate | GateOf, name: str) -> None:
-        # Typed as Any, because it is either async or synchronous, and only the matching methods are called.
+        # The gate is typed as Any, because it is either async or synchronous, and only the matching methods are called.
         self._gate: Any = gate
         self._name = name
         self._key: tuple[int, int] | None = None

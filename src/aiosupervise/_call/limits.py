@@ -100,8 +100,9 @@ def raise_again(error: BaseException) -> None:
 class TimeLimit:
     """Raises `expired(seconds)` from its block if the block is not done in time.
 
-    `asyncio.timeout_at` cancels the block and turns the CancelledError that leaves it into a TimeoutError. So only a
-    TimeoutError that follows a CancelledError was raised by the timeout; any other comes from the block itself.
+    `asyncio.timeout_at` cancels the block and turns the CancelledError that leaves it into a TimeoutError. A
+    TimeoutError that its `__aexit__` raises therefore comes from the timeout. A TimeoutError of the block itself is
+    only passed to `__aexit__`, and propagates.
 
     Args:
         expired: the class of the error.

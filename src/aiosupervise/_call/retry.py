@@ -8,8 +8,8 @@ Invariants, each with a test:
 - Only an Exception is caught: cancellation and exit pass through.
 - Each further attempt is made outside any `except` block, and the error kept during the wait has no traceback, because
   a traceback keeps the local variables of the failed attempt alive.
-- A frame that holds an error drops it before raising it, because error and frame would otherwise refer to each other
-  and stay in memory until the garbage collector finds the cycle.
+- A frame that raises an error drops its own reference to the error, because error and frame would otherwise refer to
+  each other and stay in memory until the garbage collector finds the cycle.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class AsyncCall(Call):
                     await self.rest(self.last_error)
                     if self.final_error is not None:
                         break
-                # The same as `begin`, without the cost of a call.
+                # This is the same as `begin`, without the cost of a call.
                 self.attempts += 1
                 self.last_serial = serial_numbers.issued
                 if listeners.count:
@@ -68,7 +68,7 @@ class AsyncCall(Call):
         except BaseException as error:
             self.on_abandoned(error)
             raise
-        # The same as `raise_final_error`, which would add a frame to the traceback.
+        # This is the same as `raise_final_error`, which would add a frame to the traceback.
         final = self.take_final_error()
         context = context_of(final)
         try:
@@ -86,7 +86,7 @@ class AsyncCall(Call):
         if self.policy.deadline is not None and self.is_too_late(last_error):
             return _next_turn()
         wait = asyncio.sleep(self.delay) if self.delay > 0.0 else _next_turn()
-        # Outside a job, it is not wrapped in a coroutine, which would double the cost of a wait of 0 seconds.
+        # Outside a job, the wait is not wrapped in a coroutine, which would double the cost of a wait of 0 seconds.
         return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
 
     async def _rest_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:

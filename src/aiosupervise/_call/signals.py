@@ -19,10 +19,10 @@ Invariants, each with a test:
 - The first signal that a run consumes is its `stopped_by`; no signal is lost.
 - A signal is handled within `_WAKE_INTERVAL`, whatever the event loop waits for.
 - A cancelled run consumes no further signals: the previous handler of the signal is restored before our handler
-  returns, and the previous handlers of the run's other signals in the next iteration of the event loop. When Python
-  calls the handlers, several signals may have arrived, especially under uvloop, which waits outside Python. If the
-  handler of the first signal restored the default handler of a second one, Python would drop the second signal, with a
-  message about a race. Outside a handler, `signal.signal` first calls the handlers of all signals that have arrived.
+  returns, and those of the run's other signals are restored in the next iteration of the event loop. When Python calls
+  the handlers, several signals may have arrived, especially under uvloop, which waits outside Python. If the handler of
+  the first signal restored the default handler of a second one, Python would drop the second signal, with a message
+  about a race. Outside a handler, `signal.signal` first calls the handlers of all signals that have arrived.
 - A handler that other code has installed in place of ours is not replaced.
 - If our handler is called while no run watches the signal, it restores the previous handler and passes the signal on.
   There are three such cases: other code reinstalled our handler after the run, the signal arrived in a forked process,
@@ -45,7 +45,8 @@ from aiosupervise._policy.checks import safe_repr
 _WAKE_INTERVAL = 0.2  # seconds
 
 _watchers: dict[int, list[SignalWatcher]] = {}
-# The handlers that ours has replaced. Typed as Any, because the type of a handler has a name only in the type stubs.
+# The handlers that ours has replaced. They are typed as Any, because the type of a handler has a name only in the type
+# stubs.
 _previous_handlers: dict[int, Any] = {}
 
 
@@ -98,7 +99,7 @@ class SignalWatcher:
             self._timer.cancel()
 
     def _keep_waking_loop(self) -> None:
-        """Schedule itself again: a loop that wakes for this timer executes Python code, which lets the handler run."""
+        """Schedule this method again: a loop that wakes for a timer executes Python code, so the handler can run."""
         self._timer = self._loop.call_later(_WAKE_INTERVAL, self._keep_waking_loop)
 
     def _release_signals(self) -> None:
@@ -125,7 +126,7 @@ def checked_signals(stop_on: Collection[int]) -> tuple[signal.Signals, ...]:
 
 
 def check_signals(signals: tuple[signal.Signals, ...]) -> None:
-    """Raise for signals that cannot be handled here, or whose previous handler could not be restored."""
+    """Raise for signals that cannot be handled in this thread, or whose previous handler could not be restored."""
     if signals and threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "stop_on works in the main thread only, where Python handles signals: handle them there, "
@@ -158,7 +159,7 @@ def _install(number: int) -> None:
 
 
 def _restore(number: int) -> bool:
-    """Restore the handler that ours has replaced; return False in other threads, or if ours is not installed."""
+    """Restore the handler that ours has replaced; return False outside the main thread, or if ours is not installed."""
     if signal.getsignal(number) is not _handle or threading.current_thread() is not threading.main_thread():
         return False
     signal.signal(number, _previous_handlers.get(number, signal.SIG_DFL))

@@ -70,7 +70,7 @@ class SyncCall(Call):
         except BaseException as error:
             self.on_abandoned(error)
             raise
-        # The same as `raise_final_error`, which would add a frame to the traceback.
+        # This is the same as `raise_final_error`, which would add a frame to the traceback.
         final = self.take_final_error()
         context = context_of(final)
         try:
@@ -93,7 +93,7 @@ class SyncCall(Call):
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
-    """Close an awaitable that a plain function returned, whose errors would come too late, and return a TypeError."""
+    """Close an awaitable that a plain function returned, and return a TypeError: its errors would not be retried."""
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()
@@ -119,7 +119,7 @@ def _async_wrapper_of(func: Callable[..., object]) -> tuple[str, str]:
 
 
 def _warn_of_blocking(name: str, seconds: float) -> None:
-    """Warn that a wait blocks the event loop of this thread, at the user's line of code."""
+    """Warn, at the user's line of code, that a wait blocks the event loop of the thread."""
     frame, level = frame_outside()
     place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
     if place not in _blocking_places:

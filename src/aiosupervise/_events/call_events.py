@@ -70,7 +70,7 @@ class AttemptFailed(_OfCall):
 @final
 @record
 class GaveUp(_OfCall):
-    """A supervised call has given up on an error that its policy lists. A `CallFinished` follows.
+    """A supervised call has given up on an error, which now has a verdict. A `CallFinished` follows.
 
     It has the fields `call`, `name`, `run` and `job`, like every event of a call.
 

@@ -24,10 +24,10 @@ class Enclosing(Protocol):
 def emit(
     kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None, *, is_logged: bool = True
 ) -> None:
-    """Emit an event of this class; if nobody would receive it, it is not created.
+    """Create and emit an event of the class `kind`, unless nobody would receive it.
 
-    It goes to the log, to the listeners of the process in the order in which they were added, and to the listeners of
-    the enclosing scopes from the inside out.
+    The event goes to the log, to the listeners of the process in the order in which they were added, and to the
+    listeners of the enclosing scopes from the inside out.
     """
     line = line_for(kind, values) if is_logged else None
     if listeners.count:
@@ -48,7 +48,7 @@ class Scope:
     """A run or a supervisor, all of whose events begin with the same fields. It may have a listener of its own.
 
     Args:
-        fields: the values that each of its events begins with; the first is the number of the scope.
+        fields: the values that follow the number of the scope in each of its events.
         listener: the scope's own listener, which receives the events between `open` and `close`.
         around: the job in which it was created; None outside runs.
     """
@@ -106,7 +106,7 @@ def call_listener(listener: Callable[[Event], object], event: Event) -> None:
         _report(f"a listener failed: {name_of(listener)}", error)
 
 
-# An async function is refused as a listener, but what a lambda returns is known only when it is called.
+# An async function is refused as a listener, but the return value of a lambda is known only when it is called.
 def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Event], object]) -> None:
     """Close a coroutine that a listener returned; report only the first one."""
     coroutine.close()
@@ -116,8 +116,8 @@ def _discard(coroutine: Coroutine[object, None, object], listener: Callable[[Eve
         raise TypeError(f"{rule}: {repair}")
 
 
-# A separate function, because in `call_listener` the loop would be a local variable of a frame to which the error
-# refers.
+# This is a separate function, because in `call_listener` the loop would be a local variable of a frame to which the
+# error refers.
 def _report(message: str, error: BaseException) -> None:
     try:
         loop = asyncio.get_running_loop()

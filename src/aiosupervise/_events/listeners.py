@@ -51,7 +51,7 @@ class ListenerRegistry:
     def remove(self, listener: Listener) -> None:
         """Remove a listener for all events; if it was added more than once, remove the latest one.
 
-        Listeners are compared by identity, because different ones may be equal, like two empty lists.
+        Listeners are compared by identity, because two different listeners may be equal.
         """
         with self._lock:
             remaining = list(self.global_listeners)

@@ -53,14 +53,14 @@ beside_bars: list[Callable[[], AbstractContextManager[None]]] = []
 
 
 class LogLine:
-    """How the events of one kind are logged.
+    """The logger, level and template with which the events of one kind are logged.
 
     Args:
         logger: the logger that receives the record.
         level: the level of the record.
         template: the message, as a %-format with the names of values (see `_values_of`); `in_job`, the job in which the
             call was made; and `retry_word`, which is "retry" or "retries".
-        otherwise: the line for an event in which the decisive field is None, such as a child that ended without an
+        otherwise: the line for an event in which the decisive field is None, such as the end of a child without an
             error; None if such an event is not logged.
         decisive: the position of that field, by default the last one.
         traceback: whether the record has the traceback of the event's error.
@@ -206,7 +206,7 @@ STRANGE_NAMES = LogLine(
 
 
 def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine | None:
-    """Return how an event with these values is logged; None if it is not logged, or nobody would read the record."""
+    """Return the line for an event with these values; None if it is not logged, or nobody would read the record."""
     line = LINES.get(kind)
     if line is not None and values[line.decisive] is None:
         line = line.otherwise

@@ -107,7 +107,7 @@ Outcome = TypeAliasType("Outcome", Success[T, I] | Failure[I] | Pending[T, I], t
 
 @final
 class Stopped(enum.Enum):
-    """Why a run ended before its source did."""
+    """The reason why a run ended before its source was exhausted."""
 
     TIMEOUT = "timeout"
     SIGNAL = "signal"

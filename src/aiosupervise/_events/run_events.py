@@ -111,7 +111,7 @@ class GroupResumed(_OfGroup):
 @final
 @record
 class GroupStopped(_OfGroup):
-    """A group starts no further jobs, because too many probes have failed: its inputs are pending. The others continue.
+    """A group starts no further jobs after too many failed probes; its inputs are pending. The other groups continue.
 
     It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
     """

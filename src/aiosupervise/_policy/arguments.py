@@ -13,7 +13,7 @@ from .checks import name_of
 Arguments: TypeAlias = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
 """The function of a call, its positional arguments and its keyword arguments."""
 
-# CoroutineType rather than the abstract Coroutine, because an object with the same methods, such as a Run, may be
+# `CoroutineType` is used instead of the abstract `Coroutine`, because an object that only has the same methods may be
 # awaited many times.
 _READ_ONCE = (Generator, AsyncGenerator, CoroutineType)
 # A shortcut: most arguments are of these types.

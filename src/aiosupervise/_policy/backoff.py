@@ -49,7 +49,7 @@ class Backoff:
         check_seconds("cap", self.cap, zero=True)
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)):
             raise TypeError(f"factor must be a number of at least 1; got {safe_repr(self.factor)}")
-        # Written so that NaN, and an int that is too large for a float, also fail the check.
+        # The condition is written so that NaN, and an int that is too large for a float, also fail the check.
         if not 1 <= self.factor <= sys.float_info.max:
             raise ValueError(f"factor must be a finite number of at least 1; got {safe_repr(self.factor)}")
         if self.jitter not in ("full", "none"):

@@ -23,7 +23,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{rule}; got {safe_repr(value)}")
-    # Written so that NaN, and an int that is too large for a float, also fail the check.
+    # The condition is written so that NaN, and an int that is too large for a float, also fail the check.
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ValueError(f"{rule}; got {safe_repr(value)}")
 
@@ -71,10 +71,10 @@ _SHOWN_TEXT = 60
 
 
 def safe_repr(value: object) -> str:
-    """Return how an error message shows a setting: a string, number or class by its repr, a function by its name.
+    """Return the text for a setting in an error message: the repr of a string, number or class, or a function's name.
 
-    Anything else is shown by its type, because a repr may reveal secrets. The repr of an error, for example, quotes its
-    arguments.
+    Any other value is represented by its type, because a repr may reveal secrets. The repr of an error, for example,
+    quotes its arguments.
     """
     kind = type(value)
     try:
@@ -91,7 +91,7 @@ def safe_repr(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return how an error message shows an input or result, possibly secret: a number or None as is, else its type."""
+    """Return the text for an input or result, which may be secret: the repr of a number or None, otherwise the type."""
     kind = type(value)
     return safe_repr(value) if kind in (bool, int, float, type(None)) else f"a value of type {kind.__name__}"
 

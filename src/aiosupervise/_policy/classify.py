@@ -92,8 +92,9 @@ def classify_ordinary(policy: Policy, error: Exception) -> Classification:
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
     if answer is True:
-        # Libraries also use `retry_after` for other purposes, so anything but a number or a timedelta is ignored. If it
-        # is a property that raises, its error must not replace the one that is being classified.
+        # Libraries also use `retry_after` for other purposes, so anything but a number or a timedelta is ignored. If
+        # the attribute is a property that raises an error, that error must not replace the one that is being
+        # classified.
         try:
             asked = getattr(error, "retry_after", None)
             return TRANSIENT if asked is None else _after(retry_after_of(asked))
@@ -115,7 +116,7 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
 
 
 def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
-    """Return the worst classification of any leaf; if all are transient, it has the longest of their waits."""
+    """Return the worst classification of any leaf; if all leaves are transient, the one with the longest wait."""
     cleared = set[int]()
     classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):

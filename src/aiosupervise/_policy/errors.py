@@ -22,13 +22,14 @@ class GiveUp(Exception):  # noqa: N818
 class RetryAfter(Exception):  # noqa: N818
     """Raise this in a supervised function to retry after a delay, even if the policy does not list the error.
 
-    The retry counts towards `max_retries`, and `irrecoverable` still takes precedence. It stands for its cause if it
-    has one, otherwise for the error that was being handled, otherwise for itself. When the call gives up, the caller
-    gets the error that it stands for.
+    The retry counts towards `max_retries`, and `irrecoverable` still takes precedence. The exception stands for its
+    cause if it has one, otherwise for the error that was being handled, otherwise for itself. When the call gives up,
+    the caller gets the error that the exception stands for.
 
     Args:
         seconds: the minimum wait before the next attempt, in seconds or as a timedelta; the policy's backoff is added
-            to it. A negative number or NaN counts as 0. If it is infinite, the call gives up.
+            to it. A negative number or NaN counts as 0. If the wait is longer than the policy's `max_retry_after`, the
+            call gives up.
 
     Raises:
         TypeError: if `seconds` is neither a number nor a timedelta.
@@ -45,7 +46,7 @@ class RetryAfter(Exception):  # noqa: N818
 
 @final
 class AttemptTimeout(TimeoutError):  # noqa: N818
-    """An attempt took longer than the policy's `attempt_timeout`; its cause shows where the attempt was interrupted.
+    """An attempt took longer than the policy's `attempt_timeout`; the error's cause shows where it was interrupted.
 
     Attributes:
         seconds: the `attempt_timeout`.
@@ -61,7 +62,7 @@ class AttemptTimeout(TimeoutError):  # noqa: N818
 
 @final
 class DeadlineExceeded(TimeoutError):  # noqa: N818
-    """The policy's `deadline` interrupted an attempt; its cause is the error of the previous attempt, if any.
+    """The policy's `deadline` interrupted an attempt; the cause of this error is that of the previous attempt, if any.
 
     Attributes:
         seconds: the `deadline`.
@@ -120,7 +121,7 @@ _UNWRAPPED = (*OVERRIDES, ExceptionGroup)
 
 @final
 class GateError(RuntimeError):
-    """A gate would make a call wait for itself forever, or has suppressed its error. No policy retries this error."""
+    """A gate would make a call wait forever, or has suppressed the call's error. No policy retries a GateError."""
 
 
 def unwrap(error: Exception) -> Exception:
@@ -131,7 +132,7 @@ def unwrap(error: Exception) -> Exception:
     """
     if not issubclass(type(error), _UNWRAPPED):
         return error
-    # Keyed by identity, because an error need not be hashable.
+    # The dict is keyed by identity, because an error need not be hashable.
     found: dict[int, Exception] = {}
     visited = set[int]()
     stack = [error]
@@ -141,7 +142,7 @@ def unwrap(error: Exception) -> Exception:
             visited.add(id(current))
             stack += [one for one in _within(current) if id(one) not in visited]
         else:
-            # All errors within it have been unwrapped, except for those that in turn contain it.
+            # All errors within `current` have been unwrapped, except for those that in turn contain `current`.
             stack.pop()
             if id(current) not in found:
                 found[id(current)] = _unwrapped(current, found)
@@ -166,7 +167,7 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return the replacement for this error, given those for the errors within it; in a cycle, return the error."""
+    """Return the replacement for an error, given those for the errors within it; in a cycle, return the error itself."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):

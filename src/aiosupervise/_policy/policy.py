@@ -26,13 +26,14 @@ Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | timedelta | None]
 Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
 
-# Shared by all policies, which is safe because a Backoff is frozen.
+# All policies share this object, which is safe because a Backoff is frozen.
 _DEFAULT_BACKOFF = Backoff()
 _DEFAULT_RETRIES = 3
 
 
 if TYPE_CHECKING:
-    # The keywords, which type checkers read through `Unpack`. At run time, nothing refers to these classes.
+    # These classes list the keywords for type checkers, which read them through `Unpack`. At run time, nothing refers
+    # to the classes.
 
     class Options(TypedDict, total=False):
         """The keywords of a Policy that have a default."""
@@ -65,8 +66,8 @@ class Policy:
         retry_on: the transient errors: an Exception class, a tuple of classes, or a function of the error that returns
             True, False or None, or the wait that the server asked for as seconds or a timedelta, which may be 0. There
             is no default, because only you know which errors are transient. Since Python 3.11, `TimeoutError` is a
-            subclass of `OSError`. With a gate, an attempt_timeout or a deadline, it may be `()`, which means no retries
-            and sets max_retries to 0.
+            subclass of `OSError`. With a gate, an attempt_timeout or a deadline, `retry_on` may be `()`, which means no
+            retries and sets max_retries to 0.
         irrecoverable: errors that are never retried: an Exception class, a tuple of classes, or a function of the error
             that returns a bool. They take precedence over everything but `GiveUp`.
         max_retries: the number of retries after the first attempt: 3 means at most 4 attempts. None means no limit.
@@ -140,16 +141,16 @@ class Policy:
     # For `copy.replace`, since Python 3.13.
     __replace__ = replace
 
-    # Decorated with `final` because of mutation testing, which would insert a frame between the caller and an
-    # undecorated function.
+    # These methods are decorated with `final` because of mutation testing, which would insert a frame between the
+    # caller and an undecorated function.
     @final
     def __iter__(self) -> SyncAttempts:
-        """Yield the attempts of a block in synchronous code, until one succeeds or the policy gives up."""
+        """Yield the attempts of a block in synchronous code, until one succeeds or the policy permits no other."""
         return loops.plain(self, sys._getframe(1))  # noqa: SLF001
 
     @final
     def __aiter__(self) -> AsyncAttempts:
-        """Yield the attempts of a block in an async function, until one succeeds or the policy gives up."""
+        """Yield the attempts of a block in an async function, until one succeeds or the policy permits no other."""
         return loops.in_coroutine(self, sys._getframe(1))  # noqa: SLF001
 
     def __contains__(self, _: object) -> bool:

@@ -28,7 +28,7 @@ mro_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get_
 
 
 def is_group(error: BaseException) -> TypeGuard[ExceptionGroup[Exception]]:
-    """Return whether an error is an ExceptionGroup; `isinstance` would read its `__class__`."""
+    """Return whether an error is an ExceptionGroup, without reading its `__class__` as `isinstance` does."""
     return issubclass(type(error), ExceptionGroup)
 
 

@@ -2,10 +2,10 @@
 
 To a user and to a type checker, a record is a dataclass with slots, usually a frozen one. `dataclass` itself takes
 about a millisecond for each such class, which added up to half of the library's import time. The `__init__` that it
-generates is also slow, because it assigns each field with `object.__setattr__`, and a call with a listener creates at
-least two events. Of the methods that `dataclass` would generate for each class, a record has only an `__init__` of its
-own, compiled on first use. All records share the other methods, which use `__field_types__`, the annotations of all
-fields in order.
+generates is also slow, because it assigns each field with `object.__setattr__`. This matters because a call with a
+listener creates at least two events. Of the methods that `dataclass` would generate for each class, a record has only
+an `__init__` of its own, compiled on first use. All records share the other methods, which use `__field_types__`, the
+annotations of all fields in order.
 
 Records have no metaclass, because since Python 3.13 a metaclass makes instantiation slower.
 """
@@ -84,7 +84,7 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
 
 
 class _Init:
-    """The `__init__` of a record until its first use, which replaces it with a function.
+    """A placeholder for the `__init__` of a record: the first access replaces it with a generated function.
 
     Most programs use few of the records, and compiling the function takes half of the time to define a record.
     """
@@ -122,7 +122,7 @@ def _init_of(cls: Any) -> Any:
 
 
 class _OfDataclass:
-    """One of the attributes by which other code recognizes a dataclass. The first access to one creates them all.
+    """One of the attributes by which other code recognizes a dataclass. The first access to any creates them all.
 
     `dataclasses` reads the fields, and `pprint` the parameters.
     """
@@ -133,7 +133,7 @@ class _OfDataclass:
         self._name = name
 
     def __get__(self, instance: object, cls: Any) -> Any:
-        # Imported only when the fields are inspected, or when code tries to assign a frozen one.
+        # `dataclasses` is imported only when the fields are inspected, or when code tries to assign a frozen field.
         import dataclasses  # noqa: PLC0415
 
         hidden = getattr(cls, "__not_in_repr__", ())
@@ -184,7 +184,7 @@ def _repr(self: Any) -> str:
 
 
 def _field_text(value: Any) -> str:
-    # Checked by its type, because `isinstance` would read an error's `__class__`.
+    # The value is checked by its type, because `isinstance` would read an error's `__class__`.
     return f"<{error_text(value)}>" if issubclass(type(value), BaseException) else repr(value)
 
 

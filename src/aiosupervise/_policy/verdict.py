@@ -1,7 +1,7 @@
 """The verdict: a note on the error that a supervised call gave up on, with text for people and fields for programs.
 
-Verdicts are numbered in the order in which the process issues them. A call can therefore tell, without a clock, whether
-an error was given up on during its current attempt or before.
+Verdicts are numbered in the order in which the process issues them. A call can therefore determine without a clock
+whether a verdict was issued during its current attempt or before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .raw import attributes_of
 
 @final
 class Reason(enum.Enum):
-    """Why a supervised call gave up."""
+    """The reason why a supervised call gave up."""
 
     EXHAUSTED = "retries exhausted"
     IRRECOVERABLE = "irrecoverable"

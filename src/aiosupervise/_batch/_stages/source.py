@@ -154,7 +154,7 @@ class StageSource(AsyncSource[Any]):
             self._pump.cancel(why)
 
     def rest(self) -> Iterator[Outcome[Any, Any]]:
-        """Remove and yield the outcomes that were not pulled; for a run that has not begun, those of its jobs in memory."""
+        """Remove and yield the outcomes not yet pulled; for a run that has not begun, those of its jobs in memory."""
         if self._pump is None:
             yield from _never_started(self.stage.config)
         elif self._pump.outlet.closed:
