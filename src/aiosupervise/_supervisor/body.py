@@ -27,7 +27,7 @@ class Body:
 
     When the supervisor escalates, a body that is waiting for something else must be interrupted. The only way is to
     cancel its task, as asyncio.TaskGroup does. Every `cancel()` adds one to the task's count of cancellation requests;
-    `uncancel()` withdraws ours and returns the number of those that remain
+    `uncancel()` withdraws one request and returns the number of requests that remain
     (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel). Requests made before the block was
     entered are ignored, because a supervisor can be used in the clean-up of a task that has been cancelled
     (https://github.com/python/cpython/issues/102780).
@@ -59,8 +59,8 @@ class Body:
         cancellation: asyncio.CancelledError | None,
     ) -> None:
         """Raise the error with which the block of the supervisor `name` ends, unless it is the body's own."""
-        # Not part of the condition below, because `cancel` must be undone whatever the body did with its CancelledError
-        # (https://github.com/python/cpython/issues/95289).
+        # This call is not part of the condition below, because `cancel` must be undone whatever the body did with its
+        # CancelledError (https://github.com/python/cpython/issues/95289).
         is_cancelled_from_outside = self._undo_cancel()
         # Break reference cycles: the task may be that of a child, whose frames hold its supervisor, and the traceback
         # of an error holds this frame.

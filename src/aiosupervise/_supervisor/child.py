@@ -93,9 +93,9 @@ class Child:
         started. This restart does not count towards `max_restarts`.
 
         Raises:
-            RuntimeError: if the supervisor has stopped; or, if the child was forgotten, if another child has taken its
-                name. Also raised from the returned object, if the supervisor stops or `stop()` is called before the
-                child is started.
+            RuntimeError: if the supervisor has stopped, or if the child was forgotten and another child has taken its
+                name. Awaiting the returned object also raises it, if the supervisor stops or `stop()` is called before
+                the child is started.
         """
         return self._control.restart_child(self._child)
 

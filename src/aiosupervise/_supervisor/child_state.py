@@ -32,14 +32,14 @@ class Purpose(enum.Enum):
 
 @record
 class Ending:
-    """How a run of a child ended: why it was being stopped, if it was, and the error that it raised, if any."""
+    """The end of a run of a child: the purpose for which the run was being stopped, if any, and its error, if any."""
 
     purpose: Purpose | None
     error: BaseException | None
 
 
 def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | SystemExit]:
-    """Return whether an error ends the program; not with `isinstance`, which would read the error's `__class__`."""
+    """Return whether an error ends the program, without reading its `__class__` as `isinstance` does."""
     return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
@@ -121,12 +121,13 @@ class ChildState:
         self.coroutine: Coroutine[object, None, object] | None = None
         self.has_run: bool = False
         self.was_ready: bool = False
-        # All restarts, whether this child or a sibling had ended.
+        # The number of restarts, whether this child or a sibling had ended.
         self.restarts: int = 0
-        # Restarts since the child last ran for `reset_after` seconds: the argument of the backoff function.
+        # The number of restarts since the child last ran for `reset_after` seconds: the argument of
+        # the backoff function.
         self.backoff_count: int = 0
         self.last_error: BaseException | None = None
-        # How the last run ended: the value that it returned, or its error.
+        # The value that the last run returned, or its error.
         self.value: object = None
         self.error: BaseException | None = None
         # The current run. The timer belongs to the current state, and is cancelled when the child leaves that state.
@@ -168,7 +169,7 @@ class ChildState:
         self.timer = timer
 
     def will_restart(self, error: BaseException | None) -> bool:
-        """Return whether the restart type requires a restart after a run that raised `error`, or returned if None."""
+        """Return whether the restart type requires a restart after a run that raised `error` or, if None, returned."""
         if is_exit(error):
             return False
         return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)

@@ -107,8 +107,8 @@ class GroupRestarts:
             if self._to_stop[-1] is child:
                 self._stop_next()
         elif self._awaited is child and child.state != "starting":
-            # Deferred to the next iteration, so that a child that becomes ready and fails in this one does not let the
-            # next child start.
+            # The step is deferred to the next iteration of the loop, so that a child that becomes ready and fails in
+            # the same iteration does not let the next child start.
             self._lifecycle.loop.call_soon(
                 self._steps.run, partial(self._go_on_starting, child), context=self._lifecycle.context
             )

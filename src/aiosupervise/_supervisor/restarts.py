@@ -9,7 +9,7 @@ from .lifecycle import Lifecycle
 
 
 class Restarts(Protocol):
-    """How the children of a supervisor are started, and restarted when one of them has failed."""
+    """Starts the children of a supervisor, and restarts them when one of them has failed."""
 
     def add(self, child: ChildState) -> None:
         """Start a new, waiting child now, or when the children that it depends on are ready."""

@@ -114,7 +114,7 @@ class StateMachine:
         self._steps.run(_nothing)
 
     async def join(self) -> None:
-        """Wait until the supervisor has ended; if the caller is cancelled, stop it and keep waiting."""
+        """Wait until the supervisor has ended; if the caller is cancelled, stop the supervisor and keep waiting."""
         await self._watch.join(self.stop)
 
     async def wait_until_idle(self) -> None:

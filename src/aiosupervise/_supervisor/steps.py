@@ -13,9 +13,9 @@ Step: TypeAlias = Callable[[], None]
 class Steps:
     """Runs the steps of one supervisor, and after each of them the deferred calls, such as the emission of events.
 
-    A step runs immediately, unless another one is in progress. This is possible because a task factory may run the
-    first lines of a child inside a step, and the child may request another step. Listeners are called between two
-    steps, and may request steps too.
+    A step runs immediately, unless another one is in progress. A step can be requested during another one, because a
+    task factory may run the first lines of a child inside a step, and the child may call the supervisor. Listeners are
+    called between two steps, and may request steps too.
 
     Args:
         settle: called when there is nothing left to do.

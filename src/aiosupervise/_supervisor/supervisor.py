@@ -71,7 +71,8 @@ class Supervisor:
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range, or `strategy` is unknown.
-        RuntimeError: if `stop_on` names signals that cannot be handled here.
+        RuntimeError: if `stop_on` is used outside the main thread, or names a signal whose handler could not be
+            restored.
         ExceptionGroup: from the `async with` block, if the supervisor escalates. It contains a `RestartsExceeded`, or
             the error that the backoff raised, and the body's own error, if any. A KeyboardInterrupt or SystemExit of a
             child is raised as it is. A CancelledError takes precedence if the caller is cancelled while the supervisor
@@ -149,7 +150,7 @@ class Supervisor:
         name = name or self._free_name(name_of(func), machine)
         if machine.children.has_name(name):
             raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
-        # Arguments that do not match the function's signature raise here, in the caller, not in the child.
+        # Arguments that do not match the function's signature raise a TypeError here, in the caller, not in the child.
         coroutine = func(*args)
         child = ChildState(
             partial(func, *args),
@@ -174,8 +175,8 @@ class Supervisor:
     def is_healthy(self) -> bool:
         """True while every child is running and ready, except for those that have ended and will not be restarted.
 
-        Return it from a health check. It is False outside the block, while any child is waiting, starting or being
-        stopped, and from the moment the supervisor stops or escalates.
+        Return this value from a health check. It is False outside the block, while any child is waiting, starting or
+        being stopped, and from the moment the supervisor stops or escalates.
         """
         return self._machine is not None and self._machine.is_healthy
 
@@ -200,7 +201,7 @@ class Supervisor:
     def children(self) -> tuple[Child, ...]:
         """Return the children in start order, without those that were forgotten.
 
-        Children that have ended are forgotten if they are temporary, or under simple_one_for_one.
+        Children that have ended or were stopped are forgotten if they are temporary, or under simple_one_for_one.
         """
         if self._machine is None:
             return ()
