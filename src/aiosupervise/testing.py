@@ -80,7 +80,7 @@ class ScriptEnded(BaseException):
 
     Attributes:
         steps: the number of steps of the script.
-        last: a call made after the last step, as `unittest.mock.call`.
+        last: a call made after the last step, as a `unittest.mock.call` object.
     """
 
     def __init__(self, steps: int, last: _Call) -> None:
@@ -106,7 +106,8 @@ class Script(Generic[T_co]):
     """
 
     def __init__(self, steps: Iterable[BaseException | T_co]) -> None:
-        # These names are hidden from type checkers, for which a supervised script is a function without `calls`.
+        # These names are hidden from type checkers. Otherwise `supervise` would appear to return a Script, but it
+        # returns a function, which has no `calls`.
         vars(self).update(__name__="script", __qualname__="script")
         self.calls: list[_Call] = []
         self._steps = deque(steps)
@@ -234,8 +235,8 @@ class Faults:
     def _draw(self) -> None:
         """Count a call, and raise the fault that is injected into it, if any."""
         self.calls += 1
-        # Every call draws two numbers, even if it does not fail, so neither the rate nor the errors change which later
-        # calls fail. Python guarantees the same sequence of random() in all its versions, but not that of choice():
+        # Every call draws two numbers, even if it does not fail, so a fault does not change the numbers that later
+        # calls draw. Python guarantees the same sequence of random() in all its versions, but not that of choice():
         # https://docs.python.org/3/library/random.html#notes-on-reproducibility
         fails, which = self._random.random() < self._rate, self._random.random()
         if not fails:

@@ -1,4 +1,4 @@
 """Runnable examples. They need aiohttp, tqdm and rich: pip install "aiosupervise[aiohttp,tqdm,rich]"."""
 
-# Imported first, because its ImportError states the install command if aiohttp is missing.
+# This import comes first, because its ImportError states the install command if aiohttp is missing.
 import aiosupervise.integrations.aiohttp  # noqa: F401

@@ -1,4 +1,4 @@
-"""The upstream of the service example: an aiohttp server with a price and a feed of ticks, which is often killed."""
+"""The upstream of the service example: an aiohttp server of prices and ticks, which is repeatedly killed and restarted."""
 
 import asyncio
 from collections.abc import AsyncIterator

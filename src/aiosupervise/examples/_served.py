@@ -18,7 +18,8 @@ async def served(routes: Iterable[web.AbstractRouteDef], port: int = 0) -> Async
     await runner.setup()
     handler = cast("web.Server", runner.server)
     try:
-        # If `create_server` is cancelled while it starts to serve, as in a TCPSite, its socket stays open.
+        # If `create_server` were cancelled while it starts to serve, as can happen in a TCPSite, its socket would stay
+        # open.
         server = await asyncio.get_running_loop().create_server(handler, "127.0.0.1", port, start_serving=False)
         try:
             await server.start_serving()

@@ -1,4 +1,4 @@
-"""The options of the service example, and its display: a line for each event, and the tree below them."""
+"""The options of the service example, and its display: a line for each event, and below the lines the tree of children."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-# Imported first, because its ImportError states the install command if rich is missing.
+# This import comes first, because its ImportError states the install command if rich is missing.
 import aiosupervise.integrations.rich  # noqa: F401
 
 # isort: split

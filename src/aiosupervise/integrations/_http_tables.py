@@ -88,6 +88,7 @@ TOO_LONG: Final = ("aiohttp", "LineTooLong")
 # context of other errors can be an error of another call, during whose handling they were raised.
 CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
 
-# An SSLError may also mean that the connection was lost. A server sends an alert when it rejects the client's
-# certificate, and a server that does not support TLS appears to use a wrong version of it.
+# An SSLError may also mean that the connection was lost; with one of these texts, TLS was refused. A server sends an
+# alert when it rejects the client's certificate, and a server that does not support TLS appears to use a wrong version
+# of it.
 TLS_REASONS: Final = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_", "WRONG_VERSION_NUMBER")

@@ -22,7 +22,7 @@ from ._remote.serialization import RemoteError, serialize, text_of, unpicklable_
 
 __all__ = ["DaskEngine", "RemoteError"]
 
-# Tracebacks and the reference show the module from which users import it.
+# Tracebacks and the reference then show the module from which users import the class.
 RemoteError.__module__ = __name__
 
 T = TypeVar("T")

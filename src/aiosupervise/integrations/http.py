@@ -134,7 +134,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _listed(error: BaseException) -> tuple[str, bool] | None:
-    """Return the name of the most derived class of an error that is in `CLASSES`, and whether it is transient."""
+    """Return the name of the most derived class of an error in `CLASSES`, and whether that class is transient."""
     listed = ((name, CLASSES.get(package, {}).get(name)) for package, name in _classes(error))
     return next(((name, answer) for name, answer in listed if answer is not None), None)
 

@@ -116,7 +116,7 @@ class _SharedProgress(Progress):
             TimeElapsedColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
-            # Otherwise rich would print on stderr what the program writes to stdout for a file or a pipe.
+            # Otherwise rich would print on stderr the output that the program writes to stdout for a file or a pipe.
             redirect_stdout=_is_terminal(sys.stdout),
         )
 

@@ -23,11 +23,11 @@ from .fetch import demonstrate, fetch_all, journal_of
 async def run(options: Options) -> Signals | None:
     """Run the example on the chosen engine, and return the signal that stopped it, if any."""
     if options.journal is not None:
-        # A run without inputs: if the journal cannot be used, it raises before a progress bar is shown.
+        # This run has no inputs: if the journal cannot be used, the run raises an error before a progress bar is shown.
         await map_all(asyncio.sleep, [], name="fetch", journal=journal_of(options, options.strategies[0]))
     if options.engine == "local":
         return await demonstrate(options, fetch_all)
-    # Imported only here, because Dask is an optional dependency.
+    # The module is imported only here, because Dask is an optional dependency.
     from ._cluster import start_cluster  # noqa: PLC0415
 
     async with start_cluster() as fetch_on_cluster:

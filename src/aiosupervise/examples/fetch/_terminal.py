@@ -94,7 +94,7 @@ def bar(options: Options) -> "bool | BarOptions":
 
 @asynccontextmanager
 async def stop_announced(run: Run[str, Any]) -> AsyncIterator[None]:
-    """Announce during the block that a signal stopped the run, what it waits for, and how to cancel the wait."""
+    """If a signal stops the run during the block, announce what the run waits for, and how to cancel the wait."""
     announcing = asyncio.create_task(_announce_stop(run))
     try:
         yield
@@ -107,7 +107,7 @@ async def _announce_stop(run: Run[str, Any]) -> None:
         await asyncio.sleep(_CHECKED)
     running = run.tally.running
     what = "1 running fetch" if running == 1 else f"{running} running fetches"
-    # Printed above the bar, which `print` would disrupt.
+    # The line is printed above the bar, which `print` would disrupt.
     tqdm.write(f"Stopping: waiting for {what}. Press Ctrl-C again to cancel them.", file=sys.stderr)
 
 

@@ -192,7 +192,7 @@ class ChunkScheduler(Generic[T, I]):
         del self._sent[chunk.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            # The frames of its traceback refer to the chunk.
+            # The frames of the error's traceback refer to the chunk.
             error.__traceback__ = None
         # An event loop that shuts down cancels the task. Withdrawing the chunk, or losing the connection, cancels the
         # future.
@@ -248,12 +248,13 @@ class ChunkScheduler(Generic[T, I]):
     def withdraw(self, held: Collection[str]) -> None:
         """Cancel the sent chunks on the cluster, except those that a worker holds.
 
-        Call it when every worker has acknowledged that no further job may start, so that no worker will begin a
-        withdrawn chunk.
+        Call this method only when every worker has acknowledged that no further job may start: then no worker will
+        begin a withdrawn chunk.
         """
         for key, chunk in self._sent.items():
             if key not in held and (future := self._futures.pop(key, None)) is not None:
-                # The future is cancelled, not the task that awaits it: Dask would log an error as never retrieved.
+                # The future is cancelled, not the task that awaits it, because Dask would otherwise log the
+                # error of the future as never retrieved.
                 self._create_task(_cancel(future), f"{key} withdrawn")
                 chunk.is_withdrawn = True
 

@@ -96,8 +96,8 @@ class ChunkSource:
     def record_pending(self) -> None:
         """Record every job without an outcome as pending, whether it was pulled or not.
 
-        The method is not named `close`, because a run would call it as soon as it needs no more items, and outcomes may
-        follow after that.
+        The method is not named `close`, because a run closes its source as soon as it needs no more items, and outcomes
+        may follow after that.
         """
         for chunk, position in self._unfinished.values():
             chunk.add(pending_payload(position, started=True))

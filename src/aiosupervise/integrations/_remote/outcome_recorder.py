@@ -38,7 +38,8 @@ class OutcomeRecorder(Generic[T, I]):
             job = chunk.jobs.get(payload[0])
             if job is not None:
                 outcome = self._load(chunk, *job, payload)
-                # The job is removed only now: if this fails, it still receives an outcome at the end of its chunk.
+                # The job is removed only now: if loading its outcome fails, the job still receives one at the end of
+                # its chunk.
                 del chunk.jobs[payload[0]]
                 self._record(outcome)
 

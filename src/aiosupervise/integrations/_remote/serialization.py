@@ -204,7 +204,7 @@ def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(contain(traceback.format_exception, error))[-MAX_TRACEBACK:]
     except Exception as problem:
-        # One example is a SyntaxError whose arguments have wrong types.
+        # This happens, for example, with a SyntaxError whose arguments have wrong types.
         return f"its traceback cannot be printed: {text_of(problem)}"
 
 
@@ -238,7 +238,7 @@ def message_of(error: BaseException) -> str:
 
 
 def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
-    """Return the value of a success, and the error that replaces it if it cannot be unpickled here."""
+    """Return the value of a success, and None or the error that replaces the value if it cannot be unpickled."""
     try:
         return deserialize(serialized), None
     except Exception as problem:

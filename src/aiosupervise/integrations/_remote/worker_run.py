@@ -126,7 +126,7 @@ class WorkerRun:
     def _advance(self, phase: Phase) -> None:
         if phase > self._phase:
             self._phase = phase
-            # Deferred, because a run whose task has not begun cannot be stopped.
+            # The phase is applied in the next iteration, because a run whose task has not begun cannot be stopped.
             self._loop.call_soon(self._apply_phase)
 
     def _apply_phase(self) -> None:

@@ -90,7 +90,7 @@ def _settings(config: bytes) -> EngineConfig[Any, Any]:
 
 
 def check_config(config: bytes) -> str:
-    """Return the reason why the settings of a run cannot be unpickled here, or an empty string if they can."""
+    """Return the reason why this worker cannot unpickle the settings of a run, or an empty string if it can."""
     try:
         deserialize(config)
     except Exception as error:
