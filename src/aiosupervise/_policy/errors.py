@@ -167,7 +167,7 @@ def _within(error: Exception) -> tuple[Exception, ...]:
 
 
 def _unwrapped(error: Exception, found: dict[int, Exception]) -> Exception:
-    """Return the replacement for an error, given those for the errors within it; in a cycle, return the error itself."""
+    """Return the replacement for an error, given those for the errors within it; in a cycle, return the error."""
     within = _within(error)
     others = [found.get(id(one), one) for one in within]
     if not is_group(error):
