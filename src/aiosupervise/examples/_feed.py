@@ -1,4 +1,4 @@
-"""The upstream of the service example: an aiohttp server of prices and ticks, which is repeatedly killed and restarted."""
+"""The upstream of the service example: an aiohttp server of prices and ticks that is repeatedly killed."""
 
 import asyncio
 from collections.abc import AsyncIterator

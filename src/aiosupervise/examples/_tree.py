@@ -1,4 +1,4 @@
-"""The options of the service example, and its display: a line for each event, and below the lines the tree of children."""
+"""The options of the service example, and its display: lines for the events, and below them the tree of children."""
 
 import argparse
 import asyncio
