@@ -2,7 +2,7 @@
 
 Imports point in one direction:
 integrations, examples, testing -> engines -> _supervisor, _batch -> _call -> _events -> _policy.
-(One exception: `progress=True` imports the tqdm integration when it is used.)
+(One exception: a run with `progress=True` imports the tqdm integration.)
 
 `_batch` and `_supervisor` are imported when one of their names is first used: they take most of the import time, and
 many programs need neither, or only one of them.
@@ -124,17 +124,17 @@ _LATER = {
     "run_all": "_batch",
 }
 
-# Tracebacks and the docs then show the public names, such as aiosupervise.Policy.
+# This makes tracebacks and the docs show the public names, such as aiosupervise.Policy.
 for _name in __all__:
     if _name not in _LATER and _name not in ("Event", "Outcome"):  # aliases
         globals()[_name].__module__ = __name__
 
 
-# Hidden from type checkers, which would take any name for one that `__getattr__` returns.
+# `__getattr__` is hidden from type checkers, which would otherwise accept any name.
 if not _typing.TYPE_CHECKING:  # pragma: no branch
 
     def __getattr__(name: str) -> object:
-        """Import the level that a name belongs to, with all of its public names."""
+        """Import the package to which a name belongs, with all of its public names."""
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         level = _importlib.import_module(f".{_LATER[name]}", __name__)

@@ -12,5 +12,5 @@ from .run import Run
 
 __all__ = ["Adaptive", "Journal", "Overload", "Report", "Run", "map_all", "run_all"]
 
-for _name in __all__:  # as in `aiosupervise`, from where users import them
+for _name in __all__:  # users import them from `aiosupervise`
     globals()[_name].__module__ = "aiosupervise"

@@ -135,7 +135,7 @@ class _Attempt:
         """Begin the attempt if the `with` statement suits its kind of block, and return the limit to enter."""
         block = self._block
         if type(block) is not kind:
-            # Only an async function can have mixed them.
+            # Only an async function can mix the two kinds of statements.
             raise TypeError(f"`for` and `with` must both be async, or neither: write {_AsyncBlock.code}")
         if block.next is not _Next.ENTER or self.number != block.attempts + 1:
             rule = "an attempt is entered once, in the loop that yields it"

@@ -140,7 +140,7 @@ class TimeLimit:
         except TimeoutError:
             has_expired = True
         except Exception:  # noqa: S110
-            # Since Python 3.13 it reads attributes of the error, which its class can override.
+            # Since Python 3.13, the timeout reads attributes of the error, which the class of the error can override.
             pass
         # The traceback of the cancellation shows where the attempt was interrupted.
         if has_expired:

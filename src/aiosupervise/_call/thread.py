@@ -31,7 +31,8 @@ R = TypeVar("R")
 # number of seconds as a new warning.
 _blocking_places: set[tuple[str, int]] = set()
 
-# 100 years. A server can ask for any number of seconds, and above 292 years `time.sleep` raises OverflowError.
+# The longest sleep: 100 years. A server can ask for any number of seconds, and above 292 years `time.sleep` raises
+# OverflowError.
 _LONGEST_SLEEP: Final = 100 * 365 * 86_400.0
 
 ORDINARY: Final = frozenset((str, int, float, bool, bytes, dict, list, tuple, type(None)))
@@ -106,7 +107,7 @@ def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
 
 
 def _async_wrapper_of(func: Callable[..., object]) -> tuple[str, str]:
-    """Return a name for an async wrapper, and the code by which it refers to the function, which is not that name."""
+    """Return a name for an async wrapper of a function, and an expression for the function that differs from the name."""
     name = name_of(func)
     while isinstance(func, functools.partial):
         func = func.func

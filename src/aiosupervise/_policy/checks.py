@@ -174,8 +174,8 @@ def is_async_callable(func: object) -> bool:
         return False
     if inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__):
         return True
-    # Before Python 3.12, which has `inspect.markcoroutinefunction`, asyncio had a mark of its own, an `object()`, which
-    # `unittest.mock.create_autospec` and asgiref use.
+    # Python 3.12 introduced `inspect.markcoroutinefunction`. Before that, asyncio marked functions with an `object()`,
+    # as `unittest.mock.create_autospec` and asgiref do.
     return sys.version_info < (3, 12) and type(inspect.getattr_static(func, "_is_coroutine", None)) is object
 
 

@@ -138,7 +138,7 @@ class Policy:
             changes.setdefault("max_retries", _DEFAULT_RETRIES)
         return replaced(self, dict(changes))
 
-    # For `copy.replace`, since Python 3.13.
+    # `copy.replace`, which exists since Python 3.13, calls this method.
     __replace__ = replace
 
     # These methods are decorated with `final` because of mutation testing, which would insert a frame between the

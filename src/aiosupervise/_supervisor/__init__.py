@@ -6,5 +6,5 @@ from .this_run import alive, ready
 
 __all__ = ["Child", "Supervisor", "alive", "ready"]
 
-for _name in __all__:  # as in `aiosupervise`, from where users import them
+for _name in __all__:  # users import them from `aiosupervise`
     globals()[_name].__module__ = "aiosupervise"

@@ -48,7 +48,7 @@ def is_transient(error: Exception) -> bool | float:
         True if the error is transient, False if it is not. If the response has a transient status and asks for a wait,
         the wait in seconds as a float, as returned by `aiosupervise.integrations.http.retry_after`.
     """
-    # Not by `isinstance`, which reads an attribute that a class can override: see `raw`.
+    # Types are not checked with `isinstance`, which reads an attribute that a class can override: see `raw`.
     has_response = issubclass(type(error), aiohttp.ClientResponseError)
     # aiohttp wraps the errors of its HTTP parser in a ClientResponseError with status 400, which no server has sent.
     # Errors that the pure-Python parser raises in the middle of a body are not wrapped.
