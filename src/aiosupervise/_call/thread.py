@@ -94,7 +94,7 @@ class SyncCall(Call):
 
 
 def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
-    """Close an awaitable that a plain function returned, and return a TypeError: its errors would not be retried."""
+    """Close the awaitable that a plain function returned, and return a TypeError: its errors would not be seen."""
     if isinstance(result, Coroutine):
         with contextlib.suppress(Exception):
             result.close()
@@ -107,7 +107,7 @@ def awaitable_result(func: Callable[..., object], result: object) -> TypeError:
 
 
 def _async_wrapper_of(func: Callable[..., object]) -> tuple[str, str]:
-    """Return a name for an async wrapper of a function, and an expression for the function that differs from the name."""
+    """Return a name for an async wrapper, and a different expression that refers to the wrapped function."""
     name = name_of(func)
     while isinstance(func, functools.partial):
         func = func.func
