@@ -33,8 +33,8 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
     because a retry-after is too long, a wait would end after the deadline, or the budget is empty. Only sleeping is
     skipped, so `attempt_timeout`, `deadline` and the run's `timeout` limit the time that the attempts themselves take.
 
-    It applies to the code in the block and to tasks started there, not to other tasks. In nested blocks, the innermost
-    block and its `max_retries` apply.
+    The effect is limited to the code in the block and to tasks started there. In nested blocks, the innermost block and
+    its `max_retries` apply.
 
     It cannot be used as a decorator: the block around an async function would end before the function begins.
 
@@ -281,7 +281,7 @@ def _check_rate(rate: object) -> None:
     rule = "rate must be a number from 0 (no call fails) to 1 (every call fails)"
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         raise TypeError(f"{rule}; got {safe_repr(rate)}")
-    # Written so that NaN fails the check too.
+    # The condition is written so that NaN also fails the check.
     if not 0 <= rate <= 1:
         raise ValueError(f"{rule}; got {safe_repr(rate)}")
 

@@ -96,7 +96,8 @@ class Breaker:
         try:
             permit = await waiter
         except BaseException:
-            # The call was cancelled or closed, perhaps after its loop was closed. It may have been sent as the probe.
+            # The call, which may have been sent as the probe, was cancelled or closed, perhaps after its loop was
+            # closed.
             waiters.leave(waiter)
             if running_loop() is self.circuit.loop:
                 self.circuit.state.on_neutral(call)

@@ -116,7 +116,7 @@ class Feed:
             hand_over(item, start_job)
 
     async def _await_and_start(self, source: AsyncSource[object]) -> None:
-        """Fill one slot. If it is no longer free when the item arrives, the item waits for another slot."""
+        """Fill one slot. If the slot is no longer free when the item arrives, the item waits for another slot."""
         item = await self.pull_one(source)
         if item is END:
             self._on_exhausted()

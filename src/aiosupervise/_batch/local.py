@@ -56,8 +56,9 @@ class LocalRun(EngineRun):
 
     If the run ends early, results that are already available are still delivered: a job whose next step is already
     scheduled takes that step before it is cancelled. Running jobs are therefore cancelled two iterations of the loop
-    later: a callback in the next iteration might run before that step. (`asyncio.wait` checks only one iteration
-    later.) Jobs that have not begun are cancelled immediately: they have no result, and should not begin.
+    later: a callback in the next iteration might run before that step. In comparison, `asyncio.wait` collects the
+    results after one iteration. Jobs that have not begun are cancelled immediately: they have no result, and should not
+    begin.
     """
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:

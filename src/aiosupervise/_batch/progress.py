@@ -67,7 +67,7 @@ def check_progress(progress: object) -> None:
 
 
 class Progress(Protocol):
-    """A progress bar. A timer passes it the counts, so that the display adds no overhead to the jobs.
+    """A progress bar. A timer passes the counts to the bar, so that the display adds no overhead to the jobs.
 
     Attributes:
         interval: seconds between two updates; set when the bar is opened.

@@ -176,7 +176,7 @@ class EngineRun(ABC):
         """Let running jobs finish, and start no others; may be called repeatedly, and before `cancel`."""
 
     async def open(self) -> None:  # noqa: B027 - a default
-        """Prepare for the first job. If this raises an error, the run raises it."""
+        """Prepare for the first job. If this method raises an error, the run raises that error."""
 
     async def close(self) -> None:  # noqa: B027 - a default
         """Release all resources; called once, when no job is unfinished."""
@@ -201,7 +201,7 @@ class Engine(Protocol):
         """Begin a run in the running loop; called when the run is awaited or entered.
 
         Raises:
-            Exception: if the run cannot begin; the run raises it.
+            Exception: if the run cannot begin; the run then raises this exception.
         """
         ...
 

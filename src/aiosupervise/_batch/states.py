@@ -6,8 +6,8 @@
 
 The server can ask for a wait in any state: Paused and Open last at least until that wait has ended. If the budget is
 empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe counts as
-failed, but if it succeeds after all, it closes the circuit even from Open. When the run ends, every state changes to
-Ended.
+failed, but if it succeeds after all, the circuit closes, even from the state Open. When the run ends, every state
+changes to Ended.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ loop is in an async function, otherwise in the thread. The call is named after t
 
 Three objects share the work: the attempt, the call and the iterator. A variable in the user's frame refers to the
 attempt, and the attempt to the call. Only the running loop refers to the iterator, which is therefore deallocated when
-the loop is left. Its finalizer detects a `break` after a failed attempt; otherwise the error of that attempt would be
-lost silently.
+the loop is left. The iterator's finalizer detects a `break` after a failed attempt; otherwise the error of that attempt
+would be lost silently.
 """
 
 from __future__ import annotations

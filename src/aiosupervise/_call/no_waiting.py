@@ -1,4 +1,6 @@
-"""A switch for tests that makes waits take no time. A call reads it when it fails, and a run when it starts.
+"""A switch for tests that makes waits take no time.
+
+A call reads the switch when it fails, and a run reads it when it starts.
 
 At run time, this module imports only `_policy.record`, so that every module that waits can import it.
 """

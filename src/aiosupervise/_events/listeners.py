@@ -130,7 +130,7 @@ def listen(listener: Listener) -> Subscription:
             exception handler and does not affect the code that emitted the event.
 
     Raises:
-        TypeError: if it is not callable, or is async.
+        TypeError: if the listener is not callable, or is async.
     """
     check_listener("listener", listener)
     return Subscription(listener)

@@ -1,6 +1,6 @@
 """The events: frozen records that listeners receive. The set is closed, so a `match` over it can be exhaustive.
 
-They contain the values that a program needs to count, draw or trace, and never the arguments of a call, which may be
+Events contain the values that a program needs to count, draw or trace, and never the arguments of a call, which may be
 secret. To add an event, add a record to the module of its kind, add its name here, add a row to the table in `log` if
 it should be logged, and call `emit`.
 """

@@ -7,8 +7,8 @@ from typing import final
 
 from .checks import check_count
 
-# One lock for all budgets, so that a budget can be copied and pickled. It is reentrant, because a finalizer may run
-# while the lock is held, and may call a supervised function.
+# All budgets share one lock, so that a budget can be copied and pickled. The lock is reentrant, because a finalizer may
+# run while the lock is held, and may call a supervised function.
 _lock = threading.RLock()
 
 

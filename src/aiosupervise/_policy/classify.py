@@ -64,8 +64,8 @@ class Unlisted:
 
 Classification: TypeAlias = Transient | Irrecoverable | Unlisted
 
-# Shared instances, so that classifying an ordinary error allocates nothing. `classify` returns no other instances of
-# Irrecoverable and Unlisted, so these can be compared by identity.
+# These instances are shared, so that classifying an ordinary error allocates nothing. `classify` returns no other
+# instances of Irrecoverable and Unlisted, so these can be compared by identity.
 TRANSIENT: Final = Transient(None)
 IRRECOVERABLE: Final = Irrecoverable(Reason.IRRECOVERABLE)
 PAST_DEADLINE: Final = Irrecoverable(Reason.DEADLINE)

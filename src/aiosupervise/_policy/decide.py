@@ -44,7 +44,7 @@ class PassThrough:
 Decision: TypeAlias = float | Stop | PassThrough
 """The seconds to wait before the next attempt, or the decision to make none."""
 
-# Shared instances, because nothing in them depends on the call.
+# These instances are shared, because nothing in them depends on the call.
 PASS_THROUGH: Final = PassThrough()
 _EXHAUSTED = Stop(Reason.EXHAUSTED)
 _RETRY_AFTER_TOO_LONG = Stop(Reason.RETRY_AFTER_TOO_LONG)

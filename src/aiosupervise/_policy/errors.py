@@ -62,7 +62,7 @@ class AttemptTimeout(TimeoutError):  # noqa: N818
 
 @final
 class DeadlineExceeded(TimeoutError):  # noqa: N818
-    """The policy's `deadline` interrupted an attempt; the cause of this error is that of the previous attempt, if any.
+    """The policy's `deadline` interrupted an attempt; the cause is the error of the previous attempt, if any.
 
     Attributes:
         seconds: the `deadline`.

@@ -57,10 +57,11 @@ if TYPE_CHECKING:
 @final
 @keyword_record
 class Policy:
-    """A retry policy: which errors to retry, how often, and how long to wait. Immutable, so functions can share it.
+    """A retry policy: which errors to retry, how often, and how long to wait.
 
     A loop over a policy retries a block of code: write `async for attempt in policy:` with `async with attempt:`
-    inside, or `for attempt in policy:` with `with attempt:` inside in synchronous code. Each loop has its own state.
+    inside, or `for attempt in policy:` with `with attempt:` inside in synchronous code. Each loop has its own state. A
+    policy is immutable, so functions can share it.
 
     Args:
         retry_on: the transient errors: an Exception class, a tuple of classes, or a function of the error that returns

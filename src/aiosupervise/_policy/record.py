@@ -122,7 +122,7 @@ def _init_of(cls: Any) -> Any:
 
 
 class _OfDataclass:
-    """One of the attributes by which other code recognizes a dataclass. The first access to any creates them all.
+    """One of the attributes by which other code recognizes a dataclass; the first access to one of them creates all.
 
     `dataclasses` reads the fields, and `pprint` the parameters.
     """

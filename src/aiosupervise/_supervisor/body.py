@@ -6,7 +6,7 @@ rules that applies determines the error that is raised:
 
 1. A cancellation from outside is raised unchanged. Whoever requested it (asyncio.timeout, an outer TaskGroup,
    asyncio.run) relies on receiving it. TaskGroup once had a bug that swallowed it
-   (https://github.com/python/cpython/issues/116720). A note on it names the supervisor's error.
+   (https://github.com/python/cpython/issues/116720). A note on the cancellation names the supervisor's error.
 2. A KeyboardInterrupt or SystemExit of a child is raised without a group, as by asyncio.TaskGroup, to end the program.
 3. The supervisor's error is raised in a group with the body's own error, because a body that is cancelled by an
    escalation may raise anything in its clean-up.

@@ -40,12 +40,13 @@ class Supervisor:
     """Keeps long-running tasks alive by restarting them when they end, like an Erlang/OTP supervisor.
 
     `async with Supervisor() as sup: sup.start(poll)` starts a child: a task that is restarted whenever it ends. Leaving
-    the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops them in reverse
-    start order. Leaving the block through an error or a cancellation also stops them, and raises that error unchanged.
+    the block normally waits until all children have ended, as asyncio.TaskGroup does. `stop()` stops the children in
+    reverse start order. Leaving the block through an error or a cancellation also stops the children, and raises that
+    error unchanged.
 
     If a child has to be restarted too often, the supervisor escalates: it stops all children and raises a
-    RestartsExceeded from its block. If it runs in a child of another supervisor, this is an ordinary failure of that
-    child, so errors escalate up a tree of supervisors.
+    RestartsExceeded from its block. If the supervisor runs in a child of another supervisor, the escalation is an
+    ordinary failure of that child, so errors escalate up a tree of supervisors.
 
     Args:
         strategy: which children are restarted when one has ended. "one_for_one": only this child. "one_for_all": all

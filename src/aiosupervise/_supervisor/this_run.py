@@ -56,8 +56,8 @@ this_run: ContextVar[ThisRun | None] = ContextVar("aiosupervise.this_run", defau
 def ready() -> None:
     """Report that the calling child is ready; required only of children started with `ready=`.
 
-    It applies to the innermost child around the caller, and also works in tasks of the child and in threads with its
-    context, such as those of `asyncio.to_thread`. Outside a child, and when called again, it does nothing.
+    The call applies to the innermost child around the caller, and also works in tasks of the child and in threads with
+    its context, such as those of `asyncio.to_thread`. Outside a child, and when called again, it does nothing.
     """
     run = this_run.get()
     if run is not None:
@@ -67,9 +67,9 @@ def ready() -> None:
 def alive() -> None:
     """Report that the calling child is alive; required only of children started with `heartbeat=`.
 
-    It applies to the innermost child around the caller, and also works in tasks of the child and in threads with its
-    context, such as those of `asyncio.to_thread`. Outside a child it does nothing. It is cheap enough to call in every
-    iteration of a loop.
+    The call applies to the innermost child around the caller, and also works in tasks of the child and in threads with
+    its context, such as those of `asyncio.to_thread`. Outside a child it does nothing. `alive()` is cheap enough to
+    call in every iteration of a loop.
     """
     run = this_run.get()
     if run is not None:

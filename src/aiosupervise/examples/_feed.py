@@ -1,4 +1,7 @@
-"""The upstream of the service example: an aiohttp server of prices and ticks that is repeatedly killed."""
+"""The upstream of the service example: an aiohttp server with a price and a feed of ticks.
+
+The server is repeatedly killed and restarted.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +39,7 @@ async def flaky_upstream(supervisors: dict[str, Supervisor], seed: int) -> Async
 
 
 class _Upstream:
-    """The server. Its nth response and its nth lifetime depend only on the seed and n."""
+    """The server. The nth response and the nth lifetime depend only on the seed and n."""
 
     def __init__(self, seed: int) -> None:
         self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -27,7 +27,7 @@ PAUSE = 0.4
 
 @dataclass
 class Market:
-    """The state that the tasks share. It survives a restart of any of them.
+    """The state that the tasks share, which survives a restart of any of them.
 
     Attributes:
         url: the URL of the upstream.

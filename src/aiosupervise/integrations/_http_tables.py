@@ -84,8 +84,8 @@ WRAPPERS: Final = frozenset({"APIConnectionError", "MaxRetryError"})
 PARSE_ERROR: Final = ("aiohttp", "HttpProcessingError")
 TOO_LONG: Final = ("aiohttp", "LineTooLong")
 
-# httpcore's connection pool re-raises them `from None`, so only the context refers to the error of a TLS handshake. The
-# context of other errors can be an error of another call, during whose handling they were raised.
+# httpcore's connection pool re-raises these errors `from None`, so only the context refers to the error of a TLS
+# handshake. The context of other errors can be an error of another call, during whose handling they were raised.
 CONNECT_ERRORS: Final = frozenset({("httpcore", "ConnectError"), ("httpcore2", "ConnectError")})
 
 # An SSLError may also mean that the connection was lost; with one of these texts, TLS was refused. A server sends an

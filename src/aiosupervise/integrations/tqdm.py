@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
-    # tqdm's monitor thread redraws bars that are updated rarely. It is not needed, because a timer of the event loop
-    # updates this bar, and it could cause a deadlock when a bar is garbage-collected
+    # tqdm's monitor thread redraws bars that are updated rarely. The thread is not needed, because a timer of the event
+    # loop updates this bar, and the thread could cause a deadlock when a bar is garbage-collected
     # (https://github.com/tqdm/tqdm/issues/469).
     monitor_interval = 0
 

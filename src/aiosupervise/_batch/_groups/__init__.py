@@ -6,7 +6,7 @@ groups.
 Theory of operation. An input is assigned its index and its group when it is pulled. If the group cannot start a job at
 that moment, the input waits in the queue of the group, and the feed looks ahead in the source for an input whose group
 may start a job. A group with waiting inputs may start another job when one of its jobs ends, or when its circuit
-permits it. The group then enters the schedule, which orders groups by their first waiting input. The cost of a job is
+permits one. The group then enters the schedule, which orders groups by their first waiting input. The cost of a job is
 therefore nearly independent of the number of groups.
 
 Invariants, each with a test:

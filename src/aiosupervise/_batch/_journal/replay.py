@@ -1,7 +1,7 @@
 """The feed of a run with a journal: if an input has a stored result, the result is recorded and no job is started.
 
-The writer looks up inputs, as many at a time as there are free slots. In the event loop, a lookup would block the loop
-while it waits for a commit. Once every result that existed at the start has been taken, no more lookups are made.
+The writer looks up inputs, as many at a time as there are free slots. A lookup in the event loop would block the loop
+during a commit. Once every result that existed at the start has been taken, no more lookups are made.
 """
 
 from __future__ import annotations

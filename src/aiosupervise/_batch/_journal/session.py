@@ -2,7 +2,8 @@
 
 Theory of operation. An outcome is processed in two steps. When it *arrives*, it frees its slot, and counts towards
 `return_when` and `max_failures`. When its row has been committed, it is *handed over* to the tally, the strategy, the
-reader and the listeners. In between it is in a queue, in which later outcomes wait too, to preserve the order:
+reader and the listeners. Between the two steps, it waits in a queue. Later outcomes wait there too, so that the order
+is preserved:
 
     add -> queue -> a group of rows, in the writer -> deliver
 
@@ -85,7 +86,7 @@ class Session:
         self._settings = settings
         self._name = name
         self._results: KnownResults | None = None
-        self._is_attached = False  # the writer was asked to open the file
+        self._is_attached = False  # True if the writer was asked to open the file
         self._is_broken = False
         self._in_writer = 0  # the number of queued outcomes in the writer
         self._safe = 0  # the number of queued outcomes to be handed over
@@ -253,7 +254,7 @@ class Session:
     # The end.
 
     async def close(self) -> None:
-        """Release the file, and return once it is closed, unless another run uses it."""
+        """Stop using the file; if no other run uses it, return only once it is closed."""
         self._is_attached = False
         await wait_until_done(self._call(self._close), _ignore)
 

@@ -1,4 +1,4 @@
-"""An earlier run as the source of the next stage, which is its owner."""
+"""An earlier run, as the source of the stage that owns it."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class StageSource(AsyncSource[Any]):
         self.stage = stage
         self.origins: dict[int, Success[Any, Any]] = {}
         self._pump: EarlierPump | None = None
-        self._asked_to_stop: Stopped | None = None  # set before the run has begun
-        self._is_interrupted = False  # the owner stopped the run, for a reason of its own
+        self._asked_to_stop: Stopped | None = None  # why the run was stopped before it began
+        self._is_interrupted = False  # True if the owner stopped the run for a reason of its own
 
     def connect(self, order: Strategy[Any, Any], scope: Scope) -> None:
         """Set the strategy and the scope with which the earlier run begins at the first pull."""

@@ -238,7 +238,7 @@ def message_of(error: BaseException) -> str:
 
 
 def load_value(serialized: bytes) -> tuple[object, BaseException | None]:
-    """Return the value of a success, and None or the error that replaces the value if it cannot be unpickled."""
+    """Return the value of a success and None, or None and the error that replaces a value that cannot be unpickled."""
     try:
         return deserialize(serialized), None
     except Exception as problem:
