@@ -29,7 +29,7 @@ def check_seconds(name: str, value: object, *, zero: bool, none: str | None = No
 
 
 def check_retry_after(name: str, value: object) -> None:
-    """Raise unless `value` is a number of seconds or a timedelta. Any number is allowed, because servers may send any."""
+    """Raise unless `value` is a number of seconds or a timedelta. Any number is allowed, as servers may send any."""
     if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
         raise TypeError(f"{name} must be a number of seconds, or a timedelta; got {safe_repr(value)}")
 
