@@ -216,7 +216,7 @@ def line_for(kind: Callable[..., Event], values: tuple[object, ...]) -> LogLine 
 def is_logged(logger: logging.Logger, level: int) -> bool:
     """Return whether a record would reach a handler or a filter.
 
-    If not, the record is not created, which saves some microseconds. The rules are those of
+    A record that would not reach one is not created, which saves some microseconds. The rules are those of
     `logging.Logger.callHandlers`, except that a NullHandler does not count as a reader. As in `callHandlers`, a
     NullHandler keeps `lastResort` from printing.
     """
