@@ -145,7 +145,7 @@ async def restart_of_a_forgotten_child(scene: Scene) -> None:
 
 @differs("`start_child` during shutdown")
 async def start_during_shutdown(scene: Scene) -> None:
-    """A child is started while the supervisor, shutting down, stops another one."""
+    """A child is started while the supervisor is shutting down and stops another child."""
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", behaviour=Behaviour(clean_up=0.3))
         scene.observe()

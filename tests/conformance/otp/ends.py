@@ -29,7 +29,7 @@ async def shutdown_order(scene: Scene) -> None:
 
 @same
 async def position_after_a_restart(scene: Scene) -> None:
-    """A restarted child keeps its position in this order."""
+    """A restarted child keeps its position in the start order."""
     async with scene.supervisor() as sup:
         await scene.start(sup, *"abc")
         a = sup.children()[0]

@@ -88,7 +88,7 @@ async def together_one_for_all(scene: Scene) -> None:
 
 @same
 async def together_rest_for_one(scene: Scene) -> None:
-    """Under `rest_for_one`, they count as one restart if the first in start order is handled first."""
+    """Under `rest_for_one`, simultaneous failures count as one restart if the first in start order is handled first."""
     async with scene.supervisor(strategy="rest_for_one", max_restarts=1) as sup:
         await scene.start(sup, *"ab")
         scene.observe()
@@ -108,7 +108,7 @@ async def broken_restart_one_for_all(scene: Scene) -> None:
 
 @same
 async def broken_restart_rest_for_one(scene: Scene) -> None:
-    """The same under `rest_for_one`, with the group of the child that failed last."""
+    """Under `rest_for_one`, the restart then begins again with the group of the child that failed last."""
     async with scene.supervisor(strategy="rest_for_one") as sup:
         await scene.start(sup, "a")
         await scene.start(sup, "b", behaviour=Behaviour(broken_runs=[2]))

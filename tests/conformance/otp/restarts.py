@@ -142,7 +142,7 @@ async def one_period_ago(scene: Scene) -> None:
 
 @same
 async def longer_ago(scene: Scene) -> None:
-    """An earlier restart does not count (2.1 s ago, period 1 s)."""
+    """A restart more than one period ago does not count (2.1 s ago, period 1 s)."""
     async with scene.supervisor(max_restarts=1, within=1.0) as sup:
         await scene.start(sup, "it")
         scene.align()
