@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Child, Supervisor, run_all
-from aiosupervise._supervisor.child_state import ChildState
+from aiosupervise._supervisor.child_state import ChildSpec, ChildState
 from aiosupervise._supervisor.intensity import RestartIntensity
 
 from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, reason, returns, times_out, turns
@@ -48,7 +48,7 @@ async def test_the_attributes_of_a_child() -> None:
 
 def test_a_child_is_stopped_before_its_first_start() -> None:
     """A task factory can run the first step of a child before its start is complete."""
-    child = ChildState(forever, "it", "permanent", 5.0, copy_context(), RestartIntensity(None, 60.0))
+    child = ChildState("it", ChildSpec(forever, "permanent", 5.0, copy_context()), RestartIntensity(None, 60.0))
     assert (child.state, child.is_alive, child.since, child.restarts) == ("stopped", False, 0.0, 0)
     assert child.task is None
     assert child.last_error is None

@@ -103,12 +103,12 @@ class Lifecycle:
             self.emit(ChildRestarted, child, child.restarts, is_logged=child.is_restart_logged)
         else:
             self.emit(ChildStarted, child)
-        if child.ready is None:
+        if child.spec.ready is None:
             self.enter(child, "running")
             self._on_running(child)
         else:
             self.enter(child, "starting")
-            self.after(child.ready, child, self._on_too_late)
+            self.after(child.spec.ready, child, self._on_too_late)
         self._create_task(child, coroutine, context)
         if child.restarted is not None:
             child.restarted.resolve()
@@ -132,15 +132,15 @@ class Lifecycle:
         child.purpose = child.failure = child.error = child.value = None
         child.started_at = self.loop.time()
         child.this_run = self._this_run(child)
-        context = child.context.copy()
+        context = child.spec.context.copy()
         context.run(this_run.set, child.this_run)
         coroutine, child.coroutine = child.coroutine or _call(child), None
         child.has_run = True
         return coroutine, context
 
     def _this_run(self, child: ChildState) -> ThisRun:
-        on_ready = None if child.ready is None else partial(self._steps.run, partial(self._on_ready, child))
-        on_alive = None if child.heartbeat is None else partial(self._heartbeats.beat, child)
+        on_ready = None if child.spec.ready is None else partial(self._steps.run, partial(self._on_ready, child))
+        on_alive = None if child.spec.heartbeat is None else partial(self._heartbeats.beat, child)
         return ThisRun(self.loop, on_ready, on_alive)
 
     def _on_running(self, child: ChildState) -> None:
@@ -148,9 +148,9 @@ class Lifecycle:
         if child.became_ready is not None:
             child.became_ready.resolve()
             child.became_ready = None
-        if child.heartbeat is not None:
-            stall = partial(self._steps.run, partial(self._on_stalled, child, child.heartbeat))
-            self._heartbeats.watch(child, child.heartbeat, stall)
+        if child.spec.heartbeat is not None:
+            stall = partial(self._steps.run, partial(self._on_stalled, child, child.spec.heartbeat))
+            self._heartbeats.watch(child, child.spec.heartbeat, stall)
 
     def _on_ready(self, child: ChildState) -> None:
         if child.state == "starting":
@@ -163,7 +163,7 @@ class Lifecycle:
 
     def _on_too_late(self, child: ChildState) -> None:
         if not _has_ended(child):
-            self._fail(child, f"child {child.name} has not called ready() within {child.ready:g} s of its start")
+            self._fail(child, f"child {child.name} has not called ready() within {child.spec.ready:g} s of its start")
 
     def _on_stalled(self, child: ChildState, heartbeat: float) -> None:
         if not _has_ended(child):
@@ -220,7 +220,7 @@ class Lifecycle:
         child.error = ending.error
         if ending.error is not None:
             child.last_error = ending.error
-        if child.heartbeat is not None:
+        if child.spec.heartbeat is not None:
             self._heartbeats.release(child)
         assert child.this_run is not None  # noqa: S101 - for the type checkers
         child.this_run.close()
@@ -232,7 +232,7 @@ class Lifecycle:
 
     def _next_state(self, child: ChildState, ending: Ending) -> StateName:
         purpose, error = ending.purpose, ending.error
-        if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.restart_type == "temporary"):
+        if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.spec.restart_type == "temporary"):
             return "stopped"
         if purpose in (Purpose.RESTART, Purpose.GROUP):
             return "stopped" if self._then.is_stopping() else "waiting"
@@ -272,7 +272,7 @@ def _has_ended(child: ChildState) -> bool:
 
 def _call(child: ChildState) -> Coroutine[object, None, object]:
     """Call the function of a child in its task, so that a call that raises is a failure of the child."""
-    return _called(child.func)
+    return _called(child.spec.func)
 
 
 async def _called(func: Callable[[], Coroutine[object, None, object]]) -> object:

@@ -282,7 +282,7 @@ class StateMachine:
         self._reports.close()
         # A child's function may hold the supervisor, which holds this state machine: reference cycles.
         for child in self.children:
-            del child.func
+            del child.spec
         self._lifecycle.consequences = None
         self._cancel_body = _nothing
         self._steps.close()

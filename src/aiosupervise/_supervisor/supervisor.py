@@ -26,7 +26,7 @@ from aiosupervise._policy.checks import (
 
 from .body import Body
 from .child import Child
-from .child_state import ChildState, RestartType
+from .child_state import ChildSpec, ChildState, RestartType
 from .intensity import RestartIntensity
 from .registry import RestartStrategy
 from .state_machine import StateMachine, SupervisorConfig
@@ -146,24 +146,23 @@ class Supervisor:
         machine = self._entered()
         if machine.is_stopping():
             raise RuntimeError(f"{self!r} cannot start a child: it is stopping or has stopped")
-        name = name or self._free_name(name_of(func), machine)
-        if machine.children.has_name(name):
-            raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
+        name = self._unique_name(name, func, machine)
         # Arguments that do not match the function's signature raise here, in the caller, not in the child.
         coroutine = func(*args)
-        child = ChildState(
-            partial(func, *args),
-            name,
-            restart,
-            self._grace if grace is None else grace,
-            copy_context(),
-            RestartIntensity(self._config.max_restarts, self._config.within),
-            ready=ready,
-            heartbeat=heartbeat,
-        )
+        grace = self._grace if grace is None else grace
+        spec = ChildSpec(partial(func, *args), restart, grace, copy_context(), ready, heartbeat)
+        child = ChildState(name, spec, RestartIntensity(self._config.max_restarts, self._config.within))
         self._start_count += 1
         machine.add(child, coroutine)
         return Child(machine, child)
+
+    def _unique_name(self, name: str | None, func: object, machine: StateMachine) -> str:
+        """Return the name of a new child, derived from its function if it was not given one."""
+        if not name:
+            return self._free_name(name_of(func), machine)
+        if machine.children.has_name(name):
+            raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
+        return name
 
     def _free_name(self, func: str, machine: StateMachine) -> str:
         while machine.children.has_name(f"{func}-{self._start_count}"):
