@@ -61,6 +61,14 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def is_discarded(error: BaseException | None, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a block is left because its coroutine is discarded outside its loop, where it cannot wait.
+
+    A GeneratorExit alone does not show this: an async generator that is closed in its loop may wait for its clean-up.
+    """
+    return issubclass(type(error), GeneratorExit) and running_loop() is not loop
+
+
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:
     """Return the CancelledError that ended a task, without the frame of this function.
 

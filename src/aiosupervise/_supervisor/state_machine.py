@@ -64,8 +64,8 @@ class StateMachine:
         self._lifecycle.consequences = self
         self._restarts: Restarts = self._restarts_of(config.strategy)
         self._shutdown = Shutdown(self._lifecycle)
-        loop, context = self._lifecycle.loop, self._lifecycle.context
-        self._reports = CrashReports(config.name, config.within, loop, context)
+        self.loop = self._lifecycle.loop
+        self._reports = CrashReports(config.name, config.within, self.loop, self._lifecycle.context)
         self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
         self._idle = asyncio.Event()
         self._ends_when_idle = False
@@ -101,7 +101,7 @@ class StateMachine:
 
     def stop(self) -> None:
         """Stop all children and end."""
-        if not self._lifecycle.loop.is_closed():
+        if not self.loop.is_closed():
             self._steps.run(self._stop)
 
     def cancel(self) -> None:

@@ -13,6 +13,7 @@ from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.signals import SignalWatcher, checked_signals
+from aiosupervise._call.tasks import is_discarded
 from aiosupervise._events.emit import Scope
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
 from aiosupervise._policy.checks import (
@@ -229,6 +230,10 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         machine = self._entered()
+        if is_discarded(error, machine.loop):
+            machine.stop()
+            self._unwatch_signals()
+            return
         self._body.leave()
         if error is None:
             machine.end_when_idle()
@@ -241,14 +246,17 @@ class Supervisor:
         except asyncio.CancelledError as late_cancellation:
             cancellation = late_cancellation
         finally:
-            if self._watcher is not None:
-                self._watcher.close()
+            self._unwatch_signals()
         failure, machine.error = machine.error, None
         try:
             self._body.raise_errors(self._config.name, failure, error, cancellation)
         finally:
             # The errors' tracebacks hold this frame: reference cycles.
             del failure, cancellation, error
+
+    def _unwatch_signals(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
 
     def _entered(self) -> StateMachine:
         if self._machine is None:
