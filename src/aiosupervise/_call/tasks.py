@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
@@ -50,6 +51,20 @@ def _create_task(
     except BaseException:
         coroutine.close()
         raise
+    return task
+
+
+def named_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Create a task of the library itself, with the loop's own factory.
+
+    Python 3.13.3, and Python 3.14 and later, pass the name on to the factory. One with the old signature cannot accept
+    it (https://github.com/python/cpython/issues/133745).
+    """
+    factory = loop.get_task_factory()
+    if factory is None or _takes_keywords(factory):
+        return loop.create_task(coroutine, name=name)
+    task = loop.create_task(coroutine)
+    task.set_name(name)
     return task
 
 
