@@ -112,6 +112,10 @@ class WorkerRun:
             chunks |= {key: [] for key in self._done}
         return PollReply(tally.running, tally.limit, self.stopped or self._status(), chunks)
 
+    def held_chunks(self) -> list[str]:
+        """Return the keys of the chunks that have begun here, except for those that were completed long ago."""
+        return [*self._chunks, *self._done]
+
     async def close(self) -> None:
         """Cancel the running jobs, and wait until they have ended."""
         self._lease.cancel()
