@@ -31,6 +31,12 @@ from .this_run import ThisRun, this_run
 
 _SLICE = 64  # ends
 
+# Since Python 3.14, asyncio's call graph shows who awaits a task. A supervisor learns of the end of a child through a
+# callback, so it registers the task that entered its block, as asyncio.TaskGroup does:
+# https://docs.python.org/3/library/asyncio-graph.html
+_add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
+
 
 class Consequences(Protocol):
     """The state machine's reactions to changes that it has not requested."""
@@ -60,6 +66,7 @@ class Lifecycle:
         # Callbacks run in the context of the supervisor, not in that of the child or the caller.
         self.context: Context = copy_context()
         self.consequences: Consequences | None = None
+        self.awaiter: asyncio.Task[object] | None = None if _add_awaiter is None else asyncio.current_task()
         self._name = name
         self._scope = scope
         self._registry = registry
@@ -126,6 +133,8 @@ class Lifecycle:
         else:
             # Recording an end is not a step: there may be thousands in one iteration, and only the child changes.
             child.task.add_done_callback(partial(self._record_end, child), context=self.context)
+            if _add_awaiter is not None and self.awaiter is not None:
+                _add_awaiter(child.task, self.awaiter)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
         """Clear the child's data about its last run; return the coroutine of the next one, and its context."""
@@ -206,6 +215,8 @@ class Lifecycle:
         """Move a child whose task has ended to its next state."""
         if child.task is not task:  # a command was run before this callback
             return
+        if _discard_awaiter is not None and self.awaiter is not None:
+            _discard_awaiter(task, self.awaiter)
         purpose, error = child.purpose, error_of(task)
         if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
             purpose = Purpose.STOP

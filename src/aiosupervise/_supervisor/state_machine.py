@@ -283,7 +283,7 @@ class StateMachine:
         # A child's function may hold the supervisor, which holds this state machine: reference cycles.
         for child in self.children:
             del child.spec
-        self._lifecycle.consequences = None
+        self._lifecycle.consequences = self._lifecycle.awaiter = None
         self._cancel_body = _nothing
         self._steps.close()
         self.termination.resolve()
