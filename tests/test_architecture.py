@@ -102,3 +102,22 @@ def test_no_module_is_in_a_circle() -> None:
     while leaves := {name for name, targets in arrows.items() if not targets & arrows.keys() - {name}}:
         arrows = {name: targets for name, targets in arrows.items() if name not in leaves}
     assert arrows == {}
+
+
+def named_files() -> Iterator[tuple[str, str]]:
+    """The rows of the table in Contributing, and the files that each names; one without a folder is beside the last."""
+    text = (ROOT / "docs/contributing.md").read_text()
+    table = text[text.index("| to change | look in |") :]
+    for row in table[: table.index("\n\n")].splitlines()[2:]:
+        change, _, places = row.strip("| ").partition(" | ")
+        folder = ""
+        for name in re.findall(r"`([\w/]+\.(?:py|toml))`", change + places):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            yield change, f"{folder}/{name.rpartition('/')[2]}"
+
+
+def test_the_table_in_contributing_names_files_that_exist() -> None:
+    """Whoever follows it finds the file."""
+    named, tops = list(named_files()), (SOURCE, SOURCE.parent, ROOT)
+    assert len(named) > 80
+    assert [(row, file) for row, file in named if not any((top / file).exists() for top in tops)] == []

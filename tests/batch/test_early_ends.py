@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from aiosupervise import Adaptive, Failure, Overload, Pending, Stopped, Success, map_all, run_all
+from aiosupervise import Adaptive, Failure, Overload, Pending, Stopped, Success, Supervisor, map_all, run_all
 from aiosupervise._batch.strategies import ReturnWhen
 
 Job = Callable[[], Awaitable[object]]
@@ -358,21 +358,37 @@ def task_factory(factory: Any) -> Iterator[None]:
         loop.set_task_factory(None)
 
 
-async def test_a_task_factory_of_the_old_form() -> None:
+def pass_on(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the loop pass the name of a task on to its factory, as Python 3.14 does."""
+
+    def create_task(coroutine: Any, **options: Any) -> Any:
+        factory: Any = loop.get_task_factory()
+        return asyncio.Task(coroutine, loop=loop, **options) if factory is None else factory(loop, coroutine, **options)
+
+    monkeypatch.setattr(loop, "create_task", create_task)
+
+
+@pytest.mark.parametrize("is_passed_on", [False, True], ids=["its own way", "as Python 3.14"])
+async def test_a_task_factory_of_the_old_form(monkeypatch: pytest.MonkeyPatch, *, is_passed_on: bool) -> None:
     """`(loop, coroutine)` makes tasks with a name and a context of their own, too."""
     names: list[str] = []
+    if is_passed_on:
+        pass_on(asyncio.get_running_loop(), monkeypatch)
 
     async def work(index: int) -> int:
         task = asyncio.current_task()
         assert task is not None
         await asyncio.sleep(0)
         names.append(task.get_name())
+        names.extend({task.get_name() for task in asyncio.all_tasks()} & {"work pump", "web control loop"})
         return index
 
     with task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop)):
-        report = await map_all(work, range(3), limit=2)
-    assert report.values() == [0, 1, 2]
-    assert names == ["work-0", "work-1", "work-2"]
+        report = await map_all(work, range(2), limit=1)
+        assert report.values() == [0, 1]
+        async with Supervisor(name="web") as sup:
+            sup.start(work, 2, restart="temporary")
+    assert names == ["work-0", "work pump", "work-1", "work pump", "work-0", "web control loop"]
 
 
 @pytest.mark.parametrize("held", [True, False])

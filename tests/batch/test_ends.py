@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -525,6 +526,53 @@ def test_a_loop_that_is_thrown_away_with_its_run_warns_of_nothing(*, ended: bool
     del loop
     gc.collect()
     assert set(complaints) <= {"Task was destroyed but it is pending!"}
+
+
+async def read(run: Run[float]) -> None:
+    """The body of a block that reads."""
+    async for _ in run:
+        pass
+
+
+async def wait(_: Run[float]) -> None:
+    """The body of a block that waits for something else."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("body", [read, wait])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed loop", "open loop"])
+def test_a_block_that_is_thrown_away_outside_its_loop(
+    body: Callable[[Run[float]], Awaitable[None]], *, closed: bool
+) -> None:
+    """It cannot wait: it raises nothing and restores the handlers of signals; an open loop ends the jobs."""
+    run = run_all([lambda: sleep(100), lambda: sleep(100)], stop_on=[signal.SIGINT])
+    before = signal.getsignal(signal.SIGINT)
+
+    async def main() -> None:
+        async with run:
+            await body(run)
+
+    async def begin() -> None:
+        block.send(None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert run.tally.running == 2
+
+    block = main()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    assert signal.getsignal(signal.SIGINT) is not before
+    tasks = asyncio.all_tasks(loop)
+    if closed:
+        loop.close()
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # they go with the loop
+    block.close()
+    if not closed:
+        loop.run_until_complete(asyncio.wait(tasks))
+        loop.close()
+        assert (run.tally.running, run.tally.pending) == (0, 2)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.looptime

@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import math
+import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
@@ -358,6 +359,52 @@ async def test_a_queue_is_no_source_and_the_error_shows_one(make: Callable[[Any]
     exec(f"{shown.replace('map_all', 'run = map_all')}", scope)  # noqa: S102 - our own lines
     assert (await scope["run"]).values() == [1, 2]
     assert len(shown.splitlines()) == 4
+
+
+class AsyncQueue:
+    """A queue of another library."""
+
+    async def get(self) -> int:
+        """Return an item."""
+        return 1
+
+    def put(self, item: int) -> None:
+        """Add an item."""
+
+
+@pytest.mark.parametrize(
+    ("made", "get"),
+    [
+        (queue.Queue(), "await asyncio.to_thread(queue.get)"),
+        (queue.SimpleQueue(), "await asyncio.to_thread(queue.get)"),
+        (AsyncQueue(), "await queue.get()"),
+    ],
+    ids=["queue.Queue", "SimpleQueue", "another library's"],
+)
+def test_other_queues_are_read_in_their_own_way(made: Any, get: str) -> None:
+    """A queue of threads would block the loop."""
+    with pytest.raises(TypeError, match=r"a queue is read like this:\n") as caught:
+        map_all(job, made)
+    assert get in str(caught.value)
+
+
+def generate() -> Iterator[Any]:
+    """A source."""
+    yield job
+
+
+async def generate_async() -> AsyncIterator[Any]:
+    """An async source."""
+    yield job
+
+
+@pytest.mark.parametrize("source", [generate, generate_async])
+def test_a_generator_function_is_to_be_called(source: Any) -> None:
+    """A list with it in it would be one job."""
+    with pytest.raises(
+        TypeError, match=rf"got the generator function {source.__name__}: call it, {source.__name__}\(\)$"
+    ):
+        run_all(source)
 
 
 def test_what_a_refused_call_raises_has_few_lines_of_ours() -> None:

@@ -191,11 +191,11 @@ async def test_the_bar_shows_why_a_run_is_paused(capsys: pytest.CaptureFixture[s
 # How it looks
 
 
-def drawn_bar(tally: Tally, status: str = "", **options: Any) -> str:
+def drawn_bar(tally: Tally, status: str = "", name: str = "fetch", **options: Any) -> str:
     """The last line of a bar with these counts."""
     file = io.StringIO()
     settings: Any = {"file": file, "ncols": 80, **options}
-    bar = ProgressBar("fetch", settings)
+    bar = ProgressBar(name, settings)
     bar.open(Tally(tally.total, tally.limit))
     assert bar._bar is not None
     bar._bar.start_t = bar._bar.last_print_t = time.time() - 1  # so that the rate has two digits before the point
@@ -226,6 +226,52 @@ def test_in_80_columns_there_is_a_bar_to_see(tally: Tally, status: str, ends: st
     assert len(line) == 80
     assert line.endswith(ends)
     assert len(line.split("|")[1]) >= 10
+
+
+NAME = "download_and_parse"
+PAUSED = "paused for 12.3 s, the retry budget is empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "tally", "status", "ends"),
+    [
+        ("fetch", Tally(6000, 10, succeeded=3200, failed=27, retries=1033), "", "<00:00, 27 failed, 1033 retries]"),
+        (NAME, Tally(60, 10, succeeded=32, failed=2, retries=10), "", "[00:01<00:00, 2 failed, 10 retries]"),
+        (NAME, Tally(6000, 10, succeeded=3200, failed=27, retries=13), "", "[00:01, 27 failed, 13 retries]"),
+    ],
+    ids=["many retries", "a long name", "both"],
+)
+def test_in_80_columns_the_rate_and_the_estimate_give_way_to_the_bar(
+    name: str, tally: Tally, status: str, ends: str
+) -> None:
+    """A name of ordinary length and counts of four digits leave at least 10 characters of bar."""
+    line = drawn_bar(tally, status, name)
+    assert len(line) == 80
+    assert line.endswith(ends)
+    assert "job/s" not in line
+    assert len(line.split("|")[1]) >= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "line"),
+    [
+        (NAME, PAUSED, f"{NAME}: 3227/6000 [{PAUSED}]"),
+        (NAME * 2, "", f"{NAME}{NAME}: 3227/6000 [00:01, 27 failed]"),
+    ],
+    ids=["paused", "running"],
+)
+def test_where_no_bar_fits_the_words_are_whole(name: str, status: str, line: str) -> None:
+    """The counts and the reason of a pause matter more than the bar."""
+    assert drawn_bar(Tally(6000, 10, succeeded=3200, failed=27), status, name) == line
+
+
+def test_without_a_total_or_a_width_the_line_has_all_its_parts() -> None:
+    """There is no bar to make room for, or no end of the line."""
+    tally = Tally(60, 10, succeeded=32, failed=2, retries=10)
+    assert drawn_bar(tally, name=NAME, ncols=None).endswith("job/s, 2 failed, 10 retries]")
+    endless = Tally(None, 10, succeeded=32)
+    assert drawn_bar(endless, name=NAME).endswith("job/s]")
+    assert drawn_bar(endless, PAUSED, NAME).endswith(f"[{PAUSED}]")
 
 
 def test_a_format_of_the_users_own_is_kept() -> None:

@@ -19,7 +19,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.engines import EngineConfig
 from aiosupervise.integrations._dask import chunk_scheduler, poller, worker
-from aiosupervise.integrations._remote import chunk_builder, messages, serialization, worker_run
+from aiosupervise.integrations._remote import chunk_builder, messages, serialization, worker_run, worker_runs
 from aiosupervise.integrations.dask import DaskEngine, RemoteError
 
 from . import dask_jobs as jobs
@@ -263,6 +263,34 @@ async def test_a_worker_that_was_not_polled_fails_the_run(client: Client, monkey
 
 async def test_a_worker_that_was_not_polled_after_a_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The running jobs of a stopped run should have finished."""
+    run = map_all(jobs.gate, [1], engine=DaskEngine(client))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        monkeypatch.setattr(worker_run, "LEASE", 0.0)  # from the next poll on
+        run.stop()
+        with pytest.raises(RuntimeError, match="has not been polled by the driver"):
+            await task
+    assert [outcome.started for outcome in run.report.pending] == [True]
+
+
+async def test_a_late_result_of_a_worker_that_was_not_polled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls that overtake it do not make the driver withdraw the chunk, and so miss the reason."""
+    replies: list[messages.PollReply | None] = []
+    poll, run_chunk = worker_runs.WorkerRuns.poll, worker_runs.WorkerRuns.run_chunk
+
+    def noted(self: worker_runs.WorkerRuns, run_id: str, phase: messages.Phase) -> messages.PollReply | None:
+        reply = poll(self, run_id, phase)
+        if jobs.begun and run_id in self._closed:
+            replies.append(reply)
+        return reply
+
+    async def late(self: worker_runs.WorkerRuns, *args: Any) -> messages.ChunkResult:
+        result = await run_chunk(self, *args)
+        await eventually(lambda: len(replies) > 2)
+        return result
+
+    monkeypatch.setattr(worker_runs.WorkerRuns, "poll", noted)
+    monkeypatch.setattr(worker_runs.WorkerRuns, "run_chunk", late)
     run = map_all(jobs.gate, [1], engine=DaskEngine(client))
     async with started(run) as task:
         await eventually(lambda: jobs.begun)

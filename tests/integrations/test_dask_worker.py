@@ -410,7 +410,7 @@ async def test_closing_a_run_of_a_worker_waits_until_its_jobs_have_ended() -> No
 
 
 async def test_a_worker_forgets_a_run_whose_driver_is_gone() -> None:
-    """The result of its chunks and of late ones has the reason, also when the driver closes the run after all."""
+    """The result of its chunks and of late ones has the reason; a reply keeps the driver from withdrawing the first."""
     runs = WorkerRuns("tcp://here")
     settings = serialize(config())
     chunk = asyncio.create_task(runs.run_chunk("chunk", "run", settings, serialized(1), nothing))
@@ -418,9 +418,25 @@ async def test_a_worker_forgets_a_run_whose_driver_is_gone() -> None:
     result = await chunk
     assert (ends(result.payloads), result.stopped) == ({0: STARTED}, "")
     assert "has not been polled" in result.expired
-    assert runs.poll("run", Phase.STOPPED) is None
+    assert runs.poll("run", Phase.RUNNING) is None
+    assert runs.poll("run", Phase.STOPPED) == PollReply(0, None, "", {"chunk": []})
     late = await runs.run_chunk("late", "run", settings, serialized(1), nothing)
     assert (ends(late.payloads), late.expired) == ({0: PENDING}, result.expired)
+    assert runs.poll("run", Phase.STOPPED) == PollReply(0, None, "", {"chunk": []})
+    await runs.close("run")
+    assert runs.poll("run", Phase.STOPPED) is None
+
+
+async def test_a_worker_remembers_the_chunks_only_of_the_last_runs_that_it_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of a driver that never came back are forgotten with their run."""
+    monkeypatch.setattr(worker_runs, "_MAX_CLOSED", 1)
+    runs = WorkerRuns("tcp://here")
+    for run_id in "ab":
+        await runs.run_chunk(f"chunk of {run_id}", run_id, serialize(config(jobs.double)), serialized(1), nothing)
+    await asyncio.sleep(1.1 * LEASE)
+    assert runs._abandoned == {"b": ["chunk of b"]}
 
 
 async def test_a_worker_remembers_only_the_last_runs_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from aiosupervise import Child, Supervisor, run_all
-from aiosupervise._supervisor.child_state import ChildState
+from aiosupervise._supervisor import lifecycle
+from aiosupervise._supervisor.child_state import ChildSpec, ChildState
 from aiosupervise._supervisor.intensity import RestartIntensity
 
 from .scene import Scene, eager_task_factory, fails, needs_eager, nothing_left, now, reason, returns, times_out, turns
@@ -48,10 +49,33 @@ async def test_the_attributes_of_a_child() -> None:
 
 def test_a_child_is_stopped_before_its_first_start() -> None:
     """A task factory can run the first step of a child before its start is complete."""
-    child = ChildState(forever, "it", "permanent", 5.0, copy_context(), RestartIntensity(None, 60.0))
+    child = ChildState("it", ChildSpec(forever, "permanent", 5.0, copy_context()), RestartIntensity(None, 60.0))
     assert (child.state, child.is_alive, child.since, child.restarts) == ("stopped", False, 0.0, 0)
     assert child.task is None
     assert child.last_error is None
+
+
+async def test_children_are_in_the_call_graph_where_asyncio_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since Python 3.14: while a child runs, its task is awaited by the task that entered the block."""
+    awaited: dict[str, asyncio.Task[Any]] = {}
+
+    def add(task: asyncio.Task[Any], awaiter: asyncio.Task[Any]) -> None:
+        awaited[task.get_name()] = awaiter
+
+    def discard(task: asyncio.Task[Any], awaiter: asyncio.Task[Any]) -> None:
+        assert awaited.pop(task.get_name()) is awaiter
+
+    monkeypatch.setattr(lifecycle, "_add_awaiter", add)
+    monkeypatch.setattr(lifecycle, "_discard_awaiter", discard)
+    async with Supervisor() as sup:
+        children = [Scene().start(sup, name) for name in "ab"]
+        assert awaited == {"a": asyncio.current_task(), "b": asyncio.current_task()}
+        await children[0].restart()
+        assert awaited.keys() == {"a", "b"}
+        await children[0].stop()
+        assert awaited.keys() == {"b"}
+        sup.stop()
+    assert awaited == {}
 
 
 async def test_children_are_listed_in_start_order_and_live() -> None:

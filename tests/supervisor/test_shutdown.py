@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import signal
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -528,15 +529,19 @@ async def test_a_loop_that_shuts_down_waits_for_a_child_that_was_cancelled_twice
         assert child.state == "stopped"
 
 
-@pytest.mark.parametrize("closed", [True, False])
-def test_a_block_that_is_closed_does_not_wait(closed: bool) -> None:  # noqa: FBT001 - a row
+@pytest.mark.parametrize("waits", [False, True], ids=["for the children", "in the body"])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed loop", "open loop"])
+def test_a_block_that_is_closed_does_not_wait(*, closed: bool, waits: bool) -> None:
     """A coroutine that is closed cannot wait; if the loop can still run, the children are stopped."""
     loop = asyncio.new_event_loop()
     scene = Scene()
+    before = signal.getsignal(signal.SIGINT)
 
     async def serve() -> None:
-        async with Supervisor() as sup:
+        async with Supervisor(stop_on=[signal.SIGINT]) as sup:
             scene.start(sup, "it")
+            if waits:
+                await asyncio.Event().wait()
 
     async def begin() -> Any:
         block = serve()
@@ -557,6 +562,7 @@ def test_a_block_that_is_closed_does_not_wait(closed: bool) -> None:  # noqa: FB
         loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
     assert scene.words() == ["it starts"] + ["it is cancelled"] * (not closed)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 async def test_a_loop_that_shuts_down_as_the_supervisor_ends_changes_nothing() -> None:

@@ -220,22 +220,9 @@ def map_all(
     bar, signals = _progress_bar(progress, name), checked_signals(stop_on)
     if isinstance(inputs, Run):
         own(inputs, name)
-    return Run(
-        RunConfig(
-            source,
-            mapped,
-            order,
-            timeout,
-            max_failures,
-            listen,
-            engine,
-            EngineConfig(func, name, limit, overload),
-            kept,
-            groups,
-        ),
-        bar,
-        signals,
-    )
+    for_engine: EngineConfig[T, Any] = EngineConfig(func, name, limit, overload)
+    config = RunConfig(source, mapped, order, timeout, max_failures, listen, engine, for_engine, kept, groups)
+    return Run(config, bar, signals)
 
 
 def _progress_bar(progress: bool | BarOptions, name: str) -> Progress | None:  # noqa: FBT001 - the user's argument

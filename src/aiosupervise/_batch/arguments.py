@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable, Iterable
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from .source import AsyncSource, Source, SyncSource
 
 _READ_QUEUE = """\
 async def items():
-    while (item := await queue.get()) is not None:  # whoever fills the queue puts None at the end
+    while (item := await {get}) is not None:  # whoever fills the queue puts None at the end
         yield item
 map_all(func, items())"""
 
@@ -52,10 +53,19 @@ def check_iterable(name: str, items: object) -> None:
         raise TypeError(
             f"{name} must be an iterable of {name}, not of letters; got {kind_of(items)}: put it into a list"
         )
-    if isinstance(items, asyncio.Queue):
-        raise TypeError(f"{name} must be an iterable or an async iterable; a queue is read like this:\n{_READ_QUEUE}")
     if isinstance(items, asyncio.Future) or not isinstance(items, (Iterable, AsyncIterable)):
-        raise TypeError(f"{name} must be an iterable or an async iterable; got {kind_of(items)}: put it into a list")
+        raise TypeError(f"{name} must be an iterable or an async iterable; {_repair(items)}")
+
+
+def _repair(items: object) -> str:
+    """Return what was given in place of a source, and what to write."""
+    get = getattr(type(items), "get", None)
+    if get is not None and hasattr(type(items), "put"):
+        get = "queue.get()" if inspect.iscoroutinefunction(get) else "asyncio.to_thread(queue.get)"
+        return f"a queue is read like this:\n{_READ_QUEUE.format(get=get)}"
+    if inspect.isgeneratorfunction(items) or inspect.isasyncgenfunction(items):
+        return f"got the generator function {name_of(items)}: call it, {name_of(items)}()"
+    return f"got {kind_of(items)}: put it into a list"
 
 
 def check_settings(

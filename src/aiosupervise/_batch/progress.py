@@ -60,7 +60,7 @@ def check_progress(progress: object) -> None:
         kind = kinds[key]
         # As in type checkers, an int is accepted in place of a float.
         if not (isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))):
-            text = getattr(kind, "__name__", str(kind))
+            text = kind.__name__ if isinstance(kind, type) else str(kind)
             raise TypeError(f"progress[{key!r}] must be of the type {text}; got {safe_repr(value)}")
     for key in progress.keys() & {"mininterval", "delay"}:
         check_seconds(f"progress[{key!r}]", progress[key], zero=True)

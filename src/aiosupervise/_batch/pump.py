@@ -35,7 +35,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._call.tasks import named_task, wait_until_done
 from aiosupervise._events.emit import Enclosing, Scope
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
@@ -112,7 +112,7 @@ class Pump(Generic[T, I]):
             self._announce(None)
         pumping = self._pump()
         try:
-            self._task = self._loop.create_task(pumping, name=f"{self._config.name} pump")
+            self._task = named_task(self._loop, pumping, f"{self._config.name} pump")
         except BaseException:  # raised by a task factory
             pumping.close()
             self._close_scope()

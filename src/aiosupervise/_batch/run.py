@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, final
 
 from aiosupervise._call.signals import SignalWatcher
-from aiosupervise._call.tasks import running_loop
+from aiosupervise._call.tasks import is_discarded, running_loop
 from aiosupervise._events.emit import Enclosing
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
@@ -173,6 +173,9 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pump = self._entered()
+        if is_discarded(error, self._loop):
+            self._discard(pump)
+            return
         pump.cancel(Stopped.CANCELLED if issubclass(type(error), asyncio.CancelledError) else Stopped.LEFT)
         await self._end(pump)
         if error is None:
@@ -203,6 +206,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             raise RuntimeError(self._not_new())
         self._state = state
         try:
+            self._loop = asyncio.get_running_loop()
             self._pump = pump = pump_of(self._config, self.tally, streamed=state is _State.ENTERED)
             if self._stop_on:
                 self._watcher = SignalWatcher(
@@ -243,6 +247,12 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             raise
         finally:
             self._leave()
+
+    def _discard(self, pump: Pump[T, I]) -> None:
+        """End a run whose block is discarded: nothing can wait for its jobs, which a loop that is open still ends."""
+        if not self._loop.is_closed():
+            pump.cancel(Stopped.LEFT)
+        self._leave()
 
     def _leave(self) -> None:
         self._state = _State.LEFT

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
@@ -53,12 +54,34 @@ def _create_task(
     return task
 
 
+def named_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Create a task of the library itself, with the loop's own factory.
+
+    Python 3.13.3, and Python 3.14 and later, pass the name on to the factory. One with the old signature cannot accept
+    it (https://github.com/python/cpython/issues/133745).
+    """
+    factory = loop.get_task_factory()
+    if factory is None or _takes_keywords(factory):
+        return loop.create_task(coroutine, name=name)
+    task = loop.create_task(coroutine)
+    task.set_name(name)
+    return task
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop running in this thread, or None if there is none."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def is_discarded(error: BaseException | None, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a block is left because its coroutine is discarded outside its loop, where it cannot wait.
+
+    A GeneratorExit alone does not show this: an async generator that is closed in its loop may wait for its clean-up.
+    """
+    return issubclass(type(error), GeneratorExit) and running_loop() is not loop
 
 
 def cancellation(task: asyncio.Task[Any]) -> BaseException | None:

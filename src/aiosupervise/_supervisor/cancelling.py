@@ -12,7 +12,7 @@ LEAST_GRACE = 1.0  # seconds
 
 def interval_of(child: ChildState) -> float:
     """Return the seconds between two cancellations of a child; a shorter interval would only interrupt its clean-up."""
-    return max(child.grace, LEAST_GRACE)
+    return max(child.spec.grace, LEAST_GRACE)
 
 
 def cancel_again(child: ChildState, supervisor: str, seconds: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Literal, TypeAlias, TypeGuard
 
-from aiosupervise._policy.record import record
+from aiosupervise._policy.record import quick_record, record
 
 from .completion import Completion
 from .intensity import RestartIntensity
@@ -43,44 +43,55 @@ def is_exit(error: BaseException | None) -> TypeGuard[KeyboardInterrupt | System
     return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
-class ChildState:
-    """A child spec, in OTP's terms (name, function, restart type, grace), and the state of the child started from it.
+@quick_record
+class ChildSpec:
+    """A child spec, in OTP's terms: how a child is started and stopped, and when it is restarted.
 
-    Args:
+    Attributes:
         func: the function, which is called without arguments at each start.
-        name: the name, unique among the children that the supervisor knows.
         restart_type: determines whether the child is restarted after it has ended.
         grace: seconds between two cancellations when the child is stopped.
         context: the context of which each run gets a copy.
-        intensity: the restart intensity of this child.
         ready: seconds within which it must call `ready()`; None if it is ready as soon as it has started.
         heartbeat: seconds that may pass between two calls of `alive()`; None if it need not call it.
+    """
+
+    func: Callable[[], Coroutine[object, None, object]]
+    restart_type: RestartType
+    grace: float
+    context: Context
+    ready: float | None = None
+    heartbeat: float | None = None
+
+
+class ChildState:
+    """The state of the child started from a child spec.
+
+    Args:
+        name: unique among the children that the supervisor knows.
+        spec: the child spec, until the supervisor ends.
+        intensity: the restarts of this child that count.
     """
 
     __slots__ = (
         "backoff_count",
         "became_ready",
-        "context",
         "coroutine",
         "ending",
         "error",
         "failure",
         "finished",
-        "func",
-        "grace",
         "has_run",
-        "heartbeat",
         "intensity",
         "is_restart_logged",
         "last_error",
         "name",
         "position",
         "purpose",
-        "ready",
-        "restart_type",
         "restarted",
         "restarts",
         "since",
+        "spec",
         "started_at",
         "state",
         "stopped",
@@ -91,26 +102,10 @@ class ChildState:
         "was_ready",
     )
 
-    def __init__(
-        self,
-        func: Callable[[], Coroutine[object, None, object]],
-        name: str,
-        restart_type: RestartType,
-        grace: float,
-        context: Context,
-        intensity: RestartIntensity,
-        *,
-        ready: float | None = None,
-        heartbeat: float | None = None,
-    ) -> None:
-        self.func: Callable[[], Coroutine[object, None, object]] = func
-        self.name: str = name
-        self.restart_type: RestartType = restart_type
-        self.grace: float = grace
-        self.context: Context = context
-        self.intensity: RestartIntensity = intensity
-        self.ready: float | None = ready
-        self.heartbeat: float | None = heartbeat
+    def __init__(self, name: str, spec: ChildSpec, intensity: RestartIntensity) -> None:
+        self.name = name
+        self.spec = spec
+        self.intensity = intensity
         # The position of the child in the start order.
         self.position: int = 0
         self.state: StateName = "stopped"
@@ -172,7 +167,7 @@ class ChildState:
         """Return whether the restart type requires a restart after a run that raised `error` or, if None, returned."""
         if is_exit(error):
             return False
-        return self.restart_type == "permanent" or (self.restart_type == "transient" and error is not None)
+        return self.spec.restart_type == "permanent" or (self.spec.restart_type == "transient" and error is not None)
 
     def close_coroutine(self) -> None:
         """Close the coroutine of a first run that will not start."""

@@ -71,8 +71,8 @@ class GroupRestarts:
         A child that must itself become ready also joins the group, because it would delay the members if it were
         started before them.
         """
-        if self._awaited is not None or (self._members and (self._has_ready or child.ready is not None)):
-            self._has_ready = self._has_ready or child.ready is not None
+        if self._awaited is not None or (self._members and (self._has_ready or child.spec.ready is not None)):
+            self._has_ready = self._has_ready or child.spec.ready is not None
             self._members[child] = None
             if not self._to_stop and self._timer is None:
                 self._to_start.append(child)
@@ -91,7 +91,7 @@ class GroupRestarts:
         self._reset()
         group = self._group_of(first)
         self._members = dict.fromkeys(member for member in group if not _is_commanded(member))
-        self._has_ready = any(member.ready is not None for member in group)
+        self._has_ready = any(member.spec.ready is not None for member in group)
         self._to_stop = group
         self._stop_next()
 
@@ -182,7 +182,7 @@ class GroupRestarts:
                 self._start(member)
 
     def _start(self, member: ChildState) -> None:
-        if member.ready is not None:
+        if member.spec.ready is not None:
             self._awaited = member
         self._lifecycle.start(member, again=member.has_run)
 

@@ -32,6 +32,12 @@ from .this_run import ThisRun, this_run
 # The number of ends in a slice.
 _SLICE = 64
 
+# Since Python 3.14, asyncio's call graph shows who awaits a task. A supervisor learns of the end of a child through a
+# callback, so it registers the task that entered its block, as asyncio.TaskGroup does:
+# https://docs.python.org/3/library/asyncio-graph.html
+_add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
+
 
 class Consequences(Protocol):
     """The state machine's reactions to changes that it has not requested."""
@@ -61,6 +67,7 @@ class Lifecycle:
         # Callbacks run in the context of the supervisor, not in that of the child or the caller.
         self.context: Context = copy_context()
         self.consequences: Consequences | None = None
+        self.awaiter: asyncio.Task[object] | None = None if _add_awaiter is None else asyncio.current_task()
         self._name = name
         self._scope = scope
         self._registry = registry
@@ -104,12 +111,12 @@ class Lifecycle:
             self.emit(ChildRestarted, child, child.restarts, is_logged=child.is_restart_logged)
         else:
             self.emit(ChildStarted, child)
-        if child.ready is None:
+        if child.spec.ready is None:
             self.enter(child, "running")
             self._on_running(child)
         else:
             self.enter(child, "starting")
-            self.after(child.ready, child, self._on_too_late)
+            self.after(child.spec.ready, child, self._on_too_late)
         self._create_task(child, coroutine, context)
         if child.restarted is not None:
             child.restarted.resolve()
@@ -128,21 +135,23 @@ class Lifecycle:
             # Recording an end is not a step, because there may be thousands in one iteration, and each changes only its
             # child.
             child.task.add_done_callback(partial(self._record_end, child), context=self.context)
+            if _add_awaiter is not None and self.awaiter is not None:
+                _add_awaiter(child.task, self.awaiter)
 
     def _begin_run(self, child: ChildState) -> tuple[Coroutine[object, None, object], Context]:
         """Clear the child's data about its last run; return the coroutine of the next one, and its context."""
         child.purpose = child.failure = child.error = child.value = None
         child.started_at = self.loop.time()
         child.this_run = self._this_run(child)
-        context = child.context.copy()
+        context = child.spec.context.copy()
         context.run(this_run.set, child.this_run)
         coroutine, child.coroutine = child.coroutine or _call(child), None
         child.has_run = True
         return coroutine, context
 
     def _this_run(self, child: ChildState) -> ThisRun:
-        on_ready = None if child.ready is None else partial(self._steps.run, partial(self._on_ready, child))
-        on_alive = None if child.heartbeat is None else partial(self._heartbeats.beat, child)
+        on_ready = None if child.spec.ready is None else partial(self._steps.run, partial(self._on_ready, child))
+        on_alive = None if child.spec.heartbeat is None else partial(self._heartbeats.beat, child)
         return ThisRun(self.loop, on_ready, on_alive)
 
     def _on_running(self, child: ChildState) -> None:
@@ -150,9 +159,9 @@ class Lifecycle:
         if child.became_ready is not None:
             child.became_ready.resolve()
             child.became_ready = None
-        if child.heartbeat is not None:
-            stall = partial(self._steps.run, partial(self._on_stalled, child, child.heartbeat))
-            self._heartbeats.watch(child, child.heartbeat, stall)
+        if child.spec.heartbeat is not None:
+            stall = partial(self._steps.run, partial(self._on_stalled, child, child.spec.heartbeat))
+            self._heartbeats.watch(child, child.spec.heartbeat, stall)
 
     def _on_ready(self, child: ChildState) -> None:
         if child.state == "starting":
@@ -165,7 +174,7 @@ class Lifecycle:
 
     def _on_too_late(self, child: ChildState) -> None:
         if not _has_ended(child):
-            self._fail(child, f"child {child.name} has not called ready() within {child.ready:g} s of its start")
+            self._fail(child, f"child {child.name} has not called ready() within {child.spec.ready:g} s of its start")
 
     def _on_stalled(self, child: ChildState, heartbeat: float) -> None:
         if not _has_ended(child):
@@ -209,6 +218,8 @@ class Lifecycle:
         # A command may have recorded the end before this callback.
         if child.task is not task:
             return
+        if _discard_awaiter is not None and self.awaiter is not None:
+            _discard_awaiter(task, self.awaiter)
         purpose, error = child.purpose, error_of(task)
         if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
             purpose = Purpose.STOP
@@ -223,7 +234,7 @@ class Lifecycle:
         child.error = ending.error
         if ending.error is not None:
             child.last_error = ending.error
-        if child.heartbeat is not None:
+        if child.spec.heartbeat is not None:
             self._heartbeats.release(child)
         assert child.this_run is not None  # noqa: S101 - for the type checkers
         child.this_run.close()
@@ -235,7 +246,7 @@ class Lifecycle:
 
     def _next_state(self, child: ChildState, ending: Ending) -> StateName:
         purpose, error = ending.purpose, ending.error
-        if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.restart_type == "temporary"):
+        if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.spec.restart_type == "temporary"):
             return "stopped"
         if purpose in (Purpose.RESTART, Purpose.GROUP):
             return "stopped" if self._then.is_stopping() else "waiting"
@@ -275,7 +286,7 @@ def _has_ended(child: ChildState) -> bool:
 
 def _call(child: ChildState) -> Coroutine[object, None, object]:
     """Return a coroutine that calls the function of a child, so that an error in the call is a failure of the child."""
-    return _called(child.func)
+    return _called(child.spec.func)
 
 
 async def _called(func: Callable[[], Coroutine[object, None, object]]) -> object:

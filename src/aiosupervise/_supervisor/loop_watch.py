@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._call.tasks import named_task, wait_until_done
 
 
 class LoopWatch:
@@ -35,7 +35,7 @@ class LoopWatch:
     def start(self) -> None:
         """Start the task."""
         # An eager task factory (Python 3.12 and later) runs the first step of the task before `_task` is set.
-        self._task = self._loop.create_task(self._watch(), name=self._name)
+        self._task = named_task(self._loop, self._watch(), self._name)
         self._task.add_done_callback(self._on_task_done)
 
     def end(self) -> None:
@@ -75,5 +75,5 @@ class LoopWatch:
         # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. In that
         # case, a second task replaces it.
         if task is self._task and not self._over.is_set():
-            self._task = self._loop.create_task(self._watch(), name=self._name)
+            self._task = named_task(self._loop, self._watch(), self._name)
             self._shut_down()

@@ -65,7 +65,7 @@ class ChildRegistry:
 
     def forget(self, child: ChildState) -> None:
         """Remove a child that is not alive, as OTP does, if it is temporary or dynamic: there may be many of them."""
-        if (child.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
+        if (child.spec.restart_type == "temporary" or not self._remembers) and child in self and not child.is_alive:
             del self._children[child.name]
 
     def all_of(self, _: ChildState) -> list[ChildState]:

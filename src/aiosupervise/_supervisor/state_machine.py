@@ -64,8 +64,8 @@ class StateMachine:
         self._lifecycle.consequences = self
         self._restarts: Restarts = self._restarts_of(config.strategy)
         self._shutdown = Shutdown(self._lifecycle)
-        loop, context = self._lifecycle.loop, self._lifecycle.context
-        self._reports = CrashReports(config.name, config.within, loop, context)
+        self.loop = self._lifecycle.loop
+        self._reports = CrashReports(config.name, config.within, self.loop, self._lifecycle.context)
         self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
         self._idle = asyncio.Event()
         self._ends_when_idle = False
@@ -101,7 +101,7 @@ class StateMachine:
 
     def stop(self) -> None:
         """Stop all children and end."""
-        if not self._lifecycle.loop.is_closed():
+        if not self.loop.is_closed():
             self._steps.run(self._stop)
 
     def cancel(self) -> None:
@@ -282,8 +282,8 @@ class StateMachine:
         self._reports.close()
         # Break reference cycles: a child's function may hold the supervisor, which holds this state machine.
         for child in self.children:
-            del child.func
-        self._lifecycle.consequences = None
+            del child.spec
+        self._lifecycle.consequences = self._lifecycle.awaiter = None
         self._cancel_body = _nothing
         self._steps.close()
         self.termination.resolve()

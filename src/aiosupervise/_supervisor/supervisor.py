@@ -13,6 +13,7 @@ from typing import Self, TypeVarTuple, final, get_args
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.signals import SignalWatcher, checked_signals
+from aiosupervise._call.tasks import is_discarded
 from aiosupervise._events.emit import Scope
 from aiosupervise._policy.backoff import Backoff, BackoffLike, check_backoff
 from aiosupervise._policy.checks import (
@@ -26,7 +27,7 @@ from aiosupervise._policy.checks import (
 
 from .body import Body
 from .child import Child
-from .child_state import ChildState, RestartType
+from .child_state import ChildSpec, ChildState, RestartType
 from .intensity import RestartIntensity
 from .registry import RestartStrategy
 from .state_machine import StateMachine, SupervisorConfig
@@ -148,24 +149,23 @@ class Supervisor:
         machine = self._entered()
         if machine.is_stopping():
             raise RuntimeError(f"{self!r} cannot start a child: it is stopping or has stopped")
-        name = name or self._free_name(name_of(func), machine)
-        if machine.children.has_name(name):
-            raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
+        name = self._unique_name(name, func, machine)
         # Arguments that do not match the function's signature raise a TypeError here, in the caller, not in the child.
         coroutine = func(*args)
-        child = ChildState(
-            partial(func, *args),
-            name,
-            restart,
-            self._grace if grace is None else grace,
-            copy_context(),
-            RestartIntensity(self._config.max_restarts, self._config.within),
-            ready=ready,
-            heartbeat=heartbeat,
-        )
+        grace = self._grace if grace is None else grace
+        spec = ChildSpec(partial(func, *args), restart, grace, copy_context(), ready, heartbeat)
+        child = ChildState(name, spec, RestartIntensity(self._config.max_restarts, self._config.within))
         self._start_count += 1
         machine.add(child, coroutine)
         return Child(machine, child)
+
+    def _unique_name(self, name: str | None, func: object, machine: StateMachine) -> str:
+        """Return the name of a new child, derived from its function if it was not given one."""
+        if not name:
+            return self._free_name(name_of(func), machine)
+        if machine.children.has_name(name):
+            raise ValueError(f"name must be unique among the children of {self!r}; got {name}, which is taken")
+        return name
 
     def _free_name(self, func: str, machine: StateMachine) -> str:
         while machine.children.has_name(f"{func}-{self._start_count}"):
@@ -232,6 +232,10 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         machine = self._entered()
+        if is_discarded(error, machine.loop):
+            machine.stop()
+            self._unwatch_signals()
+            return
         self._body.leave()
         if error is None:
             machine.end_when_idle()
@@ -244,14 +248,17 @@ class Supervisor:
         except asyncio.CancelledError as late_cancellation:
             cancellation = late_cancellation
         finally:
-            if self._watcher is not None:
-                self._watcher.close()
+            self._unwatch_signals()
         failure, machine.error = machine.error, None
         try:
             self._body.raise_errors(self._config.name, failure, error, cancellation)
         finally:
             # Break reference cycles: the tracebacks of the errors hold this frame.
             del failure, cancellation, error
+
+    def _unwatch_signals(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
 
     def _entered(self) -> StateMachine:
         if self._machine is None:

@@ -5,10 +5,10 @@ Install with `pip install "aiosupervise[tqdm]"`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import IO, TYPE_CHECKING, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 try:
     from tqdm.auto import tqdm
@@ -73,6 +73,16 @@ def _bars_hidden(file: IO[str]) -> Iterator[None]:
             bars.__exit__(None, None, None)
 
 
+# tqdm's own format, and shorter ones for narrow terminals: without the rate, the estimate, and finally the bar.
+_FORMATS = (
+    "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+    "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+    "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+    "{desc}: {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+)
+# While the run is paused there is no rate and no estimate, and the reason takes their place.
+_PAUSED_FORMATS = ("{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{}]", "{{desc}}: {{n_fmt}}/{{total_fmt}} [{}]")
+_SHORTEST_BAR = 10  # characters
 _SHORTEST_INTERVAL = 0.05  # seconds; a shorter interval would cost time without a visible effect
 _NO_DIGITS = str.maketrans("", "", "0123456789.")
 
@@ -123,10 +133,10 @@ class ProgressBar:
             return
         self._shown = shown
         bar.total = tally.total
-        if not self._has_format:
-            # While the run is paused, the reason is shown in place of the rate and the estimated time.
-            bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{status}]" if status else None
         bar.set_postfix_str(status or _counts(tally), refresh=False)
+        if not self._has_format:
+            formats = [form.format(status) for form in _PAUSED_FORMATS] if status else _FORMATS
+            bar.bar_format = _longest_that_fits(bar, done, formats)
         self._skip_replayed(bar, tally.replayed)
         bar.update(done - bar.n)
 
@@ -142,6 +152,21 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _longest_that_fits(bar: _Bar, done: int, formats: Sequence[str]) -> str | None:
+    """Return the first format that leaves room for the bar in its line; the last one has no bar."""
+    if not bar.total and formats is _FORMATS:
+        return None
+    values: dict[str, Any] = {**bar.format_dict, "n": done}
+    columns = values.pop("ncols")
+    if not (bar.total and isinstance(columns, int)):
+        return formats[0]
+    for form in formats[:-1]:
+        text = bar.format_meter(**values | {"bar_format": form.replace("{bar}", ""), "ncols": None})
+        if columns - len(text) >= _SHORTEST_BAR:
+            return form
+    return formats[-1]
 
 
 def _counts(tally: Tally) -> str:

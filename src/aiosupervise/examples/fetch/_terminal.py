@@ -50,6 +50,12 @@ class Options:
 
 def read_options(arguments: Sequence[str] | None) -> Options:
     """Parse `arguments`, or those of the process if None; exit with code 2 if one is invalid."""
+    values = vars(_parser().parse_args(arguments))
+    strategy = values.pop("strategy")
+    return Options(strategies=_STRATEGIES if strategy == "all" else (strategy,), **values)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Fetch many pages of a site that fails, under each of the three strategies.",
@@ -78,9 +84,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
     add("--engine", choices=["local", "dask"], default="local", help="dask: on two worker processes (default: local)")
     add("--journal", metavar="PATH", help="store the results in this file, and resume from it after a crash")
     add("--quiet", action="store_true", help="no progress bar")
-    values = vars(parser.parse_args(arguments))
-    strategy = values.pop("strategy")
-    return Options(strategies=_STRATEGIES if strategy == "all" else (strategy,), **values)
+    return parser
 
 
 def bar(options: Options) -> "bool | BarOptions":

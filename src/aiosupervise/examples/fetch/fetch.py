@@ -39,16 +39,9 @@ async def fetch_all(
     strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
 ) -> Signals | None:
     """Fetch all pages under one strategy, print the outcomes, and return the signal that stopped the run, if any."""
-    worker = supervise(policy_of(fetch).replace(max_retries=options.max_retries))(inspect.unwrap(fetch))
-    errors = injected_errors(options)
-
-    async def fetch_page(page: int) -> str:
-        text: str = await worker(session, urls[page], Random(f"{options.seed} {page}"), errors)
-        return text
-
     start = partial(
         map_all,
-        fetch_page,
+        page_fetcher(session, urls, options),
         list(range(len(urls))),
         limit=options.limit,
         timeout=options.timeout,
@@ -71,6 +64,18 @@ async def fetch_all(
         # A third Ctrl-C cancels this task; the report then holds the outcomes so far.
         show(run.report)
     return run.stopped_by
+
+
+def page_fetcher(session: ClientSession, urls: Sequence[str], options: Options) -> Callable[[int], Awaitable[str]]:
+    """Return the function that fetches the page with a number, as often as the command line allows."""
+    worker = supervise(policy_of(fetch).replace(max_retries=options.max_retries))(inspect.unwrap(fetch))
+    errors = injected_errors(options)
+
+    async def fetch_page(page: int) -> str:
+        text: str = await worker(session, urls[page], Random(f"{options.seed} {page}"), errors)
+        return text
+
+    return fetch_page
 
 
 def injected_errors(options: Options) -> Sequence[type[Exception]]:

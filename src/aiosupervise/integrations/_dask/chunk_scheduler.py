@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from aiosupervise._batch.protocol import EngineContext
+from aiosupervise._call.tasks import named_task
 from aiosupervise._events.outcomes import I, Stopped
 from aiosupervise._policy.checks import error_text
 from aiosupervise.integrations._remote.chunk import Chunk
@@ -145,7 +146,7 @@ class ChunkScheduler(Generic[T, I]):
         task.add_done_callback(partial(self._on_done, chunk))
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine, name=name)
+        task = named_task(self._loop, coroutine, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

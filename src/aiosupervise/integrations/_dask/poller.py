@@ -21,6 +21,7 @@ from typing import Any
 
 from distributed import Client
 
+from aiosupervise._call.tasks import named_task
 from aiosupervise._policy.checks import error_text
 from aiosupervise.integrations._remote.messages import Phase, PollReply
 from aiosupervise.integrations._remote.worker_runs import check_config
@@ -117,7 +118,7 @@ class Poller:
         return [self._create_task(_call(client, address, *call), f"call of {address}") for address in self._workers]
 
     def _create_task(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = self._loop.create_task(coroutine, name=f"{self._name} {name}")
+        task = named_task(self._loop, coroutine, f"{self._name} {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

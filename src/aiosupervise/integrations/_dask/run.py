@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from distributed import Client
 
 from aiosupervise._batch.protocol import EngineContext, EngineRun
-from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._call.tasks import named_task, wait_until_done
 from aiosupervise.integrations._remote.messages import Phase
 
 from .chunk_scheduler import ChunkScheduler
@@ -73,7 +73,8 @@ class DaskRun(EngineRun):
 
     async def open(self) -> None:
         """Connect to the cluster, and find its workers."""
-        opening = self._opening = asyncio.create_task(self._open(), name=f"{self.context.config.name} opening")
+        name = f"{self.context.config.name} opening"
+        opening = self._opening = named_task(asyncio.get_running_loop(), self._open(), name)
         opening.add_done_callback(_retrieve_error)
         try:
             await wait_until_done(opening, self._cancel_opening)

@@ -23,7 +23,7 @@ from typing import Any
 from aiosupervise._batch.api import map_all
 from aiosupervise._batch.protocol import EngineConfig
 from aiosupervise._batch.run import Run, status_of
-from aiosupervise._call.tasks import wait_until_done
+from aiosupervise._call.tasks import named_task, wait_until_done
 
 from .chunk_source import ChunkSource, WorkerChunk
 from .messages import Phase, PollReply
@@ -80,7 +80,7 @@ class WorkerRun:
             name=config.name,
         )
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._work(), name=f"{config.name} on a worker")
+        self._task = named_task(self._loop, self._work(), f"{config.name} on a worker")
         self._lease = self._loop.call_later(LEASE, self._expire)
 
     async def run_chunk(
@@ -111,6 +111,10 @@ class WorkerRun:
         if phase is not Phase.RUNNING:
             chunks |= {key: [] for key in self._done}
         return PollReply(tally.running, tally.limit, self.stopped or self._status(), chunks)
+
+    def held_chunks(self) -> list[str]:
+        """Return the keys of the chunks that have begun here, except for those that were completed long ago."""
+        return [*self._chunks, *self._done]
 
     async def close(self) -> None:
         """Cancel the running jobs, and wait until they have ended."""

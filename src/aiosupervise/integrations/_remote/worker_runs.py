@@ -3,6 +3,8 @@
 Invariants, each with a test:
 - When the driver has closed a run, no coroutine of it is left on the worker.
 - A chunk that arrives after its run was stopped or closed starts no job.
+- If a run is closed because it was not polled, later replies still contain the chunks that had begun. Otherwise the
+  driver might withdraw them before their results, which contain the reason, arrive.
 - A worker keeps the ids of only the most recently closed runs.
 """
 
@@ -36,6 +38,8 @@ class WorkerRuns:
         self._active: dict[str, WorkerRun] = {}
         # The closed runs by id, each with its reason, which is empty if the driver requested the closing.
         self._closed: dict[str, str] = {}
+        # The chunks that had begun in runs that were closed for a reason.
+        self._abandoned: dict[str, list[str]] = {}
 
     async def run_chunk(
         self, key: str, run_id: str, config: bytes, inputs: list[bytes], on_all_started: Callable[[], None]
@@ -63,21 +67,29 @@ class WorkerRuns:
         run = self._active.get(run_id)
         if run is not None:
             return run.poll(phase)
-        if phase is not Phase.RUNNING:
-            self._forget(run_id, "")
-        return None
+        if phase is Phase.RUNNING:
+            return None
+        self._forget(run_id, "")
+        chunks = self._abandoned.get(run_id)
+        return PollReply(0, None, "", {key: [] for key in chunks}) if chunks else None
 
     async def close(self, run_id: str) -> None:
         """Cancel the running jobs of a run, wait until they have ended, and forget the run."""
         run = self._forget(run_id, "")
+        self._abandoned.pop(run_id, None)
         if run is not None:
             await run.close()
 
     def _forget(self, run_id: str, reason: str) -> WorkerRun | None:
         self._closed.setdefault(run_id, reason)
         if len(self._closed) > _MAX_CLOSED:
-            del self._closed[next(iter(self._closed))]
-        return self._active.pop(run_id, None)
+            oldest = next(iter(self._closed))
+            del self._closed[oldest]
+            self._abandoned.pop(oldest, None)
+        run = self._active.pop(run_id, None)
+        if run is not None and reason:
+            self._abandoned[run_id] = run.held_chunks()
+        return run
 
 
 def _settings(config: bytes) -> EngineConfig[Any, Any]:
