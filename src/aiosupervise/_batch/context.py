@@ -60,23 +60,20 @@ class RunContext:
 class JobContext:
     """A running job, as the supervised calls in it see it.
 
-    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time, so it holds
-    no task, no coroutine and no input.
+    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time. A subclass
+    may therefore refer to the task, the coroutine and the input of the job only until it ends.
     """
+
+    index: int
+    name: str
+    started: float
+    run_context: RunContext
 
     # Few jobs change these attributes; until then they are those of the class. Python 3.13 makes an object without
     # slots faster.
     retries = 0
     has_failed = False  # whether an attempt of the job has failed because of the service
     generation = 0  # of the adaptive limit, when the job began or was last permitted to retry
-
-    def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
-        self.index = index
-        self.name = name
-        self.started = started
-        self.run_context = run_context
-        if run_context.adaptive is not None:
-            self.generation = run_context.adaptive.generation
 
     @property
     def run(self) -> int:

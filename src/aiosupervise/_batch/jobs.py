@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType, FunctionType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
 from aiosupervise._policy.checks import kind_of, name_of
@@ -28,7 +28,12 @@ class Jobs(ABC, Generic[T, I]):
 
     An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
     `pending` and the predicates, return a value nevertheless.
+
+    Attributes:
+        have_inputs: whether the items are inputs, which the outcomes show.
     """
+
+    have_inputs: ClassVar[bool]
 
     @abstractmethod
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -48,11 +53,6 @@ class Jobs(ABC, Generic[T, I]):
     @abstractmethod
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
         """Create the outcome of a job that was unfinished when the run ended."""
-        ...
-
-    @abstractmethod
-    def input(self, item: Any) -> I:
-        """Return the input that an outcome shows."""
         ...
 
     @abstractmethod
@@ -78,6 +78,8 @@ class Jobs(ABC, Generic[T, I]):
 
 class GivenJobs(Jobs[T, None]):
     """The items of `run_all`: each of them is a job."""
+
+    have_inputs = False
 
     def __init__(self, name: str | None) -> None:
         self._name = name
@@ -105,9 +107,6 @@ class GivenJobs(Jobs[T, None]):
             again = item if callable(item) else None
         return Pending(index, again, started, self.name(item, index))
 
-    def input(self, item: Any) -> None:
-        """Return None: a job has no input."""
-
     def discard(self, item: Any) -> None:
         """Close a coroutine, because Python would otherwise warn that it was never awaited."""
         discard(item)
@@ -127,6 +126,8 @@ class GivenJobs(Jobs[T, None]):
 
 class MappedJobs(Jobs[T, I]):
     """The items of `map_all`: a job is a call of the function with one of them."""
+
+    have_inputs = True
 
     def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
         self._func = func
@@ -149,10 +150,6 @@ class MappedJobs(Jobs[T, I]):
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
         """Create the outcome, which holds the call to be repeated."""
         return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
-
-    def input(self, item: Any) -> I:
-        """Return the item."""
-        return item  # type: ignore[no-any-return]
 
     def discard(self, item: Any) -> None:
         """Do nothing: an input belongs to the user."""
