@@ -76,8 +76,8 @@ class Pump(Generic[T, I]):
         self._config = config
         self._source = config.source
         self._tally = tally
-        self._ends_run = config.strategy.ends_run
         self._failures_left = config.max_failures
+        self._may_end = config.strategy.may_end_run or config.max_failures is not None  # because of an outcome
         self._why: Stopped | None = None  # what ended it early
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -204,18 +204,24 @@ class Pump(Generic[T, I]):
         return self._engine.status() or ("stopping" if self.is_stopping and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
-        self._feed.unfinished -= 1
+        feed = self._feed
+        feed.unfinished -= 1
         if self._session is None:
             self._deliver(outcome)
         else:
             self._session.add(outcome)
-        if self._ends_run(outcome):
+        if self._may_end:
+            self._end_if_due(outcome)
+        if feed.wakes:
+            feed.wake()
+
+    def _end_if_due(self, outcome: Outcome[T, I]) -> None:
+        if self._config.strategy.ends_run(outcome):
             self.cancel(Stopped.RETURN_WHEN)
         if self._failures_left is not None and isinstance(outcome, Failure):
             self._failures_left -= 1
             if self._failures_left < 0:
                 self.stop(Stopped.FAILURES)
-        self._feed.wake()
 
     def _deliver(self, outcome: Outcome[T, I]) -> None:
         self.outlet.add(outcome)

@@ -30,6 +30,8 @@ class Strategy(ABC, Generic[T, I]):
     """
 
     name: ClassVar[StrategyName]
+    may_end_run = False
+    """Whether an outcome may end the run although jobs are unfinished."""
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
@@ -118,6 +120,7 @@ class Wait(AsCompleted[T, I]):
     def __init__(self, return_when: ReturnWhen) -> None:
         super().__init__()
         self._return_when = return_when
+        self.may_end_run = return_when != ALL_COMPLETED
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
         """Return whether an outcome ends the run, as in asyncio.wait: a cancelled job has not raised an exception."""

@@ -58,10 +58,6 @@ class StagedFeed(Feed):
         """Return the number of occupied slots, excluding pending outcomes, which a reader receives last."""
         return super()._taken() - (0 if self._reader is None else self._reader.held_pending)
 
-    def hand_over(self, item: Any, method: Callable[[Any, int], None]) -> None:
-        """Start the job of an item under its index."""
-        self._pass_on(item, self.number(item), method)
-
     def number(self, item: Any) -> int:
         """Return the index of an item, and record it as the origin of its job."""
         assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
