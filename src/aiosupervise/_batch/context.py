@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
 from aiosupervise._call.tasks import running_loop
@@ -23,30 +23,42 @@ _counting = threading.Lock()
 
 
 class RunContext:
-    """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job."""
+    """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job.
 
-    __slots__ = ("_loop", "adaptive", "breaker", "group", "parent", "scope", "tally")
+    Its breaker is created at the first failure, because most runs and groups need none.
+    """
+
+    __slots__ = ("_loop", "_new_breaker", "adaptive", "breaker", "group", "parent", "scope", "tally")
 
     def __init__(
         self,
         tally: Tally,
         scope: Scope,
-        breaker: Breaker | None,
+        new_breaker: Callable[[], Breaker] | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
         group: Hashable = None,
     ) -> None:
         self.tally = tally
         self.scope = scope
-        self.breaker = breaker
+        self.breaker: Breaker | None = None
+        self._new_breaker = new_breaker
         self.adaptive = adaptive
         self.parent = parent
         self.group = group
         self._loop = asyncio.get_running_loop()
 
     def protect(self) -> Breaker | None:
-        """Return the breaker that a failure is reported to; None without protection."""
+        """Return the breaker that a failure is reported to, which is created at the first one; None without one."""
+        if self.breaker is None and self._new_breaker is not None:
+            self.breaker = self._new_breaker()
         return self.breaker
+
+    def close(self) -> None:
+        """Detach the calls that outlive the run or group; their failures do not create a new breaker."""
+        self._new_breaker = None
+        if self.breaker is not None:
+            self.breaker.close()
 
     def is_running_here(self) -> bool:
         """Return whether the caller runs in the loop of the run.

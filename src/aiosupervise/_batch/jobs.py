@@ -31,9 +31,13 @@ class Jobs(ABC, Generic[T, I]):
 
     Attributes:
         have_inputs: whether the items are inputs, which the outcomes show.
+        name_prefix: the names of all jobs without their index; empty if each job has a name of its own.
     """
 
     have_inputs: ClassVar[bool]
+
+    def __init__(self, name: str | None) -> None:
+        self.name_prefix = f"{name}-" if name else ""
 
     @abstractmethod
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -81,9 +85,6 @@ class GivenJobs(Jobs[T, None]):
 
     have_inputs = False
 
-    def __init__(self, name: str | None) -> None:
-        self._name = name
-
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
         """Return the job if it is a coroutine, otherwise one that awaits the job or the result of its call."""
         if type(item) is CoroutineType and item.cr_frame is not None:
@@ -92,10 +93,12 @@ class GivenJobs(Jobs[T, None]):
 
     def name(self, item: Any, index: int) -> str:
         """Return a name derived from the run's name, or else from the job's own."""
-        if not self._name and type(item) is CoroutineType:
+        if self.name_prefix:
+            return f"{self.name_prefix}{index}"
+        if type(item) is CoroutineType:
             return f"{item.__name__}-{index}"
         try:
-            return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+            return f"{getattr(item, '__name__', None) or name_of(item)}-{index}"
         except Exception:
             return f"{type(item).__name__}-{index}"
 
@@ -130,8 +133,8 @@ class MappedJobs(Jobs[T, I]):
     have_inputs = True
 
     def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
+        super().__init__(name)
         self._func = func
-        self._name = name
         self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -145,11 +148,11 @@ class MappedJobs(Jobs[T, I]):
 
     def name(self, item: Any, index: int) -> str:  # noqa: ARG002 - as for given jobs, which have names of their own
         """Return a name derived from the run's name."""
-        return f"{self._name}-{index}"
+        return f"{self.name_prefix}{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
         """Create the outcome, which holds the call to be repeated."""
-        return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
+        return Pending(index, partial(self._func, item), started, f"{self.name_prefix}{index}", item)
 
     def discard(self, item: Any) -> None:
         """Do nothing: an input belongs to the user."""

@@ -6,10 +6,11 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import copy_context
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import cancellation, task_factory
+from aiosupervise._call.tasks import cancellation, clock_of, task_factory
 from aiosupervise._events.outcomes import Failure, I, Outcome, Success
 from aiosupervise._policy.verdict import verdict
 
@@ -17,7 +18,7 @@ from .adaptive import AdaptiveLimit
 from .breaker import Breaker
 from .context import JobContext, RunContext
 from .jobs import Jobs, used_twice
-from .overload import Adaptive
+from .overload import Adaptive, Overload
 from .protected import ProtectedRun
 from .protocol import EngineContext, EngineRun
 
@@ -40,11 +41,18 @@ class LocalEngine:
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
         """Begin a run, with its own overload protection and adaptive limit if configured."""
-        config, tally = context.config, context.tally
-        adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
-        breaker = None if config.overload is None else Breaker(config.overload, ProtectedRun(context))
-        run = RunContext(tally, context.scope, breaker, adaptive, current_job.get())
+        tally, limit, overload = context.tally, context.config.limit, context.config.overload
+        adaptive = AdaptiveLimit(limit, tally) if isinstance(limit, Adaptive) else None
+        new_breaker = None if overload is None else partial(_new_breaker, context, overload)
+        run = RunContext(tally, context.scope, new_breaker, adaptive, current_job.get())
+        if overload is not None and overload.budget is not None:
+            run.protect()  # from the start, because each success refills a budget that other runs may share
         return LocalRun(self._jobs, context, run)
+
+
+def _new_breaker(context: EngineContext[Any, Any], overload: Overload) -> Breaker:
+    """Create the breaker of a run at its first failure: all jobs that have ended until then succeeded."""
+    return Breaker(overload, ProtectedRun(context), context.tally.succeeded - context.tally.replayed)
 
 
 class LocalJob(JobContext):
@@ -68,8 +76,9 @@ class LocalJob(JobContext):
 
     def __init__(self, engine: LocalRun, index: int, item: Any, coroutine: Coroutine[object, None, Any]) -> None:
         self.index = index
-        self.name = engine.jobs.name(item, index)
-        self.started = engine.loop.time()
+        prefix = engine.name_prefix
+        self.name = f"{prefix}{index}" if prefix else engine.jobs.name(item, index)
+        self.started = engine.clock()
         self.run_context = engine.run_context
         self.item = item
         self.coroutine: Any = coroutine
@@ -90,7 +99,7 @@ class LocalJob(JobContext):
         if task.cancelled() or task.exception() is not None:
             outcome = self._failure(item, task)
         else:
-            elapsed = engine.loop.time() - self.started
+            elapsed = engine.clock() - self.started
             outcome = Success(
                 self.index, task.result(), self.retries + 1, elapsed, self.name, item if engine.has_inputs else None
             )
@@ -114,7 +123,7 @@ class LocalJob(JobContext):
         assert error is not None  # noqa: S101 - for the type checkers
         gave_up = verdict(error)
         reason = gave_up.reason if gave_up else None
-        elapsed = engine.loop.time() - self.started
+        elapsed = engine.clock() - self.started
         shown = item if engine.has_inputs else None
         return Failure(self.index, error, self.retries + 1, elapsed, reason, self.name, shown)
 
@@ -137,13 +146,14 @@ class LocalRun(EngineRun):
         super().__init__(context)
         self.jobs = jobs
         self.has_inputs = jobs.have_inputs
+        self.name_prefix = jobs.name_prefix
         self.run_context = run
         self.tally = run.tally
         self.adaptive = run.adaptive
         # By coroutine, to detect one that is passed twice.
         self.running: dict[Coroutine[object, None, Any], LocalJob] = {}
         self.loop = asyncio.get_running_loop()
-        self._breaker = run.breaker
+        self.clock = clock_of(self.loop)
         self._is_cancelled = False
         self._new_task = task_factory(self.loop)
         self._contextvars = copy_context()
@@ -151,10 +161,10 @@ class LocalRun(EngineRun):
 
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs the limit and the circuit breaker allow to start."""
-        slots = super().free_slots(taken)
-        if self._breaker is None or self._breaker.circuit.is_closed:
+        slots, breaker = super().free_slots(taken), self.run_context.breaker
+        if breaker is None or breaker.circuit.is_closed:
             return slots
-        return self._breaker.free_slots(slots, taken)
+        return breaker.free_slots(slots, taken)
 
     def start_job(self, item: Any, index: int) -> None:
         """Start the task of a job.
@@ -225,7 +235,8 @@ class LocalRun(EngineRun):
 
     def status(self) -> str:
         """Describe why the run pauses or has stopped."""
-        return "" if self._breaker is None else self._breaker.describe()
+        breaker = self.run_context.breaker
+        return "" if breaker is None else breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the jobs; those that end because of the cancellation are pending."""
@@ -254,8 +265,7 @@ class LocalRun(EngineRun):
 
     async def close(self) -> None:
         """Detach calls that outlive the run, so that they continue without it."""
-        if self._breaker is not None:
-            self._breaker.close()
+        self.run_context.close()
 
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
@@ -51,6 +52,12 @@ def _create_task(
         coroutine.close()
         raise
     return task
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return the clock of a loop; for asyncio's own loops, the function that their method `time` calls."""
+    own = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+    return time.monotonic if own else loop.time
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -32,6 +32,7 @@ class StagedPump(Pump[T, I]):
         super().__init__(config, tally, streamed=streamed, around=around)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
+        self._is_simple = False
         # A reader that waits for one outcome would wait forever if other outcomes occupied all slots before it is
         # pulled.
         is_ordered = streamed and isinstance(config.strategy, Gather)
