@@ -96,21 +96,27 @@ class LocalJob(JobContext):
         if _discard_awaiter is not None:
             _discard_awaiter(task, engine.pump)
         engine.tally.running -= 1
+        outcome: Outcome[Any, Any]
         if task.cancelled() or task.exception() is not None:
             outcome = self._failure(item, task)
         else:
             elapsed = engine.clock() - self.started
-            outcome = Success(
-                self.index, task.result(), self.retries + 1, elapsed, self.name, item if engine.has_inputs else None
-            )
-        breaker, adaptive = self.run_context.breaker, engine.adaptive
+            shown = item if engine.has_inputs else None
+            outcome = Success(self.index, task.result(), self.retries + 1, elapsed, self.name, shown)
+        if engine.adaptive is None and self.run_context.breaker is None:
+            engine.context.record(outcome)
+        else:
+            self._report_and_record(outcome)
+
+    def _report_and_record(self, outcome: Outcome[Any, Any]) -> None:
+        breaker, adaptive = self.run_context.breaker, self._engine.adaptive
         try:
             if breaker is not None and not breaker.is_at_rest:
                 breaker.ended(self, outcome, has_failed=self.has_failed)
             if adaptive is not None:
                 adaptive.ended(self.generation, outcome)
         finally:
-            engine.context.record(outcome)
+            self._engine.context.record(outcome)
 
     def _failure(self, item: Any, task: asyncio.Task[Any]) -> Outcome[Any, Any]:
         """Return the outcome of a job that raised or was cancelled."""
@@ -188,8 +194,8 @@ class LocalRun(EngineRun):
             self._refuse(job)
             raise
         job.task = task
-        if coroutine is not item and (future := self.jobs.future(item)) and future.get_loop() is self.loop:
-            job.future = future
+        if not (coroutine is item or self.has_inputs):
+            job.future = self._future(item)
         self.running[coroutine] = job
         if _add_awaiter is not None:
             self.pump = self.pump or asyncio.current_task()
@@ -199,6 +205,11 @@ class LocalRun(EngineRun):
             job.generation = self.adaptive.generation
             self.adaptive.started()
         task.add_done_callback(job.finish, context=self._contextvars)
+
+    def _future(self, item: Any) -> asyncio.Future[Any] | None:
+        """Return the item if it is a future of this loop, otherwise None."""
+        future = self.jobs.future(item)
+        return future if future is not None and future.get_loop() is self.loop else None
 
     def skip(self, item: Any, index: int) -> None:
         """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
@@ -266,6 +277,7 @@ class LocalRun(EngineRun):
     async def close(self) -> None:
         """Detach calls that outlive the run, so that they continue without it."""
         self.run_context.close()
+
 
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:
     try:

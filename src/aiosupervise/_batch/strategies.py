@@ -83,12 +83,12 @@ class Gather(Strategy[T, I]):
 
     def add(self, outcome: Outcome[T, I]) -> None:
         """Make an outcome ready, along with those that were waiting for it."""
-        held = self._held
-        if outcome.index != self._next:
+        held, index = self._held, self._next
+        if outcome.index != index:
             held[outcome.index] = outcome
             return
         self.ready.append(outcome)
-        self._next += 1
+        self._next = index + 1
         while held and self._next in held:
             self.ready.append(held.pop(self._next))
             self._next += 1
