@@ -65,13 +65,10 @@ class LocalJob(JobContext):
         task: its task.
         coroutine: the coroutine that the task runs.
         item: the item that it was made from.
-        future: the item if it is a future, which is then cancelled instead of the task that awaits it: a future that is
-            done keeps its result, even if the task has not seen it yet.
         had_begun: whether it had begun when the end of the run cancelled it; None if the run has not.
     """
 
     task: Any = None
-    future: asyncio.Future[Any] | None = None
     had_begun: bool | None = None
 
     def __init__(self, engine: LocalRun, index: int, item: Any, coroutine: Coroutine[object, None, Any]) -> None:
@@ -83,10 +80,6 @@ class LocalJob(JobContext):
         self.item = item
         self.coroutine: Any = coroutine
         self._engine = engine
-
-    def release(self) -> None:
-        """Drop the references to the task, the coroutine and the item."""
-        self.task = self.coroutine = self.item = self.future = None
 
     def finish(self, task: asyncio.Task[Any]) -> None:
         """Record the outcome of the job, whose task is done."""
@@ -120,7 +113,7 @@ class LocalJob(JobContext):
 
     def _failure(self, item: Any, task: asyncio.Task[Any]) -> Outcome[Any, Any]:
         """Return the outcome of a job that raised or was cancelled."""
-        engine, begun, self.future = self._engine, self.had_begun, None
+        engine, begun = self._engine, self.had_begun
         error = cancellation(task) if task.cancelled() else task.exception()
         if task.cancelled() and begun is not None:
             if not begun:
@@ -194,8 +187,6 @@ class LocalRun(EngineRun):
             self._refuse(job)
             raise
         job.task = task
-        if not (coroutine is item or self.has_inputs):
-            job.future = self._future(item)
         self.running[coroutine] = job
         if _add_awaiter is not None:
             self.pump = self.pump or asyncio.current_task()
@@ -205,11 +196,6 @@ class LocalRun(EngineRun):
             job.generation = self.adaptive.generation
             self.adaptive.started()
         task.add_done_callback(job.finish, context=self._contextvars)
-
-    def _future(self, item: Any) -> asyncio.Future[Any] | None:
-        """Return the item if it is a future of this loop, otherwise None."""
-        future = self.jobs.future(item)
-        return future if future is not None and future.get_loop() is self.loop else None
 
     def skip(self, item: Any, index: int) -> None:
         """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
@@ -230,7 +216,7 @@ class LocalRun(EngineRun):
         outcome = self.jobs.pending(job.item, job.index, started=False)
         if job.run_context.breaker is not None:
             job.run_context.breaker.on_neutral(job)
-        job.release()
+        job.coroutine = job.item = None
         self.context.record(outcome)
 
     def discard(self, item: Any) -> None:
@@ -255,7 +241,7 @@ class LocalRun(EngineRun):
             self._cancel_running()
         else:
             for job in [*self.running.values()]:
-                if job.future is None and not _has_begun(job.coroutine):
+                if self._future_of(job) is None and not _has_begun(job.coroutine):
                     self._cancel(job)
             self.loop.call_soon(self.loop.call_soon, self._cancel_running)
 
@@ -267,12 +253,24 @@ class LocalRun(EngineRun):
 
     def _cancel(self, job: LocalJob, *, already_cancelled: bool = False) -> None:
         job.had_begun = _has_begun(job.coroutine)
-        task = job.task if job.future is None else job.future
+        future = self._future_of(job)
         try:
-            if not (already_cancelled or task.cancel()):
+            if not (already_cancelled or (job.task if future is None else future).cancel()):
                 job.had_begun = None
         except Exception as error:  # of a user's own kind of future, which the job awaits: the others are cancelled too
             self.context.fail(error)
+
+    def _future_of(self, job: LocalJob) -> asyncio.Future[Any] | None:
+        """Return the item of a job if it is a future of this loop.
+
+        Such a future is cancelled instead of the task that awaits it: one that is done keeps its result, even if the
+        task has not seen it yet.
+        """
+        future = self.jobs.future(job.item)
+        try:
+            return future if future is not None and future.get_loop() is self.loop else None
+        except Exception:  # of a user's own kind of future
+            return None
 
     async def close(self) -> None:
         """Detach calls that outlive the run, so that they continue without it."""
