@@ -182,7 +182,7 @@ class LocalRun(EngineRun):
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
         try:
-            task = self._new_task(coroutine, loop=self.loop, name=job.name, context=contextvars)
+            task = self._new_task(coroutine, name=job.name, context=contextvars)
         except BaseException:
             self._refuse(job)
             raise

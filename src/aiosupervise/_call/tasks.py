@@ -14,7 +14,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return a function that creates tasks: `loop.create_task`, unless the loop's factory starts tasks eagerly.
+    """Return a function that creates tasks in the running loop, with its factory unless that starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
     frames of that function, and with them the task itself, so an eager factory is bypassed. A factory with the old
@@ -23,7 +23,7 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
         return asyncio.Task
-    return partial(_create_task, _takes_keywords(factory))
+    return partial(_create_task, loop, _takes_keywords(factory))
 
 
 def _takes_keywords(factory: Callable[..., object]) -> bool:
@@ -35,10 +35,10 @@ def _takes_keywords(factory: Callable[..., object]) -> bool:
 
 
 def _create_task(
+    loop: asyncio.AbstractEventLoop,
     takes_keywords: bool,  # noqa: FBT001 - of a partial
     coroutine: Coroutine[object, None, Any],
     *,
-    loop: asyncio.AbstractEventLoop,
     name: str,
     context: Context,
 ) -> asyncio.Task[Any]:
