@@ -156,6 +156,20 @@ def test_first_attempts_are_clean_after_a_window_of_successes() -> None:
         attempts.record(failed=True)
 
 
+@pytest.mark.parametrize(("successes", "are_clean"), [(WINDOW - 1, False), (WINDOW, True), (2 * WINDOW, True)])
+def test_first_attempts_begin_with_earlier_successes(successes: int, *, are_clean: bool) -> None:
+    """They are in the window, as if each had been recorded."""
+    attempts = FirstAttempts(successes)
+    assert attempts.are_clean is are_clean
+    attempts.record(failed=False)
+    assert attempts.are_clean is True
+    for _ in range(WINDOW // 2 - 1):
+        attempts.record(failed=True)
+    assert attempts.rule_out_outage() is True
+    attempts.record(failed=True)
+    assert attempts.show_outage() is True
+
+
 def test_first_attempts_show_an_outage_of_the_latest_jobs() -> None:
     """In a full window the latest all failed, and no fewer: a success in between begins the count anew."""
     attempts = FirstAttempts()

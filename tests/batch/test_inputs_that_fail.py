@@ -128,6 +128,16 @@ async def test_it_opens_when_half_of_the_latest_first_attempts_failed(kinds: str
     assert isinstance(report[-2], Success), "the retry is made, before or after a probe"
 
 
+async def test_successes_before_the_first_failure_count() -> None:
+    """The budget is empty after 12 of 20 dead inputs, but of the 50 latest jobs most have succeeded: no pause."""
+    events: list[Event] = []
+    service = Service(script={number: [down()] * 99 for number in range(50, 70)})
+    policy = POLICY.replace(max_retries=3)
+    report = await map_all(supervise(policy)(service), range(80), limit=1, listen=events.append)
+    assert not [event for event in events if isinstance(event, RunPaused)]
+    assert (len(report.succeeded), len(report.failed)) == (60, 20)
+
+
 async def test_while_most_jobs_succeed_retries_go_on_unpaid() -> None:
     """At the times that the policy says, as often as it says; their success puts nothing back."""
     service = Service(script={3: [down()] * 9, 4: [down()]})

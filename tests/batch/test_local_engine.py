@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from aiosupervise import Pending, Success, Tally, map_all, run_all, supervise
 from aiosupervise._batch.jobs import GivenJobs, run_job
 from aiosupervise._batch.local import LocalEngine, LocalRun, _has_begun
 from aiosupervise._batch.protocol import EngineConfig, EngineContext
+from aiosupervise._call.tasks import clock_of
 from aiosupervise._events.emit import Scope
 
 from .service import POLICY, Service, down, empty
@@ -52,6 +54,42 @@ async def test_a_future_that_is_done_before_its_job_is_cancelled_keeps_its_resul
     jobs: list[Any] = [first, future]
     report = await run_all(jobs, strategy="wait", return_when="FIRST_COMPLETED")
     assert [outcome.value for outcome in report if isinstance(outcome, Success)] == ["first", "second"]
+
+
+async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_its_task() -> None:
+    """A user's own kind of future keeps no other job from being cancelled."""
+
+    class OwnFuture(asyncio.Future[None]):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def get_loop(self) -> asyncio.AbstractEventLoop:
+            self.asked += 1
+            if self.asked > 1:  # the task that awaits it asks first
+                raise LookupError
+            return super().get_loop()
+
+    jobs: list[Any] = [OwnFuture(), asyncio.Event().wait]
+    report = await run_all(jobs, timeout=1, name="own")
+    assert [(pending.name, pending.started) for pending in report.pending] == [("own-0", True), ("own-1", True)]
+
+
+# Time
+
+
+def test_the_clock_is_that_of_the_loop() -> None:
+    """A loop with a clock of its own, such as a virtual one, rules; asyncio's loops all have the same."""
+
+    class Virtual(asyncio.SelectorEventLoop):
+        def time(self) -> float:
+            return 42.0
+
+    virtual, own = Virtual(), asyncio.SelectorEventLoop()
+    assert clock_of(virtual)() == 42.0
+    assert clock_of(own) is time.monotonic
+    virtual.close()
+    own.close()
 
 
 # Jobs that come too late

@@ -388,7 +388,7 @@ async def test_debug_mode(shown: Shown) -> None:
     loop.slow_callback_duration = 0
     shown.add_report(await map_all(take, [Secret(), Secret()]))
     shown.add_report(await run_all([partial(take, Secret()), take(Secret())]))
-    assert "_finish" in str(shown.texts())
+    assert "LocalJob.finish" in str(shown.texts())
     assert shown.hits() == []
 
 

@@ -41,8 +41,15 @@ _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", defa
 class Breaker:
     """Passes the reports and requests of one run's calls and pump to the circuit of the run."""
 
-    def __init__(self, setting: Overload, protected: Protected) -> None:
-        self.circuit = Circuit(setting, protected, Closed)
+    def __init__(self, setting: Overload, protected: Protected, successes: int = 0) -> None:
+        """Create the breaker at the first failure, or earlier.
+
+        Args:
+            setting: the settings of the overload protection.
+            protected: the jobs that it protects.
+            successes: the number of jobs that have succeeded before.
+        """
+        self.circuit = Circuit(setting, protected, Closed, successes)
         self.budget = self.circuit.budget
         self.first_attempts = self.circuit.first_attempts
 

@@ -23,11 +23,13 @@ Payment: TypeAlias = tuple[int | None, float]
 class Circuit:
     """The current state, and the data that all states share: settings, budget, queue, and the server's retry-after."""
 
-    def __init__(self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State]) -> None:
+    def __init__(
+        self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State], successes: int = 0
+    ) -> None:
         self.setting = setting
         self.protected = protected
         self.budget = Budget() if setting.budget is None else setting.budget
-        self.first_attempts = FirstAttempts()
+        self.first_attempts = FirstAttempts(successes)
         self.waiters = Waiters()
         self.retry_after = 0.0  # seconds, from the latest response that asked for a wait
         self.retry_after_end = 0.0

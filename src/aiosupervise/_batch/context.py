@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from aiosupervise._call.enclosing_job import EnclosingJob, Permit
 from aiosupervise._call.tasks import running_loop
@@ -23,30 +23,42 @@ _counting = threading.Lock()
 
 
 class RunContext:
-    """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job."""
+    """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job.
 
-    __slots__ = ("_loop", "adaptive", "breaker", "group", "parent", "scope", "tally")
+    Its breaker is created at the first failure, because most runs and groups need none.
+    """
+
+    __slots__ = ("_loop", "_new_breaker", "adaptive", "breaker", "group", "parent", "scope", "tally")
 
     def __init__(
         self,
         tally: Tally,
         scope: Scope,
-        breaker: Breaker | None,
+        new_breaker: Callable[[], Breaker] | None,
         adaptive: AdaptiveLimit | None,
         parent: EnclosingJob | None,
         group: Hashable = None,
     ) -> None:
         self.tally = tally
         self.scope = scope
-        self.breaker = breaker
+        self.breaker: Breaker | None = None
+        self._new_breaker = new_breaker
         self.adaptive = adaptive
         self.parent = parent
         self.group = group
         self._loop = asyncio.get_running_loop()
 
     def protect(self) -> Breaker | None:
-        """Return the breaker to which a failure is reported; None without protection."""
+        """Return the breaker that a failure is reported to, which is created at the first one; None without one."""
+        if self.breaker is None and self._new_breaker is not None:
+            self.breaker = self._new_breaker()
         return self.breaker
+
+    def close(self) -> None:
+        """Detach the calls that outlive the run or group; their failures do not create a new breaker."""
+        self._new_breaker = None
+        if self.breaker is not None:
+            self.breaker.close()
 
     def is_running_here(self) -> bool:
         """Return whether the caller runs in the loop of the run.
@@ -61,23 +73,20 @@ class RunContext:
 class JobContext:
     """A running job, as seen by the supervised calls in it.
 
-    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time. It
-    therefore refers to no task, coroutine or input.
+    It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time. A subclass
+    may therefore refer to the task, the coroutine and the input of the job only until it ends.
     """
 
-    # These are class attributes, because few jobs have values of their own. The class has no slots, because Python 3.13
-    # creates objects without slots faster.
+    index: int
+    name: str
+    started: float
+    run_context: RunContext
+
+    # Few jobs change these attributes; until then they are those of the class. Python 3.13 makes an object without
+    # slots faster.
     retries = 0
     has_failed = False  # True if an attempt of the job has failed because of the service
     generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted
-
-    def __init__(self, index: int, name: str, started: float, run_context: RunContext) -> None:
-        self.index = index
-        self.name = name
-        self.started = started
-        self.run_context = run_context
-        if run_context.adaptive is not None:
-            self.generation = run_context.adaptive.generation
 
     @property
     def run(self) -> int:

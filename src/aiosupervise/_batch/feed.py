@@ -41,6 +41,7 @@ class Feed:
     Attributes:
         stopped: True if no more jobs will be started.
         unfinished: the number of jobs handed to the engine that have no outcome yet.
+        wakes: whether `wake` has an effect.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
@@ -54,6 +55,7 @@ class Feed:
         """
         self.stopped = False
         self.unfinished = 0
+        self.wakes = False
         self._source = source
         self._tally = tally
         self._error = error
@@ -104,16 +106,24 @@ class Feed:
 
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
         """Start jobs in all free slots."""
-        pull, start_job, hand_over = source.pull, self._start_job(), self.hand_over
-        for _ in range(slots):
+        pull, start_job = source.puller(), self._start_job()
+        # As `hand_over` does for each item, without the cost of two calls.
+        for index in range(self._pulled, self._pulled + slots):
             item = pull()
             if item is END:
+                source.exhausted = True
                 self._on_exhausted()
                 break
             if self.stopped:  # the run was stopped while the source produced this item
                 self.skip(item)
                 break
-            hand_over(item, start_job)
+            self._pulled = index + 1
+            self.unfinished = unfinished = self.unfinished + 1
+            try:
+                start_job(item, index)
+            except BaseException:
+                self._on_refused(unfinished)
+                raise
 
     async def _await_and_start(self, source: AsyncSource[object]) -> None:
         """Fill one slot. If the slot is no longer free when the item arrives, the item waits for another slot."""
@@ -174,10 +184,8 @@ class Feed:
         self._error.attempt(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
-        """Assign an item its index, and pass both to a method of the engine: `start_job` or `skip`."""
-        # This is the same as `number`, without the cost of a call.
-        index, self._pulled = self._pulled, self._pulled + 1
-        self._pass_on(item, index, method)
+        """Assign an item its index, and start its job."""
+        self._pass_on(item, self.number(item), method)
 
     def number(self, item: object) -> int:  # noqa: ARG002 - used in a stage, whose items have an index
         """Return the index that is assigned to an item."""
@@ -190,13 +198,18 @@ class Feed:
         try:
             method(item, index)
         except BaseException:
-            if self.unfinished == unfinished:  # otherwise the item has its outcome, and a later step raised the error
-                self.unfinished -= 1
+            self._on_refused(unfinished)
             raise
+
+    def _on_refused(self, unfinished: int) -> None:
+        """Forget an item that the engine refused, unless it has its outcome, and a later step raised."""
+        if self.unfinished == unfinished:
+            self.unfinished -= 1
 
     async def wait_for_change(self) -> None:
         """Wait until a job has ended, an outcome has been read, or the run has been stopped."""
         self._change = self._loop.create_future()
+        self.wakes = True
         await self._change
 
     def wake(self) -> None:
@@ -205,3 +218,4 @@ class Feed:
             if not self._change.done():  # the shutdown of the loop may have cancelled it
                 self._change.set_result(None)
             self._change = None
+            self.wakes = False

@@ -23,12 +23,17 @@ class FirstAttempts:
 
     __slots__ = ("_failed", "_failures", "_successes", "are_clean")
 
-    def __init__(self) -> None:
-        self.are_clean = False
-        self._failed = deque[bool](maxlen=WINDOW)
+    def __init__(self, successes: int = 0) -> None:
+        """Create the window.
+
+        Args:
+            successes: the number of jobs that have succeeded before, while none has failed.
+        """
+        self.are_clean = successes >= WINDOW
+        self._failed = deque([False] * min(successes, WINDOW), WINDOW)
         # Both count consecutive jobs, up to the latest one.
         self._failures = 0
-        self._successes = 0
+        self._successes = successes
 
     def record(self, *, failed: bool) -> None:
         """Record the first attempt of another job."""

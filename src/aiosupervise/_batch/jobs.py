@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType, FunctionType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from aiosupervise._events.outcomes import I, Pending
 from aiosupervise._policy.checks import kind_of, name_of
@@ -26,9 +26,18 @@ RULE = "a job must be a coroutine, a future, or a function without arguments tha
 class Jobs(ABC, Generic[T, I]):
     """Converts the items of a source to jobs and outcomes.
 
-    An item may be a proxy that raises an error when its type or name is read. Even then, the methods that are used at
-    the end of a run (`name`, `pending` and the predicates) return a value.
+    An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
+    `pending` and the predicates, return a value nevertheless.
+
+    Attributes:
+        have_inputs: whether the items are inputs, which the outcomes show.
+        name_prefix: the names of all jobs without their index; empty if each job has a name of its own.
     """
+
+    have_inputs: ClassVar[bool]
+
+    def __init__(self, name: str | None) -> None:
+        self.name_prefix = f"{name}-" if name else ""
 
     @abstractmethod
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -48,11 +57,6 @@ class Jobs(ABC, Generic[T, I]):
     @abstractmethod
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
         """Create the outcome of a job that was unfinished when the run ended."""
-        ...
-
-    @abstractmethod
-    def input(self, item: Any) -> I:
-        """Return the `input` of the item's outcome."""
         ...
 
     @abstractmethod
@@ -79,8 +83,7 @@ class Jobs(ABC, Generic[T, I]):
 class GivenJobs(Jobs[T, None]):
     """The items of `run_all`: each of them is a job."""
 
-    def __init__(self, name: str | None) -> None:
-        self._name = name
+    have_inputs = False
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
         """Return the job if it is a coroutine, otherwise a coroutine that awaits the job or the result of its call."""
@@ -89,11 +92,13 @@ class GivenJobs(Jobs[T, None]):
         return coroutine_of(item, index)
 
     def name(self, item: Any, index: int) -> str:
-        """Return a name derived from the run's name or, if the run has none, from the job's name."""
-        if not self._name and type(item) is CoroutineType:
+        """Return a name derived from the run's name, or else from the job's own."""
+        if self.name_prefix:
+            return f"{self.name_prefix}{index}"
+        if type(item) is CoroutineType:
             return f"{item.__name__}-{index}"
         try:
-            return f"{self._name or getattr(item, '__name__', None) or name_of(item)}-{index}"
+            return f"{getattr(item, '__name__', None) or name_of(item)}-{index}"
         except Exception:
             return f"{type(item).__name__}-{index}"
 
@@ -104,9 +109,6 @@ class GivenJobs(Jobs[T, None]):
         except Exception:
             again = item if callable(item) else None
         return Pending(index, again, started, self.name(item, index))
-
-    def input(self, item: Any) -> None:
-        """Return None: a job has no input."""
 
     def discard(self, item: Any) -> None:
         """Close a coroutine, because Python would otherwise warn that it was never awaited."""
@@ -128,9 +130,11 @@ class GivenJobs(Jobs[T, None]):
 class MappedJobs(Jobs[T, I]):
     """The items of `map_all`: each job calls the function with one of them."""
 
+    have_inputs = True
+
     def __init__(self, func: Callable[[I], Awaitable[T]], name: str) -> None:
+        super().__init__(name)
         self._func = func
-        self._name = name
         self._is_async_function = type(func) is FunctionType and bool(func.__code__.co_flags & inspect.CO_COROUTINE)
 
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:
@@ -144,15 +148,11 @@ class MappedJobs(Jobs[T, I]):
 
     def name(self, item: Any, index: int) -> str:  # noqa: ARG002 - as for given jobs, which have names of their own
         """Return a name derived from the run's name."""
-        return f"{self._name}-{index}"
+        return f"{self.name_prefix}{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Create the outcome, which holds a function that repeats the call."""
-        return Pending(index, partial(self._func, item), started, f"{self._name}-{index}", item)
-
-    def input(self, item: Any) -> I:
-        """Return the item."""
-        return item  # type: ignore[no-any-return]
+        """Create the outcome, which holds the call to be repeated."""
+        return Pending(index, partial(self._func, item), started, f"{self.name_prefix}{index}", item)
 
     def discard(self, item: Any) -> None:
         """Do nothing: an input belongs to the user."""

@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
-from aiosupervise._call.tasks import cancellation, task_factory
+from aiosupervise._call.tasks import cancellation, clock_of, task_factory
 from aiosupervise._events.outcomes import Failure, I, Outcome, Success
 from aiosupervise._policy.verdict import verdict
 
@@ -18,7 +18,7 @@ from .adaptive import AdaptiveLimit
 from .breaker import Breaker
 from .context import JobContext, RunContext
 from .jobs import Jobs, used_twice
-from .overload import Adaptive
+from .overload import Adaptive, Overload
 from .protected import ProtectedRun
 from .protocol import EngineContext, EngineRun
 
@@ -41,11 +41,90 @@ class LocalEngine:
 
     def start(self, context: EngineContext[T, I]) -> EngineRun:
         """Begin a run, with its own overload protection and adaptive limit if configured."""
-        config, tally = context.config, context.tally
-        adaptive = AdaptiveLimit(config.limit, tally) if isinstance(config.limit, Adaptive) else None
-        breaker = None if config.overload is None else Breaker(config.overload, ProtectedRun(context))
-        run = RunContext(tally, context.scope, breaker, adaptive, current_job.get())
+        tally, limit, overload = context.tally, context.config.limit, context.config.overload
+        adaptive = AdaptiveLimit(limit, tally) if isinstance(limit, Adaptive) else None
+        new_breaker = None if overload is None else partial(_new_breaker, context, overload)
+        run = RunContext(tally, context.scope, new_breaker, adaptive, current_job.get())
+        if overload is not None and overload.budget is not None:
+            run.protect()  # from the start, because each success refills a budget that other runs may share
         return LocalRun(self._jobs, context, run)
+
+
+def _new_breaker(context: EngineContext[Any, Any], overload: Overload) -> Breaker:
+    """Create the breaker of a run at its first failure: all jobs that have ended until then succeeded."""
+    return Breaker(overload, ProtectedRun(context), context.tally.succeeded - context.tally.replayed)
+
+
+class LocalJob(JobContext):
+    """A running job, and the callback of its task.
+
+    When it has ended, it refers to no task, coroutine or item: timers and tasks that the job started may keep its
+    context alive for a long time.
+
+    Attributes:
+        task: its task.
+        coroutine: the coroutine that the task runs.
+        item: the item that it was made from.
+        had_begun: whether it had begun when the end of the run cancelled it; None if the run has not.
+    """
+
+    task: Any = None
+    had_begun: bool | None = None
+
+    def __init__(self, engine: LocalRun, index: int, item: Any, coroutine: Coroutine[object, None, Any]) -> None:
+        self.index = index
+        prefix = engine.name_prefix
+        self.name = f"{prefix}{index}" if prefix else engine.jobs.name(item, index)
+        self.started = engine.clock()
+        self.run_context = engine.run_context
+        self.item = item
+        self.coroutine: Any = coroutine
+        self._engine = engine
+
+    def finish(self, task: asyncio.Task[Any]) -> None:
+        """Record the outcome of the job, whose task is done."""
+        engine, item = self._engine, self.item
+        del engine.running[self.coroutine]
+        self.task = self.coroutine = self.item = None
+        if _discard_awaiter is not None:
+            _discard_awaiter(task, engine.pump)
+        engine.tally.running -= 1
+        outcome: Outcome[Any, Any]
+        if task.cancelled() or task.exception() is not None:
+            outcome = self._failure(item, task)
+        else:
+            elapsed = engine.clock() - self.started
+            shown = item if engine.has_inputs else None
+            outcome = Success(self.index, task.result(), self.retries + 1, elapsed, self.name, shown)
+        if engine.adaptive is None and self.run_context.breaker is None:
+            engine.context.record(outcome)
+        else:
+            self._report_and_record(outcome)
+
+    def _report_and_record(self, outcome: Outcome[Any, Any]) -> None:
+        breaker, adaptive = self.run_context.breaker, self._engine.adaptive
+        try:
+            if breaker is not None and not breaker.is_at_rest:
+                breaker.ended(self, outcome, has_failed=self.has_failed)
+            if adaptive is not None:
+                adaptive.ended(self.generation, outcome)
+        finally:
+            self._engine.context.record(outcome)
+
+    def _failure(self, item: Any, task: asyncio.Task[Any]) -> Outcome[Any, Any]:
+        """Return the outcome of a job that raised or was cancelled."""
+        engine, begun = self._engine, self.had_begun
+        error = cancellation(task) if task.cancelled() else task.exception()
+        if task.cancelled() and begun is not None:
+            if not begun:
+                engine.discard(item)
+            return engine.jobs.pending(item, self.index, started=begun or engine.jobs.is_task(item))
+        assert error is not None  # noqa: S101 - for the type checkers
+        gave_up = verdict(error)
+        reason = gave_up.reason if gave_up else None
+        elapsed = engine.clock() - self.started
+        shown = item if engine.has_inputs else None
+        return Failure(self.index, error, self.retries + 1, elapsed, reason, self.name, shown)
 
 
 class LocalRun(EngineRun):
@@ -61,32 +140,31 @@ class LocalRun(EngineRun):
     begin.
     """
 
+    job_type: ClassVar[type[LocalJob]] = LocalJob
+
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
         super().__init__(context)
-        self._jobs = jobs
-        self._run = run
-        self._tally = run.tally
-        self._breaker = run.breaker
-        self._adaptive = run.adaptive
-        # The task and the item of each running job, by coroutine, to detect a coroutine that is passed twice. The
-        # callback of a task does not refer to the item: in asyncio's debug mode, the task's repr would show it.
-        self._tasks: dict[Coroutine[object, None, Any], tuple[asyncio.Task[Any], Any]] = {}
-        # The futures that were passed as jobs, by the coroutine that awaits each. The future is cancelled, and not the
-        # task that awaits it, so a result that the future already has is kept even if the task has not yet read it.
-        self._futures: dict[Coroutine[object, None, Any], asyncio.Future[Any]] = {}
+        self.jobs = jobs
+        self.has_inputs = jobs.have_inputs
+        self.name_prefix = jobs.name_prefix
+        self.run_context = run
+        self.tally = run.tally
+        self.adaptive = run.adaptive
+        # By coroutine, to detect one that is passed twice.
+        self.running: dict[Coroutine[object, None, Any], LocalJob] = {}
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock_of(self.loop)
         self._is_cancelled = False
-        self._cancelled: dict[object, bool] = {}  # for each job that the run has cancelled: whether it had begun
-        self._loop = asyncio.get_running_loop()
-        self._new_task = task_factory(self._loop)
+        self._new_task = task_factory(self.loop)
         self._contextvars = copy_context()
-        self._pump: asyncio.Task[object] | None = None  # the task that starts the jobs
+        self.pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs may start under the limit and the circuit breaker."""
-        slots = super().free_slots(taken)
-        if self._breaker is None or self._breaker.circuit.is_closed:
+        """Return how many more jobs the limit and the circuit breaker allow to start."""
+        slots, breaker = super().free_slots(taken), self.run_context.breaker
+        if breaker is None or breaker.circuit.is_closed:
             return slots
-        return self._breaker.free_slots(slots, taken)
+        return breaker.free_slots(slots, taken)
 
     def start_job(self, item: Any, index: int) -> None:
         """Start the task of a job.
@@ -95,133 +173,109 @@ class LocalRun(EngineRun):
             TypeError: if the item is not a job.
             BaseException: the error of a task factory; the job is recorded as pending.
         """
-        self._start(item, JobContext(index, self._jobs.name(item, index), self._loop.time(), self._run))
-
-    def _start(self, item: Any, job: JobContext) -> asyncio.Task[Any]:
-        coroutine = self._jobs.coroutine(item, job.index)
-        if coroutine in self._tasks:
-            raise used_twice(item, job.index)
+        coroutine = self.jobs.coroutine(item, index)
+        if coroutine in self.running:
+            raise used_twice(item, index)
+        job = self.job_type(self, index, item, coroutine)
         breaker = job.run_context.breaker
         if breaker is not None and not breaker.circuit.is_closed:
             breaker.started(job)
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
         try:
-            task = self._new_task(coroutine, loop=self._loop, name=job.name, context=contextvars)
+            task = self._new_task(coroutine, name=job.name, context=contextvars)
         except BaseException:
-            self._refuse(job, item)
+            self._refuse(job)
             raise
-        self._tasks[coroutine] = task, item
-        if coroutine is not item and (future := self._jobs.future(item)) and future.get_loop() is self._loop:
-            self._futures[coroutine] = future
+        job.task = task
+        self.running[coroutine] = job
         if _add_awaiter is not None:
-            self._pump = self._pump or asyncio.current_task()
-            _add_awaiter(task, self._pump)
-        self._tally.running += 1
-        if self._adaptive is not None:
-            self._adaptive.started()
-        task.add_done_callback(partial(self._finish, job, coroutine), context=self._contextvars)
-        return task
+            self.pump = self.pump or asyncio.current_task()
+            _add_awaiter(task, self.pump)
+        self.tally.running += 1
+        if self.adaptive is not None:
+            job.generation = self.adaptive.generation
+            self.adaptive.started()
+        task.add_done_callback(job.finish, context=self._contextvars)
 
     def skip(self, item: Any, index: int) -> None:
-        """Record as pending an item that was pulled too late; if it is a task, treat it as a running job."""
-        if self._jobs.is_task(item):
+        """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
+        if self.jobs.is_task(item):
             self.start_job(item, index)
             if self._is_cancelled:
                 # The shutdown of the loop cancels every task, but not those created afterwards.
                 shutdown = self.context.is_loop_shutting_down() and item.cancelling() > 0
-                self._cancel(next(reversed(self._tasks)), already_cancelled=shutdown)
-        elif self._jobs.given(item) in self._tasks:
+                self._cancel(next(reversed(self.running.values())), already_cancelled=shutdown)
+        elif self.jobs.given(item) in self.running:
             raise used_twice(item, index)
         else:
             super().skip(item, index)
-            self._jobs.discard(item)
+            self.jobs.discard(item)
 
-    def _refuse(self, job: JobContext, item: Any) -> None:
-        """Record a job as pending, because its task could not be created."""
-        outcome = self._jobs.pending(item, job.index, started=False)
+    def _refuse(self, job: LocalJob) -> None:
+        """Record a job whose task could not be created."""
+        outcome = self.jobs.pending(job.item, job.index, started=False)
         if job.run_context.breaker is not None:
             job.run_context.breaker.on_neutral(job)
+        job.coroutine = job.item = None
         self.context.record(outcome)
 
-    def _discard(self, item: Any) -> None:
-        """Close an item, such as a run, that was not awaited because its task was cancelled before its first step."""
+    def discard(self, item: Any) -> None:
+        """Close an item, such as a run, whose task was cancelled before it could await it."""
         try:
-            self._jobs.discard(item)
-        except Exception as error:  # raised by a user's `close`
+            self.jobs.discard(item)
+        except Exception as error:  # of a `close` of the user's
             self.context.fail(error)
 
     def job_names(self) -> list[str]:
         """Return the names of the running jobs."""
-        return [task.get_name() for task, _ in self._tasks.values()]
+        return [job.task.get_name() for job in self.running.values()]
 
     def status(self) -> str:
-        """Return the reason why the run is paused or has stopped, or an empty string."""
-        return "" if self._breaker is None else self._breaker.describe()
+        """Describe why the run pauses or has stopped."""
+        breaker = self.run_context.breaker
+        return "" if breaker is None else breaker.describe()
 
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the jobs; those that end because of the cancellation are recorded as pending."""
         if already_cancelled:
             self._cancel_running()
         else:
-            for coroutine in [*self._tasks]:
-                if coroutine not in self._futures and not _has_begun(coroutine):
-                    self._cancel(coroutine)
-            self._loop.call_soon(self._loop.call_soon, self._cancel_running)
+            for job in [*self.running.values()]:
+                if self._future_of(job) is None and not _has_begun(job.coroutine):
+                    self._cancel(job)
+            self.loop.call_soon(self.loop.call_soon, self._cancel_running)
 
     def _cancel_running(self) -> None:
         self._is_cancelled = True
         already_cancelled = self.context.is_loop_shutting_down()
-        for coroutine in [running for running in self._tasks if running not in self._cancelled]:
-            self._cancel(coroutine, already_cancelled=already_cancelled)
+        for job in [job for job in self.running.values() if job.had_begun is None]:
+            self._cancel(job, already_cancelled=already_cancelled)
 
-    def _cancel(self, coroutine: Coroutine[object, None, Any], *, already_cancelled: bool = False) -> None:
-        task = self._futures.get(coroutine, self._tasks[coroutine][0])
-        self._cancelled[coroutine] = _has_begun(coroutine)
+    def _cancel(self, job: LocalJob, *, already_cancelled: bool = False) -> None:
+        job.had_begun = _has_begun(job.coroutine)
+        future = self._future_of(job)
         try:
-            if not (already_cancelled or task.cancel()):
-                del self._cancelled[coroutine]
-        except Exception as error:  # raised by a user-defined future; the other jobs are still cancelled
+            if not (already_cancelled or (job.task if future is None else future).cancel()):
+                job.had_begun = None
+        except Exception as error:  # of a user's own kind of future, which the job awaits: the others are cancelled too
             self.context.fail(error)
+
+    def _future_of(self, job: LocalJob) -> asyncio.Future[Any] | None:
+        """Return the item of a job if it is a future of this loop.
+
+        Such a future is cancelled instead of the task that awaits it: one that is done keeps its result, even if the
+        task has not seen it yet.
+        """
+        future = self.jobs.future(job.item)
+        try:
+            return future if future is not None and future.get_loop() is self.loop else None
+        except Exception:  # of a user's own kind of future
+            return None
 
     async def close(self) -> None:
         """Detach calls that outlive the run, so that they continue without it."""
-        if self._breaker is not None:
-            self._breaker.close()
-
-    def _finish(self, job: JobContext, coroutine: Coroutine[object, None, Any], task: asyncio.Task[Any]) -> None:
-        _, item = self._tasks.pop(coroutine)
-        if self._futures:
-            self._futures.pop(coroutine, None)
-        if _discard_awaiter is not None:
-            _discard_awaiter(task, self._pump)
-        self._tally.running -= 1
-        if task.cancelled() or task.exception() is not None:
-            outcome = self._failure(job, item, task, begun=self._cancelled.pop(coroutine, None))
-        else:
-            elapsed = self._loop.time() - job.started
-            outcome = Success(job.index, task.result(), job.retries + 1, elapsed, job.name, self._jobs.input(item))
-        breaker = job.run_context.breaker
-        try:
-            if breaker is not None and not breaker.is_at_rest:
-                breaker.ended(job, outcome, has_failed=job.has_failed)
-            if self._adaptive is not None:
-                self._adaptive.ended(job.generation, outcome)
-        finally:
-            self.context.record(outcome)
-
-    def _failure(self, job: JobContext, item: Any, task: asyncio.Task[Any], *, begun: bool | None) -> Outcome[Any, Any]:
-        """Return the outcome of a job that raised or was cancelled; `begun` is None if the run did not cancel it."""
-        error = cancellation(task) if task.cancelled() else task.exception()
-        if task.cancelled() and begun is not None:
-            if not begun:
-                self._discard(item)
-            return self._jobs.pending(item, job.index, started=begun or self._jobs.is_task(item))
-        assert error is not None  # noqa: S101 - for the type checkers
-        gave_up = verdict(error)
-        reason = gave_up.reason if gave_up else None
-        elapsed = self._loop.time() - job.started
-        return Failure(job.index, error, job.retries + 1, elapsed, reason, job.name, self._jobs.input(item))
+        self.run_context.close()
 
 
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:

@@ -38,7 +38,7 @@ from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import named_task, wait_until_done
 from aiosupervise._events.emit import Enclosing, Scope
 from aiosupervise._events.listeners import listeners
-from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Tally
+from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Success, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
 from ._journal.journal import session_of
@@ -77,12 +77,14 @@ class Pump(Generic[T, I]):
         self._config = config
         self._source = config.source
         self._tally = tally
-        self._ends_run = config.strategy.ends_run
         self._failures_left = config.max_failures
-        self._why: Stopped | None = None  # the reason for an early end
+        self._strategy = config.strategy
+        self._may_end = config.strategy.may_end_run or config.max_failures is not None  # because of an outcome
+        self._why: Stopped | None = None  # what ended it early
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
         self._session = None if config.journal is None else session_of(config.journal, config.name)
+        self._is_simple = not streamed and self._session is None  # outcomes go straight into the strategy's order
         self._feed = feed_of(config, tally, self.error, self.outlet, self._session)
         if self._session is not None:
             self._session.connect(deliver=self._deliver, fail=self._on_journal_failed, wake=self._feed.wake)
@@ -205,18 +207,28 @@ class Pump(Generic[T, I]):
         return self._engine.status() or ("stopping" if self.is_stopping and not self.outlet.closed else "")
 
     def _record(self, outcome: Outcome[T, I]) -> None:
-        self._feed.unfinished -= 1
-        if self._session is None:
+        feed = self._feed
+        feed.unfinished -= 1
+        if self._is_simple and type(outcome) is Success and not listeners.count:
+            # As below for most outcomes of most runs, without the cost of three calls.
+            self._tally.succeeded += 1
+            self._strategy.add(outcome)
+        elif self._session is None:
             self._deliver(outcome)
         else:
             self._session.add(outcome)
-        if self._ends_run(outcome):
+        if self._may_end:
+            self._end_if_due(outcome)
+        if feed.wakes:
+            feed.wake()
+
+    def _end_if_due(self, outcome: Outcome[T, I]) -> None:
+        if self._strategy.ends_run(outcome):
             self.cancel(Stopped.RETURN_WHEN)
         if self._failures_left is not None and isinstance(outcome, Failure):
             self._failures_left -= 1
             if self._failures_left < 0:
                 self.stop(Stopped.FAILURES)
-        self._feed.wake()
 
     def _deliver(self, outcome: Outcome[T, I]) -> None:
         self.outlet.add(outcome)

@@ -21,12 +21,14 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Collection,
     Generator,
     Iterable,
     Iterator,
     Sized,
 )
+from functools import partial
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 J = TypeVar("J")
@@ -64,11 +66,15 @@ class SyncSource(Generic[J]):
         """Return the items of a collection such as a list, or an empty collection for any other iterable."""
         return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
-    def pull(self) -> J | End:
-        """Return the next item, or END."""
+    def puller(self) -> Callable[[], J | End]:
+        """Return a function that returns the next item, or END."""
         if self._iterator is None:
             self._iterator = iter(self._items)
-        item: J | End = next(self._iterator, END)
+        return partial(next, self._iterator, END)
+
+    def pull(self) -> J | End:
+        """Return the next item, or END."""
+        item = self.puller()()
         if item is END:
             self.exhausted = True
         return item

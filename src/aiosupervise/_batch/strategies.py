@@ -31,6 +31,8 @@ class Strategy(ABC, Generic[T, I]):
     """
 
     name: ClassVar[StrategyName]
+    may_end_run = False
+    """Whether an outcome may end the run although jobs are unfinished."""
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
@@ -81,13 +83,13 @@ class Gather(Strategy[T, I]):
         return self._next
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make an outcome ready once all outcomes before it have arrived."""
-        held = self._held
-        if outcome.index != self._next:
+        """Make an outcome ready, along with those that were waiting for it."""
+        held, index = self._held, self._next
+        if outcome.index != index:
             held[outcome.index] = outcome
             return
         self.ready.append(outcome)
-        self._next += 1
+        self._next = index + 1
         while held and self._next in held:
             self.ready.append(held.pop(self._next))
             self._next += 1
@@ -119,6 +121,7 @@ class Wait(AsCompleted[T, I]):
     def __init__(self, return_when: ReturnWhen) -> None:
         super().__init__()
         self._return_when = return_when
+        self.may_end_run = return_when != ALL_COMPLETED
 
     def ends_run(self, outcome: Outcome[T, I]) -> bool:
         """Return whether an outcome ends the run; as in asyncio.wait, a cancellation does not count as an exception."""

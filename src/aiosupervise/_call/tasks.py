@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return a function that creates tasks with the loop's task factory, unless that factory starts tasks eagerly.
+    """Return a function that creates tasks in the running loop, with its factory unless that starts tasks eagerly.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
     frames of that function, and with them the task itself, so an eager factory is bypassed. A factory with the old
@@ -23,7 +24,7 @@ def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[
     factory = loop.get_task_factory()
     if factory is None or factory is getattr(asyncio, "eager_task_factory", None):
         return asyncio.Task
-    return partial(_create_task, _takes_keywords(factory))
+    return partial(_create_task, loop, _takes_keywords(factory))
 
 
 def _takes_keywords(factory: Callable[..., object]) -> bool:
@@ -35,10 +36,10 @@ def _takes_keywords(factory: Callable[..., object]) -> bool:
 
 
 def _create_task(
+    loop: asyncio.AbstractEventLoop,
     takes_keywords: bool,  # noqa: FBT001 - of a partial
     coroutine: Coroutine[object, None, Any],
     *,
-    loop: asyncio.AbstractEventLoop,
     name: str,
     context: Context,
 ) -> asyncio.Task[Any]:
@@ -66,6 +67,12 @@ def named_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
     task = loop.create_task(coroutine)
     task.set_name(name)
     return task
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return the clock of a loop; for asyncio's own loops, the function that their method `time` calls."""
+    own = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+    return time.monotonic if own else loop.time
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

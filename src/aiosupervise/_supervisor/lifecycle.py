@@ -126,7 +126,7 @@ class Lifecycle:
         """Create the task of a run; an error of the task factory is a failure of the child."""
         try:
             # With an eager task factory of the user's own, the child may have ended by the time its task is assigned.
-            child.task = self._new_task(coroutine, loop=self.loop, name=child.name, context=context)
+            child.task = self._new_task(coroutine, name=child.name, context=context)
         except BaseException as error:
             self._end_run(child, Ending(None, error))
             if not issubclass(type(error), Exception):

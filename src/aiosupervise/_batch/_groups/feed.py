@@ -31,6 +31,7 @@ class GroupedFeed(Feed):
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
+        self.wakes = True
         self._is_lazy = not source.is_held
         self._is_starting = False  # True while a callback that starts inputs is scheduled
         self._stopped_in_a_row = 0  # the number of consecutive inputs with stopped groups
@@ -153,6 +154,7 @@ class GroupedFeed(Feed):
         self._groups.slots.release()
         is_pump_busy = self._change is None
         super().wake()
+        self.wakes = True
         if is_pump_busy and not (self._is_starting or self.stopped) and self._schedule.waiting:
             self._is_starting = True
             self._loop.call_soon(self._start_beside_pump)

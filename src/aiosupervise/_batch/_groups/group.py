@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 from aiosupervise._batch.breaker import Breaker
@@ -40,8 +41,6 @@ class GroupsContext:
 class Group(RunContext):
     """The jobs of one group.
 
-    The breaker is created at the first failure, because most groups of a large run need none.
-
     Attributes:
         queue: the inputs that were pulled and have not started, in input order.
         running: the number of running jobs, including those that have left their slots.
@@ -50,11 +49,13 @@ class Group(RunContext):
         is_stopped: True if the service stayed down, so that the group starts no further jobs.
     """
 
-    __slots__ = ("_limit", "_overload", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
+    __slots__ = ("_limit", "_shared", "away", "is_listed", "is_paused", "is_stopped", "queue", "running")
 
     def __init__(self, shared: GroupsContext, key: Hashable, limit: int | None) -> None:
         context = shared.context
-        super().__init__(context.tally, context.scope, None, None, shared.parent, key)
+        overload = context.config.overload
+        new_breaker = None if overload is None else partial(Breaker, overload, self)
+        super().__init__(context.tally, context.scope, new_breaker, None, shared.parent, key)
         self.queue: deque[Entry] = NOTHING
         self.running = 0
         self.away = 0
@@ -63,7 +64,6 @@ class Group(RunContext):
         self.is_paused = False
         self._shared = shared
         self._limit = limit
-        self._overload = context.config.overload
 
     def may_start(self) -> bool:
         """Return whether the limit and the circuit of the group permit another job to start."""
@@ -76,17 +76,10 @@ class Group(RunContext):
         """Return whether a job of the group may return to a slot; probes can have filled the group beyond its limit."""
         return self._limit is None or self.running - self.away < self._limit
 
-    def protect(self) -> Breaker | None:
-        """Return the breaker, which is created at the first failure."""
-        if self.breaker is None and self._overload is not None:
-            self.breaker = Breaker(self._overload, self)
-        return self.breaker
-
     def close(self) -> None:
-        """Release the breaker when the group is forgotten or the run has ended; later failures create no new one."""
-        breaker, self.breaker, self._overload = self.breaker, None, None
-        if breaker is not None:
-            breaker.close()
+        """Release the breaker: the group is forgotten or the run has ended."""
+        super().close()
+        self.breaker = None
         self._set_paused(paused=False)
 
     # The interface that the circuit of the group uses.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -58,10 +57,6 @@ class StagedFeed(Feed):
     def _taken(self) -> int:
         """Return the number of occupied slots, excluding pending outcomes, which a reader receives last."""
         return super()._taken() - (0 if self._reader is None else self._reader.held_pending)
-
-    def hand_over(self, item: Any, method: Callable[[Any, int], None]) -> None:
-        """Pass an item and its index to a method of the engine: `start_job` or `skip`."""
-        self._pass_on(item, self.number(item), method)
 
     def number(self, item: Any) -> int:
         """Record an item as the origin of its job, and return the item's index."""

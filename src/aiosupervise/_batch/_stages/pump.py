@@ -32,8 +32,9 @@ class StagedPump(Pump[T, I]):
         super().__init__(config, tally, streamed=streamed, around=around)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
-        # In input order, the reader waits for one particular outcome. If other outcomes occupied all slots before that
-        # one was pulled, the reader would wait forever.
+        self._is_simple = False
+        # A reader that waits for one outcome would wait forever if other outcomes occupied all slots before it is
+        # pulled.
         is_ordered = streamed and isinstance(config.strategy, Gather)
         self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
 
