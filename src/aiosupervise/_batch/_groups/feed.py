@@ -105,7 +105,8 @@ class GroupedFeed(Feed):
                 self._skip_stopped(item, index, group)
                 slots -= self._reader is not None  # in a streamed run, its unread outcome keeps a slot
             elif not group.queue and group.may_start():
-                self._begin(group, (index, item, start_job))
+                self._groups.starting[index] = group
+                self._pass_on(item, index, start_job)
                 slots -= 1
             else:
                 self._schedule.add(group, (index, item, start_job))

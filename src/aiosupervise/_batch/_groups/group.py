@@ -80,7 +80,8 @@ class Group(RunContext):
         """Release the breaker: the group is forgotten or the run has ended."""
         super().close()
         self.breaker = None
-        self._set_paused(paused=False)
+        if self.is_paused:
+            self._set_paused(paused=False)
 
     # The interface that the circuit of the group uses.
 
