@@ -42,12 +42,12 @@ class Breaker:
     """Passes the reports and requests of one run's calls and pump to the circuit of the run."""
 
     def __init__(self, setting: Overload, protected: Protected, successes: int = 0) -> None:
-        """Create the breaker at the first failure, or earlier.
+        """Create the breaker of a run or of a group.
 
         Args:
             setting: the settings of the overload protection.
-            protected: the jobs that it protects.
-            successes: the number of jobs that have succeeded before.
+            protected: the run or group that the breaker protects.
+            successes: the number of jobs that succeeded before any job failed because of the service.
         """
         self.circuit = Circuit(setting, protected, Closed, successes)
         self.budget = self.circuit.budget

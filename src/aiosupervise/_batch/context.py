@@ -25,7 +25,7 @@ _counting = threading.Lock()
 class RunContext:
     """The data shared by the jobs of a run or group: counts, events, overload protection, and the enclosing job.
 
-    Its breaker is created at the first failure, because most runs and groups need none.
+    The breaker is usually created at the first failure, because most runs and groups need none.
     """
 
     __slots__ = ("_loop", "_new_breaker", "adaptive", "breaker", "group", "parent", "scope", "tally")
@@ -49,13 +49,13 @@ class RunContext:
         self._loop = asyncio.get_running_loop()
 
     def protect(self) -> Breaker | None:
-        """Return the breaker that a failure is reported to, which is created at the first one; None without one."""
+        """Return the breaker to which a failure is reported, created at the first failure; None without protection."""
         if self.breaker is None and self._new_breaker is not None:
             self.breaker = self._new_breaker()
         return self.breaker
 
     def close(self) -> None:
-        """Detach the calls that outlive the run or group; their failures do not create a new breaker."""
+        """Detach the calls that outlive the run or group; their failures create no new breaker."""
         self._new_breaker = None
         if self.breaker is not None:
             self.breaker.close()
@@ -74,7 +74,7 @@ class JobContext:
     """A running job, as seen by the supervised calls in it.
 
     It is stored in the job's contextvars, which timers and tasks of the job may keep alive for a long time. A subclass
-    may therefore refer to the task, the coroutine and the input of the job only until it ends.
+    therefore drops its references to the job's task, coroutine and input when the job ends.
     """
 
     index: int
@@ -82,8 +82,8 @@ class JobContext:
     started: float
     run_context: RunContext
 
-    # Few jobs change these attributes; until then they are those of the class. Python 3.13 makes an object without
-    # slots faster.
+    # These are class attributes, because few jobs have values of their own. The class has no slots, because Python 3.13
+    # creates objects without slots faster.
     retries = 0
     has_failed = False  # True if an attempt of the job has failed because of the service
     generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted

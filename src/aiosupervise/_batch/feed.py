@@ -41,7 +41,7 @@ class Feed:
     Attributes:
         stopped: True if no more jobs will be started.
         unfinished: the number of jobs handed to the engine that have no outcome yet.
-        wakes: whether `wake` has an effect.
+        wakes: True if calling `wake` may have an effect; otherwise the call can be omitted.
     """
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
@@ -107,7 +107,7 @@ class Feed:
     def _pull_and_start(self, source: SyncSource[object], slots: int) -> None:
         """Start jobs in all free slots."""
         pull, start_job = source.puller(), self._start_job()
-        # As `hand_over` does for each item, without the cost of two calls.
+        # The loop does the same as `hand_over` for each item, without the cost of three calls per item.
         for index in range(self._pulled, self._pulled + slots):
             item = pull()
             if item is END:
@@ -184,7 +184,7 @@ class Feed:
         self._error.attempt(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
-        """Assign an item its index, and start its job."""
+        """Assign an item its index, and pass both to a method of the engine: `start_job` or `skip`."""
         self._pass_on(item, self.number(item), method)
 
     def number(self, item: object) -> int:  # noqa: ARG002 - used in a stage, whose items have an index
@@ -202,7 +202,7 @@ class Feed:
             raise
 
     def _on_refused(self, unfinished: int) -> None:
-        """Forget an item that the engine refused, unless it has its outcome, and a later step raised."""
+        """Stop counting an item for which the engine raised an error, unless the item already has its outcome."""
         if self.unfinished == unfinished:
             self.unfinished -= 1
 

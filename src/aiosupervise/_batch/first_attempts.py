@@ -27,7 +27,7 @@ class FirstAttempts:
         """Create the window.
 
         Args:
-            successes: the number of jobs that have succeeded before, while none has failed.
+            successes: the number of jobs that succeeded before any job failed because of the service.
         """
         self.are_clean = successes >= WINDOW
         self._failed = deque([False] * min(successes, WINDOW), WINDOW)

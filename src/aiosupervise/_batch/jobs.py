@@ -26,12 +26,12 @@ RULE = "a job must be a coroutine, a future, or a function without arguments tha
 class Jobs(ABC, Generic[T, I]):
     """Converts the items of a source to jobs and outcomes.
 
-    An item may be a proxy that raises anything when its type or name is read. The methods used when a run ends, `name`,
-    `pending` and the predicates, return a value nevertheless.
+    An item may be a proxy that raises an error when its type or name is read. Even then, the methods that are used at
+    the end of a run (`name`, `pending` and the predicates) return a value.
 
     Attributes:
-        have_inputs: whether the items are inputs, which the outcomes show.
-        name_prefix: the names of all jobs without their index; empty if each job has a name of its own.
+        have_inputs: True if the items are inputs, which are part of their outcomes.
+        name_prefix: the run's name and a hyphen, which precede the index in a job's name; empty if the run has no name.
     """
 
     have_inputs: ClassVar[bool]
@@ -92,7 +92,7 @@ class GivenJobs(Jobs[T, None]):
         return coroutine_of(item, index)
 
     def name(self, item: Any, index: int) -> str:
-        """Return a name derived from the run's name, or else from the job's own."""
+        """Return a name derived from the run's name or, if the run has none, from the job's name."""
         if self.name_prefix:
             return f"{self.name_prefix}{index}"
         if type(item) is CoroutineType:
@@ -151,7 +151,7 @@ class MappedJobs(Jobs[T, I]):
         return f"{self.name_prefix}{index}"
 
     def pending(self, item: Any, index: int, *, started: bool) -> Pending[T, I]:
-        """Create the outcome, which holds the call to be repeated."""
+        """Create the outcome, which holds a function that repeats the call."""
         return Pending(index, partial(self._func, item), started, f"{self.name_prefix}{index}", item)
 
     def discard(self, item: Any) -> None:

@@ -51,21 +51,24 @@ class LocalEngine:
 
 
 def _new_breaker(context: EngineContext[Any, Any], overload: Overload) -> Breaker:
-    """Create the breaker of a run at its first failure: all jobs that have ended until then succeeded."""
+    """Create the breaker of a run, and record the jobs that have already succeeded.
+
+    Results from a journal are not recorded, because their jobs did not call the service in this run.
+    """
     return Breaker(overload, ProtectedRun(context), context.tally.succeeded - context.tally.replayed)
 
 
 class LocalJob(JobContext):
-    """A running job, and the callback of its task.
+    """A running job; its method `finish` is the callback of its task.
 
-    When it has ended, it refers to no task, coroutine or item: timers and tasks that the job started may keep its
-    context alive for a long time.
+    Once the job has ended, this object refers to no task, coroutine or item, because timers and tasks that the job
+    started may keep the object alive for a long time.
 
     Attributes:
-        task: its task.
+        task: the task of the job.
         coroutine: the coroutine that the task runs.
-        item: the item that it was made from.
-        had_begun: whether it had begun when the end of the run cancelled it; None if the run has not.
+        item: the item from which the job was created.
+        had_begun: whether the job had begun when the run cancelled it; None if the run has not cancelled it.
     """
 
     task: Any = None
@@ -150,7 +153,7 @@ class LocalRun(EngineRun):
         self.run_context = run
         self.tally = run.tally
         self.adaptive = run.adaptive
-        # By coroutine, to detect one that is passed twice.
+        # The running jobs by coroutine, to detect a coroutine that is passed twice.
         self.running: dict[Coroutine[object, None, Any], LocalJob] = {}
         self.loop = asyncio.get_running_loop()
         self.clock = clock_of(self.loop)
@@ -160,7 +163,7 @@ class LocalRun(EngineRun):
         self.pump: asyncio.Task[object] | None = None  # the task that starts the jobs
 
     def free_slots(self, taken: int) -> int:
-        """Return how many more jobs the limit and the circuit breaker allow to start."""
+        """Return how many more jobs may start under the limit and the circuit breaker."""
         slots, breaker = super().free_slots(taken), self.run_context.breaker
         if breaker is None or breaker.circuit.is_closed:
             return slots
@@ -170,7 +173,7 @@ class LocalRun(EngineRun):
         """Start the task of a job.
 
         Raises:
-            TypeError: if the item is not a job.
+            TypeError: if the item is not a job, or is a coroutine that was passed before.
             BaseException: the error of a task factory; the job is recorded as pending.
         """
         coroutine = self.jobs.coroutine(item, index)
@@ -196,10 +199,12 @@ class LocalRun(EngineRun):
         if self.adaptive is not None:
             job.generation = self.adaptive.generation
             self.adaptive.started()
+        # asyncio's debug mode logs a slow callback with the arguments of a partial, but without the object of a bound
+        # method. The item, which may be secret, is therefore not logged.
         task.add_done_callback(job.finish, context=self._contextvars)
 
     def skip(self, item: Any, index: int) -> None:
-        """Record an item that was pulled too late; a task is already running, and is awaited like any other job."""
+        """Record as pending an item that was pulled too late; if it is a task, treat it as a running job."""
         if self.jobs.is_task(item):
             self.start_job(item, index)
             if self._is_cancelled:
@@ -213,7 +218,7 @@ class LocalRun(EngineRun):
             self.jobs.discard(item)
 
     def _refuse(self, job: LocalJob) -> None:
-        """Record a job whose task could not be created."""
+        """Record a job as pending, because its task could not be created."""
         outcome = self.jobs.pending(job.item, job.index, started=False)
         if job.run_context.breaker is not None:
             job.run_context.breaker.on_neutral(job)
@@ -221,10 +226,10 @@ class LocalRun(EngineRun):
         self.context.record(outcome)
 
     def discard(self, item: Any) -> None:
-        """Close an item, such as a run, whose task was cancelled before it could await it."""
+        """Close an item, such as a run, that was not awaited because its task was cancelled before its first step."""
         try:
             self.jobs.discard(item)
-        except Exception as error:  # of a `close` of the user's
+        except Exception as error:  # raised by a user's `close`
             self.context.fail(error)
 
     def job_names(self) -> list[str]:
@@ -232,7 +237,7 @@ class LocalRun(EngineRun):
         return [job.task.get_name() for job in self.running.values()]
 
     def status(self) -> str:
-        """Describe why the run pauses or has stopped."""
+        """Return the reason why the run is paused or has stopped, or an empty string."""
         breaker = self.run_context.breaker
         return "" if breaker is None else breaker.describe()
 
@@ -258,19 +263,19 @@ class LocalRun(EngineRun):
         try:
             if not (already_cancelled or (job.task if future is None else future).cancel()):
                 job.had_begun = None
-        except Exception as error:  # of a user's own kind of future, which the job awaits: the others are cancelled too
+        except Exception as error:  # raised by a user-defined future; the other jobs are still cancelled
             self.context.fail(error)
 
     def _future_of(self, job: LocalJob) -> asyncio.Future[Any] | None:
-        """Return the item of a job if it is a future of this loop.
+        """Return the item of a job if it is a future of the run's loop, otherwise None.
 
-        Such a future is cancelled instead of the task that awaits it: one that is done keeps its result, even if the
-        task has not seen it yet.
+        The future is cancelled, and not the task that awaits it, so a result that the future already has is kept even
+        if the task has not yet read it.
         """
         future = self.jobs.future(job.item)
         try:
             return future if future is not None and future.get_loop() is self.loop else None
-        except Exception:  # of a user's own kind of future
+        except Exception:  # raised by a user-defined future
             return None
 
     async def close(self) -> None:

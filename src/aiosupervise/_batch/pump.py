@@ -79,12 +79,14 @@ class Pump(Generic[T, I]):
         self._tally = tally
         self._failures_left = config.max_failures
         self._strategy = config.strategy
-        self._may_end = config.strategy.may_end_run or config.max_failures is not None  # because of an outcome
-        self._why: Stopped | None = None  # what ended it early
+        # True if an outcome may end the run early.
+        self._may_end = config.strategy.may_end_run or config.max_failures is not None
+        self._why: Stopped | None = None  # the reason for an early end
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
         self._session = None if config.journal is None else session_of(config.journal, config.name)
-        self._is_simple = not streamed and self._session is None  # outcomes go straight into the strategy's order
+        # True if a success may be passed to the strategy without `_deliver`.
+        self._is_simple = not streamed and self._session is None
         self._feed = feed_of(config, tally, self.error, self.outlet, self._session)
         if self._session is not None:
             self._session.connect(deliver=self._deliver, fail=self._on_journal_failed, wake=self._feed.wake)
@@ -210,7 +212,7 @@ class Pump(Generic[T, I]):
         feed = self._feed
         feed.unfinished -= 1
         if self._is_simple and type(outcome) is Success and not listeners.count:
-            # As below for most outcomes of most runs, without the cost of three calls.
+            # This has the same effect as `_deliver`, without the cost of three calls.
             self._tally.succeeded += 1
             self._strategy.add(outcome)
         elif self._session is None:

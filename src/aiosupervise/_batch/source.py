@@ -67,7 +67,7 @@ class SyncSource(Generic[J]):
         return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
 
     def puller(self) -> Callable[[], J | End]:
-        """Return a function that returns the next item, or END."""
+        """Return a function that returns the next item, or END; its caller has to set `exhausted`."""
         if self._iterator is None:
             self._iterator = iter(self._items)
         return partial(next, self._iterator, END)

@@ -32,7 +32,7 @@ class Strategy(ABC, Generic[T, I]):
 
     name: ClassVar[StrategyName]
     may_end_run = False
-    """Whether an outcome may end the run although jobs are unfinished."""
+    """True if an outcome may end the run although jobs are unfinished."""
 
     def __init__(self) -> None:
         self.ready: deque[Outcome[T, I]] = deque()
@@ -83,7 +83,7 @@ class Gather(Strategy[T, I]):
         return self._next
 
     def add(self, outcome: Outcome[T, I]) -> None:
-        """Make an outcome ready, along with those that were waiting for it."""
+        """Make an outcome ready once all outcomes before it have arrived."""
         held, index = self._held, self._next
         if outcome.index != index:
             held[outcome.index] = outcome

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """Return a function that creates tasks in the running loop, with its factory unless that starts tasks eagerly.
+    """Return a function that creates tasks with the running loop's task factory, unless that factory is eager.
 
     An eager task runs user code before the function that creates it returns. An error raised there would hold the
     frames of that function, and with them the task itself, so an eager factory is bypassed. A factory with the old
@@ -58,8 +58,8 @@ def _create_task(
 def named_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     """Create a task of the library itself, with the loop's own factory.
 
-    Python 3.13.3, and Python 3.14 and later, pass the name on to the factory. One with the old signature cannot accept
-    it (https://github.com/python/cpython/issues/133745).
+    Python 3.13.3, and Python 3.14 and later, pass the name on to the factory, but a factory with the old signature
+    cannot accept it (https://github.com/python/cpython/issues/133745).
     """
     factory = loop.get_task_factory()
     if factory is None or _takes_keywords(factory):
@@ -70,7 +70,10 @@ def named_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Return the clock of a loop; for asyncio's own loops, the function that their method `time` calls."""
+    """Return a function that reads the clock of a loop.
+
+    For a loop with asyncio's own method `time`, the function is `time.monotonic`, which that method calls.
+    """
     own = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if own else loop.time
 

@@ -1,4 +1,4 @@
-"""The groups of a run: `feed -> engine -> registry, job -> group -> schedule, slots -> settings`.
+"""The groups of a run: `feed -> engine -> registry -> group -> schedule, slots -> settings`.
 
 A run with `group_by` has its own feed and engine run. All other parts, from the pump to the strategies, are unaware of
 groups.

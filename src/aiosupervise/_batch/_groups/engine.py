@@ -1,4 +1,4 @@
-"""The local engine of a run with groups: each job reports to its group instead of the run."""
+"""The local engine of a run with groups: each job reports to its group, and leaves its slot while it waits to retry."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class GroupedJob(LocalJob):
-    """A running job of a group, as the supervised calls in it see it: while it waits to retry, it leaves its slot.
+    """A running job of a group, as seen by the supervised calls in it; it leaves its slot while it waits to retry.
 
-    It leaves its slot only for a call made by its own task: while a call in a child task waits, other tasks of the job
-    may still be working.
+    The job leaves its slot only for a call made by its own task: while a call in a child task waits, other tasks of the
+    job may still be working.
 
     Attributes:
-        group_context: its group.
-        is_away: whether it has left its slot.
+        group_context: the group of the job.
+        is_away: True if the job has left its slot.
     """
 
     is_away = False
@@ -39,7 +39,7 @@ class GroupedJob(LocalJob):
         self.run_context = self.group_context = self._groups.starting[index]
 
     def finish(self, task: asyncio.Task[Any]) -> None:
-        """Record the outcome of the job, whose task is done."""
+        """Record the outcome of the job, whose task is done, and update the group."""
         group, groups = self.group_context, self._groups
         group.running -= 1
         if group.queue:
@@ -52,11 +52,11 @@ class GroupedJob(LocalJob):
                 groups.on_idle(group)
 
     def has_room(self) -> bool:
-        """Return whether its group permits it to make an attempt."""
+        """Return whether the group permits the job to make an attempt."""
         return self.group_context.has_room()
 
     def on_away(self, change: int) -> None:
-        """Update the count of jobs of its group that are away from their slots."""
+        """Update the number of jobs of the group that have left their slots."""
         self.group_context.away += change
 
     def on_wait(self) -> None:

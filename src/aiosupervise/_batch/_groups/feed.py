@@ -31,6 +31,7 @@ class GroupedFeed(Feed):
 
     def __init__(self, source: Source[object], tally: Tally, error: FirstError, outlet: Outlet[Any, Any]) -> None:
         super().__init__(source, tally, error, outlet)
+        # `wake` always has an effect: it also lets jobs return to free slots.
         self.wakes = True
         self._is_lazy = not source.is_held
         self._is_starting = False  # True while a callback that starts inputs is scheduled
@@ -105,6 +106,7 @@ class GroupedFeed(Feed):
                 self._skip_stopped(item, index, group)
                 slots -= self._reader is not None  # in a streamed run, its unread outcome keeps a slot
             elif not group.queue and group.may_start():
+                # This is the same as `_begin`, without the cost of a call.
                 self._groups.starting[index] = group
                 self._pass_on(item, index, start_job)
                 slots -= 1

@@ -77,7 +77,7 @@ class Group(RunContext):
         return self._limit is None or self.running - self.away < self._limit
 
     def close(self) -> None:
-        """Release the breaker: the group is forgotten or the run has ended."""
+        """Release the breaker when the group is forgotten or the run has ended; later failures create no new one."""
         super().close()
         self.breaker = None
         if self.is_paused:

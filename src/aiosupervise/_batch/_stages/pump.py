@@ -33,8 +33,8 @@ class StagedPump(Pump[T, I]):
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
         self._is_simple = False
-        # A reader that waits for one outcome would wait forever if other outcomes occupied all slots before it is
-        # pulled.
+        # In input order, the reader waits for one particular outcome. If other outcomes occupied all slots before that
+        # one was pulled, the reader would wait forever.
         is_ordered = streamed and isinstance(config.strategy, Gather)
         self._earlier.connect(strategy_named("gather" if is_ordered else "as_completed", "ALL_COMPLETED"), self._scope)
 
