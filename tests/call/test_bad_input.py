@@ -35,6 +35,11 @@ async def once() -> AsyncIterator[None]:
     yield
 
 
+@contextlib.contextmanager
+def once_sync() -> Iterator[None]:
+    yield
+
+
 class OnlyEntered:
     async def __aenter__(self) -> None:
         """Enter; there is no `__aexit__`."""
@@ -126,7 +131,8 @@ BAD: list[Case] = [
         for value in (5, asyncio.Semaphore, contextlib.nullcontext, OnlyEntered())
     ),
     ({"gate": predicate}, TypeError, ("gate must be", "predicate is async", "make it a plain def")),
-    ({"gate": once()}, TypeError, ("gate must be", "@asynccontextmanager", "only once")),
+    ({"gate": once()}, TypeError, ("gate must be", "an @asynccontextmanager", "only once")),
+    ({"gate": once_sync()}, TypeError, ("gate must be", "an @contextmanager", "only once")),
     ({"name": 5}, TypeError, ("name must be a str, or None", "got 5")),
     ({"max_retrys": 5}, TypeError, ("", "max_retrys")),
 ]

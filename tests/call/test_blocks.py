@@ -588,7 +588,8 @@ async def test_a_second_iteration_without_the_with() -> None:
 
 def test_a_policy_contains_nothing() -> None:
     """`in` would make attempts to find out."""
-    with pytest.raises(TypeError, match="a Policy contains nothing"):
+    rule = "a Policy contains nothing: compare with its fields, such as policy.retry_on"
+    with pytest.raises(TypeError, match=f"^{rule}$"):
         assert ConnectionError in POLICY
 
 

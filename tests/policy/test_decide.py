@@ -157,10 +157,11 @@ def test_max_retries(retries: int | None, attempts: int, retried: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("elapsed", "decision"), [(0.0, 2.0), (2.9, 2.0), (3.1, Reason.DEADLINE), (9.0, Reason.DEADLINE)]
+    ("elapsed", "decision"),
+    [(0.0, 2.0), (2.9, 2.0), (3.0, Reason.DEADLINE), (3.1, Reason.DEADLINE), (9.0, Reason.DEADLINE)],
 )
 def test_deadline(elapsed: float, decision: float | Reason) -> None:
-    """No wait begins that would end after the deadline."""
+    """No wait begins that would end at the deadline or after it."""
     assert decide(BASE.replace(deadline=5, backoff=[2]), OSError(), 1, elapsed) == decision
 
 

@@ -1,5 +1,6 @@
 """The exceptions of the library, and the text of any error in a log."""
 
+import asyncio
 import pickle
 from typing import Any
 
@@ -24,11 +25,13 @@ def test_an_error_prints_as_the_call_that_makes_it(kind: Any, args: tuple[Any, .
     """It has all of its arguments, so that pickling it for another process loses nothing."""
     error = kind(*args)
     assert repr(error) == shown
+    assert error.args == args
     twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert (type(twin), twin.args, str(twin), vars(twin)) == (kind, error.args, str(error), vars(error))
 
 
 GROUP = "ExceptionGroup: two (2 sub-exceptions): "
+SHORT_LEAVES = "ExceptionGroup: many (40 sub-exceptions): " + "; ".join(["KeyError"] * 10)
 LONG_GROUP = ("ExceptionGroup: many (40 sub-exceptions): " + "; ".join([f"OSError: {'x' * 51}"] * 10))[:316]
 
 
@@ -42,6 +45,7 @@ LONG_GROUP = ("ExceptionGroup: many (40 sub-exceptions): " + "; ".join([f"OSErro
         (ValueError("\n" * 400), "ValueError: " + "\\n" * 150),
         (ValueError("\x1b" * 400), "ValueError: " + "\\x1b" * 75),
         (ExceptionGroup("two", [OSError("a"), ExceptionGroup("", [KeyError()])]), GROUP + "OSError: a; KeyError"),
+        (ExceptionGroup("many", [KeyError()] * 40), SHORT_LEAVES),
         (ExceptionGroup("many", [OSError("x" * 90)] * 40), LONG_GROUP),
     ],
     ids=[
@@ -52,11 +56,12 @@ LONG_GROUP = ("ExceptionGroup: many (40 sub-exceptions): " + "; ".join([f"OSErro
         "long when escaped",
         "terminal codes",
         "group",
+        "big group of short errors",
         "big group",
     ],
 )
 def test_the_text_of_an_error_is_one_bounded_line(error: Exception, text: str) -> None:
-    """Characters that do not print are escaped, and no others; a group names its leaves."""
+    """Characters that do not print are escaped, and no others; a group names its first ten leaves."""
     assert error_text(error) == text
 
 
@@ -91,3 +96,17 @@ def test_an_error_whose_cause_contains_it_stands_for_that_cause() -> None:
     given_up.__cause__ = group
     assert unwrap(given_up) is group
     assert group.exceptions == (given_up,)
+
+
+def test_errors_that_stand_for_each_other() -> None:
+    """In such a circle, each is replaced by the other."""
+    one, other = GiveUp("one"), GiveUp("other")
+    one.__cause__, other.__cause__ = other, one
+    assert unwrap(one) is other
+
+
+def test_an_error_stands_for_no_cancellation() -> None:
+    """A CancelledError that was being handled is not an error of the call, so GiveUp stands for itself."""
+    given_up = GiveUp()
+    given_up.__context__ = asyncio.CancelledError()
+    assert unwrap(given_up) is given_up

@@ -273,5 +273,10 @@ def test_a_dataclass_can_inherit_from_a_record() -> None:
 
 
 def test_the_init_of_a_record_belongs_to_its_module() -> None:
-    """Tools that follow a function to its module find it."""
-    assert Point.__init__.__module__ == Point.__module__
+    """Tools that follow a function to its module find it, before the first instance too."""
+
+    @record
+    class Fresh:
+        x: int
+
+    assert Fresh.__init__.__module__ == Fresh.__module__ == __name__

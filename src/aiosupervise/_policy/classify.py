@@ -81,7 +81,7 @@ def classify(policy: Policy, error: Exception) -> Classification:
     """
     if not issubclass(type(error), SPECIAL):
         return classify_ordinary(policy, error)
-    return _classify_group(policy, error) if is_group(error) else _classify_leaf(policy, error, set())
+    return _classify_leaves(policy, error)
 
 
 def classify_ordinary(policy: Policy, error: Exception) -> Classification:
@@ -115,10 +115,10 @@ def _classify_leaf(policy: Policy, error: Exception, cleared: set[int]) -> Class
     return classify_ordinary(policy, error)
 
 
-def _classify_group(policy: Policy, group: ExceptionGroup[Exception]) -> Classification:
+def _classify_leaves(policy: Policy, error: Exception) -> Classification:
     """Return the worst classification of any leaf; if all leaves are transient, the one with the longest wait."""
     cleared = set[int]()
-    classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(group)]
+    classifications = [_classify_leaf(policy, leaf, cleared) for leaf in leaves(error)]
     for worst in (IRRECOVERABLE, PAST_DEADLINE, UNLISTED):
         if worst in classifications:
             return worst

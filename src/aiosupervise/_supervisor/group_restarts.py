@@ -106,7 +106,7 @@ class GroupRestarts:
         if self._to_stop:
             if self._to_stop[-1] is child:
                 self._stop_next()
-        elif self._awaited is child and child.state != "starting":
+        elif self._awaited is child:
             # The step is deferred to the next iteration of the loop, so that a child that becomes ready and fails in
             # the same iteration does not let the next child start.
             self._lifecycle.loop.call_soon(

@@ -234,8 +234,7 @@ class Lifecycle:
         child.error = ending.error
         if ending.error is not None:
             child.last_error = ending.error
-        if child.spec.heartbeat is not None:
-            self._heartbeats.release(child)
+        self._heartbeats.release(child)
         assert child.this_run is not None  # noqa: S101 - for the type checkers
         child.this_run.close()
         child.task = child.this_run = child.purpose = child.failure = None

@@ -26,12 +26,11 @@ def error_of(task: asyncio.Task[object]) -> BaseException | None:
 
 def failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
     """Return the failure for which a child was stopped; its cause shows the line where the child was waiting."""
-    failure: BaseException | None = child.failure
     if is_exit(error):
         return error
-    if failure is not None and error is not None:
-        failure.__cause__ = error
-    return failure
+    if child.failure is not None:
+        child.failure.__cause__ = error
+    return child.failure
 
 
 def as_failure(child: ChildState, error: BaseException | None) -> Exception:

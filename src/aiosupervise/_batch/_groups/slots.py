@@ -75,9 +75,10 @@ class Slots:
         while self._returning and not self.are_full:
             # A cancelled request stays in the queue until its task runs.
             waiting = ((future, job) for future, job in self._returning.items() if not future.done())
-            future, job = next((pair for pair in waiting if pair[1].has_room()), (None, None))
-            if future is None or job is None:
+            first = next((pair for pair in waiting if pair[1].has_room()), None)
+            if first is None:
                 return
+            future, job = first
             del self._returning[future]
             self.take_back(job)
             future.set_result(None)
