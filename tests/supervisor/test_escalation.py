@@ -246,12 +246,16 @@ def test_keyboard_interrupt_and_system_exit_are_raised_from_the_block(kind: Any)
     loop = asyncio.new_event_loop()
     scene = Scene()
     error = kind()
+    states: list[str] = []
 
     async def serve() -> None:
         async with Supervisor(backoff=[0]) as sup:
             scene.start(sup, "a")
-            scene.start(sup, "it", fails(0, error))
-            await asyncio.Event().wait()
+            child = scene.start(sup, "it", fails(0, error))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                states.append(child.state)
 
     task = loop.create_task(serve())
     try:
@@ -260,6 +264,7 @@ def test_keyboard_interrupt_and_system_exit_are_raised_from_the_block(kind: Any)
         with pytest.raises(kind):
             loop.run_until_complete(task)
         assert task.exception() is error
+        assert states == ["failed"]
     finally:
         loop.close()
     assert scene.words() == ["a starts", "it starts", "it ends", "a is cancelled"]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from aiosupervise import ChildExited, ChildStalled, Event, Supervisor, alive, listen, ready
+from aiosupervise._supervisor.loop_clock import LoopClock
 
-from .scene import Scene, nothing_left, now
+from .scene import Scene, fails, nothing_left, now
 
 pytestmark = pytest.mark.looptime
 
@@ -197,6 +198,33 @@ async def test_a_child_that_ends_as_it_stalls_has_ended() -> None:
             await sup.wait()
             assert (isinstance(child.last_error, ConnectionError), child.since) == (True, 2)
     assert [type(event).__name__ for event in events] == ["ChildStarted", "ChildExited"]
+
+
+async def test_a_child_that_waits_for_its_restart_needs_no_heartbeat() -> None:
+    """The heartbeat of a run ends with it, and the next run has one of its own."""
+    events: list[Event] = []
+    with listen(events.append):
+        async with Supervisor(backoff=[10]) as sup:
+            child = Scene().start(sup, "it", fails(1), heartbeat=2.0)
+            await asyncio.sleep(12.5)
+            assert (child.state, child.restarts) == ("running", 1)
+            sup.stop()
+    assert not any(isinstance(event, ChildStalled) for event in events)
+
+
+async def test_the_clock_ticks_until_its_last_user_has_gone() -> None:
+    """It notices how long the loop is blocked for the last one too; then no timer is left."""
+    blocked = Blocked()
+    clock = LoopClock(asyncio.get_running_loop(), copy_context())
+    clock.acquire(8.0)
+    clock.acquire(8.0)
+    clock.release()
+    await asyncio.sleep(0.5)
+    blocked.block(60)
+    await asyncio.sleep(1)
+    assert clock.time() < 3
+    clock.release()
+    assert clock._timer is None
 
 
 async def test_the_log_says_how_long_a_child_was_silent(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Supervisor
+from aiosupervise._supervisor.stack import stack_of
 
 from .scene import Scene, eager_task_factory, fails, me, needs_eager, nothing_left, now, returns, stubborn, turns
 
@@ -184,6 +185,13 @@ async def test_a_child_that_nobody_can_stop_is_logged_without_its_stack(caplog: 
         await child.stop()
     [record] = cancelled_again(caplog)
     assert "await Wall()" in record.getMessage()
+
+
+async def test_the_stack_of_a_task_without_frames() -> None:
+    """Such as one that has ended."""
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    assert stack_of(task) == "  (its coroutine has no frames)"
 
 
 async def test_a_child_is_cancelled_again_when_nobody_reads_the_log(caplog: pytest.LogCaptureFixture) -> None:

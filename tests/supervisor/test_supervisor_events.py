@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from aiosupervise import (
     ChildExited,
     ChildRestarted,
+    ChildStalled,
     ChildStarted,
     ChildStopped,
     Escalated,
@@ -22,6 +24,8 @@ from aiosupervise import (
 from .scene import Scene, fails, returns
 
 pytestmark = pytest.mark.looptime
+
+COLOUR: ContextVar[str] = ContextVar("COLOUR")
 
 OURS = (ChildStarted, ChildExited, ChildRestarted, ChildStopped, Escalated)
 
@@ -186,3 +190,63 @@ def line(record: logging.LogRecord) -> tuple[Any, ...]:
     values = vars(record)
     own = [values[f"aiosupervise_{name}"] for name in ("error", "restarts") if f"aiosupervise_{name}" in values]
     return (record.levelname, record.getMessage(), values["aiosupervise_child"], *own)
+
+
+class Colours:
+    """The colour of the context in which each event was emitted."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[type[Event], str, str]] = []
+
+    def __call__(self, event: Event) -> None:
+        assert isinstance(event, (*OURS, ChildStalled))
+        self.seen.append((type(event), event.child, COLOUR.get()))
+
+
+async def test_a_heartbeat_is_watched_in_the_context_of_the_supervisor() -> None:
+    """A child that stalls does not run listeners in the context of the caller who started it."""
+    colours = Colours()
+    COLOUR.set("supervisor")
+    with listen(colours):
+        async with Supervisor() as sup:
+            COLOUR.set("caller")
+            Scene().start(sup, "it", heartbeat=2.0, restart="temporary")
+    assert colours.seen == [
+        (ChildStarted, "it", "caller"),
+        (ChildStalled, "it", "supervisor"),
+        (ChildExited, "it", "supervisor"),
+    ]
+
+
+@pytest.mark.parametrize("ends", ["in its group", "beside another"])
+async def test_a_command_for_a_child_that_has_just_ended_lends_no_context_to_others(ends: str) -> None:
+    """What follows for other children happens in the context of the supervisor, not in that of the caller."""
+    colours, has_ended, both = Colours(), asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        try:
+            await both.wait()
+        finally:
+            has_ended.set()
+
+    async def second() -> None:
+        await both.wait()
+        raise ValueError
+
+    COLOUR.set("supervisor")
+    with listen(colours):
+        async with Supervisor(strategy="one_for_all" if ends == "in its group" else "one_for_one", backoff=[1]) as sup:
+            COLOUR.set("caller")
+            child = sup.start(first, name="first")
+            if ends == "in its group":
+                Scene().start(sup, "second", fails(1))
+            else:
+                sup.start(second, name="second")
+                asyncio.get_running_loop().call_later(1, both.set)
+            await has_ended.wait()
+            child.stop()
+            both.clear()
+            await asyncio.sleep(5)
+            of_second = [(kind, colour) for kind, name, colour in colours.seen if name == "second"]
+            sup.stop()
+    assert of_second == [(ChildStarted, "caller"), (ChildExited, "supervisor"), (ChildRestarted, "supervisor")]
