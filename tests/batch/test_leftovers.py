@@ -215,16 +215,21 @@ async def test_failures_with_eager_tasks_leave_no_cycle() -> None:
 async def test_a_task_factory_of_the_users_own_makes_the_tasks(
     monkeypatch: pytest.MonkeyPatch, *, eager_tasks: bool
 ) -> None:
-    """A factory that is not asyncio's eager one, such as a tracer's, is used, whether or not asyncio has eager ones."""
+    """A factory that is not asyncio's eager one, such as a tracer's, is used, whether or not asyncio has eager ones.
+
+    It receives the context of a job.
+    """
     if not eager_tasks:
         monkeypatch.delattr(asyncio, "eager_task_factory", raising=False)
-    names: list[str | None] = []
+    contexts: list[object] = []
 
     def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
-        names.append(task.get_name())
+        contexts.append(options.get("context"))
         return task
 
     asyncio.get_running_loop().set_task_factory(factory)
     await run_all([sleep], name="traced")
-    assert len(names) == 2
+    pump, job = contexts
+    assert pump is None
+    assert job is not None

@@ -10,6 +10,7 @@ import pytest
 
 from aiosupervise import JobFinished, Overload, Pending, Run, Stopped, Success, map_all, supervise
 from aiosupervise._batch._groups import feed
+from aiosupervise._batch._groups.schedule import NOTHING, Schedule
 
 pytestmark = pytest.mark.looptime
 
@@ -155,6 +156,24 @@ async def test_the_input_that_the_reader_waits_for_starts_though_outcomes_are_un
     outcomes = await read_all(run)
     assert [outcome.input for outcome in outcomes] == inputs
     assert pages.asked.index("a2") < pages.asked.index("b3")
+
+
+async def test_the_input_that_the_reader_waits_for_starts_though_unread_outcomes_have_all_slots() -> None:
+    """They came while the job before it had left its slot to wait, and are read only after that input."""
+    pages = Pages()
+    calls = itertools.count()
+
+    @supervise(retry_on=ConnectionError, backoff=[50])
+    async def fetch(page: str) -> str:
+        if page == "a1" and next(calls) == 0:
+            raise ConnectionError
+        return await pages.fetch(page)
+
+    inputs = ["a1", "a2", "b1", "b2", "b3"]
+    async with asyncio.timeout(1000):
+        outcomes = await read_all(map_all(fetch, inputs, limit=2, group_by=host_of, limit_per_group=1))
+    assert [outcome.input for outcome in outcomes] == inputs
+    assert pages.asked == ["b1", "b2", "a1", "a2", "b3"]
 
 
 async def test_a_slow_reader_slows_the_run() -> None:
@@ -335,3 +354,48 @@ async def test_a_task_that_cannot_be_created_leaves_its_slots() -> None:
     finally:
         asyncio.get_running_loop().set_task_factory(None)
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
+
+
+class Members:
+    """A group of a schedule."""
+
+    def __init__(self) -> None:
+        self.queue = NOTHING
+        self.is_listed = False
+        self.is_free = True
+
+    def may_start(self) -> bool:
+        """Return whether it may start a job."""
+        return self.is_free
+
+
+def order_of(schedule: Schedule) -> list[int]:
+    """Take the inputs that may start, and return their indexes."""
+    order = []
+    while schedule.next_index() is not None:
+        group, (index, *_) = schedule.take()
+        order.append(index)
+        schedule.enlist(group)
+    return order
+
+
+def test_a_group_is_in_the_schedule_once() -> None:
+    """However often it is enlisted, its inputs take their turns in the order of all inputs."""
+    schedule, one, other = Schedule(), Members(), Members()
+    for index, group in enumerate((one, other, one)):
+        schedule.add(group, (index, None, print))
+    for group in (one, one, other):
+        schedule.enlist(group)
+    assert order_of(schedule) == [0, 1, 2]
+
+
+def test_a_group_that_came_first_when_it_could_not_start_is_enlisted_again() -> None:
+    """For example when its circuit has opened and closed."""
+    schedule, group = Schedule(), Members()
+    schedule.add(group, (0, None, print))
+    schedule.enlist(group)
+    group.is_free = False
+    assert schedule.next_index() is None
+    group.is_free = True
+    schedule.enlist(group)
+    assert order_of(schedule) == [0]

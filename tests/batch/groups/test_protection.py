@@ -31,12 +31,15 @@ from aiosupervise import (
     Tally,
     listen,
     map_all,
+    run_all,
     supervise,
     verdict,
 )
 from aiosupervise._batch import circuit
 from aiosupervise._batch._groups import feed, registry
+from aiosupervise._batch._groups.job import GroupedJob
 from aiosupervise._batch._groups.settings import GroupSettings
+from aiosupervise._call.enclosing_job import Permit
 
 pytestmark = pytest.mark.looptime
 
@@ -300,7 +303,7 @@ async def test_a_failure_of_the_calls_own_makes_no_breaker() -> None:
 
 @pytest.mark.usefixtures("small_budgets")
 async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a whole look-ahead of inputs belongs to them; a list comes to its end by itself."""
+    """When a whole look-ahead of inputs belongs to them; a list comes to its end by itself. Their events name them."""
     monkeypatch.setattr(feed, "LOOK_AHEAD", 30)
     pulled = 0
 
@@ -314,14 +317,21 @@ async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: py
         for page in pages():
             yield page
 
+    groups: list[object] = []
+
+    def note_group(event: Event) -> None:
+        if isinstance(event, JobFinished):
+            groups.append(event.group)
+
     for source in (pages(), async_pages()):
         pulled = 0
-        run: Run[str, str] = map_all(
-            Hosts(x=DEAD).supervised(max_retries=9), source, limit=2, overload=SHORT, group_by=host_of
-        )
+        groups.clear()
+        fetch = Hosts(x=DEAD).supervised(max_retries=9)
+        run: Run[str, str] = map_all(fetch, source, limit=2, overload=SHORT, group_by=host_of, listen=note_group)
         report = await run
         assert report.stopped is Stopped.PROBES
         assert len(report) == pulled < 200
+        assert groups == ["x"] * pulled
     report = await map_all(
         Hosts(x=DEAD).supervised(max_retries=9), ["x"] * 200, limit=2, overload=SHORT, group_by=host_of
     )
@@ -330,21 +340,22 @@ async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: py
 
 
 @pytest.mark.usefixtures("small_budgets")
-@pytest.mark.usefixtures("small_budgets")
-@pytest.mark.parametrize("total", [None, 120])
-async def test_a_source_with_a_known_end_goes_on(monkeypatch: pytest.MonkeyPatch, *, total: int | None) -> None:
+@pytest.mark.parametrize(("total", "dead"), [(None, 110), (120, 110), (120, 120)])
+async def test_a_source_with_a_known_end_goes_on(
+    monkeypatch: pytest.MonkeyPatch, *, total: int | None, dead: int
+) -> None:
     """However many inputs of a stopped group come one after another, such as those of a dead host in a sorted file."""
     monkeypatch.setattr(feed, "LOOK_AHEAD", 30)
     hosts = Hosts(x=DEAD)
 
     @supervise(retry_on=ConnectionError, backoff=[0])
     async def fetch(number: int) -> str:
-        return await hosts.fetch("x" if number < 110 else "h")
+        return await hosts.fetch("x" if number < dead else "h")
 
     source: Any = range(120) if total is None else iter(range(120))
-    report = await map_all(fetch, source, total=total, limit=5, group_by=lambda number: number < 110, overload=SHORT)
+    report = await map_all(fetch, source, total=total, limit=5, group_by=lambda number: number < dead, overload=SHORT)
     assert report.stopped is None
-    assert [success.index for success in report.succeeded] == [*range(110, 120)]
+    assert [success.index for success in report.succeeded] == [*range(dead, 120)]
     assert len(report) == 120
 
 
@@ -619,6 +630,35 @@ async def test_a_probe_needs_no_slot_of_jobs_that_wait_for_it() -> None:
         report = await map_all(job, pages, limit=5, group_by=host_of)
     assert report.stopped_groups == ("x",)
     assert len(report.succeeded) == 20
+
+
+@pytest.mark.parametrize("permit", [Permit.GO, Permit.PROBE])
+async def test_a_call_is_a_probe_only_if_it_was_sent_as_one(permit: Permit) -> None:
+    """A circuit that has become half-open while the call waited for its slot does not wait for this one."""
+    probes: list[object] = []
+
+    async def acquire(*_: object) -> Permit:
+        return permit
+
+    context: Any = SimpleNamespace(tally=Tally(None, 1), scope=None, config=SimpleNamespace(overload=None))
+    groups = registry.Groups(GroupSettings(host_of, None), context, None)
+    group: Any = groups.of("x0", 0)
+    circuit = SimpleNamespace(state=SimpleNamespace(permit=lambda: permit))
+    group.breaker = SimpleNamespace(circuit=circuit, acquire=acquire, started=probes.append)
+    assert await GroupedJob(0, "x0", 0.0, group, groups.slots).acquire("call") is permit
+    assert probes == ["call"] * (permit is Permit.PROBE)
+
+
+async def test_retries_in_a_run_inside_of_a_job_count_for_the_job() -> None:
+    """A run with groups counts them for the run around it, as one without does."""
+    hosts = Hosts(x=0.15)
+
+    async def crawl() -> int:
+        return (await map_all(hosts.supervised(backoff=[1]), ["x0"], group_by=host_of)).tally.retries
+
+    report = await run_all([crawl])
+    assert report.values() == [1]
+    assert report.tally.retries == 1
 
 
 async def test_a_job_comes_back_before_a_new_one_starts() -> None:

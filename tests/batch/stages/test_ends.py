@@ -96,14 +96,15 @@ async def test_stop_of_an_earlier_stage() -> None:
 
 
 async def test_the_first_signal_stops_and_the_second_cancels() -> None:
-    """A signal stops all stages gracefully, as `stop` does; the second one cancels them."""
+    """A signal stops all stages gracefully, as `stop` does; the second one cancels them. It is the reason of each."""
     for signals, kinds in ((1, [Success, Pending, Pending]), (2, [Pending, Pending, Pending])):
         fetch, parse = Stage("fetch", 10), Stage("parse", 10)
-        run = map_all(parse, map_all(fetch, [1, 2, 3], limit=1), stop_on=[signal.SIGTERM])
+        pages = map_all(fetch, [1, 2, 3], limit=1)
+        run = map_all(parse, pages, stop_on=[signal.SIGTERM])
         for number in range(signals):
             later(5 + number, lambda: signal.raise_signal(signal.SIGTERM))
         assert [type(outcome) for outcome in await run] == kinds
-        assert run.report.stopped is Stopped.SIGNAL
+        assert run.report.stopped is pages.report.stopped is Stopped.SIGNAL
         assert run.stopped_by is signal.SIGTERM
 
 

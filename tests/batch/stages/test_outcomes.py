@@ -237,7 +237,7 @@ async def test_the_total_of_a_source_that_was_not_read_to_its_end() -> None:
 
 async def test_group_by_gets_the_input_of_its_stage() -> None:
     """Each stage has groups and limits of its own."""
-    fetch, parse = Stage("fetch"), Stage("parse")
+    fetch, parse = Stage("fetch"), Stage("parse", 10)
     got: list[str] = []
 
     def group_of(page: str) -> str:
@@ -248,6 +248,7 @@ async def test_group_by_gets_the_input_of_its_stage() -> None:
     report = await map_all(parse, pages, group_by=group_of, limit_per_group=1)
     assert report.values() == ["parse fetch 1a", "parse fetch 2a", "parse fetch 1b"]
     assert sorted(got) == ["fetch 1a", "fetch 1b", "fetch 2a"]
+    assert now() == 1 + 10 + 10
 
 
 @pytest.mark.parametrize("grouped", [0, 1])
