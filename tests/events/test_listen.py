@@ -84,6 +84,25 @@ def test_a_count_that_the_garbage_collector_finds_taken_is_left_to_the_next_even
     assert registry.count == 0
 
 
+def test_a_count_that_is_dropped_twice_at_the_same_time() -> None:
+    """In another thread, or by the garbage collector: it is subtracted once."""
+    registry = ListenerRegistry()
+
+    class Loop:
+        is_first = True
+
+        def is_closed(self) -> bool:
+            if self.is_first:
+                self.is_first = False
+                registry.drop_closed()
+            return True
+
+    loop: Any = Loop()
+    registry.adjust(3, loop)
+    registry.drop_closed()
+    assert registry.count == 0
+
+
 def test_of_a_listener_that_was_added_twice_the_later_one_is_removed() -> None:
     """The earlier one keeps its turn, before those that were added in between."""
     first, second = Kept(), Kept([CallFinished(1, "call", None, None, 1, None)])

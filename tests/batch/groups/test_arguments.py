@@ -1,6 +1,7 @@
 """Arguments of a run with groups that cannot be, and what the errors say."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,23 +30,62 @@ class Unhashable:
         raise LookupError("no hash")
 
 
+GROUP_BY = "group_by must be a function of an input that returns its group"
+LIMIT = "limit_per_group must be an integer of at least 1, or None for no limit, or a function of the group"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"limit_per_group": 4}, TypeError, "limit_per_group is for a run with groups.*write group_by=host_of"),
-        ({"group_by": 4}, TypeError, "group_by must be a function of an input.*or None for no groups; got 4"),
-        ({"group_by": host_of}, TypeError, "group_by must be.*; host_of is async: write a plain function"),
-        ({"group_by": len, "limit_per_group": host_of}, TypeError, "limit_per_group must be.*host_of is async"),
-        ({"group_by": len, "limit_per_group": 0}, ValueError, "limit_per_group must be.*of the group; got 0"),
-        ({"group_by": len, "limit_per_group": "4"}, TypeError, "limit_per_group must be an integer.*got '4'"),
-        ({"group_by": len, "limit": Adaptive()}, TypeError, "limit must be an integer or None.*got Adaptive: write"),
-        ({"group_by": len, "overload": Overload(Budget())}, TypeError, "overload must not have a budget.*without"),
-        ({"group_by": len, "engine": object()}, TypeError, "so it cannot have an engine: leave out group_by or engine"),
+        (
+            {"limit_per_group": 4},
+            TypeError,
+            (
+                "limit_per_group is for a run with groups, and this one has none: write group_by=host_of beside it, "
+                "or limit= for the whole run"
+            ),
+        ),
+        ({"group_by": 4}, TypeError, f"{GROUP_BY}, such as the host of a URL, or None for no groups; got 4"),
+        ({"group_by": host_of}, TypeError, f"{GROUP_BY}; host_of is async: write a plain function"),
+        (
+            {"group_by": len, "limit_per_group": host_of},
+            TypeError,
+            (
+                "limit_per_group must be an integer or a function of the group that returns one; host_of is async: "
+                "write a plain function"
+            ),
+        ),
+        ({"group_by": len, "limit_per_group": 0}, ValueError, f"{LIMIT}; got 0"),
+        ({"group_by": len, "limit_per_group": "4"}, TypeError, f"{LIMIT}; got '4'"),
+        (
+            {"group_by": len, "limit": Adaptive()},
+            TypeError,
+            (
+                "limit must be an integer or None in a run with group_by, since one slow group would shrink an "
+                "Adaptive limit for all groups; got Adaptive: write limit=100, and limit_per_group= for each group"
+            ),
+        ),
+        (
+            {"group_by": len, "overload": Overload(Budget())},
+            TypeError,
+            (
+                "overload must not have a budget in a run with group_by, since each group has its own budget: write "
+                "Overload(...) without budget="
+            ),
+        ),
+        (
+            {"group_by": len, "engine": object()},
+            TypeError,
+            (
+                "a run with group_by executes its jobs in this process, so it cannot have an engine: leave out "
+                "group_by or engine"
+            ),
+        ),
     ],
 )
 def test_arguments_that_do_not_fit(options: dict[str, Any], error: type[Exception], words: str) -> None:
     """They are refused at once, and the error says what to write."""
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=f"^{re.escape(words)}$"):
         map_all(fetch, ["a"], **options)
 
 

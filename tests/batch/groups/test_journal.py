@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Journal, Pending, Success, map_all
+from aiosupervise import JobFinished, Journal, Pending, Success, listen, map_all
 from aiosupervise._batch._groups import feed
 
 
@@ -41,9 +41,17 @@ async def test_known_inputs_are_not_called_again(tmp_path: Path, *, lazy: bool) 
 
     source: Any = pages() if lazy else inputs
     journal = tmp_path / "run.db"
-    report = await map_all(
-        again, source, journal=journal, name="fetch", group_by=host_of, limit_per_group=1, strategy="as_completed"
-    )
+    groups: dict[object, object] = {}
+
+    def on_event(event: object) -> None:
+        if isinstance(event, JobFinished):
+            groups[event.outcome.input] = event.group
+
+    with listen(on_event):
+        report = await map_all(
+            again, source, journal=journal, name="fetch", group_by=host_of, limit_per_group=1, strategy="as_completed"
+        )
+    assert groups == dict.fromkeys(known) | {"a0": "a", "a2": "a", "b0": "b", "b2": "b"}
     assert sorted((outcome.index, outcome.input) for outcome in report) == [*enumerate(inputs)]
     assert [outcome.input for outcome in report.succeeded if outcome.replayed] == ["a1", "a3", "b1"]
     assert sorted(asked) == ["a0", "a2", "b0", "b2"]

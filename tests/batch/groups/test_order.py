@@ -140,12 +140,29 @@ async def test_a_silent_source_keeps_no_waiting_input_from_starting() -> None:
     async def inputs() -> AsyncIterator[str]:
         yield "a1"
         yield "a2"
+        yield "a3"
         yield "b1"
         await asyncio.sleep(100)
         yield "b2"
 
     await map_all(pages.fetch, inputs(), limit=5, group_by=host_of, limit_per_group=1)
-    assert pages.ended == {"a1": 1, "b1": 1, "a2": 2, "b2": 101}
+    assert pages.ended == {"a1": 1, "b1": 1, "a2": 2, "a3": 3, "b2": 101}
+
+
+async def test_waiting_inputs_fill_the_free_slots_and_no_others() -> None:
+    """All of them at once; in a streamed run, an unread outcome keeps its slot."""
+    inputs = ["a1", "a2", "b1", "b2", "c1"]
+    pages = Pages(c=3)
+    await map_all(pages.fetch, inputs, limit=3, group_by=host_of, limit_per_group=1)
+    assert pages.ended == {"a1": 1, "b1": 1, "a2": 2, "b2": 2, "c1": 3}
+
+    pages = Pages()
+    run = map_all(pages.fetch, inputs, limit=3, strategy="as_completed", group_by=host_of, limit_per_group=1)
+    async with run:
+        await asyncio.sleep(2)
+        await anext(run)
+        await asyncio.sleep(2)
+        assert pages.asked == ["a1", "b1", "c1", "a2"]
 
 
 async def test_the_input_that_the_reader_waits_for_starts_though_outcomes_are_unread() -> None:
@@ -169,11 +186,11 @@ async def test_the_input_that_the_reader_waits_for_starts_though_unread_outcomes
             raise ConnectionError
         return await pages.fetch(page)
 
-    inputs = ["a1", "a2", "b1", "b2", "b3"]
+    inputs = ["a1", "a2", "b1", "b2", "c1"]
     async with asyncio.timeout(1000):
         outcomes = await read_all(map_all(fetch, inputs, limit=2, group_by=host_of, limit_per_group=1))
     assert [outcome.input for outcome in outcomes] == inputs
-    assert pages.asked == ["b1", "b2", "a1", "a2", "b3"]
+    assert pages.asked == ["b1", "c1", "a1", "a2", "b2"]
 
 
 async def test_a_slow_reader_slows_the_run() -> None:
@@ -230,11 +247,11 @@ async def test_a_stopped_run_reports_the_inputs_that_wait() -> None:
     """Pulled or held, each has one outcome, and those of inputs that wait come in input order."""
     for make in (list, iter):
         pages = Pages()
-        source: Any = make(["a1", "a2", "a3", "b1", "b2", "c1"])
+        source: Any = make(["a1", "a3", "a2", "b1", "b2", "c1"])
         run = map_all(pages.fetch, source, limit=2, strategy="as_completed", group_by=host_of, limit_per_group=1)
         asyncio.get_running_loop().call_later(0.5, run.stop)
         report = await run
-        waiting = ["a2", "a3"] if make is iter else ["a2", "a3", "b2", "c1"]
+        waiting = ["a3", "a2"] if make is iter else ["a3", "a2", "b2", "c1"]
         assert [(type(outcome), outcome.input) for outcome in report] == [
             (Success, "a1"),
             (Success, "b1"),
@@ -260,7 +277,7 @@ async def test_an_item_of_a_source_that_stops_its_run_is_pending(*, is_async: bo
 
     run = map_all(pages.fetch, async_inputs() if is_async else inputs(), group_by=host_of)
     report = await run
-    assert [type(outcome) for outcome in report] == [Success, Pending]
+    assert [(type(outcome), outcome.input) for outcome in report] == [(Success, "a1"), (Pending, "a2")]
 
 
 async def test_a_task_factory_that_stops_the_run() -> None:
@@ -327,8 +344,9 @@ async def test_healthy_groups_are_forgotten() -> None:
 
 
 async def test_a_task_that_cannot_be_created_leaves_its_slots() -> None:
-    """The job is pending, and the error is raised once, wherever the job starts."""
+    """The job is pending, and the error is raised once, wherever the job starts. Its group does not count it."""
     made = 0
+    groups: list[Any] = []
 
     async def fetch(page: str) -> str:
         await asyncio.sleep(1)
@@ -343,6 +361,8 @@ async def test_a_task_that_cannot_be_created_leaves_its_slots() -> None:
         nonlocal made
         made += coroutine.__name__ == "fetch"
         if made == 2:
+            engine: Any = run._pump._engine  # type: ignore[union-attr]
+            groups.append(engine.groups._groups["a"])
             raise LookupError("no more tasks")
         return asyncio.Task(coroutine, loop=loop, **keywords)
 
@@ -354,6 +374,7 @@ async def test_a_task_that_cannot_be_created_leaves_its_slots() -> None:
     finally:
         asyncio.get_running_loop().set_task_factory(None)
     assert [type(outcome) for outcome in run.report] == [Success, Pending]
+    assert [group.running for group in groups] == [0]
 
 
 class Members:

@@ -5,6 +5,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -178,7 +179,14 @@ async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixt
     """Its inputs are pending at once; the log, an event and the report name it, and the other groups continue."""
     hosts = Hosts(x=DEAD)
     events: list[Event] = []
+    paused: list[int] = []
     inputs = ["x0", "h0", *(f"x{n}" for n in range(1, 20)), "h1"]
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, (GroupPaused, GroupStopped)):
+            paused.append(event.tally.paused_groups)
+
     with caplog.at_level(logging.INFO):
         report = await map_all(
             hosts.supervised(max_retries=9),
@@ -188,9 +196,10 @@ async def test_a_group_that_stays_down_stops_alone(caplog: pytest.LogCaptureFixt
             overload=SHORT,
             group_by=host_of,
             limit_per_group=1,
-            listen=events.append,
+            listen=on_event,
             name="fetch",
         )
+    assert paused == [1, 1, 1, 0]
     groups = [event for event in events if isinstance(event, (GroupPaused, GroupStopped))]
     assert [(type(event), event.name, event.group) for event in groups] == [
         *[(GroupPaused, "fetch", "x")] * 3,
@@ -239,6 +248,7 @@ async def test_a_pause_is_that_of_a_group() -> None:
 
     def on_event(event: Event) -> None:
         if isinstance(event, (GroupPaused, GroupResumed)):
+            assert event.group == "x"
             paused.append(event.tally.paused_groups)
             names.append(type(event))
 
@@ -318,10 +328,14 @@ async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: py
             yield page
 
     groups: list[object] = []
+    until_stop = 0
 
     def note_group(event: Event) -> None:
+        nonlocal until_stop
         if isinstance(event, JobFinished):
             groups.append(event.group)
+        elif isinstance(event, GroupStopped):
+            until_stop = pulled
 
     for source in (pages(), async_pages()):
         pulled = 0
@@ -330,8 +344,8 @@ async def test_an_endless_source_of_stopped_groups_stops_the_run(monkeypatch: py
         run: Run[str, str] = map_all(fetch, source, limit=2, overload=SHORT, group_by=host_of, listen=note_group)
         report = await run
         assert report.stopped is Stopped.PROBES
-        assert len(report) == pulled < 200
-        assert groups == ["x"] * pulled
+        assert len(report) == pulled == until_stop + 30
+        assert [outcome.input for outcome in report] == groups == ["x"] * pulled
     report = await map_all(
         Hosts(x=DEAD).supervised(max_retries=9), ["x"] * 200, limit=2, overload=SHORT, group_by=host_of
     )
@@ -478,6 +492,67 @@ async def test_a_group_that_is_stopped_when_its_last_job_has_ended() -> None:
     assert groups.take_stopped() == []
     assert [*groups._idle] == [group]
     groups.close()
+
+
+async def test_a_group_whose_inputs_have_all_started() -> None:
+    """The source is exhausted, and no input waits; its circuit then asks for more evidence of an outage."""
+    context: Any = SimpleNamespace(tally=Tally(None, 1), scope=None, config=SimpleNamespace(overload=None))
+    groups = registry.Groups(GroupSettings(host_of, None), context, None)
+    group = groups.of("x0", 0)
+    assert not group.have_all_started()
+    groups.schedule.is_exhausted = True
+    assert group.have_all_started()
+    groups.schedule.add(group, (0, "x0", print))
+    assert not group.have_all_started()
+
+
+@pytest.mark.parametrize(("limit", "running", "expected"), [(2, 1, True), (2, 2, False), (None, 9, True)])
+async def test_a_circuit_that_is_not_closed_keeps_the_limit_of_its_group(
+    limit: int | None, running: int, *, expected: bool
+) -> None:
+    """For example when the group ramps up after a wait."""
+    context: Any = SimpleNamespace(tally=Tally(None, 1), scope=None, config=SimpleNamespace(overload=None))
+    group: Any = registry.Groups(GroupSettings(host_of, limit), context, None).of("x0", 0)
+    group.running = running
+    group.breaker = SimpleNamespace(circuit=SimpleNamespace(is_closed=False), free_slots=lambda slots, _: slots)
+    assert group.may_start() is expected
+
+
+async def test_a_busy_group_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others have failed and are idle while its job runs."""
+    monkeypatch.setattr(registry, "_REMEMBERED", 2)
+    groups: list[Any] = []
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def fetch(page: str) -> None:
+        if page[0] == "x":
+            groups.append(run._pump._engine.groups._groups["x"])  # type: ignore[union-attr]
+        await asyncio.sleep(100 if page == "x1" else 1)
+        raise ConnectionError
+
+    run = map_all(fetch, ["x0", "a", "x1", "b", "c", "d", "x2"], limit=2, group_by=host_of)
+    await run
+    assert groups == [groups[0]] * 3
+
+
+async def test_a_job_whose_attempt_is_interrupted_keeps_its_slot() -> None:
+    """It had not left it; the next job starts when this one has ended, and not before."""
+    hosts = Hosts()
+    fetch = hosts.supervised()
+    started: list[tuple[str, float]] = []
+
+    async def job(page: str) -> str:
+        started.append((page, now()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await fetch(page)
+        await asyncio.sleep(1)
+        return page
+
+    async with asyncio.timeout(1000):
+        report = await map_all(job, ["x0", "x1", "h0"], limit=1, group_by=host_of)
+    assert report.values() == ["x0", "x1", "h0"]
+    assert started == [("x0", 0), ("x1", pytest.approx(1.05)), ("h0", pytest.approx(2.1))]
 
 
 async def test_a_group_that_is_forgotten_twice() -> None:
@@ -711,6 +786,9 @@ async def test_a_job_that_is_cancelled_while_it_comes_back() -> None:
     assert [type(outcome) for outcome in report] == [Failure, Success, Success, Success]
     assert isinstance(report[0].error, asyncio.CancelledError)  # type: ignore[union-attr]
     assert report.elapsed < 22
+    engine: Any = run._pump._engine  # type: ignore[union-attr]
+    assert engine.groups.slots._returning == {}
+    assert engine.groups.schedule.is_exhausted
 
 
 @pytest.mark.usefixtures("small_budgets")

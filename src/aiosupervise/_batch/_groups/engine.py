@@ -123,9 +123,9 @@ class GroupedRun(LocalRun):
     job_type = GroupedJob
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], settings: GroupSettings) -> None:
-        parent = current_job.get()
-        super().__init__(jobs, context, RunContext(context.tally, context.scope, None, None, parent))
-        self.groups = Groups(settings, context, parent)
+        # The jobs report to their groups, which report to the enclosing job.
+        super().__init__(jobs, context, RunContext(context.tally, context.scope, None, None, None))
+        self.groups = Groups(settings, context, current_job.get())
 
     def start_job(self, item: Any, index: int) -> None:
         """Start the task of a job in the group that the feed has recorded for the job."""

@@ -29,8 +29,7 @@ class Groups(GroupsContext):
         super().__init__(context, parent)
         self.starting: dict[int, Group] = {}
         self.ended: dict[int, Hashable] = {}
-        self._limit = None if callable(settings.limit) else settings.limit
-        self._limit_of = settings.limit_of if callable(settings.limit) else None
+        self._limit_of = settings.limit_of
         self._group_by = settings.group_by
         self._groups: dict[Hashable, Group] = {}
         # The idle groups with failures, the longest idle first. Such a group may have a waiting input again if its
@@ -52,8 +51,7 @@ class Groups(GroupsContext):
         if group is None:
             if hasattr(type(key), "__await__"):
                 raise no_group(key, index, None)
-            limit = self._limit if self._limit_of is None else self._limit_of(key)
-            self._groups[key] = group = Group(self, key, limit)
+            self._groups[key] = group = Group(self, key, self._limit_of(key))
         return group
 
     def on_busy(self, group: Group) -> None:

@@ -25,12 +25,13 @@ class GroupSettings:
     limit: int | Callable[[Any], int | None] | None
 
     def limit_of(self, group: Hashable) -> int | None:
-        """Return the limit of a group, from the user's function.
+        """Return the limit of a group; None if only the limit of the run applies.
 
         Raises:
             TypeError, ValueError: if the user's function raises an error, or returns an invalid limit.
         """
-        assert callable(self.limit)  # noqa: S101 - for the type checkers
+        if not callable(self.limit):
+            return self.limit
         try:
             limit = self.limit(group)
         except Exception as error:
