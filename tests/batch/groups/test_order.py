@@ -151,12 +151,12 @@ async def test_a_silent_source_keeps_no_waiting_input_from_starting() -> None:
 
 async def test_waiting_inputs_fill_the_free_slots_and_no_others() -> None:
     """All of them at once; in a streamed run, an unread outcome keeps its slot."""
-    inputs = ["a1", "a2", "b1", "b2", "c1"]
-    pages = Pages(c=3)
-    await map_all(pages.fetch, inputs, limit=3, group_by=host_of, limit_per_group=1)
-    assert pages.ended == {"a1": 1, "b1": 1, "a2": 2, "b2": 2, "c1": 3}
+    inputs = [f"{host}{n}" for host in "abcd" for n in (1, 2)]
+    pages = Pages(e=3)
+    await map_all(pages.fetch, [*inputs, "e1"], limit=5, group_by=host_of, limit_per_group=1)
+    assert pages.ended == {page: int(page[1]) for page in inputs} | {"e1": 3}
 
-    pages = Pages()
+    pages, inputs = Pages(), ["a1", "a2", "b1", "b2", "c1"]
     run = map_all(pages.fetch, inputs, limit=3, strategy="as_completed", group_by=host_of, limit_per_group=1)
     async with run:
         await asyncio.sleep(2)

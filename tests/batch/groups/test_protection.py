@@ -537,14 +537,14 @@ async def test_a_busy_group_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_a_job_whose_attempt_is_interrupted_keeps_its_slot() -> None:
     """It had not left it; the next job starts when this one has ended, and not before."""
-    hosts = Hosts()
-    fetch = hosts.supervised()
+    hosts = Hosts(x=0.15)
+    fetch = hosts.supervised(backoff=[0])
     started: list[tuple[str, float]] = []
 
     async def job(page: str) -> str:
         started.append((page, now()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(0.15):
                 await fetch(page)
         await asyncio.sleep(1)
         return page
@@ -552,7 +552,7 @@ async def test_a_job_whose_attempt_is_interrupted_keeps_its_slot() -> None:
     async with asyncio.timeout(1000):
         report = await map_all(job, ["x0", "x1", "h0"], limit=1, group_by=host_of)
     assert report.values() == ["x0", "x1", "h0"]
-    assert started == [("x0", 0), ("x1", pytest.approx(1.05)), ("h0", pytest.approx(2.1))]
+    assert started == [("x0", 0), ("x1", pytest.approx(1.15)), ("h0", pytest.approx(2.25))]
 
 
 async def test_a_group_that_is_forgotten_twice() -> None:

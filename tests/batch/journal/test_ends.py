@@ -185,6 +185,7 @@ async def test_a_source_that_stops_the_run(path: Path) -> None:
     report = await run
     assert [outcome.index for outcome in report] == [0, 1]
     assert all(isinstance(outcome, Pending) for outcome in report)
+    assert report.stopped is Stopped.STOP
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
@@ -665,3 +666,12 @@ async def test_no_garbage(path: Path, garbage: list[object]) -> None:
         await map_all(work, iter([1, {1}]), journal=path)
     gc.collect()
     assert garbage == []
+
+
+def test_a_lock_that_is_not_held_can_be_released(path: Path) -> None:
+    """As after it was released once."""
+    lock = FileLock(str(path))
+    for _ in range(2):
+        lock.acquire(lambda: None)
+        lock.release()
+        lock.release()

@@ -7,12 +7,14 @@ import json
 import logging
 import pickle
 import random
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -578,6 +580,7 @@ class AsyncCodec:
         ({"key": async_key}, "async_key is async: write a plain function"),
         ({"version": 3}, "version must be a str; got 3"),
         ({"codec": object()}, "codec must have the functions dumps and loads, as json has; got a value of type object"),
+        ({"codec": SimpleNamespace(dumps=json.dumps)}, "codec must have the functions dumps and loads, as json has"),
         ({"codec": json.dumps}, "codec must have the functions dumps and loads, as json has; got a value of type func"),
         ({"codec": AsyncCodec()}, "its function loads is async: write a plain function"),
     ],
@@ -598,7 +601,9 @@ def test_a_lambda_needs_a_name(path: Path) -> None:
 def test_an_async_lambda_needs_a_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as an async function that is called so, or a lambda that is marked as one."""
     monkeypatch.setattr(anything, "__name__", "<lambda>")
-    with pytest.raises(TypeError, match="a journal finds results by the name of the function, and a lambda has none"):
+    rule = "a journal finds results by the name of the function, and a lambda has none: "
+    repair = "write map_all(func, inputs, journal=..., name='fetch')"
+    with pytest.raises(TypeError, match=f"^{re.escape(rule + repair)}$"):
         map_all(anything, [1], journal=path)
     with pytest.raises(TypeError, match="and a lambda has none"):
         map_all(anything, [1], journal=path, name="")

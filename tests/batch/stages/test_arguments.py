@@ -142,6 +142,11 @@ async def test_stages_of_one_name_in_one_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "run.db")
     with pytest.raises(ValueError, match="two stages have the name fetch: write name= for one of them"):
         map_all(fetch, map_all(fetch, [1], journal=journal), journal=journal)
+    with pytest.raises(ValueError, match="two stages have the name fetch: write name= for one of them"):
+        map_all(fetch, map_all(parse, map_all(fetch, [1], journal=journal)), journal=journal)
+    pages = map_all(fetch, map_all(parse, [1], journal=tmp_path / "another.db"), journal=journal)
+    with pytest.raises(ValueError, match="two stages have the name fetch: write name= for one of them"):
+        map_all(fetch, pages, journal=journal)
 
 
 async def test_stages_of_one_file_share_a_journal(tmp_path: Path) -> None:

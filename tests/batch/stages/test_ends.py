@@ -78,11 +78,13 @@ async def test_stop_when_everything_has_been_fetched() -> None:
 async def test_stop_before_anything_has_begun() -> None:
     """No job of any stage starts."""
     fetch, parse = Stage("fetch"), Stage("parse")
-    run = map_all(parse, map_all(fetch, [1, 2]))
+    pages = map_all(fetch, [1, 2])
+    run = map_all(parse, pages)
     async with run:
         run.stop()
         assert [type(outcome) async for outcome in run] == [Pending, Pending]
     assert fetch.asked == parse.asked == []
+    assert run.report.stopped is pages.report.stopped is Stopped.STOP
 
 
 async def test_stop_of_an_earlier_stage() -> None:
@@ -295,6 +297,7 @@ async def test_a_cancel_before_three_stages_have_begun() -> None:
     run = map_all(Stage("store"), map_all(Stage("parse"), map_all(Stage("fetch"), ["a", "b"])))
     async with run:
         pass
+    assert [(pending.input, pending.started) for pending in run.report.pending] == [("a", False), ("b", False)]
     assert [await pending.job() for pending in run.report.pending if pending.job] == [
         "store parse fetch a",
         "store parse fetch b",
@@ -462,11 +465,13 @@ async def test_an_error_is_no_reason_of_the_run() -> None:
     def group_of(page: str) -> str:
         raise LookupError(page)
 
-    run = map_all(Stage("parse"), map_all(Stage("fetch"), [0, 1, 2], limit=1), group_by=group_of)
+    pages = map_all(Stage("fetch"), [0, 1, 2], limit=1)
+    run = map_all(Stage("parse"), pages, group_by=group_of)
     with pytest.raises(LookupError, match="fetch 0"):
         await run
     assert shown(run.report) == ["Pending parse-0", "Pending fetch-1", "Pending fetch-2"]
     assert run.report.stopped is None
+    assert pages.report.stopped is Stopped.STOP
 
 
 # Before the first stage has begun

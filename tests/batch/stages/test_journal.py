@@ -144,3 +144,17 @@ async def test_a_value_that_cannot_be_stored(tmp_path: Path) -> None:
     outcomes = [*run.report]
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
     assert all(isinstance(outcome, (Success, Pending)) for outcome in outcomes)
+
+
+async def test_the_error_about_a_key_names_the_index_of_the_first_input(tmp_path: Path) -> None:
+    """It is the same in all stages."""
+
+    def key(page: str) -> str:
+        if page == "b":
+            raise LookupError("no key")
+        return page
+
+    journal = Journal(tmp_path / "run.db", key=key)
+    run = map_all(Stage("parse"), map_all(Stage("fetch"), iter("ab")), journal=journal)
+    with pytest.raises(TypeError, match="the key function of the journal raised for input 1: LookupError: no key"):
+        await run

@@ -12,6 +12,7 @@ from aiosupervise import (
     JobFinished,
     Overload,
     Pending,
+    Reason,
     RunFinished,
     RunStarted,
     Success,
@@ -67,6 +68,29 @@ async def test_a_failure_is_handed_on_as_it_is() -> None:
     report = await map_all(parse, map_all(Stage("fetch", fails="b", error=error), list("ab")))
     assert report.failed[0].error is error
     assert parse.asked == ["fetch a"]
+
+
+async def test_a_failure_of_a_later_stage_has_its_error_and_reason() -> None:
+    """With the input of the first stage."""
+    error = ConnectionError()
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def parse(_: str) -> None:
+        raise error
+
+    [failure] = (await map_all(parse, map_all(Stage("fetch"), ["a"]))).failed
+    assert (failure.error, failure.reason, failure.input) == (error, Reason.EXHAUSTED, "a")
+
+
+async def test_the_events_of_all_stages_reach_the_run_around_them() -> None:
+    """As those of any run inside of a job do."""
+    events: list[Event] = []
+
+    async def crawl() -> None:
+        await map_all(Stage("parse"), map_all(Stage("fetch"), ["a"]))
+
+    await run_all([crawl], listen=events.append)
+    assert [event.name for event in events if isinstance(event, JobFinished)] == ["fetch", "parse", "run_all"]
 
 
 async def test_the_job_of_a_pending_outcome_does_what_is_left() -> None:
@@ -170,19 +194,20 @@ async def test_a_slow_stage_slows_the_stages_before() -> None:
     assert (fetch.most, parse.most, store.most) == (4, 3, 2)
 
 
-async def test_a_slow_reader_slows_stages_that_only_hand_on() -> None:
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_slow_reader_slows_stages_that_only_hand_on(limit: int) -> None:
     """An outcome that was handed on and is unread keeps a slot."""
     pulled = itertools.count()
 
     async def fetch(page: int) -> int:
         raise LookupError(page)
 
-    run = map_all(Stage("parse"), map_all(fetch, pulled, limit=4), limit=2)
+    run = map_all(Stage("parse"), map_all(fetch, pulled, limit=4), limit=limit)
     async with run:
         async for _ in run:
             await asyncio.sleep(10)
             break
-    assert next(pulled) <= 4 + 2 + 2
+    assert next(pulled) <= 4 + limit + 2
 
 
 async def test_input_order_in_a_stream_needs_no_more_slots() -> None:
@@ -212,6 +237,13 @@ async def test_the_total_comes_from_the_first_stage() -> None:
     await asyncio.sleep(2)
     assert run.tally.total == 3
     await task
+
+
+async def test_the_total_of_a_list_is_known_from_the_beginning() -> None:
+    """It is that of the first stage, however many follow."""
+    run = map_all(Stage("store"), map_all(Stage("parse"), map_all(Stage("fetch"), list("abc"))))
+    assert run.tally.total == 3
+    run.close()
 
 
 async def test_the_total_comes_before_the_end_of_the_first_stage() -> None:
