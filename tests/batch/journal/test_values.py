@@ -148,7 +148,10 @@ def test_a_codec_that_fails_or_loses_something(codec: Any, value: object, words:
 def test_a_value_that_cannot_be_decoded_any_more() -> None:
     """Such as an object of a class that is gone: the error has the file and what to do."""
     data = pickle.dumps(Page("x")).replace(b"Page", b"Gone")
-    words = r"journal run.db has a value that the codec pickle cannot decode: AttributeError: .*version="
+    words = (
+        "^the journal run.db has a value that the codec pickle cannot decode: AttributeError: .*; restore the code "
+        "that it needs, or pass the journal a new version= to compute all values again$"
+    )
     with pytest.raises(RuntimeError, match=words):
         decode(pickle, data, "run.db")
 

@@ -26,6 +26,7 @@ from aiosupervise import (
 )
 from aiosupervise._batch import circuit
 from aiosupervise._events.records import Event
+from aiosupervise.engines import EngineRun
 
 from .pages import Stage, now, read_all, shown
 
@@ -423,6 +424,35 @@ async def test_an_error_at_the_beginning_of_a_stage() -> None:
     with pytest.raises(LookupError, match="no workers for EngineContext"):
         await run
     assert shown(run.report) == ["Pending fetch-0", "Pending fetch-1"]
+
+
+async def test_an_error_before_the_first_stage_has_begun() -> None:
+    """What the list holds is pending; the job of each outcome does what all stages would have done."""
+
+    class Elsewhere(EngineRun):
+        async def open(self) -> None:
+            raise LookupError("no workers")
+
+        def start_job(self, item: object, index: int) -> None:
+            """Start nothing."""
+
+        def cancel(self, *, already_cancelled: bool) -> None:
+            """Cancel nothing."""
+
+    class Engine:
+        def check(self, func: object, inputs: object) -> None:
+            """Accept anything."""
+
+        def start(self, context: Any) -> EngineRun:
+            return Elsewhere(context)
+
+    pages = map_all(Stage("parse"), map_all(Stage("fetch"), ["a", "b"]))
+    run = map_all(Stage("store"), pages, engine=Engine())
+    with pytest.raises(LookupError, match="no workers"):
+        await run
+    pending = run.report.pending
+    assert [(one.name, one.input, one.started) for one in pending] == [("fetch-0", "a", False), ("fetch-1", "b", False)]
+    assert [await one.job() for one in pending if one.job] == ["store parse fetch a", "store parse fetch b"]
 
 
 async def test_an_interrupt_in_the_source() -> None:

@@ -82,15 +82,12 @@ async def test_a_failure_of_a_later_stage_has_its_error_and_reason() -> None:
     assert (failure.error, failure.reason, failure.input) == (error, Reason.EXHAUSTED, "a")
 
 
-async def test_the_events_of_all_stages_reach_the_run_around_them() -> None:
-    """As those of any run inside of a job do."""
+async def test_the_listener_of_the_last_stage_gets_the_events_of_all_stages() -> None:
+    """Those of a stage in the middle, too."""
     events: list[Event] = []
-
-    async def crawl() -> None:
-        await map_all(Stage("parse"), map_all(Stage("fetch"), ["a"]))
-
-    await run_all([crawl], listen=events.append)
-    assert [event.name for event in events if isinstance(event, JobFinished)] == ["fetch", "parse", "run_all"]
+    pages = map_all(Stage("parse"), map_all(Stage("fetch"), ["a"]))
+    await map_all(Stage("store"), pages, listen=events.append)
+    assert [event.name for event in events if isinstance(event, JobFinished)] == ["fetch", "parse", "store"]
 
 
 async def test_the_job_of_a_pending_outcome_does_what_is_left() -> None:
