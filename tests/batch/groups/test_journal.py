@@ -102,4 +102,5 @@ async def test_an_input_without_a_key_starts_no_job(tmp_path: Path) -> None:
     run = map_all(fetch, pages(), journal=journal, group_by=host_of, limit_per_group=1)
     with pytest.raises(TypeError, match="the key function of the journal raised for input 1: LookupError: no key"):
         await run
-    assert [(type(outcome), outcome.index) for outcome in run.report] == [(Success, 0), (Pending, 1)]
+    ends = [(type(outcome), outcome.index, outcome.input) for outcome in run.report]
+    assert ends == [(Success, 0, "a1"), (Pending, 1, "a2")]

@@ -130,6 +130,29 @@ async def test_a_row_whose_time_was_up_during_a_commit_goes_next(path: Path, mon
     assert moments == [(0, 0.53), (1, 1.03), (2, 10.5)]
 
 
+async def test_a_failure_during_a_commit_is_handed_over_after_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no row that another commit would have to store."""
+    SlowDisk(monkeypatch, seconds=0.5)
+
+    async def fail(item: int) -> int:
+        await asyncio.sleep(item / 100)
+        if item == 20:
+            raise LookupError
+        return item
+
+    async with map_all(fail, [1, 20, 1000], strategy="as_completed", journal=path) as run:
+        moments = [(outcome.index, round(now(), 2)) async for outcome in run]
+    assert moments == [(0, 0.53), (1, 0.53), (2, 10.5)]
+
+
+@pytest.mark.parametrize(("count", "moment"), [(19, 0.03), (20, 0.01)])
+async def test_the_first_group_of_rows_is_written_when_it_has_twenty(path: Path, count: int, moment: float) -> None:
+    """At once, while a smaller one waits for others."""
+    async with map_all(work, [1] * count + [50], strategy="as_completed", journal=path) as run:
+        moments = {round(now(), 4) async for _ in run}
+    assert moments == {moment, 0.5}
+
+
 async def test_stop_lets_running_jobs_finish(path: Path) -> None:
     """And commits them; what they return last is committed at once."""
     run = map_all(work, range(20), limit=5, journal=path)

@@ -576,7 +576,11 @@ class AsyncCodec:
     ("keywords", "words"),
     [
         ({"path": BytesPath()}, "path of a journal must be a str or a PathLike of str; got a value of type BytesPath"),
-        ({"key": "id"}, "key must be a function .*; got a value of type str"),
+        ({"path": 5}, "path of a journal must be a str or a PathLike of str; got 5"),
+        (
+            {"key": "id"},
+            "^key must be a function of an input that returns a str, or None for inputs that are their own key",
+        ),
         ({"key": async_key}, "async_key is async: write a plain function"),
         ({"version": 3}, "version must be a str; got 3"),
         ({"codec": object()}, "codec must have the functions dumps and loads, as json has; got a value of type object"),
