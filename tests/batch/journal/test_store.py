@@ -486,7 +486,7 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE article (id)")
     before = path.read_bytes()
-    fails(path, "it is a database of another program: use another path")
+    fails(path, "cannot be opened: it is a database of another program: use another path$")
     assert path.read_bytes() == before
 
 

@@ -154,6 +154,8 @@ def test_a_value_that_cannot_be_decoded_any_more() -> None:
     )
     with pytest.raises(RuntimeError, match=words):
         decode(pickle, data, "run.db")
+    error = LookupError()
+    assert undecodable(pickle, "run.db", error).__cause__ is error
 
 
 @pytest.mark.parametrize("text", ["1", " 1\n", '{"a": [1, "é", null]}', b"1", '"\\u00e9"', "NaN"], ids=repr)
