@@ -391,6 +391,17 @@ async def test_a_task_factory_of_the_old_form(monkeypatch: pytest.MonkeyPatch, *
     assert names == ["work-0", "work pump", "work-1", "work pump", "work-0", "web control loop"]
 
 
+async def test_a_task_factory_that_accepts_no_context() -> None:
+    """It is called like one of the old form."""
+
+    async def work(index: int) -> int:
+        return index
+
+    with task_factory(lambda loop, coroutine, name=None: asyncio.Task(coroutine, loop=loop, name=name)):
+        report = await map_all(work, range(2))
+    assert report.values() == [0, 1]
+
+
 @pytest.mark.parametrize("held", [True, False])
 async def test_a_task_factory_that_raises(*, held: bool) -> None:
     """Its error is raised when the running jobs have finished, and the job that it was for is pending."""
