@@ -38,7 +38,7 @@ from aiosupervise import (
 )
 from aiosupervise._batch import circuit
 from aiosupervise._batch._groups import feed, registry
-from aiosupervise._batch._groups.job import GroupedJob
+from aiosupervise._batch._groups.engine import GroupedJob
 from aiosupervise._batch._groups.settings import GroupSettings
 from aiosupervise._call.enclosing_job import Permit
 
@@ -720,7 +720,9 @@ async def test_a_call_is_a_probe_only_if_it_was_sent_as_one(permit: Permit) -> N
     group: Any = groups.of("x0", 0)
     circuit = SimpleNamespace(state=SimpleNamespace(permit=lambda: permit))
     group.breaker = SimpleNamespace(circuit=circuit, acquire=acquire, started=probes.append)
-    assert await GroupedJob(0, "x0", 0.0, group, groups.slots).acquire("call") is permit
+    job: Any = object.__new__(GroupedJob)
+    job.run_context = group
+    assert await job.acquire("call") is permit
     assert probes == ["call"] * (permit is Permit.PROBE)
 
 
