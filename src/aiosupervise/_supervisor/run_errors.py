@@ -24,12 +24,12 @@ def error_of(task: asyncio.Task[object]) -> BaseException | None:
     return error
 
 
-def failure_of(child: ChildState, error: BaseException | None) -> BaseException | None:
+def failure_of(child: ChildState, error: BaseException | None) -> BaseException:
     """Return the failure for which a child was stopped; its cause shows the line where the child was waiting."""
     if is_exit(error):
         return error
-    if child.failure is not None:
-        child.failure.__cause__ = error
+    assert child.failure is not None  # noqa: S101 - for the type checkers
+    child.failure.__cause__ = error
     return child.failure
 
 
