@@ -447,6 +447,8 @@ class Model:
             self._leave(child)
             self._forget(child)
             self._group.release(child, now)
+        elif command == "stop":
+            self._leave(child)
         self._go_on_stopping(now)
 
     def _leave(self, child: ModelChild) -> None:

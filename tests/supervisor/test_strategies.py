@@ -127,6 +127,21 @@ async def test_a_child_that_was_restarted_by_a_command_fails_when_its_former_gro
         sup.stop()
 
 
+async def test_a_member_that_has_ended_and_is_stopped_is_not_started_with_its_group() -> None:
+    """A command takes precedence over a group restart, even if the child has no run to stop."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        member = scene.start(sup, "member", returns(2), restart="transient")
+        scene.start(sup, "slow", clean_up=3)
+        scene.start(sup, "it", fails(1))
+        await asyncio.sleep(3)
+        assert member.state == "ended"
+        await member.stop()
+        await asyncio.sleep(5)
+        assert (scene.times("member starts"), scene.times("it starts"), member.state) == ([0], [0, 4], "ended")
+        sup.stop()
+
+
 async def test_a_child_that_has_ended_waits_while_its_siblings_are_being_stopped() -> None:
     """Its state is not "running" while the clean-up of a sibling delays the restart."""
     scene = Scene()

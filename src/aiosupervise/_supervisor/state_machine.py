@@ -126,6 +126,8 @@ class StateMachine:
     def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
         if not child.is_alive and child.ending is None:
+            # Its group would start it again.
+            self._steps.run(partial(self._restarts.leave, child))
             return done()
         completion = child.stopped = child.stopped or Completion()
         self._steps.run(partial(self._stop_child, child))
