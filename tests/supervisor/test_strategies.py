@@ -127,6 +127,23 @@ async def test_a_child_that_was_restarted_by_a_command_fails_when_its_former_gro
         sup.stop()
 
 
+async def test_a_new_child_does_not_wait_for_temporary_members_that_were_stopped() -> None:
+    """They are not started again, so a group of which only they are left holds up nobody."""
+    scene = Scene()
+    async with Supervisor(strategy="one_for_all", backoff=[5]) as sup:
+        it = scene.start(sup, "it", fails(1))
+        slow = scene.start(sup, "slow", clean_up=3)
+        scene.start(sup, "temporary", restart="temporary")
+        await asyncio.sleep(2)
+        it.stop()
+        slow.stop()
+        scene.start(sup, "new", ready=100)
+        await asyncio.sleep(10)
+        assert scene.times("slow has cleaned up") == [4]
+        assert scene.times("new starts") == [2]
+        sup.stop()
+
+
 async def test_a_member_that_has_ended_and_is_stopped_is_not_started_with_its_group() -> None:
     """A command takes precedence over a group restart, even if the child has no run to stop."""
     scene = Scene()

@@ -37,7 +37,7 @@ class Jobs(ABC, Generic[T, I]):
     have_inputs: ClassVar[bool]
 
     def __init__(self, name: str | None) -> None:
-        self.name_prefix = f"{name}-" if name else ""
+        self.name_prefix: str = f"{name}-" if name else ""
 
     @abstractmethod
     def coroutine(self, item: Any, index: int) -> Coroutine[object, None, T]:

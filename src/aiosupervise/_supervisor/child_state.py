@@ -103,9 +103,9 @@ class ChildState:
     )
 
     def __init__(self, name: str, spec: ChildSpec, intensity: RestartIntensity) -> None:
-        self.name = name
-        self.spec = spec
-        self.intensity = intensity
+        self.name: str = name
+        self.spec: ChildSpec = spec
+        self.intensity: RestartIntensity = intensity
         # The position of the child in the start order.
         self.position: int = 0
         self.state: StateName = "stopped"

@@ -213,6 +213,8 @@ class StateMachine:
         """Handle the end of a run: emit its event, and restart the child or escalate if required."""
         purpose, error = ending.purpose, ending.error
         self.children.forget(child)
+        if child not in self.children:
+            self._restarts.leave(child)
         has_exited = purpose in (None, Purpose.FAILURE)
         is_return = has_exited and error is None and child.state == "waiting"
         is_new = error is None or self._reports.is_new(child.name, error)
