@@ -785,7 +785,7 @@ async def test_objects_that_can_be_supervised(
 
 
 async def test_a_mock_of_an_async_function() -> None:
-    """A function that `create_autospec` makes is async, on Python 3.11 too, where only a mark of asyncio's says so."""
+    """A function that `create_autospec` makes is async, also where only the mark of asyncio says so."""
     mock = create_autospec(plain)
     mock.side_effect = [ConnectionError, "said"]
     assert await supervise(retry_on=ConnectionError, backoff=[0])(mock)(1) == "said"

@@ -174,9 +174,9 @@ def is_async_callable(func: object) -> bool:
         return False
     if inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__):
         return True
-    # Python 3.12 introduced `inspect.markcoroutinefunction`. Before that, asyncio marked functions with an `object()`,
-    # as `unittest.mock.create_autospec` and asgiref do.
-    return sys.version_info < (3, 12) and type(inspect.getattr_static(func, "_is_coroutine", None)) is object
+    # Before Python 3.12 introduced `inspect.markcoroutinefunction`, asyncio marked functions with an `object()`.
+    # asgiref does so on Python 3.11, and `unittest.mock.create_autospec` also in early releases of 3.12.
+    return type(inspect.getattr_static(func, "_is_coroutine", None)) is object
 
 
 def name_of(thing: object) -> str:
