@@ -95,3 +95,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     """With the message of any other module."""
     with pytest.raises(AttributeError, match=r"^module 'aiosupervise' has no attribute 'map_al'$"):
         _ = aiosupervise.map_al  # type: ignore[attr-defined]
+
+
+def test_a_name_that_a_program_replaced_stays_replaced() -> None:
+    """Importing the level of a name leaves the other names of the level as they are."""
+    program = "import aiosupervise\naiosupervise.run_all = 'mine'\naiosupervise.Report\nprint(aiosupervise.run_all)"
+    assert run(program).strip() == "mine"

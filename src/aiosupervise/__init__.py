@@ -138,7 +138,8 @@ if not _typing.TYPE_CHECKING:  # pragma: no branch
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         level = _importlib.import_module(f".{_LATER[name]}", __name__)
-        globals().update({public: getattr(level, public) for public in level.__all__})
+        for public in level.__all__:  # but for those that a program has replaced
+            globals().setdefault(public, getattr(level, public))
         return globals()[name]
 
     def __dir__() -> list[str]:

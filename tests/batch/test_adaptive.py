@@ -1,7 +1,9 @@
 """A limit that finds itself: one more for each round of successes, half at a sign of overload."""
 
 import asyncio
+import contextlib
 import math
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -271,3 +273,26 @@ async def test_each_run_has_a_limit_of_its_own() -> None:
     await run_all([Slow(TimeoutError)], limit=setting)
     run = map_all(Service(), range(3), limit=setting)
     assert (await run).tally.limit == 8
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+async def test_signs_of_overload_in_the_first_step_of_an_eager_task_count() -> None:
+    """A user's own eager task factory runs the first step of a job before the engine has its task."""
+
+    @supervise(retry_on=TimeoutError, max_retries=0)
+    async def call(x: int) -> None:
+        if x >= 20:
+            raise TimeoutError
+
+    async def job(x: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            await call(x)
+        limits.append(run.tally.limit)
+        await asyncio.sleep(1)
+
+    limits: list[int | None] = []
+    make: Any = vars(asyncio)["create_eager_task_factory"]
+    asyncio.get_running_loop().set_task_factory(make(lambda coro, **settings: asyncio.Task(coro, **settings)))  # noqa: PLW0108 - the factory takes what the loop gives it
+    run = map_all(job, range(60), limit=Adaptive(16), overload=None)
+    await run
+    assert limits[-1] == 1

@@ -66,13 +66,25 @@ async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_i
 
         def get_loop(self) -> asyncio.AbstractEventLoop:
             self.asked += 1
-            if self.asked > 1:  # the task that awaits it asks first
+            if self.asked > 2:  # the engine and the task that awaits it ask first
                 raise LookupError
             return super().get_loop()
 
     jobs: list[Any] = [OwnFuture(), asyncio.Event().wait]
     report = await run_all(jobs, timeout=1, name="own")
     assert [(pending.name, pending.started) for pending in report.pending] == [("own-0", True), ("own-1", True)]
+
+
+async def test_a_future_that_never_tells_its_loop_is_refused() -> None:
+    """A task that awaits it could be neither stepped nor cancelled; the error ends the run, as that of `gather`."""
+
+    class OwnFuture(asyncio.Future[None]):
+        def get_loop(self) -> asyncio.AbstractEventLoop:
+            raise LookupError("no loop")
+
+    jobs: list[Any] = [OwnFuture(), asyncio.Event().wait]
+    with pytest.raises(LookupError, match="no loop"):
+        await run_all(jobs, timeout=1)
 
 
 # Time

@@ -173,6 +173,7 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
 
     Raises:
         TypeError: if the object is not a job, or is a coroutine that has already run.
+        Exception: any error that a future raises when it is asked for its loop.
 
     """
     if isinstance(job, CoroutineType):
@@ -180,6 +181,9 @@ def coroutine_of(job: Job[T], index: int) -> Coroutine[object, None, T]:
             raise used_twice(job, index)
         return job
     if inspect.isawaitable(job):
+        if isinstance(job, asyncio.Future):
+            # A task that awaits a future whose method raises can be neither stepped nor cancelled.
+            job.get_loop()
         return _await(job)
     if callable(job):
         return _call(job, index)

@@ -183,6 +183,9 @@ class LocalRun(EngineRun):
         breaker = job.run_context.breaker
         if breaker is not None and not breaker.circuit.is_closed:
             breaker.started(job)
+        # With an eager task factory of the user's own, the task runs its first step before it is returned.
+        if self.adaptive is not None:
+            job.generation = self.adaptive.generation
         contextvars = self._contextvars.copy()
         contextvars.run(current_job.set, job)
         try:
@@ -197,7 +200,6 @@ class LocalRun(EngineRun):
             _add_awaiter(task, self.pump)
         self.tally.running += 1
         if self.adaptive is not None:
-            job.generation = self.adaptive.generation
             self.adaptive.started()
         # asyncio's debug mode logs a slow callback with the arguments of a partial, but without the object of a bound
         # method. The item, which may be secret, is therefore not logged.

@@ -872,3 +872,30 @@ async def test_calls_that_outlive_their_run_do_not_pause_it() -> None:
     assert hosts.calls["x"] == 3 * 51
     assert not any(isinstance(event, GroupPaused) for event in events)
     assert run.tally.paused_groups == 0
+
+
+async def test_a_call_that_outlives_its_job_outside_a_task_leaves_no_slot() -> None:
+    """A coroutine that a callback drives is in no task, and its job, which has ended, has none either."""
+    calls, running, most = [], 0, 0
+
+    @supervise(retry_on=ConnectionError, backoff=[0.01], max_retries=1)
+    async def call() -> None:
+        raise ConnectionError
+
+    def drive() -> None:
+        calls.append(call())
+        calls[0].send(None)
+
+    async def job(x: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if x == 0:
+            asyncio.get_running_loop().call_later(0.01, drive)
+        else:
+            await asyncio.sleep(1)
+        running -= 1
+
+    await map_all(job, range(6), limit=2, group_by=str)
+    calls[0].close()
+    assert most == 2

@@ -94,7 +94,8 @@ class GroupedJob(LocalJob):
         super().on_neutral()
 
     def _is_own_task(self) -> bool:
-        return self.run_context.is_running_here() and asyncio.current_task() is self.task
+        task = self.task
+        return task is not None and self.run_context.is_running_here() and asyncio.current_task() is task
 
 
 class GroupedEngine:
