@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aiosupervise import Outcome, Pending, Report, Success, map_all, run_all
+from aiosupervise._batch.strategies import strategy_named
 
 pytestmark = pytest.mark.looptime
 JOB_SECONDS = [3, 1, 2]
@@ -35,6 +36,12 @@ async def test_outcomes_come_in_the_strategys_order(strategy: Any, order: list[i
     assert indexes(await map_all(sleep, JOB_SECONDS, strategy=strategy)) == order
     async with map_all(sleep, JOB_SECONDS, strategy=strategy) as run:
         assert indexes([outcome async for outcome in run]) == order
+
+
+@pytest.mark.parametrize(("strategy", "awaited"), [("gather", 0), ("as_completed", None), ("wait", None)])
+def test_only_input_order_awaits_one_particular_outcome(strategy: Any, awaited: int | None) -> None:
+    """The reader of a run in completion order takes any outcome."""
+    assert strategy_named(strategy, "ALL_COMPLETED").awaited == awaited
 
 
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])

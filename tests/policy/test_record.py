@@ -280,3 +280,11 @@ def test_the_init_of_a_record_belongs_to_its_module() -> None:
         x: int
 
     assert Fresh.__init__.__module__ == Fresh.__module__ == __name__
+
+
+def test_a_record_can_be_copied_with_changes() -> None:
+    """`copy.replace`, which exists since Python 3.13, calls `__replace__`; the fields of the copy are checked."""
+    named: Any = Named(1, 2, "left")
+    assert named.__replace__(x=3, name="right") == Named(3, 2, "right")
+    with pytest.raises(TypeError):
+        named.__replace__(name=1)

@@ -80,8 +80,7 @@ class Group(RunContext):
         """Release the breaker when the group is forgotten or the run has ended; later failures create no new one."""
         super().close()
         self.breaker = None
-        if self.is_paused:
-            self._set_paused(paused=False)
+        self._set_paused(paused=False)
 
     # The interface that the circuit of the group uses.
 
