@@ -25,7 +25,6 @@ from functools import partial
 
 from .child_state import ChildState, Purpose
 from .lifecycle import Lifecycle
-from .registry import ChildRegistry
 from .steps import Steps
 
 
@@ -34,7 +33,6 @@ class GroupRestarts:
 
     Args:
         lifecycle: starts and stops children.
-        registry: the children.
         steps: runs each change as one step.
         group_of: returns the group of a child, in start order.
 
@@ -43,12 +41,10 @@ class GroupRestarts:
     def __init__(
         self,
         lifecycle: Lifecycle,
-        registry: ChildRegistry,
         steps: Steps,
         group_of: Callable[[ChildState], list[ChildState]],
     ) -> None:
         self._lifecycle = lifecycle
-        self._registry = registry
         self._steps = steps
         self._group_of = group_of
         # The members that will be started, in start order; the dict is used as an ordered set.
@@ -138,7 +134,7 @@ class GroupRestarts:
         try:
             while (member := self._next_to_stop()) is not None and self._is_down(member):
                 self._to_stop.pop()
-                if member in self._members and member in self._registry and not member.is_alive:
+                if member in self._members and not member.is_alive:
                     self._lifecycle.enter(member, "waiting")
         finally:
             self._is_stopping_next = False

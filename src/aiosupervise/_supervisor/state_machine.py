@@ -72,9 +72,9 @@ class StateMachine:
 
     def _restarts_of(self, strategy: RestartStrategy) -> Restarts:
         if strategy == "one_for_all":
-            return GroupRestarts(self._lifecycle, self.children, self._steps, self.children.all_of)
+            return GroupRestarts(self._lifecycle, self._steps, self.children.all_of)
         if strategy == "rest_for_one":
-            return GroupRestarts(self._lifecycle, self.children, self._steps, self.children.started_since)
+            return GroupRestarts(self._lifecycle, self._steps, self.children.started_since)
         return SingleRestarts(self._lifecycle)
 
     def start(self) -> None:
