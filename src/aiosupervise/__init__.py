@@ -138,7 +138,8 @@ if not _typing.TYPE_CHECKING:  # pragma: no branch
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         level = _importlib.import_module(f".{_LATER[name]}", __name__)
-        for public in level.__all__:  # but for those that a program has replaced
+        # A name that the program has replaced stays replaced.
+        for public in level.__all__:
             globals().setdefault(public, getattr(level, public))
         return globals()[name]
 

@@ -75,7 +75,7 @@ async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_i
     assert [(pending.name, pending.started) for pending in report.pending] == [("own-0", True), ("own-1", True)]
 
 
-async def test_a_future_that_never_tells_its_loop_is_refused() -> None:
+async def test_a_future_whose_get_loop_raises_is_refused() -> None:
     """A task that awaits it could be neither stepped nor cancelled; the error ends the run, as that of `gather`."""
 
     class OwnFuture(asyncio.Future[None]):
