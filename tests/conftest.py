@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TextIO
 
 import hypothesis
@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[COUNTS] = Counter()
     config.stash[STDERR] = os.fdopen(os.dup(2), "w")  # captured by no test, and seen from pytest-xdist's workers too
     config.stash[WATCHDOG] = _Watchdog()
+    if sys.gettrace() is not None:
+        config.pluginmanager.register(_Tracing())
     # An ordinary run tries the same examples each time, so that it fails only for who changed something.
     hypothesis.settings.register_profile("ordinary", derandomize=True, deadline=None)
     hypothesis.settings.register_profile("thorough", max_examples=10_000, deadline=None)
@@ -177,16 +179,55 @@ def no_failed_callback() -> Iterator[None]:
     assert handler.messages == []
 
 
+class _Tracing:
+    """Traces the imports and the tests, and neither pytest nor the fixtures: the tracer slows down every line.
+
+    Until Python 3.13 `coverage` measures branches with a trace function. It would also be called in the process
+    of pytest-xdist that hands out the tests, where it has nothing to measure.
+    """
+
+    def __init__(self) -> None:
+        self._tracer = sys.gettrace()
+
+    def pytest_sessionstart(self) -> None:
+        """Stop tracing: the conftest files have been imported."""
+        sys.settrace(None)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(self) -> Generator[None, Any, Any]:
+        """Trace the import of a test module, with which this hook begins."""
+        sys.settrace(self._tracer)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self) -> None:
+        """Stop tracing: the module has been imported."""
+        sys.settrace(None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        """Trace a test, unless it uses the fixture `untraced`."""
+        if "untraced" not in pyfuncitem.fixturenames:
+            sys.settrace(self._tracer)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+
+    def pytest_unconfigure(self) -> None:
+        """Leave the process as it was."""
+        sys.settrace(self._tracer)
+
+
 @pytest.fixture
-def untraced() -> Iterator[None]:
+def untraced() -> None:
     """Spare a test the tracer of `coverage`, which would take two thirds of its time.
 
     For tests that do the same many times: each line of the library is left to a test of its own.
     """
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
 
 
 @pytest.fixture
