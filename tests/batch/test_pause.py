@@ -234,6 +234,7 @@ async def test_by_default_a_run_is_protected() -> None:
     assert all(isinstance(failure.error, DownError) for failure in report.failed)
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_no_number_of_probes_overflows() -> None:
     """Whoever asks for thousands of probes gets them: the pause stays at the longest."""
     service = Service(script={0: [down()] * 1040})

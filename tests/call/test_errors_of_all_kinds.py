@@ -485,6 +485,7 @@ def standing_for_the_same(leaf: Exception) -> Exception:
     return group(*[caused(RetryAfter(0), big) for _ in range(5_000)])
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("make", [deep, shared, chained, chained_in_a_group, standing_for_the_same])
 @pytest.mark.parametrize("leaf", [ConnectionError, GiveUp, KeyError])
 async def test_huge_errors(make: Callable[[Exception], Exception], leaf: type[Exception], supervise: Supervise) -> None:

@@ -12,7 +12,7 @@ from aiosupervise import Budget, GiveUp, Policy, RetryAfter, attempt, listen
 
 from .forms import Supervise, clock, only_async
 
-pytestmark = pytest.mark.looptime
+pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("untraced")]
 
 BASE = Policy(retry_on=(ConnectionError, TimeoutError), backoff=[10], max_retries=2)
 POLICIES = {
@@ -98,7 +98,7 @@ def frozen() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
     """Disable the cyclic collector: only objects without references are freed."""
-    gc.collect()
+    gc.freeze()
     gc.disable()
     yield
     gc.enable()

@@ -1,6 +1,7 @@
 """Shared by the tests that run something step by step."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 @pytest.fixture(autouse=True)
 def _untraced(untraced: None) -> None:
     """Leave coverage to the tests of the parts: these run whole programs, thousands of times."""
+
+
+@pytest.fixture(autouse=True)
+def _unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the log records from pytest, which would format the traceback of each of many thousand crashes."""
+    logger = logging.getLogger("aiosupervise")
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, logging.NullHandler()])
 
 
 @pytest.fixture

@@ -254,7 +254,8 @@ def _no_traces(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Check that afterwards nobody complains: no coroutine un-awaited, no exception un-retrieved, no cycle, no task."""
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    gc.collect()
+    # Whatever is there already is left out of the collection below, which would take longer than the scene.
+    gc.freeze()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         yield

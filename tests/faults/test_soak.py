@@ -102,7 +102,7 @@ async def read(run: Run[int, int], jobs: int) -> Ledger:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
-@pytest.mark.usefixtures("no_collector", "no_log")
+@pytest.mark.usefixtures("no_collector", "no_log", "untraced")
 async def test_a_soak(*, thorough: bool, counts: Counter[str]) -> None:
     """With a tenth of all attempts failing, no count is off by one, and neither memory nor garbage grows."""
     jobs = 1_000_000 if thorough else 20_000
@@ -158,7 +158,7 @@ class Growth:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
-@pytest.mark.usefixtures("no_collector", "no_log")
+@pytest.mark.usefixtures("no_collector", "no_log", "untraced")
 async def test_a_soak_of_restarts(*, thorough: bool, counts: Counter[str]) -> None:
     """A child that crashes a million times leaves neither memory nor garbage behind."""
     growth = Growth(1_000_000 if thorough else 10_000)
@@ -180,7 +180,7 @@ async def test_a_soak_of_restarts(*, thorough: bool, counts: Counter[str]) -> No
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
-@pytest.mark.usefixtures("no_collector", "no_log")
+@pytest.mark.usefixtures("no_collector", "no_log", "untraced")
 async def test_a_soak_of_children_that_come_and_go(*, thorough: bool, counts: Counter[str]) -> None:
     """Children that have ended are forgotten, with their names, arguments and errors."""
     growth = Growth(100_000 if thorough else 5_000)

@@ -87,6 +87,7 @@ def our_tasks() -> list[str]:
 
 
 @pytest.mark.parametrize(("workers", "interval"), [(1, 0.105), (2, 0.11), (100, 0.6), (300, 1.6)])
+@pytest.mark.usefixtures("untraced")
 async def test_the_more_workers_the_longer_is_the_interval(workers: int, interval: float) -> None:
     """Each poll goes through the scheduler, which has other work: 100 workers are polled every 0.6 s."""
     client = FakeClient(*map(str, range(workers)))

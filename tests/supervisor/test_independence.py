@@ -254,6 +254,7 @@ async def test_ends_are_handled_during_a_shutdown() -> None:
 
 
 @pytest.mark.parametrize(("strategy", "first_slice"), [("one_for_one", 64), ("one_for_all", 1000)])
+@pytest.mark.usefixtures("untraced")
 async def test_many_children_that_end_in_the_same_turn_are_handled_in_slices(strategy: Any, first_slice: int) -> None:
     """The states are true at once; the restarts follow, a part of them in each turn, and none is lost.
 

@@ -98,6 +98,7 @@ SHORT = Overload(first_pause=1, longest_pause=4, probes=3)
 
 @pytest.mark.parametrize("limit_per_group", [None, 4])
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.usefixtures("untraced")
 async def test_a_dead_host_holds_up_no_other(limit_per_group: int | None, *, streamed: bool) -> None:
     """Wherever its pages stand: jobs that wait for it have left their slots. Its own probes are the last calls."""
     healthy = [f"{host}{n}" for n in range(30) for host in "abcdefgh"]
@@ -151,6 +152,7 @@ SLOW, GONE, BUSY = range(3)
 
 
 @pytest.mark.parametrize("order", ["slow first", "dead first", "shuffled", "by turns"])
+@pytest.mark.usefixtures("untraced")
 async def test_thirty_hosts_of_different_manners(order: str) -> None:
     """The pages of the healthy ones finish nearly as soon as they would alone, whatever the order of the list."""
 
@@ -373,6 +375,7 @@ async def test_a_source_with_a_known_end_goes_on(
     assert len(report) == 120
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_pending_inputs_of_a_stopped_group_reach_the_reader_at_once() -> None:
     """A streamed run neither keeps them nor waits for its end; a slow reader gets them all the same."""
     inputs = [f"x{n}" for n in range(40)] + [f"h{n}" for n in range(300)]
@@ -454,6 +457,7 @@ async def test_a_group_that_stops_twice_is_listed_once(monkeypatch: pytest.Monke
     assert report.stopped_groups == ("x", "y", "z")
 
 
+@pytest.mark.usefixtures("untraced")
 async def test_a_sparse_dead_host_stops_as_a_dense_one_does() -> None:
     """It is remembered between its inputs."""
     hosts = Hosts(x=DEAD)
