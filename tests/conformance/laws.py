@@ -254,8 +254,7 @@ def _no_traces(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Check that afterwards nobody complains: no coroutine un-awaited, no exception un-retrieved, no cycle, no task."""
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    # Whatever is there already is left out of the collection below, which would take longer than the scene.
-    gc.freeze()
+    gc.collect()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         yield
