@@ -5,25 +5,31 @@ from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 from distributed import KilledWorker
 
 from aiosupervise import Failure, Pending, Success, WorkerLost
-from aiosupervise._events.outcomes import Tally
+from aiosupervise._events.outcomes import Stopped, Tally
 from aiosupervise.engines import EngineConfig
 from aiosupervise.integrations._dask.chunk_scheduler import ChunkScheduler
 from aiosupervise.integrations._remote.chunk import Chunk, size_of_next
 from aiosupervise.integrations._remote.chunk_builder import _LINGER, ChunkBuilder
 from aiosupervise.integrations._remote.messages import ChunkResult, Phase
 from aiosupervise.integrations._remote.outcome_recorder import OutcomeRecorder
-from aiosupervise.integrations._remote.serialization import outcome_payload, pending_payload
+from aiosupervise.integrations._remote.serialization import (
+    ErrorDescription,
+    outcome_payload,
+    pending_payload,
+    serialize,
+)
 
 from . import dask_jobs as jobs
 
 pytestmark = pytest.mark.looptime
 MEGABYTE = 1_000_000
+DONE = outcome_payload(0, Success(0, "value", 1, 1.0, "job"))
 
 
 def context(*, limit: int | None = None, total: int | None = None) -> Any:
@@ -31,8 +37,8 @@ def context(*, limit: int | None = None, total: int | None = None) -> Any:
     return Mock(
         config=EngineConfig(jobs.double, "double", limit, None),
         tally=Tally(total, limit),
-        job_name=lambda _, index: f"job-{index}",
-        pending=lambda item, index, started: Pending(index, None, started, f"job-{index}", item),
+        job_name=lambda item, index: f"{item}-{index}",
+        pending=lambda item, index, started: Pending(index, None, started, f"{item}-{index}", item),
     )
 
 
@@ -54,16 +60,16 @@ def filled(*inputs: str, key: str = "key") -> Chunk[str]:
 
 def test_a_chunk_is_full_after_its_size_or_a_megabyte() -> None:
     """Dask warns of ten times as much in one task."""
-    chunk: Chunk[str] = Chunk("key", 3)
+    chunk: Chunk[str] = Chunk("key", 9)
     chunk.add(b"a", 0, "a")
-    assert chunk.room == 2
+    assert chunk.room == 8
     chunk.add(bytes(MEGABYTE - 2), 1, "b")
-    assert chunk.room == 1
+    assert chunk.room == 7
     chunk.add(b"c", 2, "c")
     assert chunk.room == 0
-    large: Chunk[str] = Chunk("key", 3)
-    large.add(bytes(MEGABYTE), 0, "a")
-    assert large.room == 0
+    small: Chunk[str] = Chunk("key", 1)
+    small.add(b"a", 0, "a")
+    assert small.room == 0
 
 
 def test_only_unfinished_jobs_are_retried_alone() -> None:
@@ -147,6 +153,17 @@ async def test_a_chunk_is_delivered_when_it_is_full() -> None:
     assert len(delivered) == 3
 
 
+async def test_chunks_become_smaller_towards_the_end_of_a_source() -> None:
+    """The inputs that are left are shared among the threads, of which there is one until the workers are known."""
+    builder: ChunkBuilder[str] = ChunkBuilder("run", 10, 1000, lambda _: None)
+    sizes = []
+    for index in range(6):
+        sizes.append(builder.next_size())
+        builder.add("a", index)
+    assert sizes == [5, 4, 4, 3, 3, 2]
+    builder.take()
+
+
 async def test_a_chunk_does_not_wait_long_for_more_inputs() -> None:
     """The time counts from its first one; what is taken is not delivered."""
     delivered: list[Chunk[str]] = []
@@ -188,7 +205,7 @@ def test_the_first_outcome_of_a_job_counts() -> None:
     first = outcome_payload(0, Success(0, "first", 3, 4.0, "job"))
     recorder.receive(chunk, "tcp://a", [first])
     recorder.receive(chunk, "tcp://a", [outcome_payload(0, Success(0, "again", 1, 1.0, "job"))])
-    assert outcomes(run) == [Success(10, "first", 3, 4.0, "job-10", "a")]
+    assert outcomes(run) == [Success(10, "first", 3, 4.0, "a-10", "a")]
     assert (recorder.unfinished, run.tally.retries, chunk.worker) == (1, 2, "tcp://a")
     run.scope.emit.assert_not_called()
 
@@ -210,19 +227,19 @@ def test_each_kind_of_payload_becomes_its_outcome() -> None:
     run, chunk = context(), filled(*"abcd")
     recorder: OutcomeRecorder[Any, Any] = OutcomeRecorder(run)
     payloads = [
-        outcome_payload(0, Success(0, None, 1, 1.0, "job")),
+        outcome_payload(0, Success(0, None, 3, 1.0, "job")),
         outcome_payload(1, Failure(0, LookupError("x"), 4, 2.0, None, "job", None)),
         outcome_payload(2, Pending(0, None, started=True)),
         pending_payload(3),
     ]
     recorder.receive(chunk, "tcp://a", payloads)
     success, failure, begun, unbegun = outcomes(run)
-    assert success == Success(10, None, 1, 1.0, "job-10", "a")
+    assert success == Success(10, None, 3, 1.0, "a-10", "a")
     assert (failure.index, failure.attempts, failure.elapsed, failure.name, failure.input) == (
         11,
         4,
         2.0,
-        "job-11",
+        "b-11",
         "b",
     )
     assert "raised on the worker tcp://a" in failure.error.__notes__[-1]
@@ -230,7 +247,7 @@ def test_each_kind_of_payload_becomes_its_outcome() -> None:
         (12, True, "c"),
         (13, False, "d"),
     ]
-    assert (recorder.unfinished, run.tally.retries) == (-4, 3)
+    assert (recorder.unfinished, run.tally.retries) == (-4, 5)
 
 
 def test_a_result_that_cannot_be_unpickled_is_a_failure() -> None:
@@ -241,6 +258,19 @@ def test_a_result_that_cannot_be_unpickled_is_a_failure() -> None:
     assert isinstance(failure, Failure)
     assert (failure.attempts, failure.elapsed, failure.reason) == (2, 3.0, None)
     assert "cannot be unpickled here" in str(failure.error)
+
+
+def test_a_signal_while_an_error_is_unpickled_loses_no_outcome() -> None:
+    """The run fails with the signal, and the error is unpickled again."""
+    run, chunk, signal = context(), filled("a"), KeyboardInterrupt()
+    jobs.signals.append(signal)
+    description = ErrorDescription("LookupError", "x", "the traceback", ())
+    payload = (0, serialize(jobs.Interrupted()), description, 2, 3.0, None, True)
+    OutcomeRecorder[Any, Any](run).receive(chunk, "tcp://a", [payload])
+    (failure,) = outcomes(run)
+    assert (failure.index, failure.input, failure.name, failure.attempts) == (10, "a", "a-10", 2)
+    assert "raised on the worker tcp://a" in failure.error.__notes__[-1]
+    run.fail.assert_called_once_with(signal)
 
 
 # The scheduler.
@@ -320,6 +350,15 @@ async def failed_with(jobs_of: Any, error: BaseException, count: int = 2) -> Non
     await asyncio.sleep(0.001)
 
 
+async def sent_chunks(jobs_of: Any, count: int) -> list[Any]:
+    """Send this many chunks of one job each; return their futures."""
+    for index in range(count):
+        jobs_of.add("a", index)
+        jobs_of.builder.flush()
+    await asyncio.sleep(0.001)
+    return list(jobs_of._futures.values())
+
+
 def killed() -> KilledWorker:
     """The error of a task whose workers died too often."""
     return KilledWorker("key", SimpleNamespace(address="tcp://gone"), 3)  # type: ignore[arg-type]  # all it needs
@@ -339,6 +378,22 @@ async def test_a_chunk_whose_workers_died_is_retried_alone_once() -> None:
     assert [type(outcome.error) for outcome in outcomes(jobs_of.context)] == [KilledWorker] * 2
     assert list(jobs_of._sent) == ["later"]
     assert jobs_of.free_slots(0) == 10
+    await cancelled(jobs_of)
+
+
+async def test_a_chunk_that_is_to_be_retried_alone_waits_for_the_chunks_on_the_cluster() -> None:
+    """No other chunk is sent meanwhile."""
+    jobs_of = await scheduler(total=100)
+    first, second = await sent_chunks(jobs_of, 2)
+    first.set_exception(killed())
+    await asyncio.sleep(0.001)
+    assert jobs_of.free_slots(0) == 0
+    jobs_of._schedule(filled("b", key="later"))
+    assert list(jobs_of._sent) == ["double-id-2"]
+    second.set_result(ChunkResult("tcp://a", [DONE], "", ""))
+    await asyncio.sleep(0.001)
+    assert list(jobs_of._sent) == ["double-id-1-alone"]
+    jobs_of.stop(Phase.CANCELLED)
     await cancelled(jobs_of)
 
 
@@ -374,20 +429,33 @@ async def test_an_error_of_the_task_is_that_of_each_job(status: str) -> None:
     jobs_of = await scheduler(total=100)
     jobs_of._client.status = status
     error = LookupError("a broken worker")
+    await asyncio.sleep(10)
     await failed_with(jobs_of, error)
     recorded = outcomes(jobs_of.context)
-    assert [(outcome.error, outcome.index, outcome.attempts, outcome.name) for outcome in recorded] == [
-        (error, 0, 1, "job-0"),
-        (error, 1, 1, "job-1"),
+    assert [(outcome.error, outcome.index, outcome.attempts, outcome.name, outcome.input) for outcome in recorded] == [
+        (error, 0, 1, "a-0", "a"),
+        (error, 1, 1, "a-1", "a"),
     ]
-    assert all(0.001 <= outcome.elapsed < 1 for outcome in recorded)
-    assert jobs_of.context.tally.running == 0
+    assert [outcome.elapsed for outcome in recorded] == pytest.approx([0.001] * 2)
     if status == "running":
         jobs_of.context.fail.assert_not_called()
     else:
         (failure,) = jobs_of.context.fail.call_args.args
         assert "the connection to the cluster is lost: LookupError" in str(failure)
         assert failure.__cause__ is error
+
+
+async def test_no_job_runs_after_the_last_outcome() -> None:
+    """The last poll counted jobs that have ended since then; that number is kept while jobs are unfinished."""
+    jobs_of = await scheduler(total=100)
+    futures = await sent_chunks(jobs_of, 2)
+    jobs_of.context.tally.running = 2
+    running = []
+    for future in futures:
+        future.set_result(ChunkResult("tcp://a", [DONE], "", ""))
+        await asyncio.sleep(0.001)
+        running.append(jobs_of.context.tally.running)
+    assert running == [2, 0]
 
 
 async def test_a_signal_in_the_task_of_a_chunk_fails_the_run() -> None:
@@ -405,8 +473,10 @@ async def test_a_signal_in_the_task_of_a_chunk_fails_the_run() -> None:
 async def test_a_chunk_that_someone_else_cancels_fails_the_run() -> None:
     """Its jobs are pending; not so if the run has cancelled it, or withdrawn the chunk."""
     jobs_of = await scheduler(total=100)
-    await failed_with(jobs_of, CancelledError("by hand"))
+    error = CancelledError("by hand")
+    await failed_with(jobs_of, error)
     (failure,) = jobs_of.context.fail.call_args.args
+    assert failure.__cause__ is error
     assert str(failure) == "double-id-1 was cancelled on the cluster, but not by its run: CancelledError: by hand"
     assert {type(outcome) for outcome in outcomes(jobs_of.context)} == {Pending}
     cancelling = await scheduler(total=100)
@@ -446,7 +516,7 @@ async def test_a_worker_that_has_ended_its_share_ends_the_run(
     jobs_of = await scheduler(total=100)
     jobs_of.phase = phase
     jobs_of._check_worker(ChunkResult("tcp://a", [], stopped, expired))
-    assert jobs_of.context.stop.called is (ends == "stop")
+    assert jobs_of.context.stop.call_args_list == [call(Stopped.PROBES)] * (ends == "stop")
     assert jobs_of.context.fail.called is (ends == "fail")
     assert jobs_of.status == ("worker tcp://a has stopped" if ends == "stop" else "")
     if ends == "fail":
@@ -469,8 +539,8 @@ async def test_a_task_gets_what_a_worker_needs() -> None:
 
 
 async def unfinished_names(count: int) -> AsyncIterator[str]:
-    """The names that a scheduler with this many unfinished jobs gives."""
-    jobs_of = await scheduler(total=2 * count)
+    """The names that a scheduler with this many unfinished jobs gives; the first ten are sent."""
+    jobs_of = await scheduler(total=100)
     for index in range(count):
         jobs_of.add("a", index)
     for name in jobs_of.job_names():
@@ -480,9 +550,34 @@ async def unfinished_names(count: int) -> AsyncIterator[str]:
 
 
 async def test_unfinished_jobs_are_named() -> None:
-    """Ten of them, and the number of the others."""
-    assert [name async for name in unfinished_names(10)] == [f"job-{n}" for n in range(10)]
-    assert [name async for name in unfinished_names(13)] == [*(f"job-{n}" for n in range(10)), "and 3 more"]
+    """Ten of them, sent or not, and the number of the others."""
+    assert [name async for name in unfinished_names(3)] == [f"a-{n}" for n in range(3)]
+    assert [name async for name in unfinished_names(10)] == [f"a-{n}" for n in range(10)]
+    assert [name async for name in unfinished_names(13)] == [*(f"a-{n}" for n in range(10)), "and 3 more"]
+
+
+async def test_a_stop_makes_the_jobs_pending_that_are_not_sent() -> None:
+    """None of them has started."""
+    jobs_of = await scheduler(total=100)
+    jobs_of.add("a", 0)
+    jobs_of.stop(Phase.STOPPED)
+    assert outcomes(jobs_of.context) == [Pending(0, None, started=False, name="a-0", input="a")]
+    assert jobs_of.unfinished == 0
+
+
+async def test_a_chunk_that_cannot_be_withdrawn_is_left_alone() -> None:
+    """The loss of the connection ends its task anyway; the names of the tasks show what each is for."""
+    jobs_of = await scheduler(total=100)
+    (future,) = await sent_chunks(jobs_of, 1)
+    future.cancel = Mock(side_effect=OSError("no connection"))
+    jobs_of.withdraw(())
+    tasks = {task.get_name(): task for task in jobs_of._tasks}
+    assert sorted(tasks) == ["double-id-1 result", "double-id-1 withdrawn"]
+    await asyncio.sleep(0.001)
+    assert tasks["double-id-1 withdrawn"].exception() is None
+    future.set_result(ChunkResult("tcp://a", [DONE], "", ""))
+    await asyncio.sleep(0.001)
+    assert not jobs_of._tasks
 
 
 async def test_a_run_does_not_wait_for_a_result_that_it_does_not_need() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster, default_client
 
 from aiosupervise import Adaptive, Budget, Event, Failure, Overload, Pending, Success, WorkerLost, map_all
 from aiosupervise.engines import EngineConfig
@@ -607,6 +607,39 @@ async def test_a_stop_before_there_is_a_connection() -> None:
     report = await asyncio.wait_for(run, 30)
     assert [outcome.started for outcome in report.pending] == [False] * 2
     assert not ours()
+
+
+async def test_an_error_of_the_connection_after_a_stop_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped run needs no connection any more."""
+
+    async def connect(_: DaskEngine) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        jobs.begun.append(task.get_name())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("no cluster")
+
+    monkeypatch.setattr(DaskEngine, "connect", connect)
+    run = map_all(jobs.double, [1, 2], engine=DaskEngine("tcp://127.0.0.1:1"))
+    async with started(run) as task:
+        await eventually(lambda: jobs.begun)
+        run.stop()
+        await asyncio.wait_for(task, 30)
+    assert jobs.begun == ["double opening"]
+    assert len(run.report.pending) == 2
+    assert not ours()
+
+
+async def test_the_client_of_a_run_is_not_the_default_client(cluster: LocalCluster) -> None:
+    """Other code of the program, which may use Dask's default client, is not affected."""
+    engine = DaskEngine(cluster.scheduler_address)
+    client = await engine.connect()
+    with pytest.raises(ValueError, match="No client"):
+        default_client()
+    await engine.disconnect(client)
+    assert client.status == "closed"
 
 
 async def test_an_address_where_nobody_listens() -> None:

@@ -117,6 +117,36 @@ async def test_a_reply_updates_the_run() -> None:
     await poller.close(client)
 
 
+async def test_a_worker_without_a_limit_adds_nothing_to_the_limit_of_the_run() -> None:
+    """It has closed its part of the run."""
+    client, scheduler = FakeClient("a", "b"), FakeScheduler(limit=5)
+    replies = iter([PollReply(3, 4, "", {}), PollReply(0, None, "", {})])
+    client.replies[poll_run] = lambda *_: next(replies)
+    poller: Any = await opened(client, scheduler)
+    await asyncio.sleep(INTERVAL / 2)
+    assert scheduler.context.tally.limit == 4
+    await poller.close(client)
+
+
+async def test_the_names_of_tasks_show_what_they_do() -> None:
+    """They begin with the name of the run."""
+    client = FakeClient("a")
+    client.replies = {function: lambda *_: for_ever() for function in (check_config, poll_run, close_run)}
+    opening = asyncio.ensure_future(opened(client, FakeScheduler()))
+    await asyncio.sleep(1)
+    assert our_tasks() == ["double call of a"]
+    poller: Any = await opening
+    await asyncio.sleep(INTERVAL / 2)
+    assert sorted(our_tasks()) == ["double poll of a", "double poller"]
+    client.nthreads = for_ever  # type: ignore[assignment,method-assign]  # it never returns
+    closing = asyncio.ensure_future(poller.close(client))
+    await asyncio.sleep(1)
+    assert our_tasks() == ["double last check of the workers"]
+    await asyncio.sleep(5)
+    assert our_tasks() == ["double call of a"]
+    await closing
+
+
 async def test_the_counts_are_plausible_whatever_workers_reply() -> None:
     """No more jobs run than are unfinished; without a limit the sum is none, and without workers it is that of one."""
     client, scheduler = FakeClient("a"), FakeScheduler(limit=None)
@@ -250,7 +280,9 @@ async def test_workers_that_cannot_load_the_function_end_the_run(problem: Any) -
     client = FakeClient("a", "b")
     replies = iter([OSError("lost"), problem])
     client.replies[check_config] = lambda config: config == b"config" and next(replies)
-    with pytest.raises(RuntimeError, match=r"cannot unpickle double: are its module and aiosupervise.*no"):
+    with pytest.raises(
+        RuntimeError, match=r"cannot unpickle double: are its module and aiosupervise.*\? ImportError: no$"
+    ):
         await opened(client, FakeScheduler())
     assert client.count(check_config) == 2
 
@@ -274,10 +306,16 @@ async def test_every_worker_closes_the_run_at_the_end(silent: str) -> None:
     client = FakeClient("a", "b")
     poller: Any = await opened(client, FakeScheduler())
     client.threads["c"] = 1
+    failed: list[Any] = []
+
+    async def broken() -> None:
+        failed.append(asyncio.current_task())
+        raise OSError("no answer")
+
     if silent == "scheduler":
         client.nthreads = for_ever  # type: ignore[assignment,method-assign]  # it never returns
     elif silent == "broken":
-        client.nthreads = Mock(side_effect=OSError("no answer"))  # type: ignore[method-assign]
+        client.nthreads = broken  # type: ignore[assignment,method-assign]  # it only raises
     elif silent == "worker":
         client.replies[close_run] = lambda *_: for_ever()
     else:
@@ -286,6 +324,7 @@ async def test_every_worker_closes_the_run_at_the_end(silent: str) -> None:
     assert sorted(address for address, function in client.calls if function is close_run) == (
         ["a", "b"] if silent in ("scheduler", "broken") else ["a", "b", "c"]
     )
+    assert [task.exception() for task in failed[-1:]] == [None] * (silent == "broken")
     assert not our_tasks()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import pickle
 import sys
+import traceback
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -44,6 +45,12 @@ def failure(error: Exception) -> Failure[object]:
     return Failure(0, error, 1, 0.0, None, "job-0", None)
 
 
+def with_notes(error: Exception, notes: object) -> Exception:
+    """An error whose notes are this object."""
+    error.__notes__ = notes  # type: ignore[assignment]  # somebody may
+    return error
+
+
 def with_note(error: Exception, note: str) -> Exception:
     """An error with a note."""
     error.add_note(note)
@@ -57,8 +64,9 @@ def with_note(error: Exception, note: str) -> Exception:
         with_note(ValueError("x"), Tied("a note")),
         ValueError(Tied("a message")),
         UnreadableError("x"),
+        with_notes(ValueError("x"), 5),
     ],
-    ids=["traceback that cannot be printed", "note", "message", "notes that cannot be read"],
+    ids=["traceback that cannot be printed", "note", "message", "notes that cannot be read", "notes that are no list"],
 )
 def test_an_error_affects_no_other_job_whatever_is_wrong_with_it(error: Exception) -> None:
     """Its payload can always be made, and is serialized by plain pickle, as those of the other jobs are."""
@@ -132,8 +140,13 @@ def test_a_traceback_has_a_bound() -> None:
     with pytest.raises(LookupError) as raised:
         odd(0)
     text = serialization.remote_error(raised.value, "why").traceback_text
-    assert text.startswith("Traceback (most recent call last)")
-    assert text.endswith("LookupError: at the bottom\n")
+    assert text == "".join(traceback.format_exception(raised.value))
+
+
+def test_a_traceback_that_cannot_be_printed_says_why() -> None:
+    """The error of the attempt to print it takes its place."""
+    text = serialization.remote_error(MADE_BY_HAND, "why").traceback_text
+    assert text.startswith("its traceback cannot be printed: TypeError: ")
 
 
 def test_an_error_is_described_in_full() -> None:
@@ -142,7 +155,9 @@ def test_an_error_is_described_in_full() -> None:
     assert (mine.type_name, mine.message, mine.why) == (f"{jobs.__name__}.BusyError", "x", "why")
     assert str(mine) == f"{jobs.__name__}.BusyError: x (why)"
     assert (builtin.type_name, builtin.message) == ("KeyError", "1")
-    assert pickle.loads(pickle.dumps(mine)).args == mine.args  # noqa: S301 - made here
+    sent = pickle.loads(pickle.dumps(mine))  # noqa: S301 - made here
+    assert str(sent) == str(mine)
+    assert (sent.traceback_text, sent.args) == (mine.traceback_text, mine.args)
 
 
 def test_an_error_keeps_its_notes_and_gets_one_of_its_worker() -> None:
@@ -179,7 +194,7 @@ def test_a_verdict_arrives_as_a_verdict() -> None:
     ("error", "why"),
     [
         (jobs.UnprintableError(), "it cannot be pickled: TypeError: no pickle"),
-        (jobs.StubbornError(1, 2), "it cannot be unpickled here: "),
+        (jobs.StubbornError(1, 2), "it cannot be unpickled here: TypeError: "),
         (jobs.FickleError(), "unpickled, it is str"),
     ],
 )
@@ -208,7 +223,7 @@ def test_a_result_that_does_not_arrive_is_stood_for(value: object, why: str) -> 
     if data is None:
         assert description is not None
         error: object = serialization.load_error(data, description, "tcp://worker")
-        assert "the result, of type" in str(error)
+        assert f"the result, of type {type(value).__name__}, cannot be pickled" in str(error)
     else:
         _, error = serialization.load_value(data)
     assert isinstance(error, RemoteError)
@@ -236,11 +251,14 @@ def test_objects_of_the_main_program_are_sent_by_value(monkeypatch: pytest.Monke
     """The main program of a worker is another one; what can be imported there is sent by its name."""
     main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    exec("class Mine(int): pass\ndef double(n): return 2 * n", main.__dict__)  # noqa: S102 - a program
-    data = [serialization.serialize(value) for value in (main.Mine, main.double, [main.Mine(3)])]
+    main.__dict__.update(supervise=supervise, policy=POLICY)
+    source = "class Mine(int): pass\ndef double(n): return 2 * n\n@supervise(policy)\nasync def cook(): ..."
+    exec(source, main.__dict__)  # noqa: S102 - a program
+    data = [serialization.serialize(value) for value in (main.Mine, main.double, [main.Mine(3)], main.cook)]
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
-    mine, double, (three,) = map(serialization.deserialize, data)
+    mine, double, (three,), cook = map(serialization.deserialize, data)
     assert (mine(1), double(2), three) == (1, 4, 3)
+    assert id(cook.__code__) in WRAPPERS
     assert serialization.deserialize(serialization.serialize(jobs.double)) is jobs.double
     assert serialization.deserialize(serialization.serialize_by_value(jobs.always_busy)) is jobs.always_busy
 
@@ -275,15 +293,34 @@ def test_inputs_that_can_be_pickled_one_by_one_are_accepted() -> None:
     assert Shy.tries == 3
 
 
-@pytest.mark.parametrize("inputs", [[1, 2, 3, sys.stdout], range(0)])
-def test_inputs_are_checked_in_batches(inputs: Any) -> None:
-    """The number in the error counts all of them."""
+def test_inputs_are_checked_in_batches() -> None:
+    """The number in the error counts all of them; only the inputs of the last batch are pickled one by one."""
+    pickled: list[int] = []
+
+    class Counted:
+        def __reduce__(self) -> tuple[object, ...]:
+            pickled.append(1)
+            return int, ()
+
     engine = DaskEngine("tcp://127.0.0.1:1", chunk=2)
-    if inputs:
-        with pytest.raises(TypeError, match="input 3 cannot be pickled"):
-            engine.check(jobs.double, inputs)
-    else:
-        engine.check(jobs.double, inputs)
+    with pytest.raises(TypeError, match="input 5 cannot be pickled"):
+        engine.check(jobs.double, [*(Counted() for _ in range(4)), 1, sys.stdout])
+    assert len(pickled) == 4
+    engine.check(jobs.double, range(0))
+
+
+def test_everything_is_pickled_with_the_highest_protocol() -> None:
+    """It copies large buffers, such as those of arrays, fewer times."""
+    protocols: list[object] = []
+
+    class Curious:
+        def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+            protocols.append(protocol)
+            return int, ()
+
+    serialization.serialize(Curious())
+    serialization.serialize_by_value(Curious())
+    assert protocols == [pickle.HIGHEST_PROTOCOL] * 2
 
 
 def test_attempts_seconds_and_reason_are_sent() -> None:
@@ -294,6 +331,8 @@ def test_attempts_seconds_and_reason_are_sent() -> None:
     position, _, description, *rest = serialization.outcome_payload(4, lost)
     assert description is not None
     assert (position, description.why, rest) == (4, "", [5, 6.0, Reason.EXHAUSTED, True])
+    _, _, _, *rest = serialization.outcome_payload(4, Success(0, sys.stdout, 5, 6.0, "job"))
+    assert rest == [5, 6.0, None, True]
     assert serialization.outcome_payload(4, Pending(0, None, started=True)) == (4, None, None, 0, 0.0, None, True)
 
 
@@ -310,6 +349,17 @@ def test_a_supervised_function_behind_another_name_arrives_supervised(monkeypatc
     arrived = serialization.deserialize(serialization.serialize(supervised))
     assert arrived.policy == POLICY
     assert id(arrived.__code__) in WRAPPERS
+
+
+def test_a_supervised_function_of_a_class_is_sent_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker can import it, and so gets the very function."""
+    kitchen = ModuleType("kitchen")
+    monkeypatch.setitem(sys.modules, "kitchen", kitchen)
+    kitchen.__dict__.update(supervise=supervise, policy=POLICY)
+    source = "class Oven:\n    @staticmethod\n    @supervise(policy)\n    async def bake(): ..."
+    exec(source, kitchen.__dict__)  # noqa: S102 - a module that is nowhere else
+    packed = serialization.serialize_by_value(kitchen.Oven.bake)
+    assert serialization.deserialize(packed) is kitchen.Oven.bake
 
 
 @dataclass(frozen=True)

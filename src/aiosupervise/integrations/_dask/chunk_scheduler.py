@@ -72,7 +72,8 @@ class ChunkScheduler(Generic[T, I]):
         self._largest = largest
         self._outcomes = OutcomeRecorder(context)
         self._loop = asyncio.get_running_loop()
-        self._client: Client | None = None
+        # Set by `open`; no chunk is sent before that.
+        self._client: Client
         self._sent: dict[str, Chunk[I]] = {}
         # The futures of the sent chunks that can still be withdrawn.
         self._futures: dict[str, Future[Any]] = {}
@@ -137,7 +138,8 @@ class ChunkScheduler(Generic[T, I]):
     def _is_isolating(self) -> bool:
         """Return whether chunks are sent one at a time, because a chunk is being, or will be, retried alone."""
         # No other chunk is sent while an isolated chunk is unfinished, so it is enough to check the first chunk.
-        return bool(self._quarantine) or any(chunk.is_isolated for chunk in itertools.islice(self._sent.values(), 1))
+        first = next(iter(self._sent.values()), None)
+        return bool(self._quarantine) or (first is not None and first.is_isolated)
 
     def _send(self, chunk: Chunk[I]) -> None:
         self._sent[chunk.key] = chunk
@@ -164,12 +166,10 @@ class ChunkScheduler(Generic[T, I]):
         self._check_worker(result)
 
     def _submit(self, chunk: Chunk[I]) -> Future[Any]:
-        client = self._client
-        assert client is not None  # noqa: S101 - for the type checkers
         # The inputs are sent as one object, because Dask would search a list for futures.
         inputs = pickle.dumps(chunk.inputs)
         key = chunk.key
-        return client.submit(run_chunk, key, self._run_id, self.config, inputs, key=key, pure=False, retries=0)
+        return self._client.submit(run_chunk, key, self._run_id, self.config, inputs, key=key, pure=False, retries=0)
 
     # Receiving.
 
@@ -221,7 +221,7 @@ class ChunkScheduler(Generic[T, I]):
         """Make the run fail if the connection is lost, the chunk was cancelled by others, or a signal was received."""
         if not isinstance(error, Exception):
             self.context.fail(error)
-        elif self._client is not None and self._client.status != "running":
+        elif self._client.status != "running":
             self.on_disconnect(error)
         elif isinstance(error, CancelledError) and not chunk.is_withdrawn and self.phase is not Phase.CANCELLED:
             self._fail(f"{chunk.key} was cancelled on the cluster, but not by its run: {error_text(error)}", error)

@@ -116,7 +116,7 @@ def _serialize(value: object) -> bytes:
 def serialize_by_value(value: object) -> bytes:
     """Pickle a value with cloudpickle, which includes the code that another process cannot import."""
     file = io.BytesIO()
-    _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    _Pickler(file).dump(value)
     return file.getvalue()
 
 
@@ -179,7 +179,7 @@ def failed_input_payload(position: int, error: Exception) -> OutcomePayload:
 
 def remote_error(error: BaseException, why: str) -> RemoteError:
     """Create the RemoteError that replaces an error."""
-    return _stand_for(_describe(error, why), why)
+    return _stand_for(_describe(error), why)
 
 
 def _stand_for(description: ErrorDescription, why: str) -> RemoteError:
@@ -189,12 +189,12 @@ def _stand_for(description: ErrorDescription, why: str) -> RemoteError:
 def _serialize_error(failure: Failure[object]) -> tuple[bytes | None, ErrorDescription]:
     error = failure.error
     try:
-        return serialize(error), _describe(error, "")
+        return serialize(error), _describe(error)
     except Exception as problem:
         return None, _describe(error, f"it cannot be pickled: {text_of(problem)}")
 
 
-def _describe(error: BaseException, why: str) -> ErrorDescription:
+def _describe(error: BaseException, why: str = "") -> ErrorDescription:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return ErrorDescription(name, message_of(error), _traceback_of(error), _notes_of(error), why)
