@@ -157,7 +157,7 @@ def test_an_error_is_described_in_full() -> None:
     assert (builtin.type_name, builtin.message) == ("KeyError", "1")
     sent = pickle.loads(pickle.dumps(mine))  # noqa: S301 - made here
     assert str(sent) == str(mine)
-    assert (sent.traceback_text, sent.args) == (mine.traceback_text, mine.args)
+    assert sent.args == (mine.type_name, mine.message, mine.traceback_text, mine.why)
 
 
 def test_an_error_keeps_its_notes_and_gets_one_of_its_worker() -> None:
