@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
@@ -12,6 +13,7 @@ from aiosupervise._events.outcomes import Tally
 from aiosupervise.engines import EngineConfig
 from aiosupervise.integrations._dask import poller as poller_module
 from aiosupervise.integrations._dask.poller import Poller
+from aiosupervise.integrations._dask.run import DaskRun
 from aiosupervise.integrations._dask.worker import close_run, poll_run
 from aiosupervise.integrations._remote.messages import Phase, PollReply
 from aiosupervise.integrations._remote.serialization import pending_payload
@@ -214,6 +216,36 @@ async def test_a_change_of_phase_is_sent_at_once() -> None:
     await asyncio.sleep(INTERVAL / 4)
     assert phases == [0, 1]
     await poller.close(client)
+
+
+class FakeConnector:
+    """Gives out a client."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self.client = client
+
+    async def connect(self) -> Any:
+        """Return the client."""
+        return self.client
+
+    async def disconnect(self, _: object) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "end", [DaskRun.stop, partial(DaskRun.cancel, already_cancelled=False)], ids=["stop", "cancel"]
+)
+async def test_a_stop_or_a_cancel_that_is_repeated_is_sent_once(end: Callable[[DaskRun], None]) -> None:
+    """A caller that cancels the run on every turn of the loop does not flood the cluster with polls."""
+    client = FakeClient("a")
+    run = DaskRun(FakeScheduler().context, FakeConnector(client), 10)
+    await run.open()
+    await asyncio.sleep(INTERVAL / 2)
+    for _ in range(9):
+        end(run)
+        await asyncio.sleep(INTERVAL / 100)
+    assert client.count(poll_run) == 2
+    await run.close()
 
 
 async def test_a_poll_without_a_reply_is_repeated() -> None:
