@@ -97,7 +97,7 @@ async def test_a_call_that_is_cancelled_as_it_is_sent_as_the_probe_makes_room_fo
 def circuit_of(tally: Tally) -> Circuit:
     """A closed circuit of a run with these counts."""
     context: Any = SimpleNamespace(tally=tally, scope=SimpleNamespace(emit=lambda *_: None), wake=lambda: None)
-    return Circuit(Overload(), ProtectedRun(context), Closed)
+    return Circuit(Overload(), ProtectedRun(context), Closed, 0)
 
 
 async def test_a_circuit_that_has_ended_describes_nothing() -> None:

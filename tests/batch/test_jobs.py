@@ -203,6 +203,16 @@ async def test_map_all_takes_coroutines_for_plain_inputs(collect: Callable[[list
     assert (await map_all(run, collect([answer(1), answer(2)]))).values() == [1, 2]
 
 
+async def test_map_all_takes_a_plain_function_that_is_marked_as_async() -> None:
+    """Such a function may return any awaitable, like a function that `run_all` is given."""
+
+    def start(number: int) -> "asyncio.Future[int]":
+        return asyncio.ensure_future(answer(number))
+
+    start._is_coroutine = object()  # type: ignore[attr-defined]  # the mark of asyncio before Python 3.12
+    assert (await map_all(start, [1, 2])).values() == [1, 2]
+
+
 def needs_argument(value: int) -> Awaitable[int]:
     """A callable that is no job, for it needs an argument."""
     return answer(value)
@@ -210,6 +220,11 @@ def needs_argument(value: int) -> Awaitable[int]:
 
 def returns_none() -> Any:
     """A callable that is no job, for it returns nothing."""
+
+
+def returns_number() -> Any:
+    """A callable that is no job, for it returns a number."""
+    return 7
 
 
 def raises() -> Awaitable[int]:
@@ -227,6 +242,7 @@ def raises_type_error() -> Awaitable[int]:
     [
         (needs_argument, TypeError, ["job 1", "without arguments", "functools.partial(needs_argument, ...)"]),
         (returns_none, TypeError, ["job 1", "returns_none", "returned None"]),
+        (returns_number, TypeError, ["job 1", "returns_number", "returned 7"]),
         (raises, KeyError, ["job 1", "raises", "config"]),
         (raises_type_error, TypeError, ["job 1", "raises_type_error", "of its own"]),
     ],
@@ -353,4 +369,5 @@ async def test_a_mapped_function_whose_parameters_do_not_fit_fails_in_its_job() 
     func: Any = without_parameters
     (failure,) = (await map_all(func, [1])).failed
     assert isinstance(failure.error, TypeError)
+    assert "job 0 cannot be called as it is" in str(failure.error)
     assert "map_all with one input" in str(failure.error)

@@ -1,6 +1,7 @@
 """Mistakes in the user's code raise an error or a warning that says what to write."""
 
 import asyncio
+import contextvars
 import functools
 import gc
 import inspect
@@ -139,11 +140,15 @@ async def test_stop_needs_a_run_that_has_started() -> None:
 
 BAD: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"strategy": "race"}, ValueError, ["strategy", "'gather'", "'as_completed'", "'wait'", "'race'"]),
-    ({"limit": 0}, ValueError, ["limit", "at least 1", "None for no limit", "0"]),
+    ({"limit": 0}, ValueError, ["limit must be an integer of at least 1, or None for no limit; got 0"]),
     ({"limit": -1}, ValueError, ["limit", "-1"]),
     ({"limit": True}, TypeError, ["limit", "True"]),
     ({"limit": 2.5}, TypeError, ["limit", "2.5"]),
-    ({"timeout": -1}, ValueError, ["timeout", "seconds", "None for no limit", "-1"]),
+    (
+        {"timeout": -1},
+        ValueError,
+        ["timeout must be a finite number of seconds, 0 or more, or None for no limit; got -1"],
+    ),
     ({"timeout": math.nan}, ValueError, ["timeout", "nan"]),
     ({"timeout": math.inf}, ValueError, ["timeout", "inf"]),
     ({"timeout": "1"}, TypeError, ["timeout", "'1'"]),
@@ -159,6 +164,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
         ["return_when must be 'ALL_COMPLETED', 'FIRST_COMPLETED' or 'FIRST_EXCEPTION'; got 'SOME'"],
     ),
     ({"name": 3}, TypeError, ["name", "3"]),
+    ({"listen": 3}, TypeError, ["listen must be a function of one argument, the event; got 3"]),
+    ({"total": -1}, ValueError, ["total must be an integer of at least 0, or None for an unknown number; got -1"]),
+    ({"max_failures": -1}, ValueError, ["max_failures must be an integer of at least 0, or None for no limit; got -1"]),
 ]
 
 
@@ -386,6 +394,20 @@ def test_other_queues_are_read_in_their_own_way(made: Any, get: str) -> None:
     with pytest.raises(TypeError, match=r"a queue is read like this:\n") as caught:
         map_all(job, made)
     assert get in str(caught.value)
+
+
+class PutOnly:
+    """An object that items can be put into."""
+
+    def put(self, item: int) -> None:
+        """Add an item."""
+
+
+@pytest.mark.parametrize("thing", [contextvars.ContextVar("variable"), PutOnly()], ids=["get", "put"])
+def test_an_object_with_only_one_method_of_a_queue_is_no_queue(thing: Any) -> None:
+    """The error does not show how to read a queue, but says what to do with any single object."""
+    with pytest.raises(TypeError, match=r"got a value of type \w+: put it into a list$"):
+        map_all(job, thing)
 
 
 def generate() -> Iterator[Any]:

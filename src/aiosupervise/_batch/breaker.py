@@ -41,7 +41,7 @@ _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", defa
 class Breaker:
     """Passes the reports and requests of one run's calls and pump to the circuit of the run."""
 
-    def __init__(self, setting: Overload, protected: Protected, successes: int = 0) -> None:
+    def __init__(self, setting: Overload, protected: Protected, successes: int) -> None:
         """Create the breaker of a run or of a group.
 
         Args:

@@ -24,7 +24,7 @@ class Circuit:
     """The current state, and the data that all states share: settings, budget, queue, and the server's retry-after."""
 
     def __init__(
-        self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State], successes: int = 0
+        self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State], successes: int
     ) -> None:
         self.setting = setting
         self.protected = protected

@@ -113,10 +113,10 @@ class Feed:
             if item is END:
                 source.exhausted = True
                 self._on_exhausted()
-                break
+                return
             if self.stopped:  # the run was stopped while the source produced this item
                 self.skip(item)
-                break
+                return
             self._pulled = index + 1
             self.unfinished = unfinished = self.unfinished + 1
             try:

@@ -106,7 +106,7 @@ async def test_an_owned_run_names_its_owner() -> None:
 
 async def test_a_total_is_that_of_the_first_stage() -> None:
     """A later one has as many outcomes as the first has jobs."""
-    with pytest.raises(ValueError, match="total is for the first of several stages"):
+    with pytest.raises(ValueError, match=r"^total is for the first of several stages, .*: write it there$"):
         map_all(parse, map_all(fetch, [1, 2]), total=2)
 
 
