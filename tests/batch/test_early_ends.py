@@ -207,6 +207,7 @@ class Unbound:
         raise RuntimeError("working outside of the context")
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("mapped", [False, True])
 async def test_a_held_proxy_does_not_keep_jobs_running(*, mapped: bool) -> None:
     """The jobs that run are cancelled, and every item has its outcome."""
@@ -222,6 +223,7 @@ async def test_a_held_proxy_does_not_keep_jobs_running(*, mapped: bool) -> None:
     assert [outcome.started for outcome in report.pending] == [True, False, False]
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_coroutine_that_cannot_be_closed(*, streamed: bool) -> None:
     """The jobs that run are cancelled, each item has its outcome, and the error is raised in the end."""

@@ -122,6 +122,9 @@ async def test_a_job_has_one_task_with_a_name() -> None:
     assert report.values() == [outcome.name for outcome in report] == ["me-0", "me-1"]
     assert (await run_all([me(), me()], name="fetch")).values() == ["fetch-0", "fetch-1"]
     assert [o.name for o in await map_all(answer, [1])] == ["answer-0"]
+    named: Any = functools.partial(answer, 1)
+    named.__name__ = "fetch"
+    assert [o.name for o in await run_all([named])] == ["fetch-0"]
     nameless: list[Any] = [functools.partial(answer, 1), Callee().method, Callee(), Waitable()]
     assert [o.name for o in await run_all(nameless)] == ["answer-0", "method-1", "Callee-2", "Waitable-3"]
 
