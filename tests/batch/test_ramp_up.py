@@ -188,6 +188,19 @@ async def test_a_call_that_outlives_its_run_is_on_its_own(answer: Answer) -> Non
     assert tokens_of(setting) == 1
 
 
+async def test_a_call_that_first_fails_after_its_run_has_ended_is_on_its_own() -> None:
+    """The run has no circuit, since nothing failed in it, and gets none any more: the call retries by its policy."""
+    service = Service(script={1: [down(5)]})
+    left: list[asyncio.Task[int]] = []
+
+    async def leave() -> None:
+        left.append(asyncio.ensure_future(supervise(POLICY.replace(backoff=[2]))(service)(1)))
+
+    await run_all([leave])
+    assert await left[0] == 1
+    assert service.times(1) == [0, 5 + 2]
+
+
 async def test_a_call_that_is_cancelled_at_the_moment_of_its_release_makes_no_attempt() -> None:
     """A queued call that is cancelled in the step in which the probe succeeds is not tried again."""
     service = Service(script={1: [down()]})
