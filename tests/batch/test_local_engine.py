@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Generator
 from typing import Any, cast
 
 import pytest
@@ -73,6 +74,22 @@ async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_i
     jobs: list[Any] = [OwnFuture(), asyncio.Event().wait]
     report = await run_all(jobs, timeout=1, name="own")
     assert [(pending.name, pending.started) for pending in report.pending] == [("own-0", True), ("own-1", True)]
+
+
+async def test_an_awaitable_that_is_no_future_is_cancelled_through_its_task() -> None:
+    """Only a real future is cancelled itself, whatever the methods of an awaitable are called."""
+
+    class Request:
+        def get_loop(self) -> asyncio.AbstractEventLoop:
+            return asyncio.get_running_loop()
+
+        def __await__(self) -> Generator[Any, None, None]:
+            return asyncio.sleep(5).__await__()
+
+    jobs: list[Any] = [Request(), asyncio.Event().wait]
+    report = await run_all(jobs, timeout=1)
+    assert [pending.started for pending in report.pending] == [True, True]
+    assert report.elapsed == 1
 
 
 async def test_a_future_whose_get_loop_raises_is_refused() -> None:
