@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import JobFinished, Overload, Pending, Run, Stopped, Success, map_all, supervise
+from aiosupervise import JobFinished, Overload, Pending, RetryAfter, Run, Stopped, Success, map_all, supervise
 from aiosupervise._batch._groups import feed
 from aiosupervise._batch._groups.schedule import NOTHING, Schedule
 
@@ -151,10 +151,10 @@ async def test_a_silent_source_keeps_no_waiting_input_from_starting() -> None:
 
 async def test_waiting_inputs_fill_the_free_slots_and_no_others() -> None:
     """All of them at once; in a streamed run, an unread outcome keeps its slot."""
-    inputs = [f"{host}{n}" for host in "abcd" for n in (1, 2)]
-    pages = Pages(e=3)
-    await map_all(pages.fetch, [*inputs, "e1"], limit=5, group_by=host_of, limit_per_group=1)
-    assert pages.ended == {page: int(page[1]) for page in inputs} | {"e1": 3}
+    inputs = [f"{host}{n}" for host in "abcdefgh" for n in (1, 2)]
+    pages = Pages(z=3)
+    await map_all(pages.fetch, [*inputs, "z1"], limit=9, group_by=host_of, limit_per_group=1)
+    assert pages.ended == {page: int(page[1]) for page in inputs} | {"z1": 3}
 
     pages, inputs = Pages(), ["a1", "a2", "b1", "b2", "c1"]
     run = map_all(pages.fetch, inputs, limit=3, strategy="as_completed", group_by=host_of, limit_per_group=1)
@@ -191,6 +191,40 @@ async def test_the_input_that_the_reader_waits_for_starts_though_unread_outcomes
         outcomes = await read_all(map_all(fetch, inputs, limit=2, group_by=host_of, limit_per_group=1))
     assert [outcome.input for outcome in outcomes] == inputs
     assert pages.asked == ["b1", "c1", "a1", "a2", "b2"]
+
+
+async def test_an_input_that_the_reader_needs_later_waits_for_a_slot() -> None:
+    """Of the inputs that the reader needs next, as many as the limit may start despite unread outcomes, and no more."""
+    pages = Pages()
+    calls = itertools.count()
+
+    @supervise(retry_on=ConnectionError, backoff=[50])
+    async def fetch(page: str) -> str:
+        if page == "a1" and next(calls) == 0:
+            raise ConnectionError
+        return await pages.fetch(page)
+
+    inputs = ["a1", "b1", "b2", "c1"]
+    outcomes = await read_all(map_all(fetch, inputs, limit=2, group_by=host_of, limit_per_group=1))
+    assert [outcome.input for outcome in outcomes] == inputs
+    assert pages.asked == ["b1", "c1", "a1", "b2"]
+
+
+async def test_an_input_that_the_reader_waits_for_waits_for_a_slot_while_jobs_have_all() -> None:
+    """Although it comes next, no more jobs run than the limit permits."""
+    pages = Pages(b=100, c=200)
+
+    @supervise(retry_on=ConnectionError, max_retries=0)
+    async def fetch(page: str) -> str:
+        if page == "a1":
+            raise RetryAfter(10)
+        return await pages.fetch(page)
+
+    inputs = ["a1", "b1", "a2", "c1"]
+    outcomes = await read_all(map_all(fetch, inputs, limit=2, group_by=host_of))
+    assert [outcome.input for outcome in outcomes] == inputs
+    assert pages.asked == ["b1", "c1", "a2"]
+    assert pages.ended["a2"] == 101
 
 
 async def test_a_slow_reader_slows_the_run() -> None:

@@ -297,6 +297,7 @@ async def test_a_run_without_protection() -> None:
         hosts.supervised(max_retries=1, backoff=[0]), ["x0", "h0", "x1"], overload=None, group_by=host_of
     )
     assert [type(outcome) for outcome in report] == [Failure, Success, Failure]
+    assert [(type(failure.error), failure.attempts) for failure in report.failed] == [(ConnectionError, 2)] * 2
     assert report.stopped_groups == ()
 
 
@@ -795,6 +796,30 @@ async def test_a_job_that_is_cancelled_while_it_comes_back() -> None:
     engine: Any = run._pump._engine  # type: ignore[union-attr]
     assert engine.groups.slots._returning == {}
     assert engine.groups.schedule.is_exhausted
+
+
+async def test_a_job_that_is_cancelled_when_a_slot_is_free_for_it() -> None:
+    """Its outcome is the cancellation, and the slot that it was given is free for others."""
+    hosts = Hosts(x=0.2)
+    inner = hosts.supervised(backoff=[5])
+    jobs: list[Any] = []
+
+    async def job(page: str) -> str:
+        if page[0] == "h":
+            await asyncio.sleep(10)
+            return page
+        jobs.append(asyncio.current_task())
+        result: str = await inner(page)
+        return result
+
+    def on_event(event: object) -> None:
+        if isinstance(event, JobFinished) and event.outcome.input == "h0":
+            asyncio.get_running_loop().call_soon(jobs[0].cancel)
+
+    report = await map_all(job, ["x0", "h0", "h1"], limit=1, group_by=host_of, listen=on_event)
+    assert [type(outcome) for outcome in report] == [Failure, Success, Success]
+    assert [type(failure.error) for failure in report.failed] == [asyncio.CancelledError]
+    assert hosts.calls["x"] == 1
 
 
 @pytest.mark.usefixtures("small_budgets")

@@ -8,12 +8,26 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiosupervise import Failure, JobFinished, Journal, Pending, Report, Run, Stopped, Success, listen, map_all
+from aiosupervise import (
+    Event,
+    Failure,
+    JobFinished,
+    Journal,
+    Pending,
+    Report,
+    Run,
+    RunStarted,
+    Stopped,
+    Success,
+    listen,
+    map_all,
+)
 from aiosupervise._batch._journal.lock import FileLock
 from aiosupervise._batch._journal.session import Session
 from aiosupervise._batch._journal.store import Store
@@ -151,6 +165,13 @@ async def test_the_first_group_of_rows_is_written_when_it_has_twenty(path: Path,
     async with map_all(work, [1] * count + [50], strategy="as_completed", journal=path) as run:
         moments = {round(now(), 4) async for _ in run}
     assert moments == {moment, 0.5}
+
+
+async def test_a_row_waits_for_others_from_its_own_arrival(path: Path) -> None:
+    """Unless it finds a group that waits; the rows of that group do not count for the next."""
+    async with map_all(work, [1, 1.2, 1.4, 3.1, 50], strategy="as_completed", journal=path) as run:
+        moments = [(outcome.index, round(now(), 4)) async for outcome in run]
+    assert moments == [(0, 0.03), (1, 0.03), (2, 0.03), (3, 0.051), (4, 0.5)]
 
 
 async def test_stop_lets_running_jobs_finish(path: Path) -> None:
@@ -375,10 +396,12 @@ async def test_a_file_of_which_a_part_is_gone(path: Path) -> None:
 async def test_a_file_that_cannot_be_opened(path: Path) -> None:
     """Nothing starts: what a list holds is pending, and the error is raised."""
     path.write_text("my notes\n" * 1000)  # noqa: ASYNC240 - the test itself
-    run = map_all(work, [1, 2], journal=path)
+    events: list[Event] = []
+    run = map_all(work, [1, 2], journal=path, listen=events.append)
     with pytest.raises(RuntimeError, match=f"the journal {path} cannot be opened: DatabaseError"):
         await run
     assert [outcome.started for outcome in run.report.pending] == [False, False]
+    assert [event.known for event in events if isinstance(event, RunStarted)] == [0]
     async with map_all(work, iter([1, 2]), journal=path) as run:
         with pytest.raises(RuntimeError, match=f"the journal {path} cannot be opened: DatabaseError"):
             await anext(run)
@@ -497,6 +520,7 @@ async def test_a_value_that_cannot_be_decoded_any_more(path: Path, monkeypatch: 
     with pytest.raises(RuntimeError, match=f"{path} has a value that the codec pickle cannot decode: AttributeError"):
         await run
     assert [type(outcome) for outcome in run.report] == [Success, Success, Pending, Pending, Pending, Pending]
+    assert [outcome.input for outcome in run.report] == [*range(6)]
     assert is_free(path)
 
 
@@ -533,12 +557,16 @@ async def test_a_codec_that_is_interrupted(path: Path) -> None:
     assert is_free(path)
 
 
-async def test_a_run_that_waits_for_its_commit_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning does not blame the source."""
+@pytest.mark.parametrize("staged", [False, True])
+async def test_a_run_that_waits_for_its_commit_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, staged: bool
+) -> None:
+    """The warning blames neither the source nor an earlier stage."""
     SlowDisk(monkeypatch, seconds=8)
+    inputs: Any = map_all(work, range(20), name="earlier") if staged else range(20)
     with pytest.warns(RuntimeWarning, match=f"so the run waits: the commit of the journal {path}"):
-        report = await map_all(work, range(20), journal=path, timeout=0.05)
-    assert report.tally.succeeded == 6
+        report = await map_all(work, inputs, journal=path, timeout=0.05)
+    assert report.tally.succeeded == (3 if staged else 6)
 
 
 async def test_listeners_that_are_interrupted(path: Path) -> None:
@@ -579,6 +607,35 @@ async def test_outcomes_that_no_commit_will_come_for(path: Path, monkeypatch: py
     assert delivered == [0]
     monkeypatch.setattr(Writer, "_do", None)
     await asyncio.sleep(1)
+
+
+async def test_a_commit_that_ends_after_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outcomes are handed over once, and whether it succeeds makes no difference any more."""
+    call = Writer.call
+    commits: list[asyncio.Future[Any]] = []
+    delivered: list[int] = []
+
+    def held_up(writer: Writer, job: Any, *, in_loop: bool) -> Any:
+        if not isinstance(job, partial):
+            return call(writer, job, in_loop=in_loop)
+        commits.append(asyncio.get_running_loop().create_future())
+        return commits[-1]
+
+    monkeypatch.setattr(Writer, "call", held_up)
+    for end in ("succeeds", "fails"):
+        session = Session(Journal(path)._writer, Journal(path)._settings, "fetch")
+        session.connect(deliver=lambda outcome: delivered.append(outcome.index), fail=lambda _: None, wake=lambda: None)
+        await session.open()
+        session.keys[0] = "0"
+        session.add(Success(0, 0, 1, 0.0))
+        session.flush()
+        session.detach()
+        if end == "succeeds":
+            commits[-1].set_result((1, 10, {}))
+        else:
+            commits[-1].set_exception(LookupError())
+        await session.close()
+    assert delivered == [0, 0]
 
 
 # Runs that are thrown away.
@@ -657,6 +714,30 @@ def test_a_loop_that_shuts_down(path: Path) -> None:
 
     asyncio.run(main())
     assert asyncio.run(known(path)) in ([0], [0, 1])
+
+
+async def test_a_loop_that_shuts_down_while_the_file_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waits for that, so the file is free afterwards."""
+    call = Writer.call
+
+    def slow(writer: Writer, job: Any, *, in_loop: bool) -> Any:
+        if getattr(job, "__name__", "") != "_close":
+            return call(writer, job, in_loop=in_loop)
+        loop = asyncio.get_running_loop()
+        later = loop.create_future()
+        loop.call_later(1, lambda: later.set_result(job(writer._store)))
+        return later
+
+    monkeypatch.setattr(Writer, "call", slow)
+    run = map_all(work, [0], journal=path)
+    task = asyncio.ensure_future(run)
+    await asyncio.sleep(0.5)
+    for each in asyncio.all_tasks() - {asyncio.current_task()}:
+        each.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert run.report.tally.succeeded == 1
+    assert is_free(path)
 
 
 def test_a_loop_that_shuts_down_while_inputs_are_looked_up(path: Path) -> None:

@@ -237,14 +237,16 @@ async def test_another_name_or_version(path: Path, service: Service) -> None:
 @pytest.mark.looptime
 async def test_a_renamed_function(path: Path, service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """The file has rows under other names only: a line of the log names them, once."""
-    await map_all(service, ["a"], journal=path, name="fetch")
+    for name in ("parse", "fetch"):
+        await map_all(service, ["a"], journal=Journal(path), name=name)
+    caplog.clear()
     for _ in range(2):
         await map_all(service, ["a"], journal=path, name="fetch_page")
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    found = f"run fetch_page has no results in the journal {path}, which has results of fetch"
+    found = f"run fetch_page has no results in the journal {path}, which has results of fetch, parse"
     repair = "if the function was renamed, pass its previous name as name="
     assert [record.getMessage() for record in warnings] == [f"{found}: {repair}"]
-    assert warnings[0].__dict__["aiosupervise_others"] == "fetch"
+    assert warnings[0].__dict__["aiosupervise_others"] == "fetch, parse"
 
 
 @pytest.mark.looptime
@@ -380,6 +382,21 @@ async def test_new_jobs_wait_for_slots_that_went_during_the_lookup(
 
 
 @pytest.mark.looptime
+async def test_an_item_of_an_async_source_does_not_wait_for_the_next(path: Path, service: Service) -> None:
+    """Known or not, and although more slots are free."""
+    await map_all(service, ["a", "never comes"], journal=path)
+
+    async def source() -> AsyncIterator[str]:
+        for item in ("a", "b", "c"):
+            yield item
+            await asyncio.sleep(10)
+
+    async with map_all(service, source(), strategy="as_completed", journal=path) as run:
+        moments = [int(asyncio.get_running_loop().time()) async for _ in run]
+    assert moments == [0, 10, 20]
+
+
+@pytest.mark.looptime
 async def test_an_outcome_that_waits_for_its_commit_takes_no_slot(path: Path) -> None:
     """One slot, and ten jobs at once within a commit interval; they are handed over together."""
     loop = asyncio.get_running_loop()
@@ -405,6 +422,27 @@ async def test_a_group_that_turns_out_to_be_large_enough_goes_at_once(path: Path
     async with map_all(work, range(31), limit=31, strategy="as_completed", journal=path) as run:
         moments = [round(loop.time(), 3) async for _ in run]
     assert moments == [0.001] * 30 + [1.0]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("size", "waiting", "moment"), [(1000, 1, 0.021), (1000, 2, 0.001), (800, 2, 0.001), (3000, 1, 0.001)]
+)
+async def test_a_group_of_large_rows_is_smaller(
+    path: Path, monkeypatch: pytest.MonkeyPatch, size: int, waiting: int, moment: float
+) -> None:
+    """Its rows have at most two megabytes together, but for a row that alone has more; fewer rows wait for others."""
+    monkeypatch.setattr("aiosupervise._batch._journal.session._MOST_BYTES", 2000)
+    loop = asyncio.get_running_loop()
+
+    async def work(item: int) -> str:
+        await asyncio.sleep(0.001 if item > 10 else 1)
+        return "x" * (size - len('11""'))
+
+    inputs = range(10, 10 + 1 + 20 + waiting)
+    async with map_all(work, inputs, strategy="as_completed", journal=path) as run:
+        moments = [round(loop.time(), 3) async for _ in run]
+    assert moments == [0.001] * 20 + [moment] * waiting + [1.0]
 
 
 @pytest.mark.looptime
@@ -579,7 +617,8 @@ class AsyncCodec:
         ({"path": 5}, "path of a journal must be a str or a PathLike of str; got 5"),
         (
             {"key": "id"},
-            "^key must be a function of an input that returns a str, or None for inputs that are their own key",
+            "^key must be a function of an input that returns a str, or None for inputs that are their own key; "
+            "got a value of type str$",
         ),
         ({"key": async_key}, "async_key is async: write a plain function"),
         ({"version": 3}, "version must be a str; got 3"),

@@ -115,10 +115,34 @@ def test_pickle_keeps_values_that_contain_themselves() -> None:
     assert again["children"][0]["parent"] is again
 
 
-def test_the_error_of_pickle_does_not_suggest_pickle() -> None:
+class Reduced:
+    """A value that comes back from pickle as something else, or not at all."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __reduce__(self) -> Any:
+        return self.function, ()
+
+
+@pytest.mark.parametrize("value", [lambda: None, Reduced(list)])
+def test_the_error_of_pickle_does_not_suggest_pickle(value: object) -> None:
     """It suggests what is left."""
     with pytest.raises(TypeError, match=r"return plain values, or pass the journal a codec for them$"):
-        encode(pickle, lambda: None, "fetch-3")
+        encode(pickle, value, "fetch-3")
+
+
+def fail() -> None:
+    """What pickle calls to make an object again."""
+    raise LookupError("no idea")
+
+
+def test_a_value_beside_one_that_contains_itself_is_decoded() -> None:
+    """It is stored only if it comes back."""
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="with the codec pickle: LookupError: no idea"):
+        encode(pickle, [endless, Reduced(fail)], "fetch-3")
 
 
 def refuse(_: object) -> str:

@@ -49,18 +49,36 @@ def test_a_thread_writes(tmp_path: Path, saving: list[threading.Thread]) -> None
     assert not thread.is_alive()
 
 
-def test_no_waiting_needs_no_thread(tmp_path: Path, saving: list[threading.Thread]) -> None:
-    """In a test, everything happens in the loop."""
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that were started."""
+    names = []
+    start = threading.Thread.start
+
+    def watched(thread: threading.Thread) -> None:
+        names.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", watched)
+    return names
+
+
+def test_no_waiting_needs_no_thread(tmp_path: Path, saving: list[threading.Thread], started: list[str]) -> None:
+    """In a test, everything happens in the loop, from the opening of the file to its closing."""
     with no_waiting():
         asyncio.run(finish(map_all(work, range(500), journal=tmp_path / "run.db")))
     assert {*saving} == {threading.current_thread()}
+    assert "journal run.db" not in started
 
 
 @pytest.mark.looptime
-async def test_a_virtual_clock_needs_no_thread(tmp_path: Path, saving: list[threading.Thread]) -> None:
+async def test_a_virtual_clock_needs_no_thread(
+    tmp_path: Path, saving: list[threading.Thread], started: list[str]
+) -> None:
     """A loop that has a clock of its own cannot wait for a thread."""
     await map_all(work, range(500), journal=tmp_path / "run.db")
     assert {*saving} == {threading.current_thread()}
+    assert "journal run.db" not in started
 
 
 def test_a_loop_that_is_not_built_upon_asyncios(tmp_path: Path, saving: list[threading.Thread]) -> None:

@@ -231,6 +231,27 @@ async def test_pending_jobs_come_last_after_those_of_a_stopped_group() -> None:
     assert (type(last), last.input, type(pending), pending.input) == (Success, "a", Pending, "b")
 
 
+async def test_pending_jobs_that_come_last_take_no_slots() -> None:
+    """Those of a stopped group come last if their stage was stopped before they were read. Values pass them."""
+    dying, parse = dead("fetch"), Stage("parse")
+
+    async def fetch(page: str) -> str:
+        if page == "dead":
+            await dying(page)
+        await asyncio.sleep(100)
+        return page
+
+    pages = map_all(fetch, ["dead"] * 30 + ["a"], group_by=str, limit_per_group=2, overload=PROBES)
+    run = map_all(parse, pages, limit=2, strategy="as_completed")
+    later(50, run.stop)
+    async with asyncio.timeout(1000), run:
+        await asyncio.sleep(60)
+        outcomes = [outcome async for outcome in run]
+    value = next(place for place, outcome in enumerate(outcomes) if isinstance(outcome, Success))
+    assert parse.asked == ["a"]
+    assert {type(outcome) for outcome in outcomes[value + 1 :]} == {Pending}
+
+
 async def test_probes_of_an_earlier_stage() -> None:
     """The later ones parse what was fetched, and the report says why the first one has stopped."""
     pages = map_all(dead("fetch"), list(range(20)), limit=2, overload=PROBES, name="fetch")

@@ -174,7 +174,7 @@ class GroupedFeed(Feed):
         schedule = self._schedule
         if self._groups.stopping:
             self._skip_all_of(self._groups.take_stopped())
-        if self.stopped or not schedule.waiting:
+        if not schedule.waiting:
             return
         slots = self.free_slots()
         while not self.stopped and (index := schedule.next_index()) is not None:

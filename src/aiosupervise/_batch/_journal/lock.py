@@ -59,7 +59,7 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-            _held.pop((self._path, os.getpid()), None)
+            del _held[self._path, os.getpid()]
 
 
 def _open_and_lock(path: str) -> int:

@@ -93,14 +93,13 @@ class ReplayingFeed(Feed):
         """
         source, key_of = self._source, self._key_of
         count = min(slots, source.at_hand) if isinstance(source, AsyncSource) else slots
-        for index in range(self._pulled, self._pulled + count):
+        # The source may stop the run while it produces an item.
+        while len(keys) < count and not self.stopped:
             item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
             self._waiting.append(item)
-            keys.append(key_of(item, index))
-            if self.stopped:  # the run was stopped while the source produced this item
-                break
+            keys.append(key_of(item, self._pulled + len(keys)))
         return True
 
     async def _replay_or_start(self, keys: list[str]) -> None:

@@ -60,7 +60,8 @@ Known: TypeAlias = tuple[Any, int, float]
 
 
 class _Saved(NamedTuple):
-    size: int  # the average number of bytes per row
+    rows: int  # the number of stored rows
+    size: int  # the number of bytes in them
     refused: dict[int, TypeError]  # by the index of the job
 
 
@@ -205,7 +206,7 @@ class Session:
                     new_keys.append(key)
         if new:
             store.save(self._rows(new, new_keys, values))
-        return _Saved(sum(map(len, [*new_keys, *values])) // max(len(new), 1), refused)
+        return _Saved(len(new), sum(map(len, [*new_keys, *values])), refused)
 
     def _rows(
         self, new: Sequence[Success[Any, Any]], keys: Sequence[str], values: Sequence[str | bytes]
@@ -219,8 +220,9 @@ class Session:
     def _on_saved(self, future: asyncio.Future[_Saved]) -> None:
         error = future.exception()
         if error is None:
-            size, self._refused = future.result()
-            self._most_rows = min(_MOST_ROWS, max(1, _MOST_BYTES // max(size, 1)))
+            rows, size, self._refused = future.result()
+            if rows:
+                self._most_rows = min(_MOST_ROWS, max(1, _MOST_BYTES * rows // size))
             self._safe = self._in_writer
         else:
             self._break(error)
@@ -264,7 +266,6 @@ class Session:
         At interpreter shutdown, no thread can be started, and the operating system closes the file.
         """
         if self._is_attached and not sys.is_finalizing():
-            self._is_attached = False
             self._writer.post(self._close)
 
     def _close(self, store: Store) -> None:
@@ -276,7 +277,7 @@ class Session:
             self._timer.cancel()
         while self.queue:
             self._deliver(self.queue.popleft())
-        self.connect(deliver=_ignore, fail=_ignore, wake=_ignore)
+        self._deliver = self._fail = self._wake = _ignore
 
 
 def _ignore(*_: object) -> None:

@@ -122,8 +122,7 @@ class Store:
         connection = self._connection
         if connection is not None and not self._users:
             self._connection = None
-            with suppress(sqlite3.Error):  # committed rows remain in the write-ahead log
-                connection.close()
+            connection.close()
             self._lock.release()
 
     def _let_go(self) -> None:
@@ -253,7 +252,7 @@ class Store:
             connection.execute(f"PRAGMA cache_size = {_CACHE}")
             connection.execute(_INDEX)
         count = connection.execute("SELECT count(*) FROM result WHERE function = ?", (function,)).fetchone()[0]
-        return KnownResults(function, last, count, [] if count else self._others(connection, name))
+        return KnownResults(function, last, count, self._others(connection, name))
 
     def _others(self, connection: sqlite3.Connection, name: str) -> list[str]:
         """Return the names of other functions that have rows; an empty list if the function `name` has rows."""

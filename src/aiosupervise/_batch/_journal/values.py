@@ -128,12 +128,12 @@ def _change(value: object, again: object) -> str | None:
         return None
 
 
-def _change_of_parts(value: object, again: object) -> str | None:
+def _change_of_parts(value: Any, again: Any) -> str | None:
     if type(again) is not type(value):
         return f"{kind_of(value)} comes back as {kind_of(again)}"
-    if isinstance(value, dict) and isinstance(again, dict):
+    if isinstance(value, dict):
         return _change_of_items([*value, *value.values()], [*again, *again.values()])
-    if isinstance(value, (list, tuple)) and isinstance(again, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         return _change_of_items(value, again)
     is_same = type(value) not in _PLAIN or value == again or value != value  # noqa: PLR0124 - NaN
     return None if is_same else f"{kind_of(value)} comes back as {kind_of(again)}"
