@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 from tqdm import tqdm
 
-from aiosupervise import Backoff, Budget, Overload, Run, Tally, map_all, run_all, supervise
+from aiosupervise import Backoff, Budget, Overload, Tally, map_all, run_all, supervise
 from aiosupervise._batch.progress import BarOptions, ProgressUpdater
 from aiosupervise.integrations.tqdm import ProgressBar
 
@@ -139,16 +139,6 @@ async def test_a_bar_is_updated_by_a_timer_until_its_end() -> None:
         updater.close()
     await asyncio.sleep(1)
     assert calls == ["open", *["paused"] * 12, "close"]
-
-
-async def test_a_bar_that_was_never_opened_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """show and close are harmless before open and after close."""
-    bar = ProgressBar("nothing")
-    run: Run[None] = run_all([])
-    bar.show(run.tally)
-    bar.close()
-    await run
-    assert capsys.readouterr().err == ""
 
 
 async def test_without_tqdm_nothing_starts_and_the_install_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.baggage import get_baggage, set_baggage
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -25,6 +26,7 @@ from aiosupervise import (
     CallFinished,
     Event,
     GaveUp,
+    Policy,
     Reason,
     RetryAfter,
     listen,
@@ -155,6 +157,15 @@ async def test_a_call_that_recovered_is_no_error(traced: Traced) -> None:
 
 
 @pytest.mark.looptime
+async def test_the_message_of_an_error_is_one_line(traced: Traced) -> None:
+    """Unprintable characters are escaped, as in the log; the type, which is an attribute of its own, is left out."""
+    await failing(ConnectionError("no answer: [Errno 5]\n\x1b[2Jagain"))()
+    (event,) = traced.named("fetch attempt")[0].events
+    assert event.attributes is not None
+    assert event.attributes["exception.message"] == r"no answer: [Errno 5]\n\x1b[2Jagain"
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize(
     ("errors", "reason", "attempts"),
     [
@@ -246,6 +257,27 @@ async def test_in_the_waits_the_span_of_the_call_is_current(traced: Traced) -> N
     with listen(look):
         await failing(ConnectionError(), ConnectionError())()
     assert current == [number(traced.only("fetch"))] * 2
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["sampled", "not sampled"])
+async def test_what_a_loop_sets_for_an_attempt_holds_in_it(sampler: Sampler) -> None:
+    """Such as baggage with the address of a server, of which each attempt of a block tries another one."""
+    traced = Traced(sampler)
+    seen = []
+    with listen(traced.spans):
+        async for attempt in Policy(name="fetch", retry_on=ConnectionError, backoff=[1]):
+            token = attach(set_baggage("server", attempt.number))
+            async with attempt:
+                seen.append(get_baggage("server"))
+                if attempt.number < 3:
+                    raise ConnectionError
+            detach(token)
+    assert seen == [1, 2, 3]
+    assert get_baggage("server") is None
+    assert [parent(span) for span in traced.named("fetch attempt")] == [
+        number(span) for span in traced.named("fetch") for _ in range(3)
+    ]
 
 
 @pytest.mark.looptime

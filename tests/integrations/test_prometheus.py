@@ -284,6 +284,29 @@ async def test_a_real_scrape(registry: CollectorRegistry, metrics: Metrics) -> N
     assert "secret" not in texts[0]
 
 
+def test_the_help_of_each_metric(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """What each metric is, in words and by its type, as a dashboard shows it."""
+    metrics(AttemptStarted(1, "fetch", None, None, 1))
+    metrics(RunStarted(1, "batch", Tally(1, 1)))
+    assert {(family.name, family.type, family.documentation) for family in registry.collect()} == {
+        ("aiosupervise_calls", "counter", "Finished supervised calls, by outcome"),
+        ("aiosupervise_attempts", "counter", "Attempts started by supervised calls"),
+        ("aiosupervise_retries", "counter", "Attempts after the first of a supervised call"),
+        ("aiosupervise_give_ups", "counter", "Supervised calls that gave up, by reason"),
+        ("aiosupervise_jobs", "counter", "Jobs of runs, by outcome"),
+        ("aiosupervise_pauses", "counter", "Pauses of runs, including the one after each failed probe"),
+        ("aiosupervise_run_duration_seconds", "summary", "Duration of finished runs"),
+        ("aiosupervise_runs", "gauge", "Runs in progress"),
+        (
+            "aiosupervise_runs_paused",
+            "gauge",
+            "Runs in progress that are paused, because of their service or at its request",
+        ),
+        ("aiosupervise_jobs_running", "gauge", "Running jobs"),
+        ("aiosupervise_jobs_limit", "gauge", "Concurrency limit of the runs in progress, +Inf for no limit"),
+    }
+
+
 def test_the_labels_are_few(registry: CollectorRegistry) -> None:
     """However many calls, jobs and runs there are, the exposition is as long as it was."""
     metrics = Metrics(registry)
@@ -309,6 +332,7 @@ def test_names_after_the_first_hundred_are_counted_together(registry: CollectorR
         metrics(AttemptStarted(number, f"call {number}", None, None, 1))
         metrics(RunStarted(number, f"run {number}", tally))
     before = len(generate_latest(registry).splitlines())
+    assert registry.get_sample_value("aiosupervise_runs", {"run": "other"}) == 50
     for number in range(1000):
         metrics(AttemptStarted(number, f"call {number}", None, None, 2))
         metrics(RunFinished(number, f"run {number}", tally, 1.0))
@@ -367,8 +391,12 @@ def test_loops_in_several_threads(value: Value, registry: CollectorRegistry) -> 
 def test_two_in_one_registry(registry: CollectorRegistry) -> None:
     """The second is refused, with an error that names the repair."""
     Metrics(registry)
-    with pytest.raises(ValueError, match="create one Metrics per registry"):
+    with pytest.raises(ValueError, match="the registry already has") as caught:
         Metrics(registry)
+    assert str(caught.value) == (
+        "the registry already has metrics of these names: create one Metrics per registry, "
+        "and let it listen to everything: listen(Metrics())"
+    )
 
 
 @pytest.mark.parametrize(

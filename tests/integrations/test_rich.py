@@ -4,6 +4,7 @@ import asyncio
 import gc
 import io
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -153,6 +154,16 @@ async def test_without_a_length_there_is_no_total_until_the_end() -> None:
     assert (task.completed, task.total, task.finished) == (2, 2, True)
 
 
+async def test_pending_jobs_count_towards_the_total_of_a_source_without_a_length() -> None:
+    """A run that ended early has as many jobs as its source has yielded."""
+    progress = Drawn()
+    with listen(Bars(progress)):
+        await map_all(job, iter([0, 2, 1, 3, 4]), limit=3, timeout=2.5)
+    (task,) = progress.tasks
+    assert task.description == "job: 4 succeeded, 0 failed, 1 pending"
+    assert (task.completed, task.total) == (4, 5)
+
+
 async def test_pending_jobs_are_shown_at_the_end() -> None:
     """A run that ended early says how many jobs are pending, and its clock has stopped."""
     progress = Drawn()
@@ -222,6 +233,17 @@ async def test_a_pause_is_shown_with_its_reason_and_its_length() -> None:
         assert progress.fields("status") == ["0 succeeded, 0 failed, 1 retrying; probing, the retry budget is empty"]
         await running
     assert progress.fields("paused", "status") == ["", "1 succeeded, 0 failed"]
+
+
+async def test_at_the_end_of_its_wait_a_pause_is_probing() -> None:
+    """A line never shows a pause of 0 seconds that goes on."""
+    progress = Drawn()
+    bars, tally = Bars(progress), Tally(1, 1)
+    bars(RunStarted(7, "fetch", tally))
+    bars(RunPaused(7, "fetch", tally, integration._INTERVAL, "the server asked to wait"))
+    await asyncio.sleep(0.15)
+    assert progress.fields("paused") == ["probing, the server asked to wait"]
+    bars(RunFinished(7, "fetch", tally, 1.0))
 
 
 async def test_when_a_run_has_resumed_its_line_no_longer_shows_the_pause() -> None:
@@ -405,6 +427,14 @@ async def test_ours_is_there_while_there_are_runs(ours: io.StringIO, screen: Scr
         "1/1 1 succeeded, 0 failed",
     ]
     assert ours.getvalue().count("\x1b[?25h") == 2
+
+
+async def test_a_line_of_ours(ours: io.StringIO, screen: Screen) -> None:
+    """The name, a bar that leaves room for the rest, the finished jobs, the status and the duration."""
+    with listen(Bars()):
+        await map_all(job, [0])
+    (line,) = screen(ours.getvalue())
+    assert re.fullmatch(rf"job {'━' * 20} 1/1 1 succeeded, 0 failed +\d:\d\d:\d\d", line)
 
 
 async def test_ours_begins_anew_each_time(ours: io.StringIO, screen: Screen) -> None:
@@ -626,14 +656,24 @@ async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, term
     assert stdout.getvalue() == ""
 
 
+async def test_a_program_without_a_stdout_has_bars_too(ours: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some programs, such as those of pythonw on Windows, `sys.stdout` is None."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with listen(Bars()):
+        await map_all(job, [0])
+    assert "1 succeeded, 0 failed" in ours.getvalue()
+
+
 # Mistakes.
 
 
 async def test_anything_but_a_progress_is_refused() -> None:
     """A console, for example; and the error for an event, as when the class itself listens, shows the parentheses."""
-    with pytest.raises(TypeError, match=r"must be a rich\.progress\.Progress.*got a value of type Console"):
+    with pytest.raises(TypeError) as caught:
         Bars(Console())  # type: ignore[arg-type]  # the mistake
-    with pytest.raises(TypeError, match=r"write Bars\(\)"):
+    rule = "progress must be a rich.progress.Progress, or None for the shared one on stderr"
+    assert str(caught.value) == f"{rule}; got a value of type Console"
+    with pytest.raises(TypeError, match=r"; got a value of type RunStarted: write Bars\(\), with parentheses$"):
         Bars(RunStarted(1, "fetch", Tally(1, 1)))  # type: ignore[arg-type]  # the mistake
 
 
@@ -658,17 +698,19 @@ async def test_replayed_jobs_are_done_and_no_part_of_the_speed() -> None:
     now = 0.0
     progress = Progress(auto_refresh=False, console=Console(file=io.StringIO()), get_time=lambda: now)
     bars = Bars(progress)
-    tally = Tally(100, 1)
+    tally = Tally(200, 1)
     bars(RunStarted(6, "other", Tally(100, 1)))
-    bars(RunStarted(7, "fetch", tally, 90))
-    tally.succeeded = tally.replayed = 90
-    for seconds in (1.0, 2.0, 3.0):
+    bars(RunStarted(7, "fetch", tally))
+    for seconds, ran, replayed in ((1.0, 0, 0), (2.0, 2, 0), (3.0, 3, 90), (4.0, 5, 0)):
+        tally.succeeded += ran + replayed
+        tally.replayed += replayed
         now = seconds
         await asyncio.sleep(0.1)
-        tally.succeeded += 2
     other, task = progress.tasks
-    assert (other.completed, task.completed) == (0, 94)
-    assert task.speed == 2.0
-    bars(RunFinished(7, "fetch", tally, 1.0, 90))
+    assert (other.completed, task.completed) == (0, 100)
+    # rich leaves out the jobs of the first update that had any.
+    assert task.speed == (3 + 5) / 2
+    tally.succeeded += 2
+    bars(RunFinished(7, "fetch", tally, 1.0))
     bars(RunFinished(6, "other", Tally(100, 1), 1.0))
-    assert task.completed == 96
+    assert task.completed == 102

@@ -89,6 +89,20 @@ async def test_the_bar_is_there_again_at_once(
         await running
 
 
+async def test_a_bar_in_another_terminal_is_there_again_at_once(
+    terminal: io.StringIO, screen: Callable[[str], list[str]]
+) -> None:
+    """A bar steps aside in the file that the user has chosen for it, which need not be stderr."""
+    running = asyncio.ensure_future(map_all(job, [1], progress={"file": terminal}))
+    await asyncio.sleep(0.5)
+    with beside_bars[0]():
+        terminal.write("from somebody else\n")
+    line, bar = screen(terminal.getvalue())
+    assert line == "from somebody else"
+    assert bar.startswith("job:   0%")
+    await running
+
+
 async def test_bars_of_the_user_step_aside_too(
     terminal: io.StringIO,
     logger: logging.Logger,
@@ -257,7 +271,6 @@ async def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
     tally = Tally(100, 1)
     bar.open(tally)
     inner = bar._bar
-    assert inner is not None
     tally.succeeded = tally.replayed = 90
     bar.show(tally)
     assert (inner.n, inner.n - inner.initial) == (90, 0)

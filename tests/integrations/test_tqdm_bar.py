@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,7 +28,6 @@ def drawn_bar(tally: Tally, status: str = "", name: str = "fetch", **options: An
     settings: Any = {"file": file, "ncols": 80, **options}
     bar = ProgressBar(name, settings)
     bar.open(Tally(tally.total, tally.limit))
-    assert bar._bar is not None
     bar._bar.start_t = bar._bar.last_print_t = time.time() - 1  # so that the rate has two digits before the point
     bar.show(tally, status)
     shown = lines(file.getvalue())[-1]
@@ -104,6 +104,32 @@ def test_without_a_total_or_a_width_the_line_has_all_its_parts() -> None:
     assert drawn_bar(endless, PAUSED, NAME).endswith(f"[{PAUSED}]")
 
 
+def test_each_update_draws_the_bar_once() -> None:
+    """From the first line, which has the total, and also when a run that was fast has become slow."""
+    file = io.StringIO()
+    bar = ProgressBar("fetch", {"file": file, "ncols": 80})
+    tally = Tally(100, 1)
+    bar.open(tally)
+    for succeeded in (50, 51, 52):
+        tally.succeeded = succeeded
+        bar.show(tally)
+    bar.close()
+    drawn = re.findall(r"\d+/100", file.getvalue())
+    assert drawn == ["0/100", "50/100", "51/100", "52/100", "52/100"], "the last is the line that stays"
+
+
+def test_after_its_end_a_bar_shows_nothing() -> None:
+    """Neither another update nor another end draws a line."""
+    file = io.StringIO()
+    bar = ProgressBar("fetch", {"file": file})
+    bar.open(Tally(2, 2))
+    bar.close()
+    written = file.getvalue()
+    bar.show(Tally(2, 2, succeeded=1))
+    bar.close()
+    assert file.getvalue() == written
+
+
 def test_a_format_of_the_users_own_is_kept() -> None:
     """While the run is paused too."""
     tally = Tally(60, 10, succeeded=30)
@@ -112,6 +138,26 @@ def test_a_format_of_the_users_own_is_kept() -> None:
 
 
 # Where the output is not a terminal
+
+
+async def test_a_file_need_not_say_whether_it_is_a_terminal() -> None:
+    """A bar can be written to anything that has `write` and `flush`."""
+
+    class File:
+        def __init__(self) -> None:
+            self.written = ""
+
+        def write(self, text: str) -> None:
+            self.written += text
+
+        def flush(self) -> None: ...
+
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *complaint: complaints.append(complaint))
+    file = File()
+    await map_all(asyncio.sleep, [1, 2], progress={"file": file})
+    assert "2/2" in lines(file.written)[-1]
+    assert complaints == []
 
 
 @pytest.mark.parametrize("is_terminal", [False, True], ids=["file", "terminal"])

@@ -116,12 +116,13 @@ class Spans:
         elif spans.attempt is not None:
             # The listener was added twice, and has traced this event already.
             return
-        context = spans.context
+        # Derived from the current context, because a block may set, for example, baggage for each of its attempts.
+        context = set_span_in_context(spans.span)
         if spans.span.is_recording():
             # An attribute costs a quarter as much as a span, so the number 1, which most attempts have, is left out.
             attributes = {_ATTEMPT: event.attempt} if event.attempt > 1 else None
             spans.attempt = self._start_span(f"{event.name} attempt", context, attributes=attributes)
-            context = set_span_in_context(spans.attempt, context)
+            context = set_span_in_context(spans.attempt)
         spans.make_current(context)
 
     def _on_attempt_failed(self, event: AttemptFailed) -> None:

@@ -99,19 +99,21 @@ class ProgressBar:
         interval: seconds between two updates: tqdm's `mininterval`.
     """
 
+    # Set by `open`; the last two are not set if the bar is disabled.
+    _bar: _Bar
+    _is_terminal: bool
+    _has_format: bool  # True if the user has set `bar_format`
+
     def __init__(self, name: str, options: BarOptions | None = None) -> None:
         self.interval: float = 0.1
         self._options: BarOptions = {"desc": name, "unit": "job", **(options or {})}
-        self._bar: _Bar | None = None
-        self._is_terminal = False
-        self._has_format = False  # True if the user has set `bar_format`
         self._shown: object = None
         self._replayed = 0
 
     def open(self, tally: Tally) -> None:
         """Show the bar."""
         self._bar = bar = _Bar(total=tally.total, **self._options)
-        self._bar.hide_for_log_lines()
+        bar.hide_for_log_lines()
         if not bar.disable:
             self._is_terminal = _is_terminal(bar.fp)
             self._has_format = bar.bar_format is not None
@@ -124,7 +126,7 @@ class ProgressBar:
     def show(self, tally: Tally, status: str = "") -> None:
         """Draw the bar with these counts; outside a terminal, only if something has changed."""
         bar = self._bar
-        if bar is None or bar.disable:
+        if bar.disable:
             return
         done = tally.succeeded + tally.failed
         # A countdown in the status does not count as a change.
@@ -149,9 +151,7 @@ class ProgressBar:
 
     def close(self) -> None:
         """Close the bar, and leave its final line on the screen."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()
 
 
 def _longest_that_fits(bar: _Bar, done: int, formats: Sequence[str]) -> str | None:
@@ -163,7 +163,7 @@ def _longest_that_fits(bar: _Bar, done: int, formats: Sequence[str]) -> str | No
     if not (bar.total and isinstance(columns, int)):
         return formats[0]
     for form in formats[:-1]:
-        text = bar.format_meter(**values | {"bar_format": form.replace("{bar}", ""), "ncols": None})
+        text = bar.format_meter(**values | {"bar_format": form.replace("{bar}", "")})
         if columns - len(text) >= _SHORTEST_BAR:
             return form
     return formats[-1]
