@@ -265,22 +265,6 @@ def test_groups_that_are_paused_are_counted(count: int, text: str) -> None:
     assert _counts(tally) == text
 
 
-async def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
-    """The bar jumps to where a journal brings it, and the estimate goes by the jobs that run."""
-    bar = ProgressBar("fetch", {"file": io.StringIO(), "ncols": 100, "smoothing": 0})
-    tally = Tally(100, 1)
-    bar.open(tally)
-    inner = bar._bar
-    tally.succeeded = tally.replayed = 90
-    bar.show(tally)
-    assert (inner.n, inner.n - inner.initial) == (90, 0)
-    tally.succeeded = 93
-    bar.show(tally)
-    assert (inner.n, inner.n - inner.initial) == (93, 3)
-    assert "90 from the journal" in str(inner)
-    bar.close()
-
-
 async def test_the_bars_of_stages_are_below_each_other(
     terminal: io.StringIO, screen: Callable[[str], list[str]]
 ) -> None:

@@ -14,8 +14,6 @@ import pytest
 from aiosupervise import Tally, map_all
 from aiosupervise.integrations.tqdm import ProgressBar
 
-pytestmark = pytest.mark.looptime
-
 
 def lines(written: str) -> list[str]:
     """What was drawn, in order."""
@@ -104,6 +102,35 @@ def test_without_a_total_or_a_width_the_line_has_all_its_parts() -> None:
     assert drawn_bar(endless, PAUSED, NAME).endswith(f"[{PAUSED}]")
 
 
+def test_a_bar_is_shown_as_soon_as_there_is_room_for_10_characters() -> None:
+    """In each of the forms, from the longest to the shortest."""
+    tally = Tally(60, 10, succeeded=32, failed=2, retries=10)
+    drawn = [drawn_bar(tally, ncols=columns) for columns in range(50, 100)]
+    for form in ("job/s, 2 failed", "<00:00, 2 failed", "[00:01, 2 failed"):
+        assert min(len(line.split("|")[1]) for line in drawn if "|" in line and form in line) == 10
+
+
+def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
+    """The bar jumps to where a journal brings it, and the rate and the estimate go by the jobs that run."""
+    now, file = 0.0, io.StringIO()
+    bar = ProgressBar("fetch", {"file": file, "ncols": 120})
+    tally = Tally(200, 1)
+    bar.open(tally)
+    inner = bar._bar
+    inner._time = lambda: now  # type: ignore[attr-defined]  # the stubs do not have it
+    inner.start_t = inner.last_print_t = now
+    for ran, replayed in ((2, 0), (2, 90), (2, 0), (2, 2)):
+        now += 1
+        tally.succeeded += ran + replayed
+        tally.replayed += replayed
+        bar.show(tally)
+        assert "2.00job/s" in str(inner)
+    assert (inner.n, inner.n - inner.initial) == (100, 8)
+    assert "92 from the journal" in str(inner)
+    bar.close()
+    assert " 2.00job/s" in file.getvalue().splitlines()[-1]
+
+
 def test_each_update_draws_the_bar_once() -> None:
     """From the first line, which has the total, and also when a run that was fast has become slow."""
     file = io.StringIO()
@@ -140,6 +167,7 @@ def test_a_format_of_the_users_own_is_kept() -> None:
 # Where the output is not a terminal
 
 
+@pytest.mark.looptime
 async def test_a_file_need_not_say_whether_it_is_a_terminal() -> None:
     """A bar can be written to anything that has `write` and `flush`."""
 
@@ -160,6 +188,7 @@ async def test_a_file_need_not_say_whether_it_is_a_terminal() -> None:
     assert complaints == []
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("is_terminal", [False, True], ids=["file", "terminal"])
 async def test_in_a_file_the_bar_is_drawn_only_when_something_has_changed(
     monkeypatch: pytest.MonkeyPatch,
@@ -195,7 +224,7 @@ def test_a_pause_that_counts_down_is_no_change() -> None:
 
 
 @pytest.mark.parametrize(("interval", "expected"), [(5, 5), (0.1, 0.1), (0, 0.05)])
-async def test_the_interval_is_that_of_tqdm(interval: float, expected: float) -> None:
+def test_the_interval_is_that_of_tqdm(interval: float, expected: float) -> None:
     """Down to 20 times a second; by the clock of the loop."""
     bar = ProgressBar("fetch", {"file": io.StringIO(), "mininterval": interval})
     assert bar.interval == 0.1

@@ -146,7 +146,6 @@ class ProgressBar:
         """Advance the bar by the replayed jobs, which are done but do not count towards the rate."""
         new, self._replayed = replayed - self._replayed, replayed
         bar.initial += new
-        bar.n += new
         bar.last_print_n += new
 
     def close(self) -> None:
