@@ -45,6 +45,13 @@ async def test_the_bar_shows_what_happened(capsys: pytest.CaptureFixture[str]) -
     assert captured.out == ""
 
 
+async def test_by_default_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run shows nothing unless it is asked to."""
+    await run_all([job(0)])
+    await map_all(job, [0])
+    assert capsys.readouterr().err == ""
+
+
 async def test_the_bar_moves_while_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     """It is drawn when the run starts, and again when jobs have finished."""
     await map_all(job, [0, 2, 3, 4], limit=1, progress=True)

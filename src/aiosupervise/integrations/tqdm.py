@@ -143,7 +143,7 @@ class ProgressBar:
         bar.update(done - bar.n)
 
     def _skip_replayed(self, bar: _Bar, replayed: int) -> None:
-        """Advance the bar by the replayed jobs, which are done but do not count towards the rate."""
+        """Exclude the replayed jobs, which are done, from the rate."""
         new, self._replayed = replayed - self._replayed, replayed
         bar.initial += new
         bar.last_print_n += new
