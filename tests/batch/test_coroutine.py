@@ -192,6 +192,20 @@ async def test_closing_a_run_that_was_begun_by_hand_cancels_its_jobs() -> None:
     assert len(run.report.pending) == 1
 
 
+@pytest.mark.looptime
+async def test_a_run_whose_task_has_ended_can_be_closed_in_another() -> None:
+    """Nothing would ever resume it."""
+    run = map_all(job, [1])
+
+    async def begin() -> None:
+        run.send(None)
+
+    await asyncio.create_task(begin())
+    run.close()
+    await asyncio.sleep(0.1)
+    assert len(run.report.pending) == 1
+
+
 async def test_an_error_thrown_in_by_hand() -> None:
     """In all forms that a coroutine knows: it is raised at once, and the run is closed."""
     error = LookupError("thrown")

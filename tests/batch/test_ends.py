@@ -572,6 +572,7 @@ def test_a_block_that_is_thrown_away_outside_its_loop(
         loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
         assert (run.tally.running, run.tally.pending) == (0, 2)
+        assert run.report.stopped is Stopped.LEFT
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Failure, Pending, Report, Success, map_all, run_all
+from aiosupervise import Event, Failure, JobFinished, Pending, Report, Success, map_all, run_all
 from aiosupervise._batch import local
 
 COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
@@ -172,6 +172,27 @@ async def test_a_job_has_one_context() -> None:
 
     assert (await map_all(paint, ["red", "green"], limit=1)).values() == ["blue red", "blue green"]
     assert COLOUR.get() == "blue"
+
+
+async def test_the_context_of_a_source_is_its_own() -> None:
+    """Neither a job nor a listener sees what the source has set before it yields."""
+    seen: list[str] = []
+
+    def inputs() -> Iterator[int]:
+        for number in range(3):
+            COLOUR.set(f"source {number}")
+            yield number
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, JobFinished):
+            seen.append(COLOUR.get())
+
+    async def colour(_: int) -> str:
+        return COLOUR.get()
+
+    COLOUR.set("blue")
+    assert (await map_all(colour, inputs(), limit=1, listen=on_event)).values() == ["blue"] * 3
+    assert seen == ["blue"] * 3
 
 
 async def test_map_all_calls_with_each_input_and_keeps_it() -> None:

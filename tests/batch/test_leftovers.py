@@ -111,6 +111,17 @@ async def test_pending_tells_whether_the_job_had_begun() -> None:
     assert [pending.started for pending in run.report.pending] == [True, True]
 
 
+async def test_a_future_of_another_loop_is_not_cancelled() -> None:
+    """It belongs to somebody else; its job, which had not begun when the run was cancelled, is pending."""
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    run = run_all([future])
+    await cancelled_after(1, run)
+    assert [pending.started for pending in run.report.pending] == [False]
+    assert not future.done()
+    loop.close()
+
+
 async def test_jobs_that_never_started_have_their_place_and_name() -> None:
     """What the end of the run came before has the index and the name that it would have had."""
     report = await run_all([sleep, sleep, sleep, sleep], limit=1, timeout=0.5)

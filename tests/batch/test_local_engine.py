@@ -57,6 +57,23 @@ async def test_a_future_that_is_done_before_its_job_is_cancelled_keeps_its_resul
     assert [outcome.value for outcome in report if isinstance(outcome, Success)] == ["first", "second"]
 
 
+async def test_a_future_that_was_cancelled_before_its_job_is_cancelled_is_a_failure() -> None:
+    """The run has not cancelled it, so its job ended by itself."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    async def first() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: loop.call_soon(future.cancel))
+        return "first"
+
+    jobs: list[Any] = [first, future]
+    report = await run_all(jobs, strategy="wait", return_when="FIRST_COMPLETED")
+    assert [type(failure.error) for failure in report.failed] == [asyncio.CancelledError]
+    assert report.pending == ()
+
+
 async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_its_task() -> None:
     """A user's own kind of future keeps no other job from being cancelled."""
 

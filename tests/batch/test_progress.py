@@ -210,12 +210,12 @@ async def test_fewer_updates_than_jobs(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("progress", "words"),
     [
-        (print, ["True, False or a dict", "got print", "listen="]),
-        (1, ["True, False or a dict", "got 1"]),
+        (print, ["True, False or a dict", "got print: pass an event listener as listen="]),
+        (1, ["progress must be True, False or a dict of tqdm's keywords, such as {'leave': False}; got 1"]),
         ("yes", ["True, False or a dict", "got 'yes'"]),
         (None, ["True, False or a dict", "got None"]),
-        ({"total": 3}, ["got the key 'total'", "total=... beside progress"]),
-        ({"colr": "green"}, ["got the key 'colr'", "it may have desc, leave, file"]),
+        ({"total": 3}, ["got the key 'total': write total=... beside progress"]),
+        ({"colr": "green"}, ["got the key 'colr'", ": it may have desc, leave, file", ", delay"]),
         ({"ncols": "80"}, ["progress['ncols'] must be of the type int | None; got '80'"]),
         ({"smoothing": "no"}, ["progress['smoothing'] must be of the type float; got 'no'"]),
         ({"file": "log.txt"}, ["progress['file'] must be of the type TextFile; got 'log.txt'"]),
@@ -231,7 +231,16 @@ def test_anything_else_is_refused_at_once(progress: Any, words: list[str]) -> No
             make()
         for word in words:
             assert word in str(caught.value)
+        assert str(caught.value).endswith(words[-1])
     gc.collect()
+
+
+@pytest.mark.parametrize("keyword", ["mininterval", "delay"])
+async def test_no_seconds_are_seconds_too(keyword: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bar without a delay, or drawn as often as possible."""
+    settings: Any = {keyword: 0}
+    await map_all(job, [0], progress=settings)
+    assert "1/1" in lines(capsys.readouterr().err)[-1]
 
 
 def test_each_option_is_a_keyword_of_tqdm() -> None:

@@ -335,3 +335,15 @@ def test_the_text_of_what_is_missing_without_a_reason() -> None:
         report.values()
     (error,) = caught.value.exceptions
     assert str(error) == "1 of 1 jobs are pending, as the run ended before them"
+
+
+@pytest.mark.parametrize(("count", "end"), [(10, "8, 9"), (11, "8, 9, ...")])
+def test_the_text_of_what_is_missing_names_ten_groups(count: int, end: str) -> None:
+    """An ellipsis stands for the others."""
+    tally = Tally(1, 1, pending=1)
+    report: Report[int] = Report([Pending(0, None, started=False)], tally, 0.0, None, range(count))
+    with pytest.raises(ExceptionGroup) as caught:
+        report.values()
+    (error,) = caught.value.exceptions
+    why = f"the services of some groups stayed down: 0, 1, 2, 3, 4, 5, 6, 7, {end}"
+    assert str(error) == f"1 of 1 jobs are pending, as {why}"

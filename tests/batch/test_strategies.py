@@ -38,6 +38,13 @@ async def test_outcomes_come_in_the_strategys_order(strategy: Any, order: list[i
         assert indexes([outcome async for outcome in run]) == order
 
 
+async def test_a_streamed_run_in_input_order_withholds_no_outcome_whose_turn_it_is() -> None:
+    """When a slow job ends, the outcomes behind it are read at once, while later jobs are running."""
+    async with map_all(sleep, [3, 1, 2, 9]) as run:
+        read = [(outcome.index, asyncio.get_running_loop().time()) async for outcome in run]
+    assert read == [(0, 3), (1, 3), (2, 3), (3, 9)]
+
+
 @pytest.mark.parametrize(("strategy", "awaited"), [("gather", 0), ("as_completed", None), ("wait", None)])
 def test_only_input_order_awaits_one_particular_outcome(strategy: Any, awaited: int | None) -> None:
     """The reader of a run in completion order takes any outcome."""

@@ -169,6 +169,13 @@ seconds           12,345.68  12,345.68  12,345.68"""
     )
 
 
+@pytest.mark.parametrize("read", [0, 1])
+def test_outcomes_that_were_read_are_mentioned(read: int) -> None:
+    """Even a single one."""
+    text = report_of([Success(0, None, 1, 0.5)], succeeded=1 + read).summary()
+    assert ("the outcomes that were read before: 1" in text) is (read == 1)
+
+
 def test_replayed_jobs() -> None:
     """Results from the journal are counted; their attempts and seconds are those of another run."""
     outcomes: list[Outcome[int]] = [Success(0, 1, 9, 99.0, replayed=True), Success(1, 1, 2, 0.25)]
@@ -248,6 +255,7 @@ def test_percentiles_of_a_few() -> None:
     assert [nearest_rank(range(1, 21), percent) for percent in (1, 5, 6, 50, 95, 96, 100)] == [1, 1, 2, 10, 19, 20, 20]
     assert [nearest_rank([7], percent) for percent in (1, 50, 100)] == [7, 7, 7]
     assert nearest_rank([1, 2], 50) == 1
+    assert nearest_rank([1, 2, 3], 67) == 3
 
 
 # Errors
@@ -296,6 +304,13 @@ def test_errors_of_two_classes_are_two() -> None:
         "     2           0  Http1Error: x",
         "     1           1  Http2Error: x",
     ]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(60, "x" * 48), (61, "x" * 47 + "…")])
+def test_an_error_has_sixty_characters(length: int, shown: str) -> None:
+    """A longer text ends in an ellipsis."""
+    text = "x" * (length - len("ValueError: "))
+    assert errors_of(report_of(failed(ValueError(text)))) == [f"     1           0  ValueError: {shown}"]
 
 
 def test_a_class_with_a_strange_name() -> None:
@@ -396,7 +411,16 @@ def test_not_so_many_failures_are_counted() -> None:
     """Up to the limit the numbers are exact."""
     report = report_of(failed(*[ValueError("a")] * 75, *[ValueError("b")] * 25))
     assert "estimated" not in report.summary()
-    assert [line.split()[0] for line in errors_of(report)] == ["75", "25"]
+    assert [line.split()[:2] for line in errors_of(report)] == [["75", "0"], ["25", "75"]]
+
+
+@pytest.mark.usefixtures("few_are_examined")
+def test_the_other_errors_of_a_sample_are_estimated_too() -> None:
+    """The numbers of all lines add up to the number of failures."""
+    report = report_of(failed(*(ValueError("abcdefghij"[n % 10]) for n in range(1000))))
+    lines = errors_of(report)
+    assert lines[-1].endswith("other errors")
+    assert sum(int(line.split()[0]) for line in lines) == 1000
 
 
 @pytest.mark.slow

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import CallFinished, Event, JobFinished, RunFinished, listen, map_all, run_all, supervise
+from aiosupervise import (
+    CallFinished,
+    Event,
+    JobFinished,
+    RunFinished,
+    RunStarted,
+    listen,
+    map_all,
+    run_all,
+    supervise,
+)
 from aiosupervise._events.listeners import ListenerRegistry, listeners
 
 from .kept import POLICY, Kept, Script
@@ -329,6 +339,21 @@ async def test_a_listener_may_stop_its_run() -> None:
     run = run_all((fail for _ in range(100)), limit=1, listen=stop)
     report = await run
     assert report.tally.failed == 1
+
+
+async def test_a_listener_may_stop_its_run_before_it_begins() -> None:
+    """No job starts, and the listener has not failed."""
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            run.stop()
+
+    run = run_all([call, call], listen=stop)
+    report = await run
+    assert [pending.started for pending in report.pending] == [False, False]
+    assert reports == []
 
 
 async def test_a_call_that_outlives_its_run_emits_no_events_to_its_listener() -> None:

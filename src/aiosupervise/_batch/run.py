@@ -136,8 +136,8 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     def close(self) -> None:
         """Discard the run: no job starts, and Python does not warn that the run was never awaited."""
-        task, loop = self._task, running_loop()
-        if not (task is None or task.done() or loop is None or task is asyncio.current_task(loop)):
+        task = self._task
+        if not (task is None or task.done() or running_loop() is None or task is asyncio.current_task()):
             return  # closing it would make the other task, which runs it, wait forever
         coroutine, self._finishing, self._task = self._finishing, None, None
         if coroutine is not None:

@@ -22,6 +22,7 @@ from aiosupervise import (
     Pending,
     Report,
     Run,
+    RunFinished,
     RunStarted,
     Stopped,
     Success,
@@ -567,6 +568,23 @@ async def test_a_run_that_waits_for_its_commit_says_so(
     with pytest.warns(RuntimeWarning, match=f"so the run waits: the commit of the journal {path}"):
         report = await map_all(work, inputs, journal=path, timeout=0.05)
     assert report.tally.succeeded == (3 if staged else 6)
+
+
+async def test_a_run_that_cannot_begin(path: Path) -> None:
+    """Where the loop's task factory raises, its events say that it has a journal, from which nothing came."""
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise LookupError
+
+    events: list[Event] = []
+    asyncio.get_running_loop().set_task_factory(broken)
+    with pytest.raises(LookupError):
+        await map_all(work, range(3), journal=path, listen=events.append)
+    asyncio.get_running_loop().set_task_factory(None)
+    started, finished = events
+    assert isinstance(started, RunStarted)
+    assert isinstance(finished, RunFinished)
+    assert (started.known, finished.replayed) == (0, 0)
 
 
 async def test_listeners_that_are_interrupted(path: Path) -> None:
