@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiosupervise import Failure, Pending, Run, Success, map_all, run_all
+from aiosupervise import Failure, Pending, Run, Stopped, Success, map_all, run_all
 
 
 async def sleep(seconds: float) -> float:
