@@ -175,7 +175,7 @@ async def test_a_job_has_one_context() -> None:
 
 
 async def test_the_context_of_a_source_is_its_own() -> None:
-    """Neither a job nor a listener sees what the source has set before it yields."""
+    """Neither a job nor a listener sees what the source has set before it yields, nor a listener what a job has set."""
     seen: list[str] = []
 
     def inputs() -> Iterator[int]:
@@ -187,11 +187,13 @@ async def test_the_context_of_a_source_is_its_own() -> None:
         if isinstance(event, JobFinished):
             seen.append(COLOUR.get())
 
-    async def colour(_: int) -> str:
-        return COLOUR.get()
+    async def paint(number: int) -> str:
+        before = COLOUR.get()
+        COLOUR.set(f"job {number}")
+        return before
 
     COLOUR.set("blue")
-    assert (await map_all(colour, inputs(), limit=1, listen=on_event)).values() == ["blue"] * 3
+    assert (await map_all(paint, inputs(), limit=1, listen=on_event)).values() == ["blue"] * 3
     assert seen == ["blue"] * 3
 
 
