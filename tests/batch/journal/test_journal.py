@@ -29,6 +29,7 @@ from aiosupervise import (
     Run,
     RunFinished,
     RunStarted,
+    Stopped,
     Success,
     map_all,
     supervise,
@@ -546,10 +547,10 @@ async def test_overload_protection_knows_nothing_of_them(path: Path) -> None:
     overload = Overload(first_pause=1.0, longest_pause=1.0, probes=2)
     await map_all(fetch, range(200), journal=path)
     is_down = True
-    report = await map_all(fetch, range(400), limit=20, journal=path, overload=overload)
+    report = await map_all(fetch, range(400), limit=20, journal=path, overload=overload, timeout=10)
     assert report.tally.replayed == 200
     assert report.tally.succeeded == 200
-    assert report.stopped is not None
+    assert report.stopped is Stopped.PROBES
 
 
 # Arguments.
