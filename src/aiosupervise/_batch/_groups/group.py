@@ -54,7 +54,7 @@ class Group(RunContext):
     def __init__(self, shared: GroupsContext, key: Hashable, limit: int | None) -> None:
         context = shared.context
         overload = context.config.overload
-        new_breaker = None if overload is None else partial(Breaker, overload, self)
+        new_breaker = None if overload is None else partial(Breaker, overload, self, 0)
         super().__init__(context.tally, context.scope, new_breaker, None, shared.parent, key)
         self.queue: deque[Entry] = NOTHING
         self.running = 0
