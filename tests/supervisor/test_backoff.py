@@ -57,6 +57,18 @@ async def test_the_backoff_is_reset_after_a_long_run(run: float, third: float) -
         sup.stop()
 
 
+async def test_by_default_half_a_minute_resets_the_backoff() -> None:
+    """A child that ran that long is restarted after the first delay; one that ran a little less, after the next."""
+    scene = Scene()
+    async with Supervisor(backoff=[1, 5]) as sup:
+        scene.start(sup, "short", fails(29), fails(29))
+        scene.start(sup, "long", fails(30), fails(30))
+        await asyncio.sleep(100)
+        assert scene.times("short starts") == [0, 30, 64]
+        assert scene.times("long starts") == [0, 31, 62]
+        sup.stop()
+
+
 async def test_the_delay_itself_does_not_reset_the_backoff() -> None:
     """However long the delay, only the time for which the child has run resets its backoff."""
     scene = Scene()

@@ -66,6 +66,20 @@ async def test_restarts_are_logged_as_their_failures_are(caplog: pytest.LogCaptu
     ]
 
 
+async def test_the_restarts_of_siblings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Also of those that have never failed."""
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        Scene().start(sup, "sibling")
+        Scene().start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        sup.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        "child it of supervisor has failed: ValueError: broken",
+        "child sibling of supervisor restarted; its restarts so far: 1",
+        "child it of supervisor restarted; its restarts so far: 1",
+    ]
+
+
 async def test_failures_of_different_kinds_are_reported_in_full(caplog: pytest.LogCaptureFixture) -> None:
     """The type of the error and the line that raised it make a kind."""
 
@@ -133,9 +147,26 @@ async def test_kinds_are_forgotten_when_there_are_many() -> None:
     reports = CrashReports("web", 60.0, asyncio.get_running_loop(), copy_context())
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(150)]
     assert all(reports.is_new("it", kind()) for kind in kinds)
-    assert not reports.is_new("it", kinds[-1]())
+    assert not any(reports.is_new("it", kind()) for kind in kinds[50:])
     assert reports.is_new("it", kinds[0]())
     reports.close()
+
+
+async def test_the_count_comes_before_the_next_full_report(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure exactly `within` seconds after a full report is still counted; after the next one, the count is new."""
+    reports = CrashReports("web", 60.0, asyncio.get_running_loop(), copy_context())
+    error = ValueError("broken")
+    assert reports.is_new("it", error)
+    await asyncio.sleep(60)
+    assert not reports.is_new("it", error)
+    assert caplog.records == []
+    await asyncio.sleep(0.5)
+    assert reports.is_new("it", error)
+    counts = [f"child it of web {AGAIN}1"]
+    assert [record.getMessage() for record in caplog.records] == counts
+    await asyncio.sleep(100)
+    reports.close()
+    assert [record.getMessage() for record in caplog.records] == counts
 
 
 class BrokenReprError(Exception):

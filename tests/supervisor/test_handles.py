@@ -49,7 +49,9 @@ async def test_the_attributes_of_a_child() -> None:
 
 def test_a_child_is_stopped_before_its_first_start() -> None:
     """A task factory can run the first step of a child before its start is complete."""
-    child = ChildState("it", ChildSpec(forever, "permanent", 5.0, copy_context()), RestartIntensity(None, 60.0))
+    spec = ChildSpec(forever, "permanent", 5.0, copy_context())
+    child = ChildState("it", spec, RestartIntensity(None, 60.0), forever())
+    child.close_coroutine()
     assert (child.state, child.is_alive, child.since, child.restarts) == ("stopped", False, 0.0, 0)
     assert child.task is None
     assert child.last_error is None
@@ -103,6 +105,21 @@ async def test_names_are_those_of_the_functions_and_a_number() -> None:
         sup.start(partial(note_name), restart="temporary")
         sup.start(note_name, restart="temporary", name="mine")
     assert names == ["note_name-0", "note_name-1", "mine"]
+
+
+async def test_a_name_from_a_function_is_not_used_twice() -> None:
+    """Not even if the child that had it is forgotten, so that a line of the log cannot mean another child."""
+
+    async def poll() -> None:
+        pass
+
+    names: list[str] = []
+    async with Supervisor() as sup:
+        for _ in range(4):
+            names.append(sup.start(poll, restart="temporary").name)
+            await sup.wait()
+            assert sup.children() == ()
+    assert names == ["poll-0", "poll-1", "poll-2", "poll-3"]
 
 
 async def test_each_call_gets_the_arguments() -> None:
@@ -335,6 +352,23 @@ async def test_commands_under_way_are_completed_at_the_end() -> None:
             await restarted
         await stopped
     await other.stop()
+
+
+async def test_a_stop_is_done_when_the_child_has_ended_even_if_the_supervisor_stops() -> None:
+    """Its completion does not come early; the end of a child that waits for its restart is announced at once."""
+    async with Supervisor(backoff=[100]) as sup:
+        slow = Scene().start(sup, "slow", clean_up=2)
+        waiting = Scene().start(sup, "waiting", fails(1))
+        await asyncio.sleep(2)
+        ended = asyncio.create_task(waiting.wait())
+        await turns()
+        stopped = slow.stop()
+        sup.stop()
+        with pytest.raises(ValueError, match="broken"):
+            await ended
+        assert now() == 2
+        await stopped
+        assert (slow.state, now()) == ("stopped", 4)
 
 
 @pytest.mark.parametrize(("first", "state"), [("restart", "stopped"), ("stop", "running")])

@@ -60,6 +60,29 @@ async def test_a_child_that_hangs_is_cancelled_and_restarted() -> None:
     assert isinstance(exited[1].error.__cause__, asyncio.CancelledError)
 
 
+async def test_a_child_that_hangs_is_reported_at_once() -> None:
+    """And not only when its clean-up has ended."""
+    events: list[tuple[float, str]] = []
+    with listen(lambda event: events.append((now(), type(event).__name__))):
+        async with Supervisor() as sup:
+            Scene().start(sup, "it", heartbeat=2.0, clean_up=3, restart="temporary")
+    assert events == [(0, "ChildStarted"), (2, "ChildStalled"), (5, "ChildExited")]
+
+
+async def test_a_child_that_hangs_has_failed_even_if_a_sibling_fails_during_its_clean_up() -> None:
+    """The group restart waits for it; its event and its error say that it has not called `alive()`."""
+    events: list[Event] = []
+    with listen(events.append):
+        async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+            it = Scene().start(sup, "it", heartbeat=2.0, clean_up=3)
+            Scene().start(sup, "sibling", fails(3))
+            await asyncio.sleep(5.5)
+            assert isinstance(it.last_error, TimeoutError)
+            assert [(child.restarts, child.since) for child in sup.children()] == [(1, 5), (1, 5)]
+            sup.stop()
+    assert [event.child for event in events if isinstance(event, ChildExited)] == ["sibling", "it"]
+
+
 async def test_a_child_that_is_alive_is_left_alone() -> None:
     """Also one that calls `alive()` just in time, and one without a heartbeat."""
     async with Supervisor() as sup:

@@ -1,6 +1,7 @@
 """One child cannot hold up the others: while it is stopped, its siblings are supervised, and all states are true."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -188,6 +189,39 @@ async def test_a_member_can_be_stopped_or_restarted_while_its_group_stops(comman
         assert scene.times("first starts") == [0, 9]
         assert scene.times("slow starts") == ([0] if command == "stop" else [0, 3])
         assert slow.restarts == 0
+        sup.stop()
+
+
+@pytest.mark.parametrize("command", ["stop", "restart"])
+async def test_a_child_that_a_command_stops_and_that_ends_as_a_sibling_fails(command: str) -> None:
+    """The command decides, although the failure of the sibling is handled before the end of the child."""
+    starts, turn = list[str](), asyncio.Event()
+
+    async def sibling() -> None:
+        starts.append("sibling")
+        if starts.count("sibling") == 1:
+            await turn.wait()
+            raise ConnectionError
+        await asyncio.Event().wait()
+
+    async def child() -> None:
+        starts.append("child")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turn.wait()
+
+    async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
+        sup.start(sibling)
+        it = sup.start(child)
+        await turns()
+        done = getattr(it, command)()
+        await turns()
+        turn.set()
+        await done
+        await asyncio.sleep(1)
+        assert starts == ["sibling", "child", *(["child"] if command == "restart" else []), "sibling"]
+        assert (it.state, it.restarts) == ({"stop": "stopped", "restart": "running"}[command], 0)
         sup.stop()
 
 
@@ -397,6 +431,68 @@ async def test_commands_inside_of_a_step_follow_it() -> None:
         loop.set_task_factory(None)
     assert scene.words() == []
     assert [child.state for child in sup.children()] == ["stopped", "stopped"]
+
+
+def calls_at_starts(*calls: Callable[[], object]) -> Any:
+    """Return a task factory that makes the next of these calls at each first start of a scripted child."""
+    left = [*calls]
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        task = asyncio.Task(coroutine, loop=loop, **settings)
+        if "play" in coroutine.__qualname__ and left:
+            left.pop(0)()
+        return task
+
+    return factory
+
+
+async def test_commands_inside_of_a_step_that_was_itself_put_off() -> None:
+    """They follow it too: the start of a child is complete before that of the next one begins."""
+    scene, states = Scene(), list[str]()
+
+    def start(name: str) -> None:
+        states.append(scene.start(sup, name).state)
+
+    asyncio.get_running_loop().set_task_factory(calls_at_starts(lambda: start("b"), lambda: start("c")))
+    async with Supervisor() as sup:
+        scene.start(sup, "a")
+        assert states == ["waiting", "waiting"]
+        assert [child.state for child in sup.children()] == ["running"] * 3
+        sup.stop()
+
+
+async def test_a_child_that_is_restarted_and_stopped_inside_of_a_step_is_stopped() -> None:
+    """The last command wins, although the first one is carried out after both have been given."""
+
+    def restart_and_stop() -> None:
+        it.restart()
+        it.stop()
+
+    asyncio.get_running_loop().set_task_factory(calls_at_starts(lambda: None, restart_and_stop))
+    async with Supervisor() as sup:
+        it = Scene().start(sup, "it")
+        await it.stop()
+        other = Scene().start(sup, "other")
+        await turns()
+        assert (it.state, other.state) == ("stopped", "running")
+        sup.stop()
+
+
+async def test_a_restart_inside_of_a_step_is_rejected_if_the_supervisor_stops_first() -> None:
+    """Also that of a forgotten child, which the shutdown does not know."""
+
+    def stop_and_restart() -> None:
+        sup.stop()
+        restarts.append(old.restart())
+
+    restarts: list[Awaitable[None]] = []
+    asyncio.get_running_loop().set_task_factory(calls_at_starts(lambda: None, stop_and_restart))
+    async with Supervisor() as sup:
+        old = Scene().start(sup, "old", returns(1), restart="temporary")
+        await sup.wait()
+        Scene().start(sup, "it")
+        with pytest.raises(RuntimeError, match="child old cannot be restarted: its supervisor has stopped"):
+            await restarts[0]
 
 
 @pytest.mark.parametrize("restart", ["permanent", "temporary"])

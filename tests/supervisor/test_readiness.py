@@ -48,6 +48,7 @@ async def test_a_child_is_starting_until_it_is_ready() -> None:
             assert (child.state, sup.is_healthy) == ("starting", False)
             await child.wait_ready()
             assert (now(), child.state, child.since, sup.is_healthy) == (2, "running", 2, True)
+            assert [type(event).__name__ for event in events] == ["ChildStarted", "ChildReady"]
             await child.wait_ready()
             sup.stop()
     assert [type(event).__name__ for event in events] == ["ChildStarted", "ChildReady", "ChildStopped"]
@@ -83,6 +84,19 @@ async def test_without_an_order_no_child_waits_for_another() -> None:
         await asyncio.sleep(1)
         assert scene.words() == ["a starts", "b starts"]
         sup.stop()
+
+
+@ORDERED
+async def test_the_next_sibling_is_reported_when_it_starts(strategy: Any) -> None:
+    """Listeners get the event at once, and not only when something else happens."""
+    events: list[tuple[float, str, str]] = []
+    with listen(lambda event: events.append((now(), type(event).__name__, getattr(event, "child", "")))):
+        async with Supervisor(strategy=strategy) as sup:
+            sup.start(becomes_ready(Scene(), "first", 2), ready=10.0, name="first")
+            Scene().start(sup, "next")
+            await asyncio.sleep(5)
+            sup.stop()
+    assert events[:3] == [(0, "ChildStarted", "first"), (2, "ChildReady", "first"), (2, "ChildStarted", "next")]
 
 
 @ORDERED
@@ -171,9 +185,42 @@ async def test_a_child_that_waits_for_its_first_start_takes_commands(command: st
             await asyncio.sleep(1)
             await {"stop": child.stop, "restart": child.restart, "stop the supervisor": sup.stop}[command]()
             assert child.state == ("running" if command == "restart" else "stopped")
+            if command != "restart":
+                assert await child.wait() is None
             await asyncio.sleep(5)
             assert scene.times("child starts") == ([1] if command == "restart" else [])
             sup.stop()
+
+
+@ORDERED
+async def test_a_child_stopped_before_its_first_start_can_be_stopped_again_while_its_group_waits(strategy: Any) -> None:
+    """The group restart would start it for the first time, although its first coroutine was closed."""
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[2]) as sup:
+        sup.start(becomes_ready(scene, "first", 1, then=1), ready=10.0)
+        child = scene.start(sup, "child")
+        await child.stop()
+        await asyncio.sleep(3)
+        assert (child.state, child.since) == ("waiting", 2)
+        await child.stop()
+        await asyncio.sleep(5)
+        assert (child.state, scene.times("child starts")) == ("stopped", [])
+        sup.stop()
+
+
+@ORDERED
+async def test_new_children_do_not_wait_for_a_restart_that_was_called_off(strategy: Any) -> None:
+    """If the last child that waits for its delay is stopped, the delay concerns nobody."""
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[100]) as sup:
+        it = scene.start(sup, "it", fails(1))
+        await asyncio.sleep(2)
+        it.stop()
+        sup.start(becomes_ready(scene, "connection", 1), ready=10.0)
+        scene.start(sup, "consumer")
+        await asyncio.sleep(5)
+        assert scene.times("consumer starts") == [3]
+        sup.stop()
 
 
 @ORDERED
@@ -278,10 +325,12 @@ def test_a_program_that_ends_in_the_clean_up_of_a_child_that_is_too_late(kind: A
 
     async def serve() -> None:
         async with Supervisor() as sup:
-            sup.start(late, ready=0.01)
+            children.append(sup.start(late, ready=0.01))
 
+    children: list[Child] = []
     with pytest.raises(kind):
         asyncio.run(serve())
+    assert type(children[0].last_error) is kind
 
 
 @pytest.mark.parametrize(
@@ -310,14 +359,15 @@ async def test_a_child_that_ends_before_it_was_ever_ready(
         sup.stop()
 
 
-async def test_failures_after_a_child_was_ready_are_waited_through() -> None:
-    """It is restarted, and ready again."""
+@pytest.mark.parametrize(("limit", "when"), [(10.0, 5), (1.5, 6.5)], ids=["in time", "after one that is too late"])
+async def test_failures_after_a_child_was_ready_are_waited_through(limit: float, when: float) -> None:
+    """It is restarted until it is ready again, even if a later run fails before it is ready."""
     async with Supervisor(backoff=[1]) as sup:
-        child = sup.start(becomes_ready(Scene(), "it", 1, 2, then=1), ready=10.0)
+        child = sup.start(becomes_ready(Scene(), "it", 1, 2, 1, then=1), ready=limit)
         await asyncio.sleep(2.5)
         assert child.state == "waiting"
         await child.wait_ready()
-        assert now() == 5
+        assert now() == when
         sup.stop()
 
 
@@ -372,6 +422,34 @@ async def test_a_child_that_is_ready_and_fails_in_the_same_turn(strategy: Any) -
         assert now() == 1
         await asyncio.sleep(5)
         assert scene.times("next starts") == [3]
+        sup.stop()
+
+
+@ORDERED
+async def test_a_child_that_is_ready_after_it_has_failed_in_the_same_turn(strategy: Any) -> None:
+    """One of its tasks reports it ready, too late: the next sibling does not start before the next run is ready."""
+    fail = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def report() -> None:
+        await fail.wait()
+        ready()
+
+    async def first() -> None:
+        if not tasks:
+            tasks.append(asyncio.create_task(report()))
+            await fail.wait()
+            raise ConnectionError
+        ready()
+        await asyncio.Event().wait()
+
+    scene = Scene()
+    async with Supervisor(strategy=strategy, backoff=[1]) as sup:
+        sup.start(first, ready=10.0)
+        scene.start(sup, "next")
+        asyncio.get_running_loop().call_later(1, fail.set)
+        await asyncio.sleep(5)
+        assert scene.times("next starts") == [2]
         sup.stop()
 
 

@@ -205,6 +205,22 @@ async def test_a_child_is_cancelled_again_when_nobody_reads_the_log(caplog: pyte
     assert caplog.records == []
 
 
+async def test_the_error_of_a_child_keeps_the_context_that_it_was_raised_in() -> None:
+    """A CancelledError that replaces another error shows that error."""
+
+    async def ends() -> None:
+        try:
+            [].pop()
+        except IndexError:
+            raise asyncio.CancelledError  # noqa: B904 - implicit chaining is the subject
+
+    async with Supervisor() as sup:
+        child = sup.start(ends, restart="temporary")
+        await sup.wait()
+    assert isinstance(child.last_error, asyncio.CancelledError)
+    assert isinstance(child.last_error.__context__, IndexError)
+
+
 async def test_the_error_of_the_body_is_not_the_context_of_that_of_a_child() -> None:
     """The supervisor takes in the end of the child while it handles the error of the body."""
     ended = asyncio.Event()
@@ -517,6 +533,19 @@ async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
     assert now() == 3
 
 
+async def test_a_loop_that_shuts_down_ends_the_order_of_a_shutdown() -> None:
+    """All children have been cancelled by then, so each is cancelled again after its own grace, and not in turn."""
+    async with Supervisor(grace=3) as sup:
+        for name in "ab":
+            sup.start(stubborn, name=name)
+        await asyncio.sleep(1)
+        sup.stop()
+        await asyncio.sleep(1)
+        for task in asyncio.all_tasks() - {me()}:
+            task.cancel()
+    assert [(child.state, child.since) for child in sup.children()] == [("stopped", 5), ("stopped", 2)]
+
+
 async def test_a_loop_that_shuts_down_waits_for_a_child_that_was_cancelled_twice() -> None:
     """A control loop that is cancelled after the grace of a child waits on, too."""
 
@@ -584,6 +613,42 @@ async def test_a_loop_that_shuts_down_as_the_supervisor_ends_changes_nothing() -
             sup.stop()
             control_loop.cancel()
     assert control_loop.done()
+    assert control_loop.exception() is None
+
+
+async def test_a_supervisor_has_one_task_of_its_own() -> None:
+    """Besides those of its children, and no other when it has ended."""
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        made.append(asyncio.Task(coroutine, loop=loop, **settings))
+        return made[-1]
+
+    with nothing_left():
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with Supervisor(name="web") as sup:
+            Scene().start(sup, "it", returns(), restart="temporary")
+        asyncio.get_running_loop().set_task_factory(None)
+    assert [task.get_name() for task in made] == ["web control loop", "it"]
+
+
+async def test_a_supervisor_that_cannot_create_its_task_is_not_entered() -> None:
+    """The error of the task factory is raised, the signal handlers are restored, and the block can be entered again."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
+        coroutine.close()
+        raise MemoryError(loop, settings)
+
+    before = signal.getsignal(signal.SIGINT)
+    sup = Supervisor(stop_on=[signal.SIGINT])
+    asyncio.get_running_loop().set_task_factory(factory)
+    with pytest.raises(MemoryError):
+        await sup.__aenter__()
+    asyncio.get_running_loop().set_task_factory(None)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not sup.is_healthy
+    async with sup:
+        assert sup.is_healthy
 
 
 def test_stopping_a_supervisor_whose_loop_is_closed_does_nothing() -> None:
@@ -616,7 +681,8 @@ async def test_leaving_waits_for_the_children_of_a_control_loop_that_never_ran()
     assert child.state == "stopped"
 
 
-async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -> None:
+@pytest.mark.parametrize("count", range(3))
+async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled(count: int) -> None:
     """If only the control loop was cancelled before its first step, another of its name waits for the children."""
     names: list[str] = []
 
@@ -629,6 +695,7 @@ async def test_leaving_waits_for_a_child_that_the_shutdown_has_not_cancelled() -
             child = sup.start(look)
             [control_loop] = tasks_named("web control loop")
             control_loop.cancel()
+            await turns(count)
         assert (child.state, now()) == ("stopped", 1)
     assert "web control loop" in names
 

@@ -61,6 +61,7 @@ async def test_the_second_signal_cancels_all_children_at_once() -> None:
             await asyncio.sleep(1)
             send(signal.SIGTERM)
     assert cancels == [(1, "b"), (2, "b"), (2, "a"), (3, "b"), (3, "a"), (4, "b")]
+    assert [child.state for child in sup.children()] == ["stopped", "stopped"]
     assert now() == 4
 
 

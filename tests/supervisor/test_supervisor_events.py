@@ -1,7 +1,10 @@
 """The events and log records of a supervisor."""
 
 import asyncio
+import gc
 import logging
+import weakref
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from aiosupervise import (
     ChildExited,
+    ChildReady,
     ChildRestarted,
     ChildStalled,
     ChildStarted,
@@ -18,10 +22,11 @@ from aiosupervise import (
     RestartsExceeded,
     Supervisor,
     listen,
+    ready,
     run_all,
 )
 
-from .scene import Scene, fails, returns
+from .scene import Scene, fails, returns, stubborn, turns
 
 pytestmark = pytest.mark.looptime
 
@@ -145,6 +150,21 @@ async def test_a_listener_that_fails_does_not_affect_the_supervisor() -> None:
     assert [type(error) for error in reports] == [LookupError] * 4
 
 
+async def test_every_listener_gets_the_events_in_their_order() -> None:
+    """Also if one of them gives a command: its events follow when all listeners have had the current one."""
+    seen: list[tuple[str, str]] = []
+
+    def starts_another(event: Event) -> None:
+        if isinstance(event, ChildStarted) and event.child == "a":
+            Scene().start(sup, "b")
+
+    with listen(starts_another), listen(lambda event: seen.append((type(event).__name__, getattr(event, "child", "")))):
+        async with Supervisor() as sup:
+            Scene().start(sup, "a")
+            assert seen == [("ChildStarted", "a"), ("ChildStarted", "b")]
+            sup.stop()
+
+
 async def test_the_log_has_a_line_for_each(caplog: pytest.LogCaptureFixture) -> None:
     """Each says which child of which supervisor and why; the values are attributes of the record too."""
     caplog.set_level(logging.INFO, "aiosupervise")
@@ -250,3 +270,98 @@ async def test_a_command_for_a_child_that_has_just_ended_lends_no_context_to_oth
             of_second = [(kind, colour) for kind, name, colour in colours.seen if name == "second"]
             sup.stop()
     assert of_second == [(ChildStarted, "caller"), (ChildExited, "supervisor"), (ChildRestarted, "supervisor")]
+
+
+async def test_siblings_that_wait_for_a_child_start_in_the_context_of_the_supervisor() -> None:
+    """A child that becomes ready does not run listeners to the start of others in its own context."""
+    colours = Colours()
+
+    async def first() -> None:
+        COLOUR.set("first")
+        ready()
+        await asyncio.Event().wait()
+
+    COLOUR.set("supervisor")
+    with listen(lambda event: None if isinstance(event, ChildReady) else colours(event)):
+        async with Supervisor(strategy="one_for_all") as sup:
+            COLOUR.set("caller")
+            sup.start(first, name="first", ready=2.0)
+            Scene().start(sup, "next")
+            await turns()
+            seen = [*colours.seen]
+            sup.stop()
+    assert seen == [(ChildStarted, "first", "caller"), (ChildStarted, "next", "supervisor")]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[tuple[str, str]]]:
+    """The first words of each message of the log, with the colour of its context."""
+    rows: list[tuple[str, str]] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        rows.append((" ".join(record.getMessage().split()[:2]), COLOUR.get()))
+        return True
+
+    logger = logging.getLogger("aiosupervise.supervisor")
+    logger.addFilter(note)
+    yield rows
+    logger.removeFilter(note)
+
+
+async def test_a_child_that_does_not_stop_is_logged_in_the_context_of_the_supervisor(
+    logged: list[tuple[str, str]],
+) -> None:
+    """Not in that of the caller who has stopped it."""
+    COLOUR.set("supervisor")
+    async with Supervisor(grace=1) as sup:
+        COLOUR.set("caller")
+        child = sup.start(stubborn, name="it")
+        await turns()
+        await child.stop()
+    assert logged == [("child it", "supervisor")]
+
+
+async def test_repeated_failures_are_logged_in_the_context_of_the_supervisor(logged: list[tuple[str, str]]) -> None:
+    """Not in that of a caller whose command finds that the children have failed."""
+    fail = asyncio.Event()
+
+    async def child() -> None:
+        await fail.wait()
+        raise ConnectionError
+
+    COLOUR.set("supervisor")
+    async with Supervisor() as sup:
+        COLOUR.set("caller")
+        children = [sup.start(child, name=name) for name in "ab"]
+        await turns()
+        fail.set()
+        await asyncio.sleep(0)
+        for one in children:
+            one.stop()
+        await asyncio.sleep(2)
+    assert logged == [("child a", "caller"), ("child b", "supervisor")]
+
+
+class Request:
+    """What a caller of `start` may have in its context."""
+
+
+async def test_the_context_of_a_caller_is_dropped_with_the_child(request: pytest.FixtureRequest) -> None:
+    """Also if the child had a heartbeat: the clock of the others does not keep the context alive."""
+    held: list[weakref.ref[Request]] = []
+    current: ContextVar[Request] = ContextVar(request.node.name)
+
+    async def caller() -> None:
+        current.set(Request())
+        held.append(weakref.ref(current.get()))
+        child = Scene().start(sup, "it", heartbeat=50.0, restart="temporary")
+        await asyncio.sleep(1)
+        await child.stop()
+
+    async with Supervisor() as sup:
+        Scene().start(sup, "other", heartbeat=100.0)
+        await asyncio.create_task(caller())
+        await asyncio.sleep(20)
+        gc.collect()
+        assert held[0]() is None
+        sup.stop()

@@ -71,6 +71,7 @@ class ChildState:
         name: unique among the children that the supervisor knows.
         spec: the child spec, until the supervisor ends.
         intensity: the restarts of this child that count.
+        coroutine: the coroutine of the first run.
     """
 
     __slots__ = (
@@ -102,18 +103,20 @@ class ChildState:
         "was_ready",
     )
 
-    def __init__(self, name: str, spec: ChildSpec, intensity: RestartIntensity) -> None:
+    def __init__(
+        self, name: str, spec: ChildSpec, intensity: RestartIntensity, coroutine: Coroutine[object, None, object]
+    ) -> None:
         self.name: str = name
         self.spec: ChildSpec = spec
         self.intensity: RestartIntensity = intensity
-        # The position of the child in the start order.
-        self.position: int = 0
+        # The position of the child in the start order, which the registry assigns.
+        self.position: int
         self.state: StateName = "stopped"
         # The loop's time at which the child entered its state, and at which its current or last run started.
         self.since: float = 0.0
-        self.started_at: float = 0.0
+        self.started_at: float
         # The coroutine of the first run, until it starts.
-        self.coroutine: Coroutine[object, None, object] | None = None
+        self.coroutine: Coroutine[object, None, object] | None = coroutine
         self.has_run: bool = False
         self.was_ready: bool = False
         # The number of restarts, whether this child or a sibling had ended.

@@ -56,7 +56,7 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
     return failure
 
 
-def complete_end(child: ChildState, *, is_stopping: bool) -> None:
+def complete_end(child: ChildState) -> None:
     """Wake the tasks that wait for the end of a run, and those that wait for the child if it will not be restarted."""
     if child.stopped is not None:
         child.stopped.resolve()
@@ -67,8 +67,6 @@ def complete_end(child: ChildState, *, is_stopping: bool) -> None:
         child.finished.resolve()
         child.finished = None
     reject_readiness(child)
-    if is_stopping:
-        reject_restart(child, SUPERVISOR_STOPPED)
 
 
 def reject_readiness(child: ChildState) -> None:

@@ -48,10 +48,3 @@ class Completion:
         finally:
             # Break a reference cycle: the traceback of the error holds this frame.
             del error, self
-
-
-def done() -> Completion:
-    """Return a completion of a command that has already been carried out."""
-    completion = Completion()
-    completion.resolve()
-    return completion

@@ -23,7 +23,9 @@ class _Kind:
     def __init__(self, reported_at: float) -> None:
         self.reported_at = reported_at
         self.count = 0
-        self.child = self.error = ""
+        # The first of the failures that are counted.
+        self.child: str
+        self.error: str
         self.wait = _FIRST_WAIT
         self.timer: asyncio.TimerHandle | None = None
 

@@ -83,7 +83,8 @@ class GroupRestarts:
         """Begin the restart of the group of a failed child, or extend the one in progress."""
         is_starting = not self._to_stop and self._timer is None
         self._delay = delay if is_starting else max(delay, self._delay)
-        first = min([child, *self._members][:2], key=lambda member: member.position)
+        # The members are in start order.
+        first = min(child, next(iter(self._members), child), key=lambda member: member.position)
         self._reset()
         group = self._group_of(first)
         self._members = dict.fromkeys(member for member in group if not _is_commanded(member))
@@ -146,7 +147,7 @@ class GroupRestarts:
         while self._to_stop:
             member = self._to_stop[-1]
             # If a child has left the group and is running again, its failure is handled separately, after the sequence.
-            if member in self._members or member.state == "stopping":
+            if member in self._members:
                 self._lifecycle.catch_up(member)
             # Handling an end may have extended the group, or stopped the supervisor.
             if self._to_stop and self._to_stop[-1] is member:

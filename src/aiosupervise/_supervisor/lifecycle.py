@@ -67,7 +67,7 @@ class Lifecycle:
         # Callbacks run in the context of the supervisor, not in that of the child or the caller.
         self.context: Context = copy_context()
         self.consequences: Consequences | None = None
-        self.awaiter: asyncio.Task[object] | None = None if _add_awaiter is None else asyncio.current_task()
+        self.awaiter: asyncio.Task[object] | None = asyncio.current_task()
         self._name = name
         self._scope = scope
         self._registry = registry

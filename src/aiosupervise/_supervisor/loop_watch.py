@@ -44,8 +44,10 @@ class LoopWatch:
         self._over.set()
 
     def note_shutdown(self) -> None:
-        """Record that the event loop is shutting down."""
+        """Record that the event loop is shutting down, and call `on_shutdown`."""
         self._has_shut_down = True
+        if self._on_shutdown is not None:
+            self._on_shutdown()
 
     async def join(self, stop: Callable[[], None]) -> None:
         """Wait until the supervisor has ended; if the caller is cancelled, call `stop` and keep waiting."""
@@ -64,16 +66,11 @@ class LoopWatch:
             try:
                 await self._over.wait()
             except asyncio.CancelledError:
-                self._shut_down()
-
-    def _shut_down(self) -> None:
-        self._has_shut_down = True
-        if self._on_shutdown is not None:
-            self._on_shutdown()
+                self.note_shutdown()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never runs its coroutine, not even a `finally` in it. In that
         # case, a second task replaces it.
         if task is self._task and not self._over.is_set():
             self._task = named_task(self._loop, self._watch(), self._name)
-            self._shut_down()
+            self.note_shutdown()

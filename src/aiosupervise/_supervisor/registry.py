@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
@@ -24,7 +25,7 @@ class ChildRegistry:
         # Whether children that have ended are remembered; temporary ones never are.
         self._remembers = remembers
         self._children: dict[str, ChildState] = {}
-        self._added = 0
+        self._positions = itertools.count()
 
     def __len__(self) -> int:
         return len(self._children)
@@ -49,8 +50,7 @@ class ChildRegistry:
     def add(self, child: ChildState) -> None:
         """Add a child at the end; one that is already registered keeps its position."""
         if child not in self:
-            self._added += 1
-            child.position = self._added
+            child.position = next(self._positions)
             self._children[child.name] = child
 
     def enter(self, child: ChildState, state: StateName, now: float) -> None:

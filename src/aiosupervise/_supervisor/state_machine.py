@@ -14,7 +14,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from aiosupervise._events.emit import Scope
@@ -25,7 +25,7 @@ from aiosupervise._policy.record import record
 
 from .child_state import ChildState, Ending, Purpose, is_exit
 from .child_waits import SUPERVISOR_STOPPED, cannot_restart, complete_end, reject_readiness, reject_restart
-from .completion import Completion, done
+from .completion import Completion
 from .crash_reports import CrashReports
 from .group_restarts import GroupRestarts
 from .lifecycle import Lifecycle
@@ -59,14 +59,14 @@ class StateMachine:
         self.termination = Completion()
         self._config = config
         self._cancel_body = cancel_body
-        self._steps = Steps(self._settle, self._on_loop_shutdown)
+        self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
+        self._steps = Steps(self._settle, self._watch.note_shutdown)
         self._lifecycle = Lifecycle(config.name, scope, self.children, self._steps)
         self._lifecycle.consequences = self
         self._restarts: Restarts = self._restarts_of(config.strategy)
         self._shutdown = Shutdown(self._lifecycle)
         self.loop = self._lifecycle.loop
         self._reports = CrashReports(config.name, config.within, self.loop, self._lifecycle.context)
-        self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
         self._idle = asyncio.Event()
         self._ends_when_idle = False
 
@@ -92,10 +92,9 @@ class StateMachine:
         """True if every child is running and ready, except for those that have ended and will not be restarted."""
         return not self.is_stopping() and self.children.running == self.children.alive
 
-    def add(self, child: ChildState, coroutine: Coroutine[object, None, object]) -> None:
-        """Start a new child, whose first run is this coroutine."""
+    def add(self, child: ChildState) -> None:
+        """Start a new child."""
         self.children.add(child)
-        child.coroutine = coroutine
         self._lifecycle.enter(child, "waiting")
         self._steps.run(partial(self._add, child))
 
@@ -125,10 +124,6 @@ class StateMachine:
 
     def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
-        if not child.is_alive and child.ending is None:
-            # Its group would start it again.
-            self._steps.run(partial(self._restarts.leave, child))
-            return done()
         completion = child.stopped = child.stopped or Completion()
         self._steps.run(partial(self._stop_child, child))
         return completion
@@ -161,7 +156,7 @@ class StateMachine:
             child.close_coroutine()
             self.children.forget(child)
             self._restarts.go_on(child)
-        complete_end(child, is_stopping=self.is_stopping())
+        complete_end(child)
 
     def _restart_child(self, child: ChildState) -> None:
         self._lifecycle.catch_up(child)
@@ -185,14 +180,13 @@ class StateMachine:
                 reject_restart(child, SUPERVISOR_STOPPED)
                 reject_readiness(child)
                 if child.task is None:
-                    complete_end(child, is_stopping=self.is_stopping())
+                    complete_end(child)
 
     def _cancel(self) -> None:
         self._stop()
         self._shutdown.cancel_all(self.children)
 
     def _on_loop_shutdown(self) -> None:
-        self._watch.note_shutdown()
         self._steps.run(self._stop_with_loop)
 
     def _stop_with_loop(self) -> None:
@@ -231,7 +225,9 @@ class StateMachine:
         elif child.state == "waiting" and has_exited and not self._restarts.absorbs(child):
             child.is_restart_logged = is_new
             self._restart(child, error)
-        complete_end(child, is_stopping=self.is_stopping())
+        if self.is_stopping() and not child.is_alive:
+            reject_restart(child, SUPERVISOR_STOPPED)
+        complete_end(child)
         self._restarts.go_on(child)
         if self._shutdown.has_begun:
             self._shutdown.go_on()

@@ -154,9 +154,9 @@ class Supervisor:
         coroutine = func(*args)
         grace = self._grace if grace is None else grace
         spec = ChildSpec(partial(func, *args), restart, grace, copy_context(), ready, heartbeat)
-        child = ChildState(name, spec, RestartIntensity(self._config.max_restarts, self._config.within))
+        child = ChildState(name, spec, RestartIntensity(self._config.max_restarts, self._config.within), coroutine)
         self._start_count += 1
-        machine.add(child, coroutine)
+        machine.add(child)
         return Child(machine, child)
 
     def _unique_name(self, name: str | None, func: object, machine: StateMachine) -> str:
@@ -224,8 +224,12 @@ class Supervisor:
         machine = StateMachine(self._config, scope, self._body.cancel)
         if self._stop_on:
             self._watcher = SignalWatcher(self._stop_on, machine.stop, machine.cancel)
+        try:
+            machine.start()
+        except BaseException:
+            self._unwatch_signals()
+            raise
         self._machine = machine
-        machine.start()
         return self
 
     async def __aexit__(
