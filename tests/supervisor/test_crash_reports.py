@@ -66,18 +66,36 @@ async def test_restarts_are_logged_as_their_failures_are(caplog: pytest.LogCaptu
     ]
 
 
-async def test_the_restarts_of_siblings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Also of those that have never failed."""
+async def test_the_restarts_of_siblings_are_logged_as_the_failure_is(caplog: pytest.LogCaptureFixture) -> None:
+    """All of a group, or none of them after a failure that is only counted, even if a sibling has never failed."""
     async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
         Scene().start(sup, "sibling")
-        Scene().start(sup, "it", fails(1))
-        await asyncio.sleep(2)
+        Scene().start(sup, "it", fails(1), fails(1))
+        await asyncio.sleep(3)
         sup.stop()
+    assert [child.restarts for child in sup.children()] == [2, 2]
     assert [record.getMessage() for record in caplog.records] == [
         "child it of supervisor has failed: ValueError: broken",
         "child sibling of supervisor restarted; its restarts so far: 1",
         "child it of supervisor restarted; its restarts so far: 1",
+        f"child it of supervisor {AGAIN}1",
     ]
+
+
+async def test_a_failure_that_is_only_counted_does_not_hide_a_restart_that_it_extends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The restart follows the new failure too."""
+    async with Supervisor(strategy="rest_for_one", backoff=[2]) as sup:
+        Scene().start(sup, "first", fails(3))
+        Scene().start(sup, "it", fails(2, KeyError("new")))
+        Scene().start(sup, "other", fails(1), restart="temporary")
+        await asyncio.sleep(3.5)
+        assert [child.state for child in sup.children()] == ["waiting", "waiting"]
+        await asyncio.sleep(5)
+        sup.stop()
+    restarts = [record.getMessage() for record in caplog.records if "restarted" in record.getMessage()]
+    assert restarts == [f"child {name} of supervisor restarted; its restarts so far: 1" for name in ("first", "it")]
 
 
 async def test_failures_of_different_kinds_are_reported_in_full(caplog: pytest.LogCaptureFixture) -> None:

@@ -137,8 +137,8 @@ class ChildState:
         self.failure: Exception | None = None
         # The end of a run that the state machine has not handled yet.
         self.ending: Ending | None = None
-        # A restart is not logged if it follows a failure that is only counted.
-        self.is_restart_logged: bool = True
+        # A restart is not logged if it follows a failure that is only counted; set before each restart.
+        self.is_restart_logged: bool
         # The completions of commands in progress, and those that other tasks wait for.
         self.stopped: Completion | None = None
         self.restarted: Completion | None = None

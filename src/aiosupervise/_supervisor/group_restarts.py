@@ -56,7 +56,9 @@ class GroupRestarts:
         # Whether new children wait for members of the group.
         self._has_ready = False
         self._is_stopping_next = False
-        self._delay = 0.0
+        # The delay of the restart, and whether it is logged.
+        self._delay: float
+        self._is_logged: bool
         self._timer: asyncio.TimerHandle | None = None
 
     # The methods of the protocol `Restarts`.
@@ -83,11 +85,14 @@ class GroupRestarts:
         """Begin the restart of the group of a failed child, or extend the one in progress."""
         is_starting = not self._to_stop and self._timer is None
         self._delay = delay if is_starting else max(delay, self._delay)
+        self._is_logged = child.is_restart_logged or (not is_starting and self._is_logged)
         # The members are in start order.
         first = min(child, next(iter(self._members), child), key=lambda member: member.position)
         self._reset()
         group = self._group_of(first)
         self._members = dict.fromkeys(member for member in group if not _is_commanded(member))
+        for member in self._members:
+            member.is_restart_logged = self._is_logged
         self._has_ready = any(member.spec.ready is not None for member in group)
         self._to_stop = group
         self._stop_next()

@@ -147,6 +147,7 @@ class StateMachine:
     def _stop_child(self, child: ChildState) -> None:
         self._lifecycle.catch_up(child)
         reject_restart(child, "it was stopped")
+        # Its group would start it again, even if it is not alive.
         self._restarts.leave(child)
         if child.task is not None:
             self._lifecycle.stop(child, Purpose.STOP)
@@ -225,7 +226,7 @@ class StateMachine:
         elif child.state == "waiting" and has_exited and not self._restarts.absorbs(child):
             child.is_restart_logged = is_new
             self._restart(child, error)
-        if self.is_stopping() and not child.is_alive:
+        if self.is_stopping():
             reject_restart(child, SUPERVISOR_STOPPED)
         complete_end(child)
         self._restarts.go_on(child)
