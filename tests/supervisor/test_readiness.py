@@ -446,10 +446,10 @@ async def test_a_child_that_is_ready_after_it_has_failed_in_the_same_turn(strate
     scene = Scene()
     async with Supervisor(strategy=strategy, backoff=[1]) as sup:
         sup.start(first, ready=10.0)
-        scene.start(sup, "next")
+        sibling = scene.start(sup, "next")
         asyncio.get_running_loop().call_later(1, fail.set)
         await asyncio.sleep(5)
-        assert scene.times("next starts") == [2]
+        assert (scene.times("next starts"), sibling.restarts) == ([2], 0)
         sup.stop()
 
 
