@@ -535,15 +535,22 @@ async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
 
 async def test_a_loop_that_shuts_down_ends_the_order_of_a_shutdown() -> None:
     """All children have been cancelled by then, so each is cancelled again after its own grace, and not in turn."""
+
+    async def more_stubborn() -> None:
+        try:
+            await stubborn()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+
     async with Supervisor(grace=3) as sup:
-        for name in "ab":
-            sup.start(stubborn, name=name)
+        sup.start(stubborn)
+        sup.start(more_stubborn)
         await asyncio.sleep(1)
         sup.stop()
         await asyncio.sleep(1)
         for task in asyncio.all_tasks() - {me()}:
             task.cancel()
-    assert [(child.state, child.since) for child in sup.children()] == [("stopped", 5), ("stopped", 2)]
+    assert [(child.state, child.since) for child in sup.children()] == [("stopped", 5), ("stopped", 4)]
 
 
 async def test_a_loop_that_shuts_down_waits_for_a_child_that_was_cancelled_twice() -> None:
