@@ -305,7 +305,7 @@ async def test_stopping_a_forgotten_child_does_nothing(is_reused: bool) -> None:
 
 
 async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
-    """Awaiting it raises an error, since the child was not started."""
+    """Awaiting it raises an error at once, since the child will not be started."""
     async with Supervisor() as sup:
         child = Scene().start(sup, "it", clean_up=1)
         await asyncio.sleep(1)
@@ -314,6 +314,7 @@ async def test_a_restart_is_rejected_if_the_supervisor_stops_first() -> None:
         sup.stop()
         with pytest.raises(RuntimeError, match="child it cannot be restarted: its supervisor has stopped"):
             await restarted
+        assert (child.state, now()) == ("stopping", 1.5)
 
 
 async def test_a_restart_is_rejected_if_its_child_is_forgotten_as_the_supervisor_stops() -> None:
