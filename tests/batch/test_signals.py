@@ -770,7 +770,10 @@ def test_plain_numbers_are_signals() -> None:
 
 async def test_another_thread_is_refused_at_once() -> None:
     """Python handles signals in the main thread only; the error says what can be done."""
-    message = r"stop_on works in the main thread only.*loop.call_soon_threadsafe\(run.stop\)"
+    message = (
+        r"^stop_on works in the main thread only, where Python handles signals: handle them there, and call "
+        r"loop\.call_soon_threadsafe\(run\.stop\) with the loop of the run, or sup\.stop of the supervisor$"
+    )
     await asyncio.to_thread(refused, BOTH, RuntimeError, message)
     assert (await asyncio.to_thread(lambda: asyncio.run(awaited(run_all([job], stop_on=())))))[0].value == 1
 
@@ -965,3 +968,13 @@ def test_a_handler_that_could_not_be_restored_is_refused_at_once() -> None:
     with process(script, "-X", "faulthandler") as child:
         _, err = child.communicate(timeout=20)
     assert "RuntimeError: stop_on cannot take SIGSEGV: its handler was not installed from Python" in err
+
+
+def test_the_error_about_a_handler_that_could_not_be_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the reason and the repair."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    message = (
+        "^stop_on cannot take SIGTERM: its handler was not installed from Python, so it could not be restored "
+        "afterwards; leave the signal out$"
+    )
+    refused([SIGTERM], RuntimeError, message)

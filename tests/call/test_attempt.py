@@ -47,6 +47,36 @@ async def test_number_and_previous_error(
     assert all(error.__traceback__ is None for error in asking.errors)
 
 
+def linked(link: str) -> tuple[Exception, Exception]:
+    """An error, and another one that it refers to, which has a traceback."""
+    other = ConnectionError("other")
+    try:
+        raise other
+    except ConnectionError:
+        pass
+    if link == "group":
+        return ExceptionGroup("", [ExceptionGroup("", [other])]), other
+    error = ConnectionError("last")
+    setattr(error, link, other)
+    return error, other
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__", "group"])
+async def test_nothing_that_the_previous_error_refers_to_has_a_traceback(link: str, supervise: Supervise) -> None:
+    """A traceback of its cause, its context or a leaf would keep local variables of the failed attempt alive."""
+    error, other = linked(link)
+    assert other.__traceback__ is not None
+
+    @supervise(POLICY)
+    async def fetch() -> Attempt:
+        if attempt().number == 1:
+            raise error
+        return attempt()
+
+    assert (await fetch()).previous_error is error
+    assert other.__traceback__ is None
+
+
 @LISTENED
 async def test_time_left(around: Callable[[], AbstractContextManager[None]], supervise: Supervise) -> None:
     """`time_left` is the time until the deadline, waits included; None for a policy without a deadline."""

@@ -250,8 +250,10 @@ def test_the_policy_by_name() -> None:
     make: Callable[..., object] = supervise
     with pytest.raises(TypeError, match=words("supervise takes a policy or keywords, not both", "deadline=...")):
         make(policy=policy, deadline=1)
-    with pytest.raises(TypeError, match=r"supervise takes one Policy.*got 3"):
+    with pytest.raises(TypeError, match=r"supervise takes one Policy.*got 3$"):
         make(policy=3)
+    with pytest.raises(TypeError, match=r"supervise takes one Policy.*got 3, 4$"):
+        make(3, policy=4)
 
 
 def test_policy_and_keywords() -> None:

@@ -36,7 +36,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     made_up = ModuleType("made_up")
     exec(SOURCE, vars(made_up))  # noqa: S102
     monkeypatch.setitem(sys.modules, "made_up", made_up)
-    for name in ("WRAPPERS", "RETRY_LOOP", "INTERNALS"):
+    for name in ("WRAPPERS", "LAYERS", "RETRY_LOOP", "INTERNALS"):
         monkeypatch.setattr(frames, name, {})
     return made_up
 
@@ -64,7 +64,14 @@ def test_a_wrapper_registers_its_code(deadline: float | None) -> None:
         """Succeed."""
 
     wrappers = [supervise(policy)(fetch) for _ in range(2)]
-    assert by_id(wrappers[0]) == by_id(*wrappers) == frames.WRAPPERS == frames.INTERNALS
+    assert by_id(wrappers[0]) == by_id(*wrappers) == frames.WRAPPERS == frames.LAYERS == frames.INTERNALS
+
+
+def test_a_layer_registers_its_code(module: Any) -> None:
+    """The function that ends a block is a layer, through which final errors propagate, but no wrapper."""
+    frames.register_layer(module.function.__code__)
+    assert by_id(module.function) == frames.LAYERS
+    assert frames.WRAPPERS == {}
 
 
 def test_the_library_registers_itself() -> None:

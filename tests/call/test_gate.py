@@ -212,7 +212,8 @@ async def test_a_gate_that_suppresses_errors_is_refused(
         raise error
 
     with pytest.raises(
-        RuntimeError, match=f"gate {type(gate).__name__} suppressed an error.* return None or False"
+        RuntimeError,
+        match=rf"gate {type(gate).__name__} suppressed an error.*: let its __a?exit__ return None or False$",
     ) as raised:
         await fetch()
     assert raised.value.__cause__ is error
@@ -229,6 +230,34 @@ async def test_a_gate_cannot_suppress_cancellation_and_exit(kind: type[BaseExcep
 
     with pytest.raises(kind):
         await fetch()
+
+
+class ObservedGate(Reentrant):
+    """It keeps what its exit gets, and whether the traceback is that of the error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exits: list[tuple[type[BaseException] | None, BaseException | None, bool]] = []
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.exits.append((kind, error, trace is not None and error is not None and trace is error.__traceback__))
+        return False
+
+
+@pytest.mark.parametrize("deadline", [None, 60.0])
+async def test_the_exit_of_a_gate_gets_the_error_of_the_attempt(deadline: float | None, supervise: Supervise) -> None:
+    """It gets the class, the error and the traceback, as in a `with` statement, and nothing after a success."""
+    gate, error = ObservedGate(), ConnectionError()
+
+    @supervise(retry_on=ConnectionError, gate=gate, deadline=deadline, backoff=[1])
+    async def fetch() -> None:
+        if not gate.exits:
+            raise error
+
+    await fetch()
+    assert gate.exits == [(ConnectionError, error, True), (None, None, False)]
 
 
 class ChainingGate(Reentrant):

@@ -369,6 +369,18 @@ async def test_a_wait_that_blocks_a_loop_warns_once_for_each_place(naps: list[fl
     assert naps == [1, 2, 3, 1]
 
 
+async def test_the_warning_says_what_to_do(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the function and the seconds, and shows both repairs."""
+    monkeypatch.setattr(thread, "_blocking_places", set())
+    text = (
+        r"^Loading waits 2 s before its next attempt, in a thread that runs an event loop, which is blocked meanwhile: "
+        r"supervise an async function, or call it in a thread: await asyncio\.to_thread\(\.\.\.\)$"
+    )
+    with pytest.warns(RuntimeWarning, match=text):
+        supervise(POLICY.replace(backoff=[2]))(Loading(1))()
+    assert naps == [2]
+
+
 async def test_the_warning_as_an_error_ends_the_call(naps: list[float]) -> None:
     """Each time, since no place is remembered that did not warn."""
     for _ in range(2):
@@ -506,6 +518,35 @@ async def test_a_call_that_retries_while_the_run_ramps_up_goes_on() -> None:
     assert [outcome.attempts for outcome in report.succeeded] == [2, 2]
 
 
+def test_a_function_as_gate_can_ask_for_the_time_left() -> None:
+    """It is called within the call, and `attempt()` needs no event loop there."""
+    left: list[float | None] = []
+
+    def gate_of() -> threading.Semaphore:
+        left.append(attempt().time_left)
+        return threading.Semaphore()
+
+    supervise(POLICY.replace(deadline=100, gate=gate_of))(Loading(0))()
+    assert left[0] is not None
+    assert 0 < left[0] <= 100
+
+
+@pytest.mark.parametrize("deadline", [None, 100])
+def test_a_result_of_any_type_is_returned(deadline: float | None) -> None:
+    """Only an awaitable is refused, after a retry too."""
+    results: list[object] = [Loading(0), Loading(0)]
+    failures = [ConnectionError()]
+
+    @supervise(POLICY.replace(deadline=deadline))
+    def load() -> object:
+        if len(results) == 1 and failures:
+            raise failures.pop()
+        return results.pop()
+
+    expected = results[::-1]
+    assert [load(), load()] == expected
+
+
 def test_a_gate_of_each_kind() -> None:
     """A policy takes both; a function checks that its own fits, at decoration or in the call."""
 
@@ -516,7 +557,10 @@ def test_a_gate_of_each_kind() -> None:
 
     async_gate = POLICY.replace(gate=asyncio.Semaphore(3))
     plain_gate = POLICY.replace(gate=threading.Semaphore(3))
-    with pytest.raises(TypeError, match=r"gate Semaphore is async, and load is not, .*: give .*threading.Semaphore"):
+    with pytest.raises(
+        TypeError,
+        match=r"gate Semaphore is async, and load is not, .*: give .*threading.Semaphore.*, or write `async def load`$",
+    ):
         supervise(async_gate)(load)
     with pytest.raises(
         TypeError, match=r"gate Semaphore is synchronous, .* the event loop of fetch: give .*asyncio.Sem"

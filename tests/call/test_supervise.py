@@ -478,6 +478,19 @@ async def test_layers_do_not_multiply_through_a_task_group(supervise: Supervise)
     assert len(script.times) == 3
 
 
+async def test_an_inner_call_that_gave_up_is_seen_behind_an_error_that_a_group_has_twice(supervise: Supervise) -> None:
+    """Each error of a group is looked at, so that the outer call makes no retry."""
+    script, twice = Script(ConnectionError(), ConnectionError()), ConnectionError("twice")
+    inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
+
+    @supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)
+    async def outer() -> None:
+        raise ExceptionGroup("", [await error_of(inner()), twice, twice])
+
+    assert isinstance(await error_of(outer()), ExceptionGroup)
+    assert len(script.times) == 2
+
+
 async def test_an_error_that_another_call_gave_up_on_meanwhile_is_classified_afresh(supervise: Supervise) -> None:
     """The attempt raises it by itself: the frames of the other call are not in its traceback."""
     shared = ConnectionError("shared")
@@ -826,11 +839,21 @@ class Policied:
 
 
 @pytest.mark.parametrize(
-    "func", [asyncio.sleep, functools.partial(asyncio.sleep, 1), Client("one"), len, Policied()], ids=type
+    ("func", "name"),
+    [
+        (asyncio.sleep, "sleep"),
+        (functools.partial(asyncio.sleep, 1), "sleep"),
+        (Client("one"), "Client"),
+        (len, "len"),
+        (Policied(), "Policied"),
+    ],
+    ids=type,
 )
-def test_a_function_that_is_not_supervised_has_no_policy(func: Callable[..., object]) -> None:
+def test_a_function_that_is_not_supervised_has_no_policy(func: Callable[..., object], name: str) -> None:
     """The error names the function and shows the decorator."""
-    with pytest.raises(TypeError, match=r"^policy_of takes a supervised function, and \w+ has no policy: decorate it"):
+    with pytest.raises(
+        TypeError, match=f"^policy_of takes a supervised function, and {name} has no policy: decorate it"
+    ):
         policy_of(func)
 
 

@@ -1,6 +1,7 @@
 """Waits, attempt_timeout, deadline and gate, by the loop's own clock."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -469,6 +470,26 @@ async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
 
 
 @only_async
+@only_async
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio.timeout does so since Python 3.13")
+@pytest.mark.parametrize("limits", [{"attempt_timeout": 1}, {"deadline": 1}], ids=str)
+async def test_an_error_of_the_clean_up_at_expiry_has_a_timeout_error_as_its_context(
+    limits: dict[str, float], supervise: Supervise
+) -> None:
+    """As under `asyncio.timeout`, the traceback shows that the clean-up failed because the time was over."""
+
+    @supervise(retry_on=(), **limits)
+    async def fetch() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise LookupError
+
+    error = await error_of(fetch())
+    assert isinstance(error, LookupError)
+    assert isinstance(error.__context__, TimeoutError)
+
+
 async def test_error_that_cannot_be_hashed_under_a_deadline(supervise: Supervise) -> None:
     """An error that is a plain dataclass, and so not hashable, is kept as the last error like any other."""
 

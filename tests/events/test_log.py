@@ -14,14 +14,18 @@ from aiosupervise import (
     AttemptFailed,
     Budget,
     ChildExited,
+    ChildReady,
     ChildStopped,
     Event,
     GaveUp,
+    GroupResumed,
     Overload,
     Policy,
     Reason,
     RunFinished,
+    RunResumed,
     Tally,
+    listen,
     map_all,
     run_all,
     supervise,
@@ -29,7 +33,7 @@ from aiosupervise import (
 from aiosupervise._events.emit import Scope, emit
 from aiosupervise._events.log import CALLS, LINES, RUNS, SUPERVISORS, LogLine, beside_bars, is_logged, line_for
 
-from .kept import POLICY, Script
+from .kept import POLICY, Kept, Script
 
 pytestmark = pytest.mark.looptime
 
@@ -294,6 +298,53 @@ def test_each_line_of_the_table_can_be_written(caplog: pytest.LogCaptureFixture)
     assert len(texts) == len(LINES) + 3
     assert not any("%(" in text or "None" in text for text in texts)
     assert {record.name for record in caplog.records} == {CALLS.name, RUNS.name, SUPERVISORS.name}
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "group"),
+    [
+        (
+            AttemptFailed(1, "fetch", 1, 0, 1, OSError(), 0.5, "a.example"),
+            "fetch (job 0, group a.example) failed",
+            "a.example",
+        ),
+        (AttemptFailed(1, "fetch", 1, 0, 1, OSError(), 0.5), "fetch (job 0) failed", "absent"),
+        (GroupResumed(1, "pages", Tally(3, 1), None), "group None of run pages resumes", "None"),
+    ],
+    ids=["call", "call without a group", "run"],
+)
+def test_a_line_names_the_group(event: Event, text: str, group: str, caplog: pytest.LogCaptureFixture) -> None:
+    """For a call, None means that the run has no groups; in an event of a group, it is the key of the group."""
+    LINES[type(event)].write(event)
+    assert caplog.records[0].getMessage().startswith(text)
+    assert values(caplog.records[0]).get("group", "absent") == group
+
+
+def test_a_run_with_a_journal_says_how_many_outcomes_were_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """The number is that of all outcomes, pending ones included."""
+    tally = Tally(3, 1, succeeded=1, failed=1, pending=1, replayed=1)
+    LINES[RunFinished].write(RunFinished(1, "pages", tally, 2.0, 1))
+    assert caplog.records[0].getMessage().endswith("; 1 of 3 from the journal")
+
+
+def test_a_line_has_a_traceback_on_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Only where the line asks for it, and only if the event has an error."""
+    error = ValueError("broken")
+    plain = LogLine(SUPERVISORS, logging.ERROR, "%(child)s")
+    traced = LogLine(SUPERVISORS, logging.ERROR, "%(child)s", traceback=True)
+    plain.write(ChildExited(1, "web", "it", error))
+    traced.write(ChildExited(1, "web", "it", error))
+    traced.write(ChildExited(1, "web", "it", None))
+    traced.write(ChildReady(1, "web", "it"))
+    assert [record.exc_info for record in caplog.records] == [None, (ValueError, error, None), None, None]
+
+
+def test_an_event_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Listeners receive it all the same."""
+    with listen(kept := Kept()):
+        Scope(1, "pages").emit(RunResumed, Tally(3, 1), is_logged=False)
+    assert kept.names() == ["RunResumed"]
+    assert caplog.records == []
 
 
 def sample(kind: Callable[..., Event], **last: None) -> Event:

@@ -19,6 +19,7 @@ from aiosupervise import (
     RunResumed,
     RunStarted,
     Success,
+    Tally,
     listen,
     map_all,
     run_all,
@@ -134,6 +135,20 @@ async def test_run_finished_is_emitted_however_the_run_ends(way: str) -> None:
     [tally] = [event.tally for event in kept.only(RunFinished)]
     assert tally.succeeded + tally.failed + tally.pending == len(kept.only(JobFinished))
     task.cancelled() or task.exception()
+
+
+def test_a_tally_counts_outcomes() -> None:
+    """Successes from a journal count as successes, too."""
+    tally = Tally(5, None)
+    for outcome in (
+        Success(0, "a", 1, 0.0),
+        Success(1, "b", 1, 0.0, replayed=True),
+        Success(2, "c", 1, 0.0, replayed=True),
+        Failure(3, ValueError(), 1, 0.0, None),
+        Pending[object](4, None, started=False),
+    ):
+        tally.count(outcome)
+    assert tally == Tally(5, None, succeeded=3, failed=1, pending=1, replayed=2)
 
 
 async def test_a_run_that_cannot_begin_has_ended_at_once() -> None:

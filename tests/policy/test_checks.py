@@ -22,9 +22,21 @@ async def jittered(_: int, __: Exception) -> float:
     return 0.0
 
 
+def marked(_: Exception) -> bool:
+    """A plain function that returns an awaitable, with the mark by which older code says so."""
+    return True
+
+
+vars(marked)["_is_coroutine"] = object()
+
+
 @pytest.mark.parametrize(
     ("keywords", "shown"),
-    [({"gate": 5}, "got 5"), ({"backoff": jittered}, "jittered is async")],
+    [
+        ({"gate": 5}, "got 5"),
+        ({"backoff": jittered}, "jittered is async"),
+        ({"irrecoverable": marked}, "marked is async: make it a plain def"),
+    ],
 )
 def test_the_error_about_a_keyword_shows_what_was_given(keywords: Any, shown: str) -> None:
     """A value by its repr, a function by its name."""

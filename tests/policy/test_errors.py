@@ -9,6 +9,7 @@ import pytest
 from aiosupervise import AttemptTimeout, DeadlineExceeded, GiveUp, RestartsExceeded, RetryAfter
 from aiosupervise._policy.checks import error_text
 from aiosupervise._policy.errors import unwrap
+from aiosupervise._policy.raw import leaves
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,16 @@ def test_the_lines_of_an_error_are_joined_for_a_note() -> None:
     """A message of many lines, such as gRPC's, is shown in full; other unprintable characters are escaped."""
     error = ValueError("<RPC that ended with:\n\tstatus = 14\r\n\n\x1b>")
     assert error_text(error, join_lines=True) == "ValueError: <RPC that ended with: status = 14 \\x1b>"
+
+
+def test_a_group_that_is_shared_is_visited_once() -> None:
+    """Its leaves come once, and all leaves in order."""
+    first, last = ValueError(), LookupError()
+    shared = ExceptionGroup("shared", [first])
+    assert [*leaves(ExceptionGroup("outer", [shared, ExceptionGroup("inner", [shared, last]), shared]))] == [
+        first,
+        last,
+    ]
 
 
 def test_a_group_that_is_shared_is_derived_once() -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import pickle
 import pprint
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
@@ -218,6 +218,20 @@ def test_a_record_prints_as_the_call_that_makes_it() -> None:
     assert repr(ONE).endswith("attempt=1, error=<ValueError: broken>, wait=0.5, group=None)")
 
 
+def test_a_record_can_hide_fields() -> None:
+    """Their values may be secret; the attribute that names them is not a field."""
+
+    @record
+    class Login:
+        name: str
+        password: str
+
+        __not_in_repr__: ClassVar[tuple[str, ...]] = ("password",)
+
+    assert repr(Login("ann", "hunter2")).endswith("Login(name='ann')")
+    assert [(field.name, field.repr) for field in dataclasses.fields(Login)] == [("name", True), ("password", False)]  # type: ignore[arg-type]  # it is a dataclass
+
+
 def test_a_record_matches_by_position_and_by_name() -> None:
     """A class pattern takes the fields in order."""
     match ONE:
@@ -263,13 +277,24 @@ def test_pprint_prints_a_record_by_its_repr() -> None:
 def test_a_dataclass_can_inherit_from_a_record() -> None:
     """It is a frozen one if the record is frozen; the fields of the record come first."""
 
+    @record
+    class Fresh:
+        x: int
+        y: int = 0
+
+    @mutable_record
+    class Mutable:
+        x: int
+
     @dataclasses.dataclass(frozen=True)
-    class Labeled(Point):
+    class Labeled(Fresh):
         label: str = ""
 
     assert Labeled(1, 2, "a") == Labeled(x=1, y=2, label="a")
     with pytest.raises(TypeError, match="cannot inherit non-frozen dataclass from a frozen one"):
-        dataclasses.dataclass(type("Wrong", (Point,), {}))
+        dataclasses.dataclass(type("Wrong", (Fresh,), {}))
+    with pytest.raises(TypeError, match="cannot inherit frozen dataclass from a non-frozen one"):
+        dataclasses.dataclass(frozen=True)(type("Wrong", (Mutable,), {}))
 
 
 def test_the_init_of_a_record_belongs_to_its_module() -> None:

@@ -104,7 +104,12 @@ async def test_the_ends_of_the_scale(rate: float, injected: int) -> None:
 
 async def test_the_arguments_reach_the_function() -> None:
     """Positional and keyword arguments are passed on."""
+
+    def plain_echo(number: int, *, times: int = 1) -> list[int]:
+        return [number] * times
+
     assert await Faults(0, seed=1)(echo)(7, times=3) == [7, 7, 7]
+    assert Faults(0, seed=1)(plain_echo)(7, times=3) == [7, 7, 7]
 
 
 async def test_a_fault_comes_before_the_call_and_says_that_it_was_injected() -> None:
@@ -210,9 +215,10 @@ def test_a_coroutine_is_refused_and_closed() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, math.inf, 10**400, True, "0.1", None])
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
-    """The text says what the ends of the scale mean."""
+    """The text says what the ends of the scale mean, and what was given."""
     kind = ValueError if isinstance(rate, (int, float)) and not isinstance(rate, bool) else TypeError
-    with pytest.raises(kind, match=r"rate must be a number from 0 \(no call fails\) to 1 \(every call fails\); got"):
+    rule = r"rate must be a number from 0 \(no call fails\) to 1 \(every call fails\)"
+    with pytest.raises(kind, match=f"^{rule}; got {rate!r}$"):
         Faults(rate, seed=1)
 
 
@@ -238,7 +244,7 @@ def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
 )
 def test_errors_that_cannot_be_raised_are_refused(errors: type[Exception], kind: type[Exception], text: str) -> None:
     """The text says what is allowed, and what to give instead."""
-    with pytest.raises(kind, match=f"errors must be a subclass of Exception, or a tuple of them.*{text}"):
+    with pytest.raises(kind, match=f"^errors must be a subclass of Exception, or a tuple of them; .*{text}"):
         Faults(0.1, errors, seed=1)
 
 

@@ -110,7 +110,7 @@ async def test_it_serves_all_levels() -> None:
     """`supervise`, `run_all` and `map_all` take a script as an async function, by the name `script`."""
     fetch = script(ConnectionError, 1, 2, 3, 4)
     supervised = supervise(EAGER)(fetch)
-    assert supervised.__name__ == "script"
+    assert supervised.__name__ == supervised.__qualname__ == "script"
     assert inspect.iscoroutinefunction(supervised)
     assert inspect.unwrap(supervised) is fetch
     alternately: list[Callable[[], Coroutine[object, None, int]]] = [supervised, fetch]
