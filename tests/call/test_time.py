@@ -470,7 +470,6 @@ async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
 
 
 @only_async
-@only_async
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio.timeout does so since Python 3.13")
 @pytest.mark.parametrize("limits", [{"attempt_timeout": 1}, {"deadline": 1}], ids=str)
 async def test_an_error_of_the_clean_up_at_expiry_has_a_timeout_error_as_its_context(
@@ -490,6 +489,7 @@ async def test_an_error_of_the_clean_up_at_expiry_has_a_timeout_error_as_its_con
     assert isinstance(error.__context__, TimeoutError)
 
 
+@only_async
 async def test_error_that_cannot_be_hashed_under_a_deadline(supervise: Supervise) -> None:
     """An error that is a plain dataclass, and so not hashable, is kept as the last error like any other."""
 
