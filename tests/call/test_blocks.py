@@ -39,6 +39,7 @@ from aiosupervise import (
 from aiosupervise.testing import no_waiting
 
 from .endings import error_of, verdict_of
+from .forms import in_form, pass_time
 
 POLICY = Policy(retry_on=ConnectionError, backoff=[0], max_retries=2)
 
@@ -201,30 +202,36 @@ def test_a_predicate_that_fails_finishes_the_call(events: list[Event]) -> None:
     assert str(events[-1].error) == "of the predicate"
 
 
-def end_too_late() -> None:
-    for each in Policy(retry_on=StopIteration, deadline=0.01, backoff=[0.005]):
+async def end_too_late() -> None:
+    for each in Policy(retry_on=StopIteration, deadline=5, backoff=[2]):
         with each:
             raise StopIteration
-        time.sleep(0.02)
+        await pass_time(4)
 
 
 async def end_async_too_late() -> None:
-    async for each in Policy(retry_on=StopAsyncIteration, deadline=0.01, backoff=[0.005]):
+    async for each in Policy(retry_on=StopAsyncIteration, deadline=5, backoff=[2]):
         async with each:
             raise StopAsyncIteration
-        time.sleep(0.02)  # noqa: ASYNC251 - code that takes its time
+        await pass_time(4)
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize(
-    ("end", "cause"),
-    [(end_too_late, StopIteration), (lambda: asyncio.run(end_async_too_late()), StopAsyncIteration)],
+    ("form", "end", "cause"),
+    [("plain block", end_too_late, StopIteration), ("async block", end_async_too_late, StopAsyncIteration)],
 )
-def test_a_final_error_that_would_end_the_loop_silently(
-    end: Callable[[], None], cause: type[Exception], events: list[Event]
+async def test_a_final_error_that_would_end_the_loop_silently(
+    form: str,
+    end: Callable[[], Coroutine[object, None, None]],
+    cause: type[Exception],
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is the cause of a RuntimeError, as where a generator raises it."""
+    in_form(form, monkeypatch)
     with pytest.raises(RuntimeError, match=f"gave up on a {cause.__name__}, by which") as raised:
-        end()
+        await end()
     assert type(raised.value.__cause__) is cause
     assert names(events)[-2:] == ["GaveUp", "CallFinished"]
 
