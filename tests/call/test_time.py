@@ -9,17 +9,20 @@ from types import TracebackType
 import pytest
 
 from aiosupervise import (
+    AttemptFailed,
     AttemptTimeout,
     Backoff,
+    Budget,
     DeadlineExceeded,
     GiveUp,
     Policy,
     Reason,
     RetryAfter,
+    listen,
     verdict,
 )
 
-from .endings import error_of, verdict_of
+from .endings import Kept, error_of, verdict_of
 from .forms import Supervise, now, only_async, pass_time
 
 pytestmark = pytest.mark.looptime
@@ -314,6 +317,16 @@ async def test_no_wait_is_started_that_would_end_after_the_deadline(supervise: S
     assert error is attempts.errors[-1]
     given_up = verdict_of(error)
     assert (given_up.attempts, given_up.reason) == (2, Reason.DEADLINE)
+
+
+async def test_a_retry_that_the_deadline_rules_out_is_neither_announced_nor_paid(supervise: Supervise) -> None:
+    """The event of the attempt has no wait, and the tokens stay in the budget."""
+    budget = Budget()
+    func = supervise(BASE.replace(deadline=5, backoff=[3], budget=budget))(Attempts(0))
+    with listen(kept := Kept()):
+        assert verdict_of(await error_of(func())).reason is Reason.DEADLINE
+    assert [event.wait for event in kept.only(AttemptFailed)] == [3.0, None]
+    assert budget.tokens == budget.capacity - budget.cost
 
 
 async def test_deadline_bounds_a_retry_after(supervise: Supervise) -> None:

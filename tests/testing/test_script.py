@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import weakref
@@ -110,7 +111,7 @@ async def test_it_serves_all_levels() -> None:
     """`supervise`, `run_all` and `map_all` take a script as an async function, by the name `script`."""
     fetch = script(ConnectionError, 1, 2, 3, 4)
     supervised = supervise(EAGER)(fetch)
-    assert supervised.__name__ == supervised.__qualname__ == "script"
+    assert supervised.__name__ == "script"
     assert inspect.iscoroutinefunction(supervised)
     assert inspect.unwrap(supervised) is fetch
     alternately: list[Callable[[], Coroutine[object, None, int]]] = [supervised, fetch]
@@ -119,6 +120,15 @@ async def test_it_serves_all_levels() -> None:
     assert [outcome.name for outcome in report] == ["script-0", "script-1"]
     assert (await map_all(fetch, ["a", "b"])).values() == [3, 4]
     assert fetch.calls == [call(), call(), call(), call("a"), call("b")]
+
+
+def test_other_decorators_find_its_names() -> None:
+    """`functools.wraps` copies them, as from a function."""
+
+    @functools.wraps(script())
+    async def wrapper() -> None: ...
+
+    assert wrapper.__name__ == wrapper.__qualname__ == "script"
 
 
 @pytest.mark.parametrize(
