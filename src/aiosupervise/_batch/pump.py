@@ -8,7 +8,7 @@ pump wakes up. A caller that awaits the run waits for the pump in `join`. Everyt
     source -> feed -> engine -> outcome -> strategy -> report or reader
 
 Invariants, each with a test:
-- Every early end calls `cancel`, which takes effect once: a second cancellation would interrupt a job's clean-up.
+- Jobs are cancelled only by `cancel`, which takes effect once: a second cancellation would interrupt a job's clean-up.
 - Ending a run executes user code, such as `close`, `__getattr__` and `cancel`, which may raise any error. Each step is
   performed even if other steps fail, and running jobs are cancelled before items that were not started are closed.
 - However often the caller is cancelled, `join` returns only when no job and no task of the run is left.
