@@ -6,7 +6,9 @@ import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -81,10 +83,11 @@ class Inline(EngineRun):
 class InlineEngine:
     """Makes an Inline for each run, keeps what it was given, and acts on the context once the run has begun."""
 
-    def __init__(self, act: Act = lambda _: None) -> None:
+    def __init__(self, act: Act = lambda _: None, kind: type[Inline] = Inline) -> None:
         self.checked: list[object] = []
         self.runs: list[Inline] = []
         self._act = act
+        self._kind = kind
 
     def check(self, func: Callable[[Any], Awaitable[object]], inputs: Collection[object]) -> None:
         """Keep both."""
@@ -92,9 +95,14 @@ class InlineEngine:
 
     def start(self, context: EngineContext[Any, Any]) -> EngineRun:
         """Begin a run."""
-        self.runs.append(Inline(context))
+        self.runs.append(self._kind(context))
         asyncio.get_running_loop().call_soon(self._act, context)
         return self.runs[-1]
+
+
+def engine_of(kind: type[Inline]) -> InlineEngine:
+    """An engine whose runs are of this class."""
+    return InlineEngine(kind=kind)
 
 
 async def double(number: int) -> int:
@@ -378,3 +386,141 @@ async def stubborn(_: object) -> None:
     finally:
         for _ in range(10):
             await asyncio.sleep(0)
+
+
+async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine() -> None:
+    """It takes no other job's place, and the run ends: the first outcome counts, and the engine gets the error."""
+    rejected: list[RuntimeError] = []
+
+    class Repeating(Inline):
+        async def _call(self, item: Any, index: int) -> None:
+            await super()._call(item, index)
+            with pytest.raises(RuntimeError) as caught:
+                self.context.record(Success(index, "another", 1, 0.0, "", item))
+            rejected.append(caught.value)
+
+    report = await map_all(double, [1, 2, 3], limit=2, engine=engine_of(Repeating))
+    assert [outcome.index for outcome in report] == [0, 1, 2]
+    assert report.values() == [2, 4, 6]
+    assert len(rejected) == 3
+    assert str(rejected[0]) == (
+        "context.record must be called once for each job that was started; job 0 was never started, or has its "
+        "outcome: keep the first one"
+    )
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["unknown", "refused"])
+async def test_only_jobs_that_were_started_have_an_outcome(*, is_refused: bool) -> None:
+    """Neither a job of an unknown index, nor one that the engine has refused."""
+
+    class Confused(Inline):
+        def start_job(self, item: Any, index: int) -> None:
+            super().start_job(item, index)
+            if is_refused and index == 1:
+                self.tasks.clear()
+                raise OSError("refused")
+
+        async def _call(self, item: Any, index: int) -> None:
+            if not is_refused or index == 1:
+                with pytest.raises(RuntimeError, match=rf"job {1 if is_refused else 7} was never started"):
+                    self.context.record(Success(1 if is_refused else 7, 0, 1, 0.0, "", item))
+            if not (is_refused and index == 1):
+                await super()._call(item, index)
+
+    run = map_all(double, [1, 2], engine=engine_of(Confused))
+    with pytest.raises(OSError, match="refused") if is_refused else nullcontext():
+        await run
+    assert [outcome.index for outcome in run.report.succeeded] == ([0] if is_refused else [0, 1])
+
+
+async def test_an_outcome_from_another_thread_is_an_error_of_the_engine() -> None:
+    """Which names the repair; the run's own state belongs to the thread of its loop."""
+
+    class Threaded(Inline):
+        async def _call(self, item: Any, index: int) -> None:
+            outcome = Success(index, item, 1, 0.0, "", item)
+            with pytest.raises(RuntimeError, match=r"write loop\.call_soon_threadsafe\(context\.record, outcome\)"):
+                await asyncio.to_thread(self.context.record, outcome)
+            await super()._call(item, index)
+
+    assert (await map_all(double, [1], engine=engine_of(Threaded))).values() == [2]
+
+
+async def test_outcomes_that_skip_the_engine_are_recorded(tmp_path: Path) -> None:
+    """Those that a stage passes on, and those that a journal holds."""
+
+    async def odd(number: int) -> int:
+        if number % 2 == 0:
+            raise ValueError(number)
+        return number
+
+    for replayed in 0, 2:
+        first = map_all(odd, [0, 1, 2, 3], engine=InlineEngine(), journal=tmp_path / "first.db")
+        report = await map_all(double, first, engine=InlineEngine())
+        assert [type(outcome) for outcome in report] == [Failure, Success, Failure, Success]
+        assert first.tally.replayed == replayed
+
+
+@pytest.mark.parametrize("kind", ["None", "a value of type coroutine"])
+async def test_a_start_that_returns_no_engine_run_is_an_error(kind: str) -> None:
+    """Such as that of an async method, whose coroutine is closed."""
+    engine = InlineEngine()
+    engine.start = Mock(return_value=None if kind == "None" else double(0))  # type: ignore[method-assign]
+    with pytest.raises(TypeError) as caught:
+        await map_all(double, [1], engine=engine)
+    assert str(caught.value) == (
+        f"the method start of an engine must be a plain method that returns an EngineRun; that of {safe_repr(engine)} "
+        f"returned {kind}"
+    )
+
+
+@pytest.mark.parametrize("name", ["start_job", "cancel", "free_slots", "skip", "job_names", "status", "stop"])
+def test_a_method_that_the_run_calls_cannot_be_async(name: str) -> None:
+    """Its coroutine would never be awaited, and the run would wait for ever."""
+
+    async def method(*_: object) -> None:
+        """Do nothing."""
+
+    with pytest.raises(TypeError) as caught:
+        type("Late", (EngineRun,), {name: method})
+    assert str(caught.value) == f"Late.{name} must not be async: write `def`, and create a task for what has to wait"
+
+
+@pytest.mark.parametrize("name", ["open", "close"])
+def test_a_method_that_the_run_awaits_has_to_be_async(name: str) -> None:
+    """The error comes from the line of the class, not from a run."""
+    with pytest.raises(TypeError) as caught:
+        type("Early", (EngineRun,), {name: lambda _: None})
+    assert str(caught.value) == f"Early.{name} must be async, because the run awaits it: write `async def`"
+
+
+async def test_a_run_whose_time_is_up_waits_for_open() -> None:
+    """The engine is cancelled in the meantime, and closed at the end; no job starts."""
+
+    class Slow(Inline):
+        async def open(self) -> None:
+            await cancelled.wait()
+            await super().open()
+
+        def cancel(self, *, already_cancelled: bool) -> None:
+            super().cancel(already_cancelled=already_cancelled)
+            cancelled.set()
+
+    cancelled = asyncio.Event()
+    engine = engine_of(Slow)
+    report = await map_all(double, [1], timeout=0.01, engine=engine)
+    assert [outcome.started for outcome in report.pending] == [False]
+    assert engine.runs[0].calls == ["stop", ("cancel", False), "open", "close"]
+
+
+async def test_an_engine_that_cannot_open_is_closed() -> None:
+    """It may hold resources already."""
+
+    class Broken(Inline):
+        async def open(self) -> None:
+            raise OSError("no workers")
+
+    engine = engine_of(Broken)
+    with pytest.raises(OSError, match="no workers"):
+        await map_all(double, [1], engine=engine)
+    assert engine.runs[0].calls == ["close"]

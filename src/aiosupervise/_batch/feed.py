@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from aiosupervise._events.outcomes import Tally
 
+from .checked import CheckedStarter
 from .first_error import FirstError
 from .outlet import Outlet
 from .protocol import UNLIMITED, EngineContext, EngineRun
@@ -63,12 +64,16 @@ class Feed:
         self._reader = outlet if outlet.streamed else None
         self._is_exhausted = False  # True once the feed has pulled END
         self._pulled = 0
+        self._unrecorded: set[int] | None = None  # the jobs without an outcome; None if the engine is not checked
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the items."""
         self._engine: JobStarter = engine
+        if engine._is_checked:  # noqa: SLF001 - not a part of the protocol
+            self._unrecorded = set()
+            self._engine = CheckedStarter(engine, self._unrecorded)
 
     def _start_job(self) -> Callable[[Any, int], None]:
         """Return the function that starts the job of an item."""
@@ -200,6 +205,12 @@ class Feed:
         except BaseException:
             self._on_refused(unfinished)
             raise
+
+    def expect_outcome(self, index: int) -> None:
+        """Count an outcome that is about to be recorded although the engine has not received its item."""
+        self.unfinished += 1
+        if self._unrecorded is not None:
+            self._unrecorded.add(index)
 
     def _on_refused(self, unfinished: int) -> None:
         """Stop counting an item for which the engine raised an error, unless the item already has its outcome."""

@@ -144,6 +144,7 @@ class LocalRun(EngineRun):
     """
 
     job_type: ClassVar[type[LocalJob]] = LocalJob
+    _is_checked = False
 
     def __init__(self, jobs: Jobs[Any, Any], context: EngineContext[Any, Any], run: RunContext) -> None:
         super().__init__(context)

@@ -8,12 +8,14 @@ thread that runs the event loop of the run.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Generic, Protocol, TypeVar, final
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from aiosupervise._events.emit import Scope
 from aiosupervise._events.outcomes import I, Outcome, Pending, Stopped, Tally
+from aiosupervise._policy.checks import is_async_callable
 from aiosupervise._policy.record import record
 
 from .jobs import Jobs
@@ -49,7 +51,8 @@ class EngineContext(Generic[T, I]):
         tally: the live counts. The engine updates `running` and `retries`, and may set `limit`; the run counts
             outcomes.
         scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
-        record: records the outcome of a job; call it exactly once for each job that was started.
+        record: records the outcome of a job; call it exactly once for each job that was started. It raises a
+            RuntimeError for a job that was not started or has its outcome, and in any thread but that of the loop.
         wake: call it when slots have become free although no job was recorded.
         stop: call it to make the run start no further jobs; its argument becomes `report.stopped`.
         fail: call it with an error if no further job can run: the run stops, and raises the error. After a
@@ -122,12 +125,29 @@ class EngineRun(ABC):
     Two methods are required; the defaults of the others suit an engine that has nothing to prepare or release.
     """
 
+    # Whether each outcome is checked: that it is the only one of a job that was started.
+    _is_checked: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        """Check which methods are async: the run would never end if it waited for jobs of an async `start_job`.
+
+        Raises:
+            TypeError: if a method that the run calls is async, or one that it awaits is not.
+        """
+        super().__init_subclass__()
+        for name in ("start_job", "cancel", "free_slots", "skip", "job_names", "status", "stop", "open", "close"):
+            is_awaited = name in ("open", "close")
+            if is_async_callable(getattr(cls, name)) is not is_awaited:
+                rule = "must be async, because the run awaits it" if is_awaited else "must not be async"
+                repair = "write `async def`" if is_awaited else "write `def`, and create a task for what has to wait"
+                raise TypeError(f"{cls.__name__}.{name} {rule}: {repair}")
+
     def __init__(self, context: EngineContext[Any, Any]) -> None:
         self.context: EngineContext[Any, Any] = context
 
     @abstractmethod
     def start_job(self, item: Any, index: int) -> None:
-        """Start a job; report its outcome later, through `context.record`.
+        """Start a job; report its outcome through `context.record`, when the job ends.
 
         Args:
             item: the input of the job.
@@ -142,7 +162,7 @@ class EngineRun(ABC):
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
-        A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
+        The run may be cancelled while it awaits `open`, which then has to return soon: no job will start. A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
         available is still delivered.
 
         Args:
@@ -176,10 +196,14 @@ class EngineRun(ABC):
         """Let running jobs finish, and start no others; may be called repeatedly, and before `cancel`."""
 
     async def open(self) -> None:  # noqa: B027 - a default
-        """Prepare for the first job. If this method raises an error, the run raises that error."""
+        """Prepare for the first job. If this method raises an error, no job starts, and the run raises the error.
+
+        The run does not interrupt it: if `stop` or `cancel` is called in the meantime, for example because the time
+        limit of the run has passed, the run ends when this method has returned.
+        """
 
     async def close(self) -> None:  # noqa: B027 - a default
-        """Release all resources; called once, when no job is unfinished."""
+        """Release all resources; called once, when no job is unfinished, also if `open` has raised an error."""
 
 
 class Engine(Protocol):

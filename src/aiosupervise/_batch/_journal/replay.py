@@ -125,7 +125,7 @@ class ReplayingFeed(Feed):
     def _replay(self, value: object, attempts: int, elapsed: float) -> None:
         item = self._waiting.popleft()
         index = self.number(item)
-        self.unfinished += 1
+        self.expect_outcome(index)
         name = self._context.job_name(item, index)
         self._context.record(Success(index, value, attempts, elapsed, name, item, True))  # noqa: FBT003 - it is replayed
 

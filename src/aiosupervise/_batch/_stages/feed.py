@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from aiosupervise._batch._groups.feed import GroupedFeed
-from aiosupervise._batch.feed import Feed
+from aiosupervise._batch.feed import Feed, JobStarter
 from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._batch.source import END, AsyncSource, End
 from aiosupervise._events.outcomes import Outcome, Pending, Stopped, Success
@@ -23,7 +23,7 @@ class StagedFeed(Feed):
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the values of the items."""
         super().connect(engine)
-        self._engine = _ValueEngine(engine)
+        self._engine = _ValueEngine(self._engine)
 
     def stop(self) -> None:
         """Start no further jobs; outcomes that become pending are delivered last."""
@@ -94,7 +94,7 @@ class StagedFeed(Feed):
             assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
             self._outlet.hold_pending(hold=self._source.is_stopping)
         self._pulled += 1
-        self.unfinished += 1
+        self.expect_outcome(outcome.index)
         context = self._engine.context
         context.record(handed_on(outcome, context.config.func))
 
@@ -106,7 +106,7 @@ class GroupedStagedFeed(StagedFeed, GroupedFeed):
 class _ValueEngine:
     """Passes the values of a stage's items to its engine."""
 
-    def __init__(self, engine: EngineRun) -> None:
+    def __init__(self, engine: JobStarter) -> None:
         self.context: EngineContext[Any, Any] = engine.context
         self._engine = engine
 

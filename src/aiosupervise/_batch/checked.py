@@ -1,0 +1,81 @@
+"""Checks that an engine of the user's own keeps to the protocol, since the run counts on it for every outcome.
+
+An outcome that is recorded twice would replace that of another job, or make the run wait forever. The engines that
+run in the loop of the run record each outcome in the callback of its task, so they go without these checks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiosupervise._events.outcomes import Outcome
+from aiosupervise._policy.checks import kind_of, safe_repr
+
+from .jobs import discard
+from .protocol import Engine, EngineContext, EngineRun
+
+
+def started(engine: Engine, context: EngineContext[Any, Any]) -> EngineRun:
+    """Begin a run of an engine.
+
+    Raises:
+        TypeError: if the engine does not return an `EngineRun`.
+    """
+    run: object = engine.start(context)
+    if not isinstance(run, EngineRun):
+        discard(run)
+        rule = "the method start of an engine must be a plain method that returns an EngineRun"
+        raise TypeError(f"{rule}; that of {safe_repr(engine)} returned {kind_of(run)}")
+    return run
+
+
+class CheckedStarter:
+    """Starts the jobs of an engine, and has it record one outcome for each of them."""
+
+    def __init__(self, engine: EngineRun, unrecorded: set[int]) -> None:
+        self.context: EngineContext[Any, Any] = engine.context
+        self._engine = engine
+        self._unrecorded = unrecorded
+        # The context drops the partial when the run has ended: kept here, it would be part of a reference cycle.
+        record = self.context.record
+        self.context.record = partial(_record_once, unrecorded, threading.get_ident(), record)
+
+    def free_slots(self, taken: int) -> int:
+        """Return how many more jobs may start now."""
+        return self._engine.free_slots(taken)
+
+    def start_job(self, item: Any, index: int) -> None:
+        """Start the job of an item."""
+        self._expect_outcome(self._engine.start_job, item, index)
+
+    def skip(self, item: Any, index: int) -> None:
+        """Record an item that was pulled too late to be started."""
+        self._expect_outcome(self._engine.skip, item, index)
+
+    def _expect_outcome(self, method: Callable[[Any, int], None], item: Any, index: int) -> None:
+        self._unrecorded.add(index)
+        try:
+            method(item, index)
+        except BaseException:
+            self._unrecorded.discard(index)
+            raise
+
+
+def _record_once(
+    unrecorded: set[int], thread: int, record: Callable[[Outcome[Any, Any]], None], outcome: Outcome[Any, Any]
+) -> None:
+    if threading.get_ident() != thread:
+        raise RuntimeError(
+            "the context of an engine must be called in the thread of the run's event loop; record was called in "
+            "another thread: write loop.call_soon_threadsafe(context.record, outcome)"
+        )
+    if outcome.index not in unrecorded:
+        raise RuntimeError(
+            f"context.record must be called once for each job that was started; job {outcome.index} was never started, "
+            f"or has its outcome: keep the first one"
+        )
+    unrecorded.remove(outcome.index)
+    record(outcome)
