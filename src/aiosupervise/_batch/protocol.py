@@ -8,7 +8,6 @@ thread that runs the event loop of the run.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
@@ -162,8 +161,9 @@ class EngineRun(ABC):
     def cancel(self, *, already_cancelled: bool) -> None:
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
-        The run may be cancelled while it awaits `open`, which then has to return soon: no job will start. A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
-        available is still delivered.
+        A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
+        available is still delivered. If the run ends while it awaits `open`, this method is called meanwhile, and
+        `open` should then return soon.
 
         Args:
             already_cancelled: True if the loop is shutting down and has already cancelled every task. In this case, do
