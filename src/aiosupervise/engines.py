@@ -9,5 +9,6 @@ from ._batch.protocol import Engine, EngineConfig, EngineContext, EngineRun
 
 __all__ = ["Engine", "EngineConfig", "EngineContext", "EngineRun"]
 
-for _name in __all__:  # users see aiosupervise.engines.EngineRun, in tracebacks and in the docs
+# Tracebacks and the docs then show the public names, such as aiosupervise.engines.EngineRun.
+for _name in __all__:
     globals()[_name].__module__ = __name__

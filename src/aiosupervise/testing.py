@@ -15,7 +15,8 @@ from ._call.supervise import copy_metadata
 from ._policy.checks import check_count, is_async_callable, kind_of, name_of, safe_repr
 
 if TYPE_CHECKING:
-    from unittest.mock import _Call  # the type of `call(...)`, which has no public name
+    # The type of `call(...)` has no public name.
+    from unittest.mock import _Call
 
 __all__ = ["Faults", "Script", "ScriptEnded", "no_waiting", "script"]
 
@@ -46,10 +47,10 @@ def no_waiting(*, max_retries: int | None = None) -> AbstractContextManager[None
         TypeError, ValueError: if `max_retries` is neither an integer of at least 0 nor None.
     """
     check_count("max_retries", max_retries, least=0, none="the limit of each policy")
-    return _Block(NoWaiting(max_retries))
+    return _NoWaitingBlock(NoWaiting(max_retries))
 
 
-class _Block(AbstractContextManager[None, None]):
+class _NoWaitingBlock(AbstractContextManager[None, None]):
     """The context manager of `no_waiting`: it sets the rules on entry and restores the previous ones on exit."""
 
     # The previous rules are kept by value and not as a Token, because a Token is valid in only one context, and the
@@ -142,10 +143,11 @@ class Script(Generic[T_co]):
 
 @overload
 def script(*steps: type[BaseException] | BaseException) -> Script[Never]: ...
+# Without E, pyright would include the errors in T.
 @overload
 def script(
     *steps: type[BaseException | E] | BaseException | T,
-) -> Script[T]: ...  # without E, pyright would include the errors in T
+) -> Script[T]: ...
 def script(*steps: object) -> Script[object]:
     """Return an async function that performs these steps in turn, one per call, and records its calls.
 

@@ -243,7 +243,7 @@ async def _await(run: Awaitable[object]) -> None:
 
 async def test_jobs_that_keep_the_run_waiting_are_named_in_the_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine need not know their names."""
-    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.0)
+    monkeypatch.setattr("aiosupervise._batch.pump._GRACE", 0.0)
     released = asyncio.Event()
 
     async def stubborn(_: object) -> None:

@@ -150,7 +150,7 @@ def running_engine(*, is_loop_shutting_down: bool) -> tuple[LocalRun, list[Any]]
         EngineConfig(run_job, "late", 10, None),
         jobs,
         tally,
-        Scope(0, "late", tally, listener=None, around=None),
+        Scope(0, "late", tally, listener=None, enclosing=None),
         record=outcomes.append,
         wake=lambda: None,
         stop=lambda _: None,
@@ -223,7 +223,7 @@ class RefusalError(Exception):
 
 
 def refuse_third_job() -> None:
-    """Have the task factory of the loop make no task for the third of the jobs."""
+    """Make the task factory of the loop fail for the third job."""
     jobs = itertools.count()
 
     def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:

@@ -85,7 +85,7 @@ async def test_a_few_stubborn_jobs_are_all_named(client: Client, monkeypatch: py
 
 async def stubborn(count: int, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Cancel a run whose jobs do not end before driver and worker, which is in this process, have warned."""
-    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 0.05)
+    monkeypatch.setattr("aiosupervise._batch.pump._GRACE", 0.05)
     run = map_all(jobs.cleans_up, range(count), engine=DaskEngine(client))
 
     async def cancel() -> None:
@@ -380,7 +380,7 @@ async def test_a_close_that_takes_long_is_named(client: Client, monkeypatch: pyt
         jobs.begun.append("closing")
         await jobs.events["open"].wait()
 
-    monkeypatch.setattr("aiosupervise._batch.pump._STUBBORN", 3600.0)
+    monkeypatch.setattr("aiosupervise._batch.pump._GRACE", 3600.0)
     monkeypatch.setattr("aiosupervise.integrations._dask.poller.close_run", deaf)
     run = map_all(jobs.never, [1], engine=DaskEngine(client))
     async with started(run) as task:
@@ -779,7 +779,7 @@ async def test_large_inputs_are_sent_in_small_chunks(client: Client) -> None:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Have objects freed by their counts alone."""
+    """Disable the garbage collector, so that only reference counts free objects."""
     gc.collect()
     gc.disable()
     yield

@@ -12,5 +12,6 @@ from .run import Run
 
 __all__ = ["Adaptive", "Journal", "Overload", "Report", "Run", "map_all", "run_all"]
 
-for _name in __all__:  # users import them from `aiosupervise`
+# Users import these names from `aiosupervise`.
+for _name in __all__:
     globals()[_name].__module__ = "aiosupervise"

@@ -18,23 +18,23 @@ class AdaptiveLimit:
         self._credit = 0
         self._busy = 0
 
-    def started(self) -> None:
+    def on_start(self) -> None:
         """Record that a job has started, and how many slots are in use."""
         # The number is read here, and not when a job ends, because several jobs can end in one iteration of the loop.
         self._busy = self._tally.running
 
-    def ended(self, generation: int, outcome: Outcome[object, object]) -> None:
+    def on_end(self, generation: int, outcome: Outcome[object, object]) -> None:
         """Record the outcome of a job; `generation` is the number of halvings before its last attempt began."""
         # `isinstance` would read the `__class__` of the error, which may be a property that raises.
         if isinstance(outcome, Failure) and issubclass(type(outcome.error), TimeoutError):
-            self.overloaded(generation)
+            self.on_overload(generation)
         if not isinstance(outcome, Success) or 2 * self._busy < self._limit:
             return
         self._credit += 1
         if self._credit >= self._limit:
             self._set(min(self._limit + 1, self._setting.maximum))
 
-    def overloaded(self, generation: int) -> None:
+    def on_overload(self, generation: int) -> None:
         """Halve the limit at a sign of overload, unless it has already been halved since the attempt began."""
         if generation == self.generation:
             self.generation += 1

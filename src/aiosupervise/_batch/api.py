@@ -14,7 +14,8 @@ from aiosupervise._policy.checks import name_of
 from ._groups.engine import GroupedEngine
 from ._groups.settings import checked_groups
 from ._journal.journal import Journal, checked_journal
-from ._stages.settings import check_journals, held_inputs, of_values
+from ._stages.earlier_run import own
+from ._stages.settings import check_journals, group_by_value, inputs_in_memory
 from ._stages.source import StageSource
 from .arguments import check_engine, check_func, check_iterable, check_settings, source_of
 from .config import RunConfig
@@ -24,7 +25,7 @@ from .misuse import guarded
 from .overload import Adaptive, Overload
 from .progress import BarOptions, Progress
 from .protocol import Engine, EngineConfig
-from .run import Run, own
+from .run import Run
 from .source import Source
 from .strategies import ReturnWhen, Strategy, StrategyName, strategy_named
 
@@ -206,17 +207,17 @@ def map_all(
     check_settings(limit, timeout, progress, overload, max_failures, listen, name)
     order: Strategy[T, I] = strategy_named(strategy, return_when)
     source: Source[object] = source_of(inputs, total)
-    kept = checked_journal(journal, func, name, () if journal is None else held_inputs(source))
+    kept = checked_journal(journal, func, name, () if journal is None else inputs_in_memory(source))
     name = name or name_of(func)
     groups = checked_groups(group_by, limit_per_group, limit, overload, engine)
     if isinstance(source, StageSource):
         check_journals(kept, name, source)
-        groups = of_values(groups)
+        groups = group_by_value(groups)
     mapped = MappedJobs(func, name)
     if engine is None:
         engine = LocalEngine(mapped) if groups is None else GroupedEngine(mapped, groups)
     check_engine(engine)
-    engine.check(func, source.held())
+    engine.check(func, source.items_in_memory())
     bar, signals = _progress_bar(progress, name), checked_signals(stop_on)
     if isinstance(inputs, Run):
         own(inputs, name)

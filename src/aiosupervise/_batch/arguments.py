@@ -19,9 +19,10 @@ from aiosupervise._policy.checks import (
     safe_repr,
 )
 
+from ._stages.earlier_run import stage_source
 from .overload import Adaptive, Overload
 from .progress import check_progress
-from .run import Run, stage_source
+from .run import Run
 from .source import AsyncSource, Source, SyncSource
 
 _READ_QUEUE = """\

@@ -28,11 +28,11 @@ from aiosupervise._call.enclosing_job import Permit
 from aiosupervise._call.tasks import running_loop
 from aiosupervise._events.outcomes import Outcome, Success
 
-from .circuit import Circuit, Ended, Payment
+from .circuit import Charge, Circuit, Ended
 from .overload import Overload
 from .protected import Protected
 from .states import Closed
-from .waiters import Waiting
+from .waiters import WaitingJob
 
 _probing_call: ContextVar[object] = ContextVar("aiosupervise.probing_call", default=None)
 """The call that was sent as a probe; all calls within its attempt are part of the probe."""
@@ -54,7 +54,7 @@ class Breaker:
         self.first_attempts = self.circuit.first_attempts
 
     @property
-    def is_at_rest(self) -> bool:
+    def is_clean(self) -> bool:
         """True if recording another successful job would change nothing."""
         budget = self.budget
         return self.first_attempts.are_clean and self.circuit.is_closed and budget.tokens >= budget.capacity
@@ -83,16 +83,16 @@ class Breaker:
         """Record an attempt whose result does not show whether the service works."""
         self.circuit.state.on_neutral(job, _probing_call.get())
 
-    def on_success(self, price: int) -> None:
+    def on_success(self, cost: int) -> None:
         """Record a successful retry, which may have been the probe, and return its tokens to the budget."""
-        self.budget.put(price)
+        self.budget.put(cost)
         self.circuit.state.on_success(_probing_call.get())
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:
+    def charge(self, delay: float, *, throttled: bool) -> Charge:
         """Take the tokens for a retry from the budget; the returned wait may differ from `delay`."""
-        return self.circuit.state.pay(delay, throttled=throttled)
+        return self.circuit.state.charge(delay, throttled=throttled)
 
-    async def acquire(self, call: object, job: Waiting) -> Permit:
+    async def acquire(self, call: object, job: WaitingJob) -> Permit:
         """Wait in the queue until a call of a job receives a permit, and return the permit."""
         permit = self.circuit.state.permit()
         if permit is not None:
@@ -119,11 +119,11 @@ class Breaker:
         """Return how many new jobs may start, when the limit permits `slots` more and `taken` slots are occupied."""
         return self.circuit.state.free_slots(slots, taken)
 
-    def started(self, job: object) -> None:
+    def on_start(self, job: object) -> None:
         """Record the start of a new job, or of the attempt of a call that was sent as the probe."""
         self.circuit.state.on_start(job)
 
-    def ended(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:
+    def on_end(self, job: object, outcome: Outcome[object, object], *, has_failed: bool) -> None:
         """Record the outcome of a job; `has_failed` is True if one of its attempts failed because of the service."""
         if isinstance(outcome, Success):
             if outcome.attempts == 1:

@@ -16,7 +16,7 @@ from .overload import Overload
 from .protected import Protected
 from .waiters import Waiters
 
-Payment: TypeAlias = tuple[int | None, float]
+Charge: TypeAlias = tuple[int | None, float]
 """A pair: the tokens that a retry takes, or None if the call must give up; and the seconds to wait before the retry."""
 
 
@@ -24,14 +24,15 @@ class Circuit:
     """The current state, and the data that all states share: settings, budget, queue, and the server's retry-after."""
 
     def __init__(
-        self, setting: Overload, protected: Protected, initial: Callable[[Circuit], State], successes: int
+        self, setting: Overload, protected: Protected, initial: Callable[[Circuit], CircuitState], successes: int
     ) -> None:
         self.setting = setting
         self.protected = protected
         self.budget = Budget() if setting.budget is None else setting.budget
         self.first_attempts = FirstAttempts(successes)
         self.waiters = Waiters()
-        self.retry_after = 0.0  # seconds, from the latest response that asked for a wait
+        # The seconds of the latest response that asked for a wait, and the loop's time at which the wait ends.
+        self.retry_after = 0.0
         self.retry_after_end = 0.0
         self.is_closed = True
         self.state = initial(self)
@@ -42,7 +43,7 @@ class Circuit:
         """Return the loop's time."""
         return self.loop.time()
 
-    def go_to(self, state: State) -> None:
+    def go_to(self, state: CircuitState) -> None:
         """Leave the current state and enter another."""
         self.state.leave()
         self.state = state
@@ -91,7 +92,7 @@ class Timer:
             self._handle = None
 
 
-class State:
+class CircuitState:
     """A state of a circuit. By default, it permits neither new jobs nor retries."""
 
     is_closed: ClassVar[bool] = False
@@ -106,7 +107,7 @@ class State:
         """Return the reason why no jobs are starting at the moment, or an empty string."""
         return ""
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+    def charge(self, delay: float, *, throttled: bool) -> Charge:  # noqa: ARG002 - as in the other states
         """Take the tokens for a retry. By default none are taken, because the call has to wait in the queue first."""
         return 0, 0.0
 
@@ -138,7 +139,7 @@ class State:
         """Record a successful attempt of a job or a call."""
 
 
-class Stopped(State):
+class PermanentlyOpen(CircuitState):
     """The state after too many failed probes: no job or retry starts."""
 
     def __init__(self, circuit: Circuit, failed_probes: int) -> None:
@@ -154,7 +155,7 @@ class Stopped(State):
         """Return why the run has stopped."""
         return f"stopped, {self._failed_probes} probes failed"
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+    def charge(self, delay: float, *, throttled: bool) -> Charge:  # noqa: ARG002 - as in the other states
         """Refuse the retry, so that the call gives up."""
         return None, delay
 
@@ -163,14 +164,14 @@ class Stopped(State):
         return Permit.STOP
 
 
-class Ended(State):
+class Ended(CircuitState):
     """The state after the end of the run: calls that outlive the run continue without its protection."""
 
     is_closed = True
 
     def __init__(self, circuit: Circuit) -> None:
         self._waiters = circuit.waiters
-        self._description = circuit.state.describe() if isinstance(circuit.state, Stopped) else ""
+        self._description = circuit.state.describe() if isinstance(circuit.state, PermanentlyOpen) else ""
 
     def enter(self) -> None:
         """Release all waiting calls."""
@@ -180,7 +181,7 @@ class Ended(State):
         """Return the reason if failed probes stopped the run, otherwise an empty string."""
         return self._description
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:  # noqa: ARG002 - as in the other states
+    def charge(self, delay: float, *, throttled: bool) -> Charge:  # noqa: ARG002 - as in the other states
         """Take no tokens."""
         return 0, delay
 

@@ -48,7 +48,7 @@ class RunContext:
         self.group = group
         self._loop = asyncio.get_running_loop()
 
-    def protect(self) -> Breaker | None:
+    def ensure_breaker(self) -> Breaker | None:
         """Return the breaker to which a failure is reported, created at the first failure; None without protection."""
         if self.breaker is None and self._new_breaker is not None:
             self.breaker = self._new_breaker()
@@ -85,8 +85,10 @@ class JobContext:
     # These are class attributes, because few jobs have values of their own. The class has no slots, because Python 3.13
     # creates objects without slots faster.
     retries = 0
-    has_failed = False  # True if an attempt of the job has failed because of the service
-    generation = 0  # the generation of the adaptive limit when the job began, or when its last retry was permitted
+    # Whether an attempt of the job has failed because of the service.
+    has_failed = False
+    # The generation of the adaptive limit when the job began, or when its last retry was permitted.
+    generation = 0
 
     @property
     def run(self) -> int:
@@ -111,12 +113,12 @@ class JobContext:
         if adaptive is not None and (
             asked is not None or any(issubclass(type(leaf), TimeoutError) for leaf in leaves(error))
         ):
-            adaptive.overloaded(self.generation)
+            adaptive.on_overload(self.generation)
         if classification in (IRRECOVERABLE, UNLISTED):
             if self.run_context.breaker is not None:
                 self.run_context.breaker.on_neutral(self)
             return
-        breaker = self.run_context.protect()
+        breaker = self.run_context.ensure_breaker()
         if breaker is None:
             return
         if asked is not None and policy.max_retry_after is not None and asked > policy.max_retry_after:
@@ -126,10 +128,10 @@ class JobContext:
         self.has_failed = self.has_failed or first
         breaker.on_failure(self, asked, first=first)
 
-    def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
+    def charge(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Take the tokens for a retry from the budget of the run."""
         breaker = self._breaker()
-        return (0, delay) if breaker is None else breaker.pay(delay, throttled=throttled)
+        return (0, delay) if breaker is None else breaker.charge(delay, throttled=throttled)
 
     def on_wait(self) -> None:
         """Do nothing: the job keeps its slot while a call waits."""
@@ -145,7 +147,7 @@ class JobContext:
         if breaker is not None:
             permit = await breaker.acquire(call, self)
             if permit is Permit.PROBE:
-                breaker.started(call)
+                breaker.on_start(call)
         self._begin_generation()
         return permit
 
@@ -167,11 +169,11 @@ class JobContext:
         if self.run_context.parent is not None:
             self.run_context.parent.on_retry()
 
-    def on_success(self, price: int) -> None:
+    def on_success(self, cost: int) -> None:
         """Record a successful retry, and return its tokens to the budget."""
         breaker = self._breaker()
         if breaker is not None:
-            breaker.on_success(price)
+            breaker.on_success(cost)
 
     def on_neutral(self) -> None:
         """Record a call that ended without a response from the service."""

@@ -62,7 +62,8 @@ class Feed:
         self._error = error
         self._outlet = outlet
         self._reader = outlet if outlet.streamed else None
-        self._is_exhausted = False  # True once the feed has pulled END
+        # Whether the feed has pulled END.
+        self._is_exhausted = False
         self._pulled = 0
         self._unrecorded: set[int] | None = None  # the jobs without an outcome; None if the engine is not checked
         self._change: asyncio.Future[None] | None = None
@@ -119,7 +120,8 @@ class Feed:
                 source.exhausted = True
                 self._on_exhausted()
                 return
-            if self.stopped:  # the run was stopped while the source produced this item
+            # The run may have been stopped while the source produced this item.
+            if self.stopped:
                 self.skip(item)
                 return
             self._pulled = index + 1
@@ -186,11 +188,11 @@ class Feed:
         """Record an item that was pulled too late to be started."""
         # Skipping raises an error for a coroutine that was passed twice, and may raise any error while closing one that
         # has begun.
-        self._error.attempt(partial(self.hand_over, item, self._engine.skip))
+        self._error.guard(partial(self.hand_over, item, self._engine.skip))
 
     def hand_over(self, item: object, method: Callable[[object, int], None]) -> None:
         """Assign an item its index, and pass both to a method of the engine: `start_job` or `skip`."""
-        self._pass_on(item, self.number(item), method)
+        self._submit(item, self.number(item), method)
 
     def number(self, item: object) -> int:  # noqa: ARG002 - used in a stage, whose items have an index
         """Return the index that is assigned to an item."""
@@ -198,7 +200,7 @@ class Feed:
         index, self._pulled = self._pulled, self._pulled + 1
         return index
 
-    def _pass_on(self, item: object, index: int, method: Callable[[object, int], None]) -> None:
+    def _submit(self, item: object, index: int, method: Callable[[object, int], None]) -> None:
         self.unfinished = unfinished = self.unfinished + 1
         try:
             method(item, index)
@@ -226,7 +228,8 @@ class Feed:
     def wake(self) -> None:
         """End the wait for a change."""
         if self._change is not None:
-            if not self._change.done():  # the shutdown of the loop may have cancelled it
+            # The shutdown of the loop may have cancelled the future.
+            if not self._change.done():
                 self._change.set_result(None)
             self._change = None
             self.wakes = False

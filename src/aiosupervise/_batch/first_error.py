@@ -19,7 +19,7 @@ class FirstError:
         if self._error is None and error is not None:
             self._error = without_traceback(error)
 
-    def attempt(self, step: Callable[[], object]) -> None:
+    def guard(self, step: Callable[[], object]) -> None:
         """Perform a step; if it raises an error, keep the error, so that the following steps are always performed."""
         try:
             step()

@@ -142,7 +142,8 @@ class MappedJobs(Jobs[T, I]):
         if self._is_async_function:
             try:
                 return self._func(item)  # type: ignore[return-value]  # known from its code
-            except TypeError:  # its parameters do not match: the job will raise the error, with an explanation
+            except TypeError:
+                # If the parameters do not match, the job will raise the error, with an explanation.
                 pass
         return _call(partial(self._func, item), index)
 
@@ -205,7 +206,8 @@ def discard(item: object) -> None:
 def _is_a(kind: type, item: object) -> bool:
     try:
         return isinstance(item, kind)
-    except Exception:  # `__class__` of a proxy is a property, which may raise
+    except Exception:
+        # `__class__` of a proxy is a property, which may raise any error.
         return False
 
 

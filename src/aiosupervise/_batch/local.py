@@ -46,7 +46,8 @@ class LocalEngine:
         new_breaker = None if overload is None else partial(_new_breaker, context, overload)
         run = RunContext(tally, context.scope, new_breaker, adaptive, current_job.get())
         if overload is not None and overload.budget is not None:
-            run.protect()  # from the start, because each success refills a budget that other runs may share
+            # The breaker is needed from the start, because each success refills a budget that other runs may share.
+            run.ensure_breaker()
         return LocalRun(self._jobs, context, run)
 
 
@@ -90,7 +91,7 @@ class LocalJob(JobContext):
         del engine.running[self.coroutine]
         self.task = self.coroutine = self.item = None
         if _discard_awaiter is not None:
-            _discard_awaiter(task, engine.pump)
+            _discard_awaiter(task, engine.pump_task)
         engine.tally.running -= 1
         outcome: Outcome[Any, Any]
         if task.cancelled() or task.exception() is not None:
@@ -107,10 +108,10 @@ class LocalJob(JobContext):
     def _report_and_record(self, outcome: Outcome[Any, Any]) -> None:
         breaker, adaptive = self.run_context.breaker, self._engine.adaptive
         try:
-            if breaker is not None and not breaker.is_at_rest:
-                breaker.ended(self, outcome, has_failed=self.has_failed)
+            if breaker is not None and not breaker.is_clean:
+                breaker.on_end(self, outcome, has_failed=self.has_failed)
             if adaptive is not None:
-                adaptive.ended(self.generation, outcome)
+                adaptive.on_end(self.generation, outcome)
         finally:
             self._engine.context.record(outcome)
 
@@ -161,7 +162,8 @@ class LocalRun(EngineRun):
         self._is_cancelled = False
         self._new_task = task_factory(self.loop)
         self._contextvars = copy_context()
-        self.pump: asyncio.Task[object] | None = None  # the task that starts the jobs
+        # The task that starts the jobs.
+        self.pump_task: asyncio.Task[object] | None = None
 
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs may start under the limit and the circuit breaker."""
@@ -183,7 +185,7 @@ class LocalRun(EngineRun):
         job = self.job_type(self, index, item, coroutine)
         breaker = job.run_context.breaker
         if breaker is not None and not breaker.circuit.is_closed:
-            breaker.started(job)
+            breaker.on_start(job)
         # With an eager task factory of the user's own, the task runs its first step before it is returned.
         if self.adaptive is not None:
             job.generation = self.adaptive.generation
@@ -197,11 +199,11 @@ class LocalRun(EngineRun):
         job.task = task
         self.running[coroutine] = job
         if _add_awaiter is not None:
-            self.pump = self.pump or asyncio.current_task()
-            _add_awaiter(task, self.pump)
+            self.pump_task = self.pump_task or asyncio.current_task()
+            _add_awaiter(task, self.pump_task)
         self.tally.running += 1
         if self.adaptive is not None:
-            self.adaptive.started()
+            self.adaptive.on_start()
         # asyncio's debug mode logs a slow callback with the arguments of a partial, but without the object of a bound
         # method. The item, which may be secret, is therefore not logged.
         task.add_done_callback(job.finish, context=self._contextvars)
@@ -232,7 +234,8 @@ class LocalRun(EngineRun):
         """Close an item, such as a run, that was not awaited because its task was cancelled before its first step."""
         try:
             self.jobs.discard(item)
-        except Exception as error:  # raised by a user's `close`
+        except Exception as error:
+            # The `close` method of a user's object may raise any error.
             self.context.fail(error)
 
     def job_names(self) -> list[str]:
@@ -266,7 +269,8 @@ class LocalRun(EngineRun):
         try:
             if not (already_cancelled or (job.task if future is None else future).cancel()):
                 job.had_begun = None
-        except Exception as error:  # raised by a user-defined future; the other jobs are still cancelled
+        except Exception as error:
+            # A user-defined future may raise any error; the other jobs are still cancelled.
             self.context.fail(error)
 
     def _future_of(self, job: LocalJob) -> asyncio.Future[Any] | None:
@@ -278,7 +282,8 @@ class LocalRun(EngineRun):
         future = self.jobs.future(job.item)
         try:
             return future if future is not None and future.get_loop() is self.loop else None
-        except Exception:  # raised by a user-defined future
+        except Exception:
+            # A user-defined future may raise any error.
             return None
 
     async def close(self) -> None:
@@ -289,5 +294,6 @@ class LocalRun(EngineRun):
 def _has_begun(coroutine: Coroutine[object, None, Any]) -> bool:
     try:
         return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
-    except Exception:  # raised by a proxy
+    except Exception:
+        # A proxy may raise any error.
         return True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import ParamSpec, TypeVar
 
 from .jobs import discard
-from .source import HELD
+from .source import COLLECTIONS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,14 +37,15 @@ def guarded(func: Callable[P, R]) -> Callable[P, R]:
 def _clean_up(name: str, arguments: Sequence[object]) -> None:
     """Close the coroutines among the arguments, and those in collections of jobs; inputs belong to the user."""
     for argument in arguments:
-        for item in argument if name == "run_all" and isinstance(argument, HELD) else (argument,):
+        for item in argument if name == "run_all" and isinstance(argument, COLLECTIONS) else (argument,):
             discard(item)
 
 
 def _message(error: TypeError, name: str, count: int, keywords: Collection[str]) -> str:
     """Return a message that shows the correct call for a wrong signature; empty if there is no suggestion."""
     traceback = error.__traceback__
-    if traceback is not None and traceback.tb_next is not None:  # the function was entered, and raised the error itself
+    # If the function was entered, it has raised the error itself.
+    if traceback is not None and traceback.tb_next is not None:
         return ""
     if "return_exceptions" in keywords:
         return (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .circuit import Circuit
 
-_DOUBLINGS = 60  # the maximum number of times that a pause is doubled, so that its length cannot overflow
+# The maximum number of times that a pause is doubled, so that its length cannot overflow.
+_DOUBLINGS = 60
 
 
 class Outage:
@@ -17,7 +18,8 @@ class Outage:
     def __init__(self, circuit: Circuit) -> None:
         self.failed_probes = 0
         self._circuit = circuit
-        self._running = circuit.protected.running  # the number of jobs when the circuit opened
+        # The number of jobs when the circuit opened.
+        self._running = circuit.protected.running
         self._overdue = set[object]()
 
     def seconds_to_pause(self) -> float:

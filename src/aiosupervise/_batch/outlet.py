@@ -19,10 +19,13 @@ class Outlet(Generic[T, I]):
     """Delivers the outcomes of one run, from the engine to the user."""
 
     def __init__(self, strategy: Strategy[T, I], tally: Tally, *, streamed: bool) -> None:
-        self.closed = False  # True once no more outcomes will follow
+        # Whether no more outcomes will follow.
+        self.closed = False
         self.stopped_groups: Collection[Hashable] = ()
-        self.read = 0  # the number of outcomes that a reader has taken
-        self._last: int | None = None  # the number of outcomes that a reader may take; None for all
+        # The number of outcomes that a reader has taken.
+        self.read = 0
+        # The number of outcomes that a reader may take; None for all.
+        self._last: int | None = None
         self._strategy = strategy
         self._tally = tally
         self.streamed = streamed
@@ -30,7 +33,8 @@ class Outlet(Generic[T, I]):
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._finished: float | None = None
-        self.stopped: Stopped | None = None  # why the run ended before its source was exhausted
+        # Why the run ended before its source was exhausted.
+        self.stopped: Stopped | None = None
 
     @property
     def elapsed(self) -> float:

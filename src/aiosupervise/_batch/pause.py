@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from .circuit import Circuit, State, Timer
+from .circuit import Circuit, CircuitState, Timer
 
 
-class Pause(State, ABC):
+class Pause(CircuitState, ABC):
     """A state in which no job starts before a given time, and retries wait in the queue."""
 
     why: ClassVar[str]

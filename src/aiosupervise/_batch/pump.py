@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aiosupervise._call.enclosing_job import current_job
 from aiosupervise._call.tasks import named_task, wait_until_done
-from aiosupervise._events.emit import Enclosing, Scope
+from aiosupervise._events.emit import EnclosingScope, Scope
 from aiosupervise._events.listeners import listeners
 from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Success, Tally
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
@@ -56,14 +56,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
-_STUBBORN = 5.0  # seconds until a warning names the cancelled jobs that are still running
+# Seconds that cancelled jobs have for their clean-up before a warning names those that are still running.
+_GRACE = 5.0
 
 
 class Pump(Generic[T, I]):
     """One run of a batch, from its start to its end."""
 
     def __init__(
-        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
+        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, enclosing: EnclosingScope | None = None
     ) -> None:
         """Create the pump of a run that is about to begin.
 
@@ -71,7 +72,7 @@ class Pump(Generic[T, I]):
             config: the configuration of the run.
             tally: the live counts of the run.
             streamed: True if the outcomes are read one by one.
-            around: the scope to which the events are passed on; None for the enclosing job, if there is one.
+            enclosing: the scope to which the events are passed on; None for the enclosing job, if there is one.
         """
         self.outlet = Outlet(config.strategy, tally, streamed=streamed)
         self.error = FirstError()
@@ -82,7 +83,8 @@ class Pump(Generic[T, I]):
         self._strategy = config.strategy
         # True if an outcome may end the run early.
         self._may_end = config.strategy.may_end_run or config.max_failures is not None
-        self._why: Stopped | None = None  # the reason for an early end
+        # The reason for an early end.
+        self._why: Stopped | None = None
         self._cancelled = False
         self._timers: list[asyncio.TimerHandle] = []
         self._session = None if config.journal is None else session_of(config.journal, config.name)
@@ -94,8 +96,8 @@ class Pump(Generic[T, I]):
         self._is_announced = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        around = current_job.get() if around is None else around
-        self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, around=around)
+        enclosing = current_job.get() if enclosing is None else enclosing
+        self._scope = Scope(next(_numbers), config.name, tally, listener=config.listen, enclosing=enclosing)
         self._context: EngineContext[T, I] = EngineContext(
             config.for_engine,
             config.jobs,
@@ -118,7 +120,8 @@ class Pump(Generic[T, I]):
         pumping = self._pump()
         try:
             self._task = named_task(self._loop, pumping, f"{self._config.name} pump")
-        except BaseException:  # raised by a task factory
+        except BaseException:
+            # A task factory may raise any error.
             pumping.close()
             self._close_scope()
             raise
@@ -140,14 +143,14 @@ class Pump(Generic[T, I]):
     def _wind_down(self, why: Stopped) -> None:  # noqa: ARG002 - used by the pump of a stage
         """Let the running jobs finish, and start no others."""
         self._stop_pulling()
-        self.error.attempt(self._engine.stop)
+        self.error.guard(self._engine.stop)
 
     def _stop_pulling(self) -> None:
         if self._feed.stopped:
             return
         self._feed.stop()
         if not self._is_loop_shutting_down():
-            self.error.attempt(self._source.interrupt)
+            self.error.guard(self._source.interrupt)
 
     def cancel(self, why: Stopped) -> None:
         """Start no further jobs, and cancel the running jobs, unless they have already been cancelled."""
@@ -155,9 +158,9 @@ class Pump(Generic[T, I]):
         if self._cancelled or self.outlet.closed:
             return
         self._cancelled = True
-        self.error.attempt(partial(self._engine.cancel, already_cancelled=self._is_loop_shutting_down()))
-        self.error.attempt(self._feed.skip_rest)
-        self._timers.append(self._loop.call_later(_STUBBORN, self._warn_of_stubborn_jobs))
+        self.error.guard(partial(self._engine.cancel, already_cancelled=self._is_loop_shutting_down()))
+        self.error.guard(self._feed.skip_rest)
+        self._timers.append(self._loop.call_later(_GRACE, self._warn_of_stubborn_jobs))
 
     async def join(self) -> None:
         """Wait until the run has ended; if the caller is cancelled in the meantime, cancel the run and keep waiting."""
@@ -167,14 +170,15 @@ class Pump(Generic[T, I]):
             try:
                 await wait_until_done(task, partial(self.cancel, Stopped.CANCELLED))
             finally:
-                if task.done():  # its callbacks may not have run yet
+                # The callbacks of the task may not have run yet.
+                if task.done():
                     self._finalize(task)
 
     def _fail(self, error: BaseException) -> None:
         self.error.keep(error)
         if issubclass(type(error), (Exception, asyncio.CancelledError)):
             self._stop_pulling()
-            self.error.attempt(self._engine.stop)
+            self.error.guard(self._engine.stop)
         else:
             self.cancel(Stopped.CANCELLED)
 
@@ -182,12 +186,12 @@ class Pump(Generic[T, I]):
         return self._task is not None and self._task.cancelling() > self._source.interrupts
 
     def _warn_of_stubborn_jobs(self) -> None:
-        names = ", ".join(self._engine.job_names()) or self._what_else_runs()
+        names = ", ".join(self._engine.job_names()) or self._other_work()
         warnings.warn(
-            f"cancelled {_STUBBORN:g} s ago and still running, so the run waits: {names}", RuntimeWarning, stacklevel=2
+            f"cancelled {_GRACE:g} s ago and still running, so the run waits: {names}", RuntimeWarning, stacklevel=2
         )
 
-    def _what_else_runs(self) -> str:
+    def _other_work(self) -> str:
         if self._session is None or not self._session.queue:
             return "the source"
         return f"the commit of the journal {self._session.path}"
@@ -258,7 +262,7 @@ class Pump(Generic[T, I]):
         await self._guard(self._engine.open)
         await self._guard(self._feed.fill_slots)
         await self._guard(self._feed.close)
-        self.error.attempt(self._feed.skip_rest)
+        self.error.guard(self._feed.skip_rest)
         while self._feed.unfinished or self._is_saving():
             try:
                 await self._feed.wait_for_change()
@@ -291,7 +295,8 @@ class Pump(Generic[T, I]):
         """Perform a step that runs user code; see "Which error does the caller receive?" in the module docstring."""
         try:
             await step()
-        except GeneratorExit:  # the pump is discarded
+        except GeneratorExit:
+            # The pump is being discarded.
             raise
         except BaseException as error:
             # `isinstance` would read the `__class__` of the error, which may be a property that raises.
@@ -300,7 +305,8 @@ class Pump(Generic[T, I]):
                 return
             self.error.keep(error)
             if issubclass(type(error), (Exception, asyncio.CancelledError)):
-                self._stop_pulling()  # not `stop`: the engine still runs the jobs that it has received
+                # `stop` is not called, because the engine still runs the jobs that it has received.
+                self._stop_pulling()
             else:
                 self.cancel(Stopped.CANCELLED)
 
@@ -308,13 +314,14 @@ class Pump(Generic[T, I]):
         """Deliver the last outcomes and release all resources, however the pump ended; later calls have no effect."""
         if self.outlet.closed:
             return
-        if task.cancelled():  # before its first step, because the loop is shutting down
+        if task.cancelled():
+            # The loop, which is shutting down, cancelled the task before its first step.
             self._why = self._why or Stopped.CANCELLED
         else:
             self.error.keep(task.exception())
-        self.error.attempt(self._feed.skip_rest)
+        self.error.guard(self._feed.skip_rest)
         if self._session is not None:
-            self.error.attempt(self._session.detach)
+            self.error.guard(self._session.detach)
         is_complete = self._source.exhausted and not self._tally.pending
         self.outlet.close(None if is_complete else self._why)
         for timer in self._timers:

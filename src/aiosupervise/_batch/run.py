@@ -13,11 +13,11 @@ from typing import Generic, Self, TypeVar, final
 
 from aiosupervise._call.signals import SignalWatcher
 from aiosupervise._call.tasks import is_discarded, running_loop
-from aiosupervise._events.emit import Enclosing
+from aiosupervise._events.emit import EnclosingScope
 from aiosupervise._events.outcomes import I, Outcome, Stopped, Tally
 
 from ._stages.pump import pump_of
-from ._stages.source import Stage, StageSource, stages_before
+from ._stages.source import stages_before
 from .config import RunConfig
 from .overload import Adaptive
 from .progress import Progress, ProgressUpdater
@@ -29,7 +29,7 @@ from .strategies import Strategy
 T = TypeVar("T")
 
 
-class _State(enum.Enum):
+class RunState(enum.Enum):
     NEW = "not started"
     OWNED = "owned"
     AWAITED = "running"
@@ -65,11 +65,13 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self._config = config
         self._progress = progress
         self._stop_on = stop_on
-        self._state = _State.NEW
-        self._finishing: Coroutine[object, None, Report[T, I]] | None = None  # the coroutine that `_task` runs
+        self._state = RunState.NEW
+        # The coroutine that `_task` runs.
+        self._finishing: Coroutine[object, None, Report[T, I]] | None = None
         self._task: asyncio.Task[object] | None = None
         self._pump: Pump[T, I] | None = None
-        self._owner = ""  # the name of the run that reads this one as its inputs
+        # The name of the run that reads this one as its inputs.
+        self._owner = ""
         self._updaters: list[ProgressUpdater] = []
         self._watcher: SignalWatcher | None = None
 
@@ -92,7 +94,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
             RuntimeError: if the run has not started.
         """
         if self._pump is None:
-            if self._state is _State.OWNED:
+            if self._state is RunState.OWNED:
                 raise RuntimeError(self._not_new())
             raise RuntimeError(f"{self!r} has nothing to stop: await it or enter it first")
         self._pump.stop(Stopped.STOP)
@@ -138,12 +140,13 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         """Discard the run: no job starts, and Python does not warn that the run was never awaited."""
         task = self._task
         if not (task is None or task.done() or running_loop() is None or task is asyncio.current_task()):
-            return  # closing it would make the other task, which runs it, wait forever
+            # Closing the coroutine would make the other task, which runs it, wait forever.
+            return
         coroutine, self._finishing, self._task = self._finishing, None, None
         if coroutine is not None:
             coroutine.close()
-        if self._state is _State.NEW:
-            self._state = _State.LEFT
+        if self._state is RunState.NEW:
+            self._state = RunState.LEFT
             self._config.discard()
 
     def _resumed(self) -> Coroutine[object, None, Report[T, I]]:
@@ -155,18 +158,19 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
 
     def _forget(self, coroutine: Coroutine[object, None, object]) -> None:
         if coroutine is self._finishing:
-            self.close()  # also closes a run whose task was cancelled before its first step
+            # This also closes a run whose task was cancelled before its first step.
+            self.close()
 
     async def _finish(self) -> Report[T, I]:
-        if self._state is _State.ENTERED:
+        if self._state is RunState.ENTERED:
             raise RuntimeError("the run was entered, so it cannot be awaited: read it with `async for outcome in run`")
-        pump = self._begin(_State.AWAITED)
+        pump = self._begin(RunState.AWAITED)
         await self._end(pump)
         pump.error.raise_once()
         return pump.outlet.report()
 
     async def __aenter__(self) -> Self:
-        self._begin(_State.ENTERED)
+        self._begin(RunState.ENTERED)
         return self
 
     async def __aexit__(
@@ -196,18 +200,18 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         return outcome
 
     def _entered(self) -> Pump[T, I]:
-        if self._state is not _State.ENTERED or self._pump is None:
+        if self._state is not RunState.ENTERED or self._pump is None:
             right = "async with run_all(...) as run:\n    async for outcome in run: ..."
             raise RuntimeError(f"{self!r} can be read only inside its own block:\n{right}")
         return self._pump
 
-    def _begin(self, state: _State) -> Pump[T, I]:
-        if self._state is not _State.NEW:
+    def _begin(self, state: RunState) -> Pump[T, I]:
+        if self._state is not RunState.NEW:
             raise RuntimeError(self._not_new())
         self._state = state
         try:
             self._loop = asyncio.get_running_loop()
-            self._pump = pump = pump_of(self._config, self.tally, streamed=state is _State.ENTERED)
+            self._pump = pump = pump_of(self._config, self.tally, streamed=state is RunState.ENTERED)
             if self._stop_on:
                 self._watcher = SignalWatcher(
                     self._stop_on, partial(pump.stop, Stopped.SIGNAL), partial(pump.cancel, Stopped.SIGNAL)
@@ -221,7 +225,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         return pump
 
     def _not_new(self) -> str:
-        if self._state is _State.OWNED:
+        if self._state is RunState.OWNED:
             return f"{self!r} is started and read by the run {self._owner}: await or enter that one"
         return f"{self!r} was used before, and a run is used once: call run_all or map_all again"
 
@@ -233,9 +237,9 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         if self._progress is not None:
             self._updaters.append(ProgressUpdater(self._progress, self.tally, pump.status))
 
-    def _begin_as_stage(self, order: Strategy[T, I], around: Enclosing) -> Pump[T, I]:
+    def _begin_as_stage(self, order: Strategy[T, I], enclosing: EnclosingScope) -> Pump[T, I]:
         config = self._config.ordered(order)
-        self._pump = pump = pump_of(config, self.tally, streamed=True, around=around)
+        self._pump = pump = pump_of(config, self.tally, streamed=True, enclosing=enclosing)
         pump.start()
         return pump
 
@@ -255,7 +259,7 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
         self._leave()
 
     def _leave(self) -> None:
-        self._state = _State.LEFT
+        self._state = RunState.LEFT
         try:
             for updater in self._updaters:
                 updater.stop()
@@ -268,12 +272,12 @@ class Run(Coroutine[object, None, Report[T, I]], Generic[T, I]):
     def __repr__(self) -> str:
         t = self.tally
         name = self._config.name
-        state = f"a stage of {self._owner}" if self._state is _State.OWNED else self._state.value
+        state = f"a stage of {self._owner}" if self._state is RunState.OWNED else self._state.value
         counts = f"{t.running} running, {t.succeeded} succeeded, {t.failed} failed, {t.pending} pending"
         return f"<Run {name}: {status_of(self) or state}; {counts}>"
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if self._state is _State.NEW:
+        if self._state is RunState.NEW:
             self._config.discard()
             _warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
 
@@ -282,44 +286,3 @@ def status_of(run: Run[T, I]) -> str:
     """Return the reason why a run starts no jobs at the moment, or an empty string."""
     pump = run._pump  # noqa: SLF001 - a function and not a method, to keep it out of the public class
     return "" if pump is None else pump.status()
-
-
-def _as_stage(run: Run[T, I]) -> Stage:
-    return Stage(run._config, run.tally, run._progress, run._begin_as_stage, partial(status_of, run))  # noqa: SLF001
-
-
-_BOTH_WAYS = """\
-map_all(parse, map_all(fetch, urls))
-or, to choose the inputs by yourself:
-async with map_all(fetch, urls) as run:
-    report = await map_all(parse, (page.value async for page in run if isinstance(page, Success)))"""
-
-
-def stage_source(run: Run[T, I]) -> StageSource:
-    """Return the source of the next stage, which reads a run that has not started.
-
-    Raises:
-        TypeError: if the run has started, is a stage of another run, or has arguments that belong to the last stage.
-    """
-    # This is a function and not a method, to keep it out of the public class.
-    state, config = run._state, run._config  # noqa: SLF001
-    if state is _State.ENTERED:
-        raise TypeError(
-            f"a run that is given as inputs must not be entered, since the next run enters it; got {run!r}: write\n"
-            f"{_BOTH_WAYS}"
-        )
-    if state is not _State.NEW:
-        raise TypeError(run._not_new())  # noqa: SLF001
-    given = {"strategy": config.strategy.name != "gather", "stop_on": run._stop_on, "listen": config.listen}  # noqa: SLF001
-    for name in [name for name, value in given.items() if value]:
-        also = " and return_when belong" if name == "strategy" else " belongs"
-        raise TypeError(
-            f"{name}{also} to the last of several stages; the run {config.name}, an earlier one, has {name}: write it "
-            f"in the map_all that reads the run"
-        )
-    return StageSource(run, _as_stage(run))
-
-
-def own(run: Run[T, I], owner: str) -> None:
-    """Mark a run as a stage of another run, which starts and reads it."""
-    run._state, run._owner = _State.OWNED, owner  # noqa: SLF001

@@ -34,7 +34,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 J = TypeVar("J")
 
 
-HELD = (list, tuple, set, frozenset, deque)
+COLLECTIONS = (list, tuple, set, frozenset, deque)
 """The types of collections whose remaining items are reported as pending if the run ends early."""
 
 _GENERATORS = (Generator, AsyncGenerator)
@@ -58,13 +58,14 @@ class SyncSource(Generic[J]):
     def __init__(self, items: Iterable[J]) -> None:
         self.total: int | None = len(items) if isinstance(items, Sized) else None
         self._items = items
-        self.is_held: bool = isinstance(items, HELD)
+        self.is_collection: bool = isinstance(items, COLLECTIONS)
         self._iterator: Iterator[J] | None = None
-        self.exhausted: bool = False  # every item was pulled
+        # Whether every item was pulled.
+        self.exhausted: bool = False
 
-    def held(self) -> Collection[J]:
+    def items_in_memory(self) -> Collection[J]:
         """Return the items of a collection such as a list, or an empty collection for any other iterable."""
-        return self._items if self.is_held else ()  # type: ignore[return-value] # its type was checked
+        return self._items if self.is_collection else ()  # type: ignore[return-value] # its type was checked
 
     def puller(self) -> Callable[[], J | End]:
         """Return a function that returns the next item, or END; its caller has to set `exhausted`."""
@@ -84,7 +85,7 @@ class SyncSource(Generic[J]):
 
     def rest(self) -> Iterator[J]:
         """Pull and yield the remaining items if the source is a collection; otherwise yield nothing."""
-        if self.is_held:
+        if self.is_collection:
             while (item := self.pull()) is not END:
                 yield item
 
@@ -97,10 +98,10 @@ class SyncSource(Generic[J]):
 class AsyncSource(Generic[J]):
     """An async iterable; a single task must pull from it and close it."""
 
-    is_held: bool = False
+    is_collection: bool = False
 
     @property
-    def at_hand(self) -> int:
+    def available(self) -> int:
         """The number of items that can be pulled without waiting; 1 if the number is unknown."""
         return 1
 
@@ -109,12 +110,13 @@ class AsyncSource(Generic[J]):
         self.interrupts: int = 0
         self._items = items
         self._iterator: AsyncIterator[J] | None = None
-        self.exhausted: bool = False  # every item was pulled
-        self._puller: asyncio.Task[object] | None = None
+        # Whether every item was pulled.
+        self.exhausted: bool = False
+        self._pulling_task: asyncio.Task[object] | None = None
 
     async def pull(self) -> J | End:
         """Return the next item, or END if there is none or the wait for it was interrupted."""
-        self._puller = puller = asyncio.current_task()
+        self._pulling_task = puller = asyncio.current_task()
         assert puller is not None  # noqa: S101 - for the type checkers
         try:
             if self._iterator is None:
@@ -128,20 +130,20 @@ class AsyncSource(Generic[J]):
                 raise
             return END
         finally:
-            self._puller = None
+            self._pulling_task = None
             if self.interrupts:
                 self.interrupts = 0
                 puller.uncancel()
 
-    def held(self) -> Collection[J]:
+    def items_in_memory(self) -> Collection[J]:
         """Return an empty collection, because the source may be endless."""
         return ()
 
     def interrupt(self) -> None:
         """Interrupt the current pull, as described in the module docstring."""
-        if self._puller is not None and self._puller is not asyncio.current_task():
+        if self._pulling_task is not None and self._pulling_task is not asyncio.current_task():
             self.interrupts = 1
-            self._puller.cancel()
+            self._pulling_task.cancel()
 
     def rest(self) -> Iterator[J]:
         """Return an empty iterator, because the source may be endless."""

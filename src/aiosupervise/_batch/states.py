@@ -1,8 +1,9 @@
 """The states of a run's circuit, each with its own fields.
 
-    Closed -> Paused -> RampUp -> Closed             the server asked for a wait
-    Closed -> Open -> HalfOpen -> Closed             the service fails, and a probe shows that it works again
-                      HalfOpen -> Open | Stopped     a probe has failed; too many probes have failed
+    Closed -> Paused -> RampUp -> Closed     the server asked for a wait
+    Closed -> Open -> HalfOpen -> Closed     the service fails, and a probe shows that it works again
+    HalfOpen -> Open                         a probe has failed
+    HalfOpen -> PermanentlyOpen              too many probes have failed
 
 The server can ask for a wait in any state: Paused and Open last at least until that wait has ended. If the budget is
 empty while most first attempts fail, the circuit opens from Closed, Paused and RampUp alike. An overdue probe counts as
@@ -17,14 +18,15 @@ from functools import partial
 
 from aiosupervise._call.enclosing_job import Permit
 
-from .circuit import Circuit, Payment, State, Stopped, Timer
+from .circuit import Charge, Circuit, CircuitState, PermanentlyOpen, Timer
 from .outage import Outage
 from .pause import Pause
 
-_SPREAD = 0.25  # the duration of the ramp-up, as a fraction of the wait that the server asked for
+# The duration of the ramp-up, as a fraction of the wait that the server asked for.
+_SPREAD = 0.25
 
 
-class Closed(State):
+class Closed(CircuitState):
     """The normal state: jobs and retries start without delay."""
 
     is_closed = True
@@ -37,9 +39,9 @@ class Closed(State):
         self._circuit.waiters.release_all(Permit.GO)
         self._circuit.protected.wake()
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:
+    def charge(self, delay: float, *, throttled: bool) -> Charge:
         """Take the tokens for a retry from the retry budget."""
-        return _pay(self._circuit, delay, throttled=throttled)
+        return _charge(self._circuit, delay, throttled=throttled)
 
     def permit(self) -> Permit:
         """Let every call retry."""
@@ -59,9 +61,9 @@ class Paused(Pause):
     def __init__(self, circuit: Circuit) -> None:
         super().__init__(circuit, 0.0)
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:
+    def charge(self, delay: float, *, throttled: bool) -> Charge:
         """Take the tokens for a retry from the retry budget."""
-        return _pay(self._circuit, delay, throttled=throttled)
+        return _charge(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
         """Permit the retry of a call that has already waited as long as the server asked."""
@@ -74,7 +76,7 @@ class Paused(Pause):
         self._circuit.go_to(RampUp(self._circuit))
 
 
-class RampUp(State):
+class RampUp(CircuitState):
     """The state after a Retry-After: first the queued calls and then new jobs are released, one by one.
 
     If all of them were released simultaneously, the server would only reject them again.
@@ -96,9 +98,9 @@ class RampUp(State):
         """Stop the ramp-up: release no further calls."""
         self._timer.cancel()
 
-    def pay(self, delay: float, *, throttled: bool) -> Payment:
+    def charge(self, delay: float, *, throttled: bool) -> Charge:
         """Take the tokens for a retry from the retry budget."""
-        return _pay(self._circuit, delay, throttled=throttled)
+        return _charge(self._circuit, delay, throttled=throttled)
 
     def permit_at_once(self) -> Permit:
         """Permit the retry of a call that has already waited as long as the server asked."""
@@ -164,7 +166,7 @@ class Open(Pause):
             self._circuit.go_to(HalfOpen(self._circuit, self._outage))
 
 
-class HalfOpen(State):
+class HalfOpen(CircuitState):
     """One probe at a time tests whether the service works again.
 
     A new job is preferred as the probe, because the queued calls have already failed, perhaps because of their own
@@ -177,7 +179,8 @@ class HalfOpen(State):
     def __init__(self, circuit: Circuit, outage: Outage) -> None:
         self._circuit = circuit
         self._outage = outage
-        self._probe: object | None = None  # a new job, or a call that retries
+        # A new job, or a call that retries.
+        self._probe: object | None = None
         self._has_started = False
         self._timer = Timer()
 
@@ -259,18 +262,18 @@ class HalfOpen(State):
         if outage.failed_probes < circuit.setting.probes:
             circuit.go_to(Open(circuit, outage, outage.seconds_to_pause()))
         else:
-            circuit.go_to(Stopped(circuit, outage.failed_probes))
+            circuit.go_to(PermanentlyOpen(circuit, outage.failed_probes))
 
 
-def _pay(circuit: Circuit, delay: float, *, throttled: bool) -> Payment:
+def _charge(circuit: Circuit, delay: float, *, throttled: bool) -> Charge:
     """Take the tokens for a retry from the budget.
 
     If the budget is empty and the service is failing, open the circuit or make the call give up. If the budget is empty
     because only some inputs fail, their retries follow the policy and take no tokens.
     """
-    price = circuit.budget.take(throttled=throttled)
-    if price is not None:
-        return price, delay
+    cost = circuit.budget.take(throttled=throttled)
+    if cost is not None:
+        return cost, delay
     if not circuit.shows_outage():
         return 0, delay
     if circuit.setting.when_exhausted == "fail":

@@ -19,8 +19,10 @@ from aiosupervise._policy.record import record
 
 _SHOWN_ERRORS = 5
 _SHOWN_GROUPS = 10
-_WIDTH = 80  # the maximum number of characters in a line
-_ERROR_WIDTH = 60  # the maximum for an error, which shares its line with a count and an index
+# The maximum number of characters in a line.
+_WIDTH = 80
+# The maximum number of characters of an error, which shares its line with a count and an index.
+_ERROR_WIDTH = 60
 _EXAMINED_FAILURES = 10_000
 _PERCENTS = (50, 95, 100)
 
@@ -154,14 +156,15 @@ def nearest_rank(values: Sequence[N], percent: int) -> N:
     return values[-(-percent * len(values) // 100) - 1]
 
 
-class _Kind:
+class _ErrorKind:
     """Errors with the same text, apart from the variable parts."""
 
     __slots__ = ("count", "index", "text")
 
     def __init__(self, index: int, text: str) -> None:
         self.count = 0
-        self.index = index  # the index of one of the jobs
+        # The index of one of the jobs.
+        self.index = index
         self.text = text
 
 
@@ -182,13 +185,13 @@ def _errors(failures: Sequence[Failure[object]]) -> Table:
     return Table(">><", [("failed", "e.g. index", "error"), *rows])
 
 
-def _kinds(failures: Sequence[Failure[object]]) -> list[_Kind]:
-    kinds: dict[str, _Kind] = {}
+def _kinds(failures: Sequence[Failure[object]]) -> list[_ErrorKind]:
+    kinds: dict[str, _ErrorKind] = {}
     for failure in failures:
         name = printable(type_name_of(type(failure.error)))
         text = error_text(failure.error, join_lines=True)
         masked = name + re.sub(_VARYING, "…", text[len(name) :])
-        kind = kinds.setdefault(masked, _Kind(failure.index, text))
+        kind = kinds.setdefault(masked, _ErrorKind(failure.index, text))
         kind.count += 1
         if kind.text != text:
             kind.text = masked

@@ -8,7 +8,7 @@ from typing import Protocol
 from aiosupervise._call.enclosing_job import Permit
 
 
-class Waiting(Protocol):
+class WaitingJob(Protocol):
     """A job with a call in the queue."""
 
     def has_slot(self) -> bool:
@@ -20,7 +20,7 @@ class Waiters:
     """The calls that wait until the circuit permits another attempt."""
 
     def __init__(self) -> None:
-        self._calls: dict[asyncio.Future[Permit], tuple[object, Waiting]] = {}
+        self._calls: dict[asyncio.Future[Permit], tuple[object, WaitingJob]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -29,7 +29,7 @@ class Waiters:
         """Return how many jobs have a call in the queue."""
         return len({job for _, job in self._calls.values()})
 
-    def join(self, call: object, job: Waiting) -> asyncio.Future[Permit]:
+    def join(self, call: object, job: WaitingJob) -> asyncio.Future[Permit]:
         """Put a call of a job at the end of the queue, and return the future of its permit."""
         waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._calls[waiter] = call, job

@@ -31,7 +31,7 @@ from aiosupervise._policy.policy import Policy, cannot_interrupt
 from .attempt import BLOCKS
 from .call import Call
 from .frames import CONTEXTLIB, frame_outside, register_module
-from .gates import Passage
+from .gates import GateLimit
 from .limits import limit_of, now
 from .retry import AsyncCall
 from .thread import SyncCall
@@ -251,7 +251,7 @@ class _Loop:
         try:
             if block.last_error is not None:
                 block.next = _Next.WAIT
-                block.rest(block.last_error)
+                block.wait_to_retry(block.last_error)
         except BaseException as error:
             block.abandon(error)
             raise
@@ -265,7 +265,7 @@ class _Loop:
         try:
             if block.last_error is not None:
                 block.next = _Next.WAIT
-                await block.rest(block.last_error)
+                await block.wait_to_retry(block.last_error)
         except BaseException as error:
             block.abandon(error)
             raise
@@ -301,7 +301,7 @@ def _loop_of(policy: Policy, frame: FrameType) -> _Loop:
     if policy.attempt_timeout is not None:
         raise TypeError(cannot_interrupt("a loop that is not async", f"write {_AsyncBlock.code}"))
     block = _SyncBlock(policy, frame, time.monotonic(), is_async=False)
-    block.limit = contextlib.nullcontext() if policy.gate is None else Passage(policy.gate, block.name)
+    block.limit = contextlib.nullcontext() if policy.gate is None else GateLimit(policy.gate, block.name)
     return _Loop(block)
 
 

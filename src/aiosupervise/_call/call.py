@@ -47,6 +47,7 @@ class Call:
     __slots__ = (
         "arguments",
         "attempts",
+        "cost",
         "delay",
         "error_before",
         "final_error",
@@ -60,7 +61,6 @@ class Call:
         "name",
         "number",
         "policy",
-        "price",
         "probes",
         "read_once",
         "started",
@@ -193,16 +193,16 @@ class Call:
         detail = used_up(self.read_once)
         if detail is not None:
             return Stop(Reason.USED_UP, detail)
-        price: int | None = 0
+        cost: int | None = 0
         throttled = isinstance(classification, Transient) and classification.retry_after is not None
         if self.policy.budget is not None:
-            price = self.policy.budget.take(throttled=throttled)
+            cost = self.policy.budget.take(throttled=throttled)
         elif self.job is not None:
             # The run may make the retry wait longer.
-            price, delay = self.job.pay(delay, throttled=throttled)
-        if price is None:
+            cost, delay = self.job.charge(delay, throttled=throttled)
+        if cost is None:
             return Stop(Reason.BUDGET)
-        self.price = price
+        self.cost = cost
         return float(delay)
 
     def _add_other_lines(self) -> None:
@@ -256,10 +256,10 @@ class Call:
         """
         budget = self.policy.budget
         if budget is not None:
-            budget.put(budget.refill if self.attempts == 1 else self.price)
+            budget.put(budget.refill if self.attempts == 1 else self.cost)
         if self.attempts > 1:
             if self.job is not None:
-                self.job.on_success(0 if budget is not None else self.price)
+                self.job.on_success(0 if budget is not None else self.cost)
             if listeners.count:
                 self.emit(Recovered, self.attempts, self.now() - self.first_failure)
         if listeners.count:

@@ -48,7 +48,7 @@ class EnclosingJob(Protocol):
     def on_failure(self, policy: Policy, error: Exception, classification: Classification) -> None:
         """Record that an attempt of a call failed, and how the call's policy classified the error."""
 
-    def pay(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
+    def charge(self, delay: float, *, throttled: bool) -> tuple[int | None, float]:
         """Take the tokens for a retry after `delay` seconds from the retry budget of the run.
 
         Returns:
@@ -71,7 +71,7 @@ class EnclosingJob(Protocol):
     def on_retry(self) -> None:
         """Count a retry that is about to be made."""
 
-    def on_success(self, price: int) -> None:
+    def on_success(self, cost: int) -> None:
         """Record that a retry succeeded, and return the tokens that it took to the budget of the run."""
 
     def on_neutral(self) -> None:

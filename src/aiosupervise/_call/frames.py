@@ -148,7 +148,7 @@ def drop_tracebacks(error: Exception, may_be_group: bool) -> None:  # noqa: FBT0
     try:
         if not may_be_group and error.__context__ is None and error.__cause__ is None:
             return
-    except Exception:  # noqa: S110 - of an attribute that cannot be read
+    except Exception:  # noqa: S110 - reading an attribute has raised it
         pass
     # Errors are compared by identity, because an error need not be hashable.
     visited = {id(sys.exception())}

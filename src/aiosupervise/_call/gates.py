@@ -28,7 +28,7 @@ _holders: Final[dict[tuple[int, int], str]] = {}
 """The name of the supervised function that holds a gate, by the ids of its task or thread, and of the gate."""
 
 
-class Passage:
+class GateLimit:
     """Runs the attempts of one call inside its gate, one at a time: `async with` for an async gate, otherwise `with`.
 
     Args:
@@ -90,9 +90,9 @@ class Passage:
             raise GateError(f"{rule} succeeded: let its {method} return None or False") from error
 
 
-def call_inside(passage: Passage, func: Callable[..., R], /, *args: object, **kwargs: object) -> R:
+def call_inside(limit: GateLimit, func: Callable[..., R], /, *args: object, **kwargs: object) -> R:
     """Call a plain function inside its gate."""
-    with passage:
+    with limit:
         return func(*args, **kwargs)
 
 

@@ -13,7 +13,7 @@ from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.raw import context_of, set_context, traceback_of
 
 from .frames import register_module
-from .gates import Passage
+from .gates import GateLimit
 
 R = TypeVar("R")
 
@@ -41,10 +41,10 @@ def limit_of(policy: Policy, name: str, args: tuple[Any, ...], kwargs: Mapping[s
     if policy.deadline is not None:
         limits.append(TimeLimit(DeadlineExceeded, policy.deadline, started))
     if policy.gate is not None:
-        limits.append(Passage(gate_for(policy.gate, args, kwargs, is_async=True), name))
+        limits.append(GateLimit(gate_for(policy.gate, args, kwargs, is_async=True), name))
     if policy.attempt_timeout is not None:
         limits.append(TimeLimit(AttemptTimeout, policy.attempt_timeout))
-    return limits[0] if len(limits) == 1 else Nested(limits)
+    return limits[0] if len(limits) == 1 else NestedLimits(limits)
 
 
 async def await_within(limit: Limit, func: Callable[..., Awaitable[R]], /, *args: object, **kwargs: object) -> R:
@@ -53,7 +53,7 @@ async def await_within(limit: Limit, func: Callable[..., Awaitable[R]], /, *args
         return await func(*args, **kwargs)
 
 
-class Nested:
+class NestedLimits:
     """Nests any number of limits, from the outside in."""
 
     __slots__ = ("_entered", "_limits")

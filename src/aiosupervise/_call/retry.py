@@ -28,7 +28,7 @@ from aiosupervise._policy.verdict import Reason, serial_numbers
 from .call import Call
 from .enclosing_job import EnclosingJob
 from .frames import drop_tracebacks, register_module, register_retry_loop
-from .limits import Nested, TimeLimit, await_within
+from .limits import NestedLimits, TimeLimit, await_within
 
 R = TypeVar("R")
 Coro: TypeAlias = Coroutine[object, None, R]
@@ -49,7 +49,7 @@ class AsyncCall(Call):
         try:
             while self.final_error is None:
                 if self.last_error is not None:
-                    await self.rest(self.last_error)
+                    await self.wait_to_retry(self.last_error)
                     if self.final_error is not None:
                         break
                 # This is the same as `begin`, without the cost of a call.
@@ -77,24 +77,24 @@ class AsyncCall(Call):
             set_context(final, context)
             del final, context
 
-    def rest(self, last_error: Exception) -> Awaitable[None]:
+    def wait_to_retry(self, last_error: Exception) -> Awaitable[None]:
         """Return an awaitable that waits, after a failed attempt, until another attempt may be made.
 
         If the wait would end after the deadline, the call gives up and does not wait.
         """
         drop_tracebacks(last_error, self.is_special)
         if self.policy.deadline is not None and self.is_too_late(last_error):
-            return _next_turn()
-        wait = asyncio.sleep(self.delay) if self.delay > 0.0 else _next_turn()
+            return _next_iteration()
+        wait = asyncio.sleep(self.delay) if self.delay > 0.0 else _next_iteration()
         # Outside a job, the wait is not wrapped in a coroutine, which would double the cost of a wait of 0 seconds.
-        return wait if self.job is None else self._rest_in_job(wait, self.job, last_error)
+        return wait if self.job is None else self._wait_in_job(wait, self.job, last_error)
 
-    async def _rest_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:
+    async def _wait_in_job(self, wait: Awaitable[None], job: EnclosingJob, last_error: Exception) -> None:
         if self.delay > 0:
             job.on_wait()
         await wait
         seconds = self.policy.deadline
-        limit = Nested(()) if seconds is None else TimeLimit(DeadlineExceeded, seconds, self.started)
+        limit = NestedLimits(()) if seconds is None else TimeLimit(DeadlineExceeded, seconds, self.started)
         try:
             permit = await await_within(limit, job.acquire, self)
         except DeadlineExceeded:
@@ -104,7 +104,7 @@ class AsyncCall(Call):
 
 
 @types.coroutine
-def _next_turn() -> Generator[None, None, None]:
+def _next_iteration() -> Generator[None, None, None]:
     """Yield to the event loop once, like `asyncio.sleep(0)`."""
     yield
 

@@ -23,7 +23,7 @@ from .wrappers import wrap_limited, wrap_limited_sync, wrap_plain, wrap_plain_sy
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from aiosupervise._policy.policy import Options
+    from aiosupervise._policy.policy import PolicyOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class Decorator(Protocol):
 @overload
 def supervise(policy: Policy) -> Decorator: ...
 @overload
-def supervise(*, retry_on: RetryOn, **options: Unpack[Options]) -> Decorator: ...
+def supervise(*, retry_on: RetryOn, **options: Unpack[PolicyOptions]) -> Decorator: ...
 def supervise(*args: object, **options: object) -> object:  # noqa: D417
     """Return a decorator that calls a function under a policy and retries transient errors, but not irrecoverable ones.
 

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 # The lines of code, by file and number, for which a warning was issued. The registry of `warnings` would treat each
 # number of seconds as a new warning.
-_blocking_places: set[tuple[str, int]] = set()
+_blocking_lines: set[tuple[str, int]] = set()
 
 # The longest sleep: 100 years. A server can ask for any number of seconds, and above 292 years `time.sleep` raises
 # OverflowError.
@@ -54,7 +54,7 @@ class SyncCall(Call):
         try:
             while self.final_error is None:
                 if self.last_error is not None:
-                    self.rest(self.last_error)
+                    self.wait_to_retry(self.last_error)
                     if self.final_error is not None:
                         break
                 self.begin()
@@ -80,7 +80,7 @@ class SyncCall(Call):
             set_context(final, context)
             del final, context
 
-    def rest(self, last_error: Exception) -> None:
+    def wait_to_retry(self, last_error: Exception) -> None:
         """Wait after a failed attempt until another one may be made, or give up."""
         drop_tracebacks(last_error, self.is_special)
         if self.is_too_late(last_error):
@@ -122,12 +122,12 @@ def _async_wrapper_of(func: Callable[..., object]) -> tuple[str, str]:
 def _warn_of_blocking(name: str, seconds: float) -> None:
     """Warn, at the user's line of code, that a wait blocks the event loop of the thread."""
     frame, level = frame_outside()
-    place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-    if place not in _blocking_places:
+    line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    if line not in _blocking_lines:
         what = f"{name} waits {seconds:.3g} s before its next attempt, in a thread that runs an event loop"
         repair = "supervise an async function, or call it in a thread: await asyncio.to_thread(...)"
         warnings.warn(f"{what}, which is blocked meanwhile: {repair}", RuntimeWarning, stacklevel=level)
-        _blocking_places.add(place)
+        _blocking_lines.add(line)
 
 
 register_module(__name__)

@@ -21,7 +21,7 @@ from aiosupervise._policy.policy import Policy
 from aiosupervise._policy.verdict import serial_numbers
 
 from .frames import register_wrapper
-from .gates import Passage, call_inside
+from .gates import GateLimit, call_inside
 from .limits import await_within, limit_of, now
 from .retry import AsyncCall, Coro
 from .thread import ORDINARY, SyncCall, awaitable_result
@@ -107,7 +107,7 @@ def wrap_limited_sync(policy: Policy, name: str, func: Callable[P, R]) -> Callab
         if policy.gate is None:
             return call.run(func)
         gate = gate_for(policy.gate, args, kwargs, is_async=False)
-        return call.run(functools.partial(call_inside, Passage(gate, function), func))
+        return call.run(functools.partial(call_inside, GateLimit(gate, function), func))
 
     register_wrapper(supervised.__code__)
     return supervised

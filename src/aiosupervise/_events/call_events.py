@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @record
-class _OfCall:
+class _CallEvent:
     """The fields of every event of a supervised call.
 
     Attributes:
@@ -30,7 +30,7 @@ class _OfCall:
 
 @final
 @record
-class AttemptStarted(_OfCall):
+class AttemptStarted(_CallEvent):
     """An attempt of a supervised call is about to start.
 
     Attributes:
@@ -48,7 +48,7 @@ class AttemptStarted(_OfCall):
 
 @final
 @record
-class AttemptFailed(_OfCall):
+class AttemptFailed(_CallEvent):
     """An attempt of a supervised call has raised an error.
 
     It has the fields `call`, `name`, `run` and `job`, like every event of a call.
@@ -69,7 +69,7 @@ class AttemptFailed(_OfCall):
 
 @final
 @record
-class GaveUp(_OfCall):
+class GaveUp(_CallEvent):
     """A supervised call has given up on an error, which now has a verdict. A `CallFinished` follows.
 
     It has the fields `call`, `name`, `run` and `job`, like every event of a call.
@@ -91,7 +91,7 @@ class GaveUp(_OfCall):
 
 @final
 @record
-class Recovered(_OfCall):
+class Recovered(_CallEvent):
     """A supervised call has succeeded after at least one failed attempt. A `CallFinished` follows.
 
     It has the fields `call`, `name`, `run` and `job`, like every event of a call.
@@ -109,7 +109,7 @@ class Recovered(_OfCall):
 
 @final
 @record
-class CallFinished(_OfCall):
+class CallFinished(_CallEvent):
     """A supervised call has ended: it returned, raised or was cancelled. This is the last event of every call.
 
     It has the fields `call`, `name`, `run` and `job`, like every event of a call.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @record
-class _OfSupervisor:
+class _SupervisorEvent:
     """The fields of every event of a supervisor.
 
     Attributes:
@@ -27,7 +27,7 @@ class _OfSupervisor:
 
 @final
 @record
-class ChildStarted(_OfSupervisor):
+class ChildStarted(_SupervisorEvent):
     """A supervisor has started a child for the first time, or on request after it was stopped.
 
     Attributes:
@@ -39,7 +39,7 @@ class ChildStarted(_OfSupervisor):
 
 @final
 @record
-class ChildExited(_OfSupervisor):
+class ChildExited(_SupervisorEvent):
     """A child has ended without being stopped: it returned or raised, was not ready in time, or stalled.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
@@ -53,7 +53,7 @@ class ChildExited(_OfSupervisor):
 
 @final
 @record
-class ChildReady(_OfSupervisor):
+class ChildReady(_SupervisorEvent):
     """A child that was started with `ready=` has called `ready()`.
 
     Attributes:
@@ -65,7 +65,7 @@ class ChildReady(_OfSupervisor):
 
 @final
 @record
-class ChildStalled(_OfSupervisor):
+class ChildStalled(_SupervisorEvent):
     """A child has not called `alive()` for longer than its `heartbeat`. It is cancelled, and `ChildExited` follows.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
@@ -79,7 +79,7 @@ class ChildStalled(_OfSupervisor):
 
 @final
 @record
-class ChildRestarted(_OfSupervisor):
+class ChildRestarted(_SupervisorEvent):
     """A supervisor has restarted a child, because the child or a sibling had ended.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
@@ -93,7 +93,7 @@ class ChildRestarted(_OfSupervisor):
 
 @final
 @record
-class ChildStopped(_OfSupervisor):
+class ChildStopped(_SupervisorEvent):
     """A supervisor has stopped a child: on request, at its own shutdown, or because a sibling had ended.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.
@@ -107,7 +107,7 @@ class ChildStopped(_OfSupervisor):
 
 @final
 @record
-class Escalated(_OfSupervisor):
+class Escalated(_SupervisorEvent):
     """A supervisor has given up because a child needed too many restarts. It stops its children, then raises.
 
     It has the fields `supervisor`, `name` and `child`, like every event of a supervisor.

@@ -14,15 +14,15 @@ from .log import line_for
 from .records import Event
 
 
-class Enclosing(Protocol):
-    """A job or run around an event, whose listeners also receive the event."""
+class EnclosingScope(Protocol):
+    """A job or run that encloses the code that emits an event; its listeners also receive the event."""
 
     def notify(self, event: Event) -> None:
         """Pass an event on to the listeners of this scope and of the enclosing ones."""
 
 
 def emit(
-    kind: Callable[..., Event], values: tuple[object, ...], around: Enclosing | None, *, is_logged: bool = True
+    kind: Callable[..., Event], values: tuple[object, ...], enclosing: EnclosingScope | None, *, is_logged: bool = True
 ) -> None:
     """Create and emit an event of the class `kind`, unless nobody would receive it.
 
@@ -39,8 +39,8 @@ def emit(
         call_listener(line.write, event)
     for listener in listeners.global_listeners:
         call_listener(listener, event)
-    if around is not None:
-        around.notify(event)
+    if enclosing is not None:
+        enclosing.notify(event)
 
 
 @final
@@ -50,18 +50,18 @@ class Scope:
     Args:
         fields: the values that follow the number of the scope in each of its events.
         listener: the scope's own listener, which receives the events between `open` and `close`.
-        around: the job in which it was created; None outside runs.
+        enclosing: the job in which it was created; None outside runs.
     """
 
-    __slots__ = ("_around", "_fields", "_listener", "_loop", "number")
+    __slots__ = ("_enclosing", "_fields", "_listener", "_loop", "number")
 
     def __init__(
-        self, number: int, *fields: object, listener: Listener | None = None, around: Enclosing | None = None
+        self, number: int, *fields: object, listener: Listener | None = None, enclosing: EnclosingScope | None = None
     ) -> None:
         self.number: int = number
         self._fields = (number, *fields)
         self._listener = listener
-        self._around = around
+        self._enclosing = enclosing
         # The loop in which the listener is counted; None while it is not.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -73,8 +73,8 @@ class Scope:
         """Pass an event on to the scope's own listener, and to those of the enclosing scopes."""
         if self._listener is not None:
             call_listener(self._listener, event)
-        if self._around is not None:
-            self._around.notify(event)
+        if self._enclosing is not None:
+            self._enclosing.notify(event)
 
     def open(self) -> None:
         """Count the scope's own listener, so that events are created for it."""

@@ -39,8 +39,10 @@ class ListenerRegistry:
         self.count = 0
         self.global_listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
-        self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}  # the number of listeners of the runs in each loop
-        self._returned_coroutines: set[int] = set()  # ids of listeners that have returned a coroutine
+        # The number of listeners of the runs in each loop.
+        self._of_runs: dict[asyncio.AbstractEventLoop, int] = {}
+        # The ids of the listeners that have returned a coroutine.
+        self._returned_coroutines: set[int] = set()
 
     def add(self, listener: Listener) -> None:
         """Add a listener for all events."""
@@ -55,7 +57,7 @@ class ListenerRegistry:
         """
         with self._lock:
             remaining = list(self.global_listeners)
-            later = max(place for place, other in enumerate(remaining) if other is listener)
+            later = max(index for index, other in enumerate(remaining) if other is listener)
             del remaining[later]
             self.global_listeners = tuple(remaining)
             self.count -= 1

@@ -197,7 +197,7 @@ CANCELLED_AGAIN = LogLine(
     "child %(child)s of %(supervisor)s is still running %(seconds).1f s after it was cancelled, and is cancelled again;"
     " it waits at\n%(stack)s",
 )
-STRANGE_NAMES = LogLine(
+NAME_WITHOUT_RESULTS = LogLine(
     RUNS,
     WARNING,
     "run %(name)s has no results in the journal %(journal)s, which has results of %(others)s: if the function was"

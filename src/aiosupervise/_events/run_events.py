@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @record
-class _OfRun:
+class _RunEvent:
     """The fields of every event of a run.
 
     Attributes:
@@ -28,7 +28,7 @@ class _OfRun:
 
 @final
 @record
-class RunStarted(_OfRun):
+class RunStarted(_RunEvent):
     """A run has started.
 
     Attributes:
@@ -43,7 +43,7 @@ class RunStarted(_OfRun):
 
 @final
 @record
-class RunPaused(_OfRun):
+class RunPaused(_RunEvent):
     """A run has paused because the service behind it is overloaded: it starts no jobs for a while.
 
     It has the fields `run`, `name` and `tally`, like every event of a run.
@@ -60,7 +60,7 @@ class RunPaused(_OfRun):
 
 @final
 @record
-class RunResumed(_OfRun):
+class RunResumed(_RunEvent):
     """A paused run has resumed.
 
     It has the fields `run`, `name` and `tally`, like every event of a run.
@@ -68,7 +68,7 @@ class RunResumed(_OfRun):
 
 
 @record
-class _OfGroup(_OfRun):
+class _GroupEvent(_RunEvent):
     """The fields of every event of a group.
 
     Attributes:
@@ -84,7 +84,7 @@ class _OfGroup(_OfRun):
 
 @final
 @record
-class GroupPaused(_OfGroup):
+class GroupPaused(_GroupEvent):
     """A group of a run has paused because the service behind it is overloaded; other groups continue.
 
     It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
@@ -101,7 +101,7 @@ class GroupPaused(_OfGroup):
 
 @final
 @record
-class GroupResumed(_OfGroup):
+class GroupResumed(_GroupEvent):
     """A paused group has resumed.
 
     It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
@@ -110,7 +110,7 @@ class GroupResumed(_OfGroup):
 
 @final
 @record
-class GroupStopped(_OfGroup):
+class GroupStopped(_GroupEvent):
     """A group starts no further jobs after too many failed probes; its inputs are pending. The other groups continue.
 
     It has the fields `run`, `name`, `tally` and `group`, like every event of a group.
@@ -119,7 +119,7 @@ class GroupStopped(_OfGroup):
 
 @final
 @record
-class JobFinished(_OfRun):
+class JobFinished(_RunEvent):
     """A job has an outcome, because it has ended or because the run ended first.
 
     It has the fields `run`, `name` and `tally`, like every event of a run.
@@ -135,7 +135,7 @@ class JobFinished(_OfRun):
 
 @final
 @record
-class WorkerLost(_OfRun):
+class WorkerLost(_RunEvent):
     """A cluster worker was lost, or a chunk was taken from it; the unfinished jobs start again on another worker.
 
     No event is emitted if the worker was lost before it reported that it had the jobs. It has the fields `run`, `name`
@@ -152,7 +152,7 @@ class WorkerLost(_OfRun):
 
 @final
 @record
-class RunStopped(_OfRun):
+class RunStopped(_RunEvent):
     """A run starts no further jobs, because too many probes or jobs have failed.
 
     It has the fields `run`, `name` and `tally`, like every event of a run. A `RunFinished` follows when its running
@@ -167,7 +167,7 @@ class RunStopped(_OfRun):
 
 @final
 @record
-class RunFinished(_OfRun):
+class RunFinished(_RunEvent):
     """A run has ended, for whatever reason, and none of its jobs is running. This is the last event of every run.
 
     It has the fields `run`, `name` and `tally`, like every event of a run.

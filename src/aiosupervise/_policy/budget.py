@@ -49,12 +49,12 @@ class Budget:
 
     def take(self, *, throttled: bool) -> int | None:
         """Take the tokens for a retry and return their number, or None if there are too few."""
-        price = self.cost_throttled if throttled else self.cost
+        cost = self.cost_throttled if throttled else self.cost
         with _lock:
-            if price > self.tokens:
+            if cost > self.tokens:
                 return None
-            self.tokens -= price
-        return price
+            self.tokens -= cost
+        return cost
 
     def put(self, tokens: int) -> None:
         """Add tokens, up to the capacity."""

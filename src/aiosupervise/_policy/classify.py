@@ -87,7 +87,7 @@ def classify(policy: Policy, error: Exception) -> Classification:
 def classify_ordinary(policy: Policy, error: Exception) -> Classification:
     """Return the classification of an error whose type is not in SPECIAL: the fast path of `classify`."""
     # Usually `irrecoverable` is the empty tuple, of which Python has only one instance.
-    if policy.irrecoverable is not _NOTHING and _matches(policy.irrecoverable, error):
+    if policy.irrecoverable is not _EMPTY and _matches(policy.irrecoverable, error):
         return IRRECOVERABLE
     condition = policy.retry_on
     answer = issubclass(type(error), condition) if isinstance(condition, _CLASSES) else condition(error)
@@ -176,7 +176,7 @@ def _unwrapped_leaves(error: Exception, cleared: set[int]) -> Iterator[Exception
 
 
 _CLASSES = (type, tuple)
-_NOTHING: Final = ()
+_EMPTY: Final = ()
 
 
 def _matches(condition: RetryOn, error: Exception) -> bool | float | timedelta | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Classes: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 RetryOn: TypeAlias = Classes | Callable[[Exception], bool | float | timedelta | None]
-Irrecoverable: TypeAlias = Classes | Callable[[Exception], bool]
+IrrecoverableIf: TypeAlias = Classes | Callable[[Exception], bool]
 
 # All policies share this object, which is safe because a Backoff is frozen.
 _DEFAULT_BACKOFF = Backoff()
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     # These classes list the keywords for type checkers, which read them through `Unpack`. At run time, nothing refers
     # to the classes.
 
-    class Options(TypedDict, total=False):
+    class PolicyOptions(TypedDict, total=False):
         """The keywords of a Policy that have a default."""
 
-        irrecoverable: Irrecoverable
+        irrecoverable: IrrecoverableIf
         max_retries: int | None
         backoff: BackoffLike
         attempt_timeout: float | None
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         gate: Gate | GateOf | None
         name: str | None
 
-    class Changes(Options, total=False):
+    class Changes(PolicyOptions, total=False):
         """The keywords of `Policy.replace`."""
 
         retry_on: RetryOn
@@ -93,7 +93,7 @@ class Policy:
     """
 
     retry_on: RetryOn
-    irrecoverable: Irrecoverable = ()
+    irrecoverable: IrrecoverableIf = ()
     max_retries: int | None = _DEFAULT_RETRIES
     backoff: BackoffLike = _DEFAULT_BACKOFF
     attempt_timeout: float | None = None

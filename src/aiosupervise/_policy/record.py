@@ -76,7 +76,7 @@ def _remade(cls: type[C], methods: dict[str, Any]) -> type[C]:
     defaults |= {field: namespace.pop(field) for field in own if field in namespace}
     namespace |= {"__slots__": tuple(own), "__match_args__": tuple(types), "__qualname__": cls.__qualname__}
     namespace |= {"__field_types__": types, "__field_defaults__": defaults}
-    namespace |= {name: _OfDataclass(name) for name in _OF_DATACLASS}
+    namespace |= {name: _DataclassAttribute(name) for name in _DATACLASS_ATTRIBUTES}
     namespace |= {name: method for name, method in methods.items() if name not in vars(cls)}
     made = type(cls.__name__, cls.__bases__, namespace)
     setattr(made, "__init__", _Init(made))  # noqa: B010 - mypy rejects assignment to a method
@@ -121,7 +121,7 @@ def _init_of(cls: Any) -> Any:
     return init
 
 
-class _OfDataclass:
+class _DataclassAttribute:
     """One of the attributes by which other code recognizes a dataclass; the first access to one of them creates all.
 
     `dataclasses` reads the fields, and `pprint` the parameters.
@@ -143,12 +143,12 @@ class _OfDataclass:
             specs.append((name, kind, dataclasses.field(default=default, repr=name not in hidden)))
         is_frozen = cls.__setattr__ is _refuse_to_assign
         twin = dataclasses.make_dataclass(cls.__name__, specs, kw_only=not cls.__match_args__, frozen=is_frozen)
-        for name in _OF_DATACLASS:
+        for name in _DATACLASS_ATTRIBUTES:
             setattr(cls, name, vars(twin)[name])
         return vars(twin)[self._name]
 
 
-_OF_DATACLASS = ("__dataclass_fields__", "__dataclass_params__")
+_DATACLASS_ATTRIBUTES = ("__dataclass_fields__", "__dataclass_params__")
 
 
 # The methods that records share.

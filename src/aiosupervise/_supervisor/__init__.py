@@ -6,5 +6,6 @@ from .this_run import alive, ready
 
 __all__ = ["Child", "Supervisor", "alive", "ready"]
 
-for _name in __all__:  # users import them from `aiosupervise`
+# Users import these names from `aiosupervise`.
+for _name in __all__:
     globals()[_name].__module__ = "aiosupervise"

@@ -15,7 +15,7 @@ _MOST_KINDS = 100
 _FIRST_WAIT = 1.0  # seconds
 
 
-class _Kind:
+class _FailureKind:
     """Failures of one kind: the time of the full report, and the number of failures since the last log message."""
 
     __slots__ = ("child", "count", "error", "reported_at", "timer", "wait")
@@ -51,7 +51,7 @@ class CrashReports:
         self._within = within
         self._loop = loop
         self._context = context
-        self._kinds: dict[Hashable, _Kind] = {}
+        self._kinds: dict[Hashable, _FailureKind] = {}
 
     def is_new(self, child: str, error: BaseException) -> bool:
         """Return whether a failure is to be logged in full; if not, count it."""
@@ -59,7 +59,7 @@ class CrashReports:
         kind = self._kinds.get(key)
         if kind is None or now - kind.reported_at > self._within:
             self._forget(key)
-            self._kinds[key] = _Kind(now)
+            self._kinds[key] = _FailureKind(now)
             if len(self._kinds) > _MOST_KINDS:
                 self._forget(next(iter(self._kinds)))
             return True
@@ -87,7 +87,7 @@ class CrashReports:
             kind.timer.cancel()
             self._log_count(kind)
 
-    def _log_count(self, kind: _Kind) -> None:
+    def _log_count(self, kind: _FailureKind) -> None:
         kind.timer = None
         if FAILED_AGAIN.is_read():
             values = {"child": kind.child, "supervisor": self._name, "error": kind.error, "count": kind.count}

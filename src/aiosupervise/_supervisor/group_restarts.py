@@ -103,7 +103,7 @@ class GroupRestarts:
         if not self._members and not self._to_stop:
             self._cancel_timer()
 
-    def go_on(self, child: ChildState) -> None:
+    def advance(self, child: ChildState) -> None:
         """Continue if the group waits for the end of this child, or for it to become ready."""
         if self._to_stop:
             if self._to_stop[-1] is child:
@@ -112,7 +112,7 @@ class GroupRestarts:
             # The step is deferred to the next iteration of the loop, so that a child that becomes ready and fails in
             # the same iteration does not let the next child start.
             self._lifecycle.loop.call_soon(
-                self._steps.run, partial(self._go_on_starting, child), context=self._lifecycle.context
+                self._steps.run, partial(self._continue_starting, child), context=self._lifecycle.context
             )
 
     def close(self) -> None:
@@ -134,7 +134,8 @@ class GroupRestarts:
             self._timer = None
 
     def _stop_next(self) -> None:
-        if self._is_stopping_next:  # the loop below is already running
+        # The loop below stops members, which may call this method again.
+        if self._is_stopping_next:
             return
         self._is_stopping_next = True
         try:
@@ -188,7 +189,7 @@ class GroupRestarts:
             self._awaited = member
         self._lifecycle.start(member, again=member.has_run)
 
-    def _go_on_starting(self, child: ChildState) -> None:
+    def _continue_starting(self, child: ChildState) -> None:
         if self._awaited is not child or child.state in ("starting", "waiting", "stopping"):
             return
         if child.state == "running" and child.task is not None and child.task.done():

@@ -12,8 +12,8 @@ from .loop_clock import LoopClock
 _ROUNDING = 1e-9  # seconds
 
 
-class _Heart:
-    """The heartbeat of a watched child: its interval, and the time of the last beat by the loop clock."""
+class _Watched:
+    """The state of a watched child: its heartbeat in seconds, and the time of its last beat by the loop clock."""
 
     __slots__ = ("last", "on_stalled", "seconds", "timer")
 
@@ -31,35 +31,35 @@ class Heartbeats:
         self._loop = loop
         self._context = context
         self._clock = LoopClock(loop, context)
-        self._hearts: dict[ChildState, _Heart] = {}
+        self._watched: dict[ChildState, _Watched] = {}
 
     def watch(self, child: ChildState, seconds: float, on_stalled: Callable[[], None]) -> None:
         """Watch a child from now on; call `on_stalled` if it does not call `alive()` for `seconds` seconds."""
         self._clock.acquire(seconds)
-        heart = self._hearts[child] = _Heart(seconds, self._clock.time(), on_stalled)
-        self._schedule(heart, seconds)
+        watched = self._watched[child] = _Watched(seconds, self._clock.time(), on_stalled)
+        self._schedule(watched, seconds)
 
     def beat(self, child: ChildState) -> None:
         """Record that a child is alive; this may be called from any thread."""
-        heart = self._hearts.get(child)
-        if heart is not None:
-            heart.last = self._clock.time()
+        watched = self._watched.get(child)
+        if watched is not None:
+            watched.last = self._clock.time()
 
     def release(self, child: ChildState) -> None:
         """Stop watching a child; do nothing if it is not watched."""
-        heart = self._hearts.pop(child, None)
-        if heart is not None:
-            if heart.timer is not None:
-                heart.timer.cancel()
+        watched = self._watched.pop(child, None)
+        if watched is not None:
+            if watched.timer is not None:
+                watched.timer.cancel()
             self._clock.release()
 
-    def _schedule(self, heart: _Heart, seconds: float) -> None:
-        heart.timer = self._loop.call_later(seconds, self._check, heart, context=self._context)
+    def _schedule(self, watched: _Watched, seconds: float) -> None:
+        watched.timer = self._loop.call_later(seconds, self._check, watched, context=self._context)
 
-    def _check(self, heart: _Heart) -> None:
-        heart.timer = None
-        left = heart.last + heart.seconds - self._clock.time()
+    def _check(self, watched: _Watched) -> None:
+        watched.timer = None
+        left = watched.last + watched.seconds - self._clock.time()
         if left > _ROUNDING:
-            self._schedule(heart, left)
+            self._schedule(watched, left)
         else:
-            heart.on_stalled()
+            watched.on_stalled()

@@ -39,8 +39,8 @@ _add_awaiter: Callable[..., None] | None = getattr(asyncio, "future_add_to_await
 _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
-class Consequences(Protocol):
-    """The state machine's reactions to changes that it has not requested."""
+class LifecycleDelegate(Protocol):
+    """The state machine, as the lifecycle sees it: it determines the reaction to changes that it has not requested."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor is stopping, so that children that end are not restarted."""
@@ -66,7 +66,7 @@ class Lifecycle:
         self.loop = asyncio.get_running_loop()
         # Callbacks run in the context of the supervisor, not in that of the child or the caller.
         self.context: Context = copy_context()
-        self.consequences: Consequences | None = None
+        self.delegate: LifecycleDelegate | None = None
         self.awaiter: asyncio.Task[object] | None = asyncio.current_task()
         self._name = name
         self._scope = scope
@@ -84,13 +84,13 @@ class Lifecycle:
         return bool(self._ends)
 
     @property
-    def _then(self) -> Consequences:
-        assert self.consequences is not None  # noqa: S101 - for the type checkers
-        return self.consequences
+    def _delegate(self) -> LifecycleDelegate:
+        assert self.delegate is not None  # noqa: S101 - for the type checkers
+        return self.delegate
 
     def emit(self, kind: Callable[..., Event], child: ChildState, *values: object, is_logged: bool = True) -> None:
         """Emit an event of a child after the current step."""
-        self._steps.put_off(partial(self._scope.emit, kind, child.name, *values, is_logged=is_logged))
+        self._steps.defer(partial(self._scope.emit, kind, child.name, *values, is_logged=is_logged))
 
     def enter(self, child: ChildState, state: StateName) -> None:
         """Move a child to a state now."""
@@ -168,7 +168,7 @@ class Lifecycle:
             self.enter(child, "running")
             self._on_running(child)
             self.emit(ChildReady, child)
-            self._then.on_ready(child)
+            self._delegate.on_ready(child)
 
     # Failures of a child whose task has not ended.
 
@@ -194,7 +194,7 @@ class Lifecycle:
             return
         self._heartbeats.release(child)
         self.enter(child, "stopping")
-        if child.task is not None and not self._then.are_tasks_cancelled():
+        if child.task is not None and not self._delegate.are_tasks_cancelled():
             child.task.cancel()
         self.after(interval_of(child), child, partial(self._cancel_again, interval_of(child)))
 
@@ -209,7 +209,7 @@ class Lifecycle:
     def _cancel_again(self, interval: float, child: ChildState) -> None:
         self.after(interval, child, partial(self._cancel_again, interval))
         seconds = self.loop.time() - child.since
-        self._steps.put_off(partial(cancel_again, child, self._name, seconds))
+        self._steps.defer(partial(cancel_again, child, self._name, seconds))
 
     # Ends.
 
@@ -221,7 +221,7 @@ class Lifecycle:
         if _discard_awaiter is not None and self.awaiter is not None:
             _discard_awaiter(task, self.awaiter)
         purpose, error = child.purpose, error_of(task)
-        if purpose is None and task.cancelled() and self._then.are_tasks_cancelled():
+        if purpose is None and task.cancelled() and self._delegate.are_tasks_cancelled():
             purpose = Purpose.STOP
         if purpose is Purpose.FAILURE:
             error = failure_of(child, error)
@@ -248,8 +248,8 @@ class Lifecycle:
         if purpose is Purpose.STOP or (purpose is Purpose.GROUP and child.spec.restart_type == "temporary"):
             return "stopped"
         if purpose in (Purpose.RESTART, Purpose.GROUP):
-            return "stopped" if self._then.is_stopping() else "waiting"
-        if child.will_restart(error) and not self._then.is_stopping():
+            return "stopped" if self._delegate.is_stopping() else "waiting"
+        if child.will_restart(error) and not self._delegate.is_stopping():
             return "waiting"
         return "ended" if error is None else "failed"
 
@@ -258,7 +258,8 @@ class Lifecycle:
         try:
             for _ in range(min(_SLICE, len(self._ends))):
                 self._steps.run(partial(self.handle_end, self._ends.popleft()))
-        finally:  # a KeyboardInterrupt may come from a listener
+        finally:
+            # A listener may have raised a KeyboardInterrupt.
             self._schedule_slice()
 
     def _schedule_slice(self) -> None:
@@ -275,7 +276,7 @@ class Lifecycle:
         """Handle the end of a child, unless it has already been handled."""
         ending, child.ending = child.ending, None
         if ending is not None:
-            self._then.on_end(child, ending)
+            self._delegate.on_end(child, ending)
 
 
 def _has_ended(child: ChildState) -> bool:

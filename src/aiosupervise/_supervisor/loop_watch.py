@@ -56,7 +56,8 @@ class LoopWatch:
         try:
             await wait_until_done(task, stop)
         finally:
-            if task.done():  # its callbacks may not have run yet
+            # The callbacks of the task may not have run yet.
+            if task.done():
                 self._on_task_done(task)
             if self._task is not None and self._task is not task:
                 await wait_until_done(self._task, stop)

@@ -27,7 +27,7 @@ class Restarts(Protocol):
         """Remove a child from the restart that it waits for, because a command takes precedence."""
         ...
 
-    def go_on(self, child: ChildState) -> None:
+    def advance(self, child: ChildState) -> None:
         """Continue a restart that was waiting for this child, which has ended or is ready."""
         ...
 
@@ -63,7 +63,7 @@ class SingleRestarts:
     def leave(self, child: ChildState) -> None:
         """Do nothing, because the timer of the child is cancelled when the child leaves its state."""
 
-    def go_on(self, child: ChildState) -> None:
+    def advance(self, child: ChildState) -> None:
         """Do nothing, because no child waits for another."""
 
     def close(self) -> None:

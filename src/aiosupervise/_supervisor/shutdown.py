@@ -15,7 +15,7 @@ class Shutdown:
         self._lifecycle = lifecycle
         self._to_stop: list[ChildState] = []
         self._is_at_once = False
-        self._is_going_on = False
+        self._is_advancing = False
         self.has_begun = False
 
     def begin(self, children: Iterable[ChildState], *, at_once: bool) -> None:
@@ -26,19 +26,20 @@ class Shutdown:
             if child.state == "waiting":
                 self._lifecycle.enter(child, "stopped")
                 child.close_coroutine()
-        self.go_on(at_once=at_once)
+        self.advance(at_once=at_once)
 
-    def go_on(self, *, at_once: bool = False) -> None:
+    def advance(self, *, at_once: bool = False) -> None:
         """Stop the next child if the previous one has ended, or all remaining children simultaneously."""
         self._is_at_once = self._is_at_once or at_once
-        if self._is_going_on:  # the loop below is already running
+        # The loop below stops children, which may call this method again.
+        if self._is_advancing:
             return
-        self._is_going_on = True
+        self._is_advancing = True
         try:
             while self._to_stop and (self._is_down(self._to_stop[-1]) or self._is_at_once):
                 self._to_stop.pop()
         finally:
-            self._is_going_on = False
+            self._is_advancing = False
 
     def _is_down(self, child: ChildState) -> bool:
         """Return whether a child has ended; if it is running, stop it."""

@@ -60,9 +60,9 @@ class StateMachine:
         self._config = config
         self._cancel_body = cancel_body
         self._watch = LoopWatch(f"{config.name} control loop", self._on_loop_shutdown)
-        self._steps = Steps(self._settle, self._watch.note_shutdown)
+        self._steps = Steps(self._check_idle, self._watch.note_shutdown)
         self._lifecycle = Lifecycle(config.name, scope, self.children, self._steps)
-        self._lifecycle.consequences = self
+        self._lifecycle.delegate = self
         self._restarts: Restarts = self._restarts_of(config.strategy)
         self._shutdown = Shutdown(self._lifecycle)
         self.loop = self._lifecycle.loop
@@ -110,7 +110,7 @@ class StateMachine:
     def end_when_idle(self) -> None:
         """End as soon as all children have ended."""
         self._ends_when_idle = True
-        self._steps.run(_nothing)
+        self._steps.run(_do_nothing)
 
     async def join(self) -> None:
         """Wait until the supervisor has ended; if the caller is cancelled, stop the supervisor and keep waiting."""
@@ -141,7 +141,8 @@ class StateMachine:
     # The steps of commands.
 
     def _add(self, child: ChildState) -> None:
-        if child.state == "waiting":  # unless an earlier command has stopped the supervisor
+        # An earlier command may have stopped the supervisor.
+        if child.state == "waiting":
             self._restarts.add(child)
 
     def _stop_child(self, child: ChildState) -> None:
@@ -156,7 +157,7 @@ class StateMachine:
             self._lifecycle.enter(child, "stopped")
             child.close_coroutine()
             self.children.forget(child)
-            self._restarts.go_on(child)
+            self._restarts.advance(child)
         complete_end(child)
 
     def _restart_child(self, child: ChildState) -> None:
@@ -192,9 +193,9 @@ class StateMachine:
 
     def _stop_with_loop(self) -> None:
         self._stop()
-        self._shutdown.go_on(at_once=True)
+        self._shutdown.advance(at_once=True)
 
-    # Consequences.
+    # The methods of the protocol `LifecycleDelegate`.
 
     def are_tasks_cancelled(self) -> bool:
         """Return whether the event loop is shutting down, and has therefore cancelled every task."""
@@ -202,7 +203,7 @@ class StateMachine:
 
     def on_ready(self, child: ChildState) -> None:
         """Continue starting the group of a child that has become ready."""
-        self._restarts.go_on(child)
+        self._restarts.advance(child)
 
     def on_end(self, child: ChildState, ending: Ending) -> None:
         """Handle the end of a run: emit its event, and restart the child or escalate if required."""
@@ -216,7 +217,7 @@ class StateMachine:
         kind = ChildExited if has_exited else ChildStopped
         self._lifecycle.emit(kind, child, error, is_logged=is_new and not is_return)
         if is_return:
-            self._steps.put_off(partial(self._reports.log_return, child.name))
+            self._steps.defer(partial(self._reports.log_return, child.name))
         if has_exited and not child.was_ready:
             reject_readiness(child)
         if is_exit(error):
@@ -229,9 +230,9 @@ class StateMachine:
         if self.is_stopping():
             reject_restart(child, SUPERVISOR_STOPPED)
         complete_end(child)
-        self._restarts.go_on(child)
+        self._restarts.advance(child)
         if self._shutdown.has_begun:
-            self._shutdown.go_on()
+            self._shutdown.advance()
 
     def _restart(self, child: ChildState, error: BaseException | None) -> None:
         """Restart a child that has ended, and the siblings chosen by the strategy, unless the intensity is exceeded."""
@@ -269,7 +270,7 @@ class StateMachine:
     def _has_work(self) -> bool:
         return self.children.alive > 0 or self._lifecycle.has_ends
 
-    def _settle(self) -> None:
+    def _check_idle(self) -> None:
         """If no child is running or will be started, wake the tasks that wait for that, and end if required."""
         if self._has_work():
             return
@@ -284,12 +285,12 @@ class StateMachine:
         # Break reference cycles: a child's function may hold the supervisor, which holds this state machine.
         for child in self.children:
             del child.spec
-        self._lifecycle.consequences = self._lifecycle.awaiter = None
-        self._cancel_body = _nothing
+        self._lifecycle.delegate = self._lifecycle.awaiter = None
+        self._cancel_body = _do_nothing
         self._steps.close()
         self.termination.resolve()
         self._watch.end()
 
 
-def _nothing() -> None:
-    """Do nothing, as a step that only triggers `_settle`, or in place of cancelling a body that has ended."""
+def _do_nothing() -> None:
+    """Do nothing, as a step that only triggers `_check_idle`, or in place of cancelling a body that has ended."""

@@ -18,12 +18,12 @@ class Steps:
     called between two steps, and may request steps too.
 
     Args:
-        settle: called when there is nothing left to do.
+        on_drained: called when there is nothing left to do.
         interrupted: called when user code raises a KeyboardInterrupt or a SystemExit.
     """
 
-    def __init__(self, settle: Step, interrupted: Step) -> None:
-        self._settle = settle
+    def __init__(self, on_drained: Step, interrupted: Step) -> None:
+        self._on_drained = on_drained
         self._interrupted = interrupted
         self._later: deque[Step] = deque()
         self._is_busy = False
@@ -42,13 +42,13 @@ class Steps:
             self._interrupted()
             raise
 
-    def put_off(self, call: Step) -> None:
+    def defer(self, call: Step) -> None:
         """Call a function between this step and the next one."""
         self._later.append(call)
 
     def close(self) -> None:
         """Drop the references to the state machine, which has ended."""
-        self._settle = self._interrupted = _nothing
+        self._on_drained = self._interrupted = _do_nothing
 
     def _execute(self, step: Step) -> None:
         self._is_busy = True
@@ -64,8 +64,8 @@ class Steps:
                 self._later.popleft()()
         finally:
             self._is_draining = False
-        self._execute(self._settle)
+        self._execute(self._on_drained)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing, in place of a method of a state machine that has ended."""

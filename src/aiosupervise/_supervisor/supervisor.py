@@ -220,7 +220,7 @@ class Supervisor:
         if self._machine is not None:
             raise RuntimeError(f"{self!r} cannot be entered again: a supervisor is used once; create a new one")
         self._body = Body()
-        scope = Scope(next(_numbers), self._config.name, around=current_job.get())
+        scope = Scope(next(_numbers), self._config.name, enclosing=current_job.get())
         machine = StateMachine(self._config, scope, self._body.cancel)
         if self._stop_on:
             self._watcher = SignalWatcher(self._stop_on, machine.stop, machine.cancel)

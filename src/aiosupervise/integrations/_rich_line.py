@@ -33,9 +33,11 @@ class RunLine:
         self._name = escape(event.name)
         self._tally = event.tally
         self._replayed = 0
-        self._retrying: set[int] = set()  # numbers of calls
+        # The numbers of the calls that are in a retry, and of those that wait for one.
+        self._retrying: set[int] = set()
         self._waiting: set[int] = set()
-        self._pause: tuple[float, str] | None = None  # the loop's time at the end of the pause, and the reason
+        # The loop's time at the end of the pause, and the reason.
+        self._pause: tuple[float, str] | None = None
 
     def on_event(self, event: AttemptStarted | AttemptFailed | CallFinished | RunPaused | RunResumed) -> None:
         """Update the counts."""

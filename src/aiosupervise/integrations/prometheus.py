@@ -94,7 +94,8 @@ class _RunCounters:
     """The counters of all runs with one name, and the runs in progress, from which the gauges are read."""
 
     def __init__(self, families: _Families, name: str) -> None:
-        self.in_progress: dict[int, tuple[Tally, bool]] = {}  # by run number: the counts, and True if paused
+        # By the number of the run: its counts, and whether it is paused.
+        self.in_progress: dict[int, tuple[Tally, bool]] = {}
         self.pauses = families.pauses.labels(name)
         self.durations = families.durations.labels(name)
         self.succeeded, self.failed, self.pending = (

@@ -236,7 +236,8 @@ def _update(progress: Progress, line: RunLine, *, finished: bool = False) -> Non
     if replayed := line.take_replayed():
         for task in progress.tasks:
             if task.id == line.task:
-                task.completed += replayed  # `update` would count them towards the speed
+                # `update` would count these jobs towards the speed.
+                task.completed += replayed
     progress.update(line.task, **line.task_fields(finished=finished))
 
 

@@ -83,7 +83,8 @@ _FORMATS = (
 # While the run is paused there is no rate and no estimate, and the reason takes their place.
 _PAUSED_FORMATS = ("{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{}]", "{{desc}}: {{n_fmt}}/{{total_fmt}} [{}]")
 _SHORTEST_BAR = 10  # characters
-_SHORTEST_INTERVAL = 0.05  # seconds; a shorter interval would cost time without a visible effect
+# In seconds; a shorter interval would cost time without a visible effect.
+_SHORTEST_INTERVAL = 0.05
 _NO_DIGITS = str.maketrans("", "", "0123456789.")
 
 
@@ -102,7 +103,8 @@ class ProgressBar:
     # Set by `open`; the last two are not set if the bar is disabled.
     _bar: _Bar
     _is_terminal: bool
-    _has_format: bool  # True if the user has set `bar_format`
+    # Whether the user has set `bar_format`.
+    _has_format: bool
 
     def __init__(self, name: str, options: BarOptions | None = None) -> None:
         self.interval: float = 0.1

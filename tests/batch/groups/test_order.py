@@ -10,7 +10,7 @@ import pytest
 
 from aiosupervise import JobFinished, Overload, Pending, RetryAfter, Run, Stopped, Success, map_all, supervise
 from aiosupervise._batch._groups import feed
-from aiosupervise._batch._groups.schedule import NOTHING, Schedule
+from aiosupervise._batch._groups.schedule import EMPTY_QUEUE, Schedule
 
 pytestmark = pytest.mark.looptime
 
@@ -415,7 +415,7 @@ class Members:
     """A group of a schedule."""
 
     def __init__(self) -> None:
-        self.queue = NOTHING
+        self.queue = EMPTY_QUEUE
         self.is_listed = False
         self.is_free = True
 

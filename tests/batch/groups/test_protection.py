@@ -492,7 +492,7 @@ async def test_a_group_that_is_stopped_when_its_last_job_has_ended() -> None:
     context.config = SimpleNamespace(overload=Overload())
     groups = registry.Groups(GroupSettings(host_of, None), context, None)
     group = groups.of("x0", 0)
-    group.protect()
+    group.ensure_breaker()
     group.stop()
     assert groups.take_stopped() == []
     assert [*groups._idle] == [group]
@@ -566,7 +566,7 @@ async def test_a_group_that_is_forgotten_twice() -> None:
     context.config = SimpleNamespace(overload=Overload())
     groups = registry.Groups(GroupSettings(host_of, None), context, None)
     group = groups.of("x0", 0)
-    group.protect()
+    group.ensure_breaker()
     group.stop()
     groups._forget(group)
     other = groups.of("x0", 0)
@@ -724,7 +724,7 @@ async def test_a_call_is_a_probe_only_if_it_was_sent_as_one(permit: Permit) -> N
     groups = registry.Groups(GroupSettings(host_of, None), context, None)
     group: Any = groups.of("x0", 0)
     circuit = SimpleNamespace(state=SimpleNamespace(permit=lambda: permit))
-    group.breaker = SimpleNamespace(circuit=circuit, acquire=acquire, started=probes.append)
+    group.breaker = SimpleNamespace(circuit=circuit, acquire=acquire, on_start=probes.append)
     job: Any = object.__new__(GroupedJob)
     job.run_context = group
     assert await job.acquire("call") is permit

@@ -623,7 +623,7 @@ async def test_outcomes_that_no_commit_will_come_for(path: Path, monkeypatch: py
     session.detach()
     await session.close()
     assert delivered == [0]
-    monkeypatch.setattr(Writer, "_do", None)
+    monkeypatch.setattr(Writer, "_perform", None)
     await asyncio.sleep(1)
 
 

@@ -79,18 +79,18 @@ class GroupedJob(LocalJob):
                     self.on_wait()
                 permit = await breaker.acquire(call, self)
             if self._is_own_task():
-                await self._groups.slots.come_back(self)
+                await self._groups.slots.reacquire(self)
         except BaseException:
             self.on_neutral()
             raise
         if breaker is not None and permit is Permit.PROBE:
-            breaker.started(call)
+            breaker.on_start(call)
         return permit
 
     def on_neutral(self) -> None:
         """Record a call that ended without a response from the service, perhaps during a wait."""
         if self.is_away and self._is_own_task():
-            self._groups.slots.take_back(self)
+            self._groups.slots.reassign(self)
         super().on_neutral()
 
     def _is_own_task(self) -> bool:

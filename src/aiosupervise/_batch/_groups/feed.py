@@ -33,9 +33,11 @@ class GroupedFeed(Feed):
         super().__init__(source, tally, error, outlet)
         # `wake` always has an effect: it also lets jobs return to free slots.
         self.wakes = True
-        self._is_lazy = not source.is_held
-        self._is_starting = False  # True while a callback that starts inputs is scheduled
-        self._stopped_in_a_row = 0  # the number of consecutive inputs with stopped groups
+        self._is_lazy = not source.is_collection
+        # Whether a callback that starts inputs is scheduled.
+        self._is_starting = False
+        # The number of consecutive inputs with stopped groups.
+        self._stopped_in_a_row = 0
 
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the items."""
@@ -98,17 +100,19 @@ class GroupedFeed(Feed):
             if item is END:
                 self._on_exhausted()
                 return
-            if self.stopped:  # the run was stopped while the source produced this item
+            # The run may have been stopped while the source produced this item.
+            if self.stopped:
                 self.skip(item)
                 return
             index, group = self._index(item)
             if group.is_stopped:
                 self._skip_stopped(item, index, group)
-                slots -= self._reader is not None  # in a streamed run, its unread outcome keeps a slot
+                # In a streamed run, the unread outcome of the input keeps a slot.
+                slots -= self._reader is not None
             elif not group.queue and group.may_start():
                 # This is the same as `_begin`, without the cost of a call.
                 self._groups.starting[index] = group
-                self._pass_on(item, index, start_job)
+                self._submit(item, index, start_job)
                 slots -= 1
             else:
                 self._schedule.add(group, (index, item, start_job))
@@ -201,7 +205,7 @@ class GroupedFeed(Feed):
     def _begin(self, group: Group, entry: Entry) -> None:
         index, item, start_job = entry
         self._groups.starting[index] = group
-        self._pass_on(item, index, start_job)
+        self._submit(item, index, start_job)
 
     # Skipping.
 
@@ -225,4 +229,4 @@ class GroupedFeed(Feed):
             self._engine.context.stop(Stopped.PROBES)
 
     def _skip(self, item: object, index: int) -> None:
-        self._error.attempt(partial(self._pass_on, item, index, self._engine.skip))
+        self._error.guard(partial(self._submit, item, index, self._engine.skip))

@@ -13,7 +13,7 @@ from aiosupervise._batch.protocol import UNLIMITED, EngineContext
 from aiosupervise._call.enclosing_job import EnclosingJob
 from aiosupervise._events.records import GroupPaused, GroupResumed, GroupStopped
 
-from .schedule import NOTHING, Entry, Schedule
+from .schedule import EMPTY_QUEUE, Entry, Schedule
 from .slots import Slots
 
 
@@ -56,7 +56,7 @@ class Group(RunContext):
         overload = context.config.overload
         new_breaker = None if overload is None else partial(Breaker, overload, self, 0)
         super().__init__(context.tally, context.scope, new_breaker, None, shared.parent, key)
-        self.queue: deque[Entry] = NOTHING
+        self.queue: deque[Entry] = EMPTY_QUEUE
         self.running = 0
         self.away = 0
         self.is_listed = False
@@ -104,7 +104,8 @@ class Group(RunContext):
         self._set_paused(paused=False)
         try:
             self._shared.stopped[self.group] = None
-        except Exception as error:  # of the hash of the user's object
+        except Exception as error:
+            # The `__hash__` of the user's object may raise any error.
             self._shared.context.fail(error)
         self._shared.stopping.append(self)
         self.scope.emit(GroupStopped, self.group)

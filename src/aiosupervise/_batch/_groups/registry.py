@@ -11,7 +11,7 @@ from aiosupervise._events.listeners import listeners
 
 from .group import Group, GroupsContext
 from .schedule import Entry
-from .settings import GroupSettings, no_group
+from .settings import GroupSettings, invalid_group
 
 _REMEMBERED = 1000
 """The number of idle groups with failures to keep, so that a dead host's group stops even if its inputs are rare."""
@@ -47,10 +47,10 @@ class Groups(GroupsContext):
         try:
             group = self._groups.get(key)
         except Exception as error:
-            raise no_group(key, index, error) from error
+            raise invalid_group(key, index, error) from error
         if group is None:
             if hasattr(type(key), "__await__"):
-                raise no_group(key, index, None)
+                raise invalid_group(key, index, None)
             self._groups[key] = group = Group(self, key, self._limit_of(key))
         return group
 
@@ -61,7 +61,7 @@ class Groups(GroupsContext):
     def on_idle(self, group: Group) -> None:
         """Forget an idle group; if it has failures, keep it until many other such groups have become idle."""
         breaker = group.breaker
-        if breaker is None or breaker.is_at_rest:
+        if breaker is None or breaker.is_clean:
             self._forget(group)
             return
         self._idle[group] = None
@@ -77,7 +77,8 @@ class Groups(GroupsContext):
         try:
             if self._groups.get(group.group) is group:
                 del self._groups[group.group]
-        except Exception as error:  # raised by the `__hash__` of the user's object
+        except Exception as error:
+            # The `__hash__` of the user's object may raise any error.
             self.context.fail(error)
 
     def take_stopped(self) -> list[Entry]:

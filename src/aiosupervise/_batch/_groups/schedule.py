@@ -11,7 +11,7 @@ Entry: TypeAlias = tuple[int, Any, Callable[[Any, int], None]]
 """A waiting input: its index, the input, and the function that starts its job."""
 
 
-NOTHING: deque[Entry] = deque(maxlen=0)
+EMPTY_QUEUE: deque[Entry] = deque(maxlen=0)
 """The queue shared by all groups in which no input has waited so far: most groups never need their own queue."""
 
 
@@ -43,7 +43,7 @@ class Schedule:
 
     def add(self, group: Queued, entry: Entry) -> None:
         """Add a waiting input."""
-        if group.queue is NOTHING:
+        if group.queue is EMPTY_QUEUE:
             group.queue = deque()
         group.queue.append(entry)
         self.waiting += 1

@@ -88,7 +88,7 @@ def _check_functions(group_by: object, limit_per_group: object) -> None:
         raise TypeError(f"{rule}; {name_of(limit_per_group)} is async: write a plain function")
 
 
-def no_group(value: object, index: int, error: Exception | None) -> TypeError:
+def invalid_group(value: object, index: int, error: Exception | None) -> TypeError:
     """Create the error for a return value of `group_by` that is unhashable or a coroutine.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Protocol
 from aiosupervise._events.outcomes import Tally
 
 
-class Leaver(Protocol):
+class SlotHolder(Protocol):
     """A job that can leave its slot."""
 
     is_away: bool
@@ -35,7 +35,7 @@ class Slots:
     def __init__(self, tally: Tally) -> None:
         self.away = 0
         self._tally = tally
-        self._returning: dict[asyncio.Future[None], Leaver] = {}
+        self._returning: dict[asyncio.Future[None], SlotHolder] = {}
 
     @property
     def are_full(self) -> bool:
@@ -43,19 +43,19 @@ class Slots:
         limit = self._tally.limit
         return limit is not None and self._tally.running - self.away >= limit
 
-    def leave(self, job: Leaver) -> None:
+    def leave(self, job: SlotHolder) -> None:
         """Free the slot of a job."""
         job.is_away = True
         self.away += 1
         job.on_away(1)
 
-    def take_back(self, job: Leaver) -> None:
+    def reassign(self, job: SlotHolder) -> None:
         """Assign a slot to a job again, even if none is free, because the job continues after its wait."""
         job.is_away = False
         self.away -= 1
         job.on_away(-1)
 
-    async def come_back(self, job: Leaver) -> None:
+    async def reacquire(self, job: SlotHolder) -> None:
         """Wait until a slot is free for a job that has left its slot, and assign the slot to the job."""
         if not job.is_away:
             return
@@ -80,5 +80,5 @@ class Slots:
                 return
             future, job = first
             del self._returning[future]
-            self.take_back(job)
+            self.reassign(job)
             future.set_result(None)

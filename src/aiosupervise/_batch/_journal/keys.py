@@ -19,7 +19,8 @@ from aiosupervise._batch.jobs import discard
 from aiosupervise._policy.checks import error_text, kind_of
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_LARGEST = 2**63  # an int of smaller magnitude has few enough digits to be converted to text
+# An int of smaller magnitude has few enough digits to be converted to text.
+_LARGEST = 2**63
 
 _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 _ascii = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")).encode
@@ -49,7 +50,8 @@ def key_of(key: KeyFunction | None, item: object, index: int) -> str:
         part = _unstable_part(item)
         if part is None:
             return _encode(item)
-    except (ValueError, RecursionError):  # NaN, too many digits; too deep or recursive nesting
+    except (ValueError, RecursionError):
+        # The input contains NaN or an int with too many digits, contains itself, or is nested too deeply.
         part = kind_of(item)
     what = "contains" if kind in (list, tuple, dict) else "is"
     rule = f"the journal needs a stable key for each input; input {index} {what} {part}, which has none"
@@ -80,7 +82,8 @@ def _encode(value: object) -> str:
     if not text.isascii():
         try:
             text.encode()
-        except UnicodeEncodeError:  # a lone surrogate, which a file name can contain, and which SQLite rejects
+        except UnicodeEncodeError:
+            # SQLite rejects a lone surrogate, which a file name can contain.
             return _ascii(value)
     return text
 

@@ -29,12 +29,12 @@ class FileLock:
         self._path = f"{os.path.realpath(path)}.lock"
         self._descriptor: int | None = None
 
-    def acquire(self, let_go: Callable[[], None]) -> None:
+    def acquire(self, release_if_unused: Callable[[], None]) -> None:
         """Acquire the lock.
 
         Args:
-            let_go: called when another Journal of this process requests the lock; releases the lock if the file has no
-                users left.
+            release_if_unused: called when another Journal of this process requests the lock; releases the lock if the
+                file has no users left.
 
         Raises:
             RuntimeError: if another Journal of this process holds the lock.
@@ -44,7 +44,7 @@ class FileLock:
         key = self._path, os.getpid()
         if (holder := _held.get(key)) is not None:
             holder()
-        if _held.setdefault(key, let_go) is not let_go:
+        if _held.setdefault(key, release_if_unused) is not release_if_unused:
             raise RuntimeError(
                 "another Journal of this process has it open: create one Journal, and pass it to every run that uses it"
             )
@@ -86,5 +86,6 @@ else:
     def _lock(descriptor: int) -> None:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except PermissionError as error:  # POSIX allows EACCES in place of EAGAIN
+        except PermissionError as error:
+            # POSIX allows EACCES in place of EAGAIN.
             raise BlockingIOError(*error.args) from None

@@ -38,7 +38,8 @@ class ReplayingFeed(Feed):
         super().__init__(source, tally, error, outlet)
         self._session = session
         self._keys, self._key_of = session.keys, session.key_of
-        self._waiting: deque[object] = deque()  # pulled items that have no index yet
+        # The pulled items that have no index yet.
+        self._waiting: deque[object] = deque()
 
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the items once their keys are computed, because a job may change its input."""
@@ -57,7 +58,7 @@ class ReplayingFeed(Feed):
 
     async def fill_slots(self) -> None:
         """Record stored results and start jobs, until the source is exhausted or the run is stopped."""
-        while self._session.left and not (self.stopped or self._is_exhausted):
+        while self._session.remaining and not (self.stopped or self._is_exhausted):
             slots = min(self.slots_to_pull(), _LARGEST_BATCH)
             if slots == 0:
                 await self.wait_for_change()
@@ -75,7 +76,8 @@ class ReplayingFeed(Feed):
             self.skip(self._waiting.popleft())
 
     async def _pull_and_replay(self, slots: int) -> None:
-        keys: list[str] = []  # one fewer than the items if the last item has no key
+        # If the last item has no key, there is one key fewer than there are items.
+        keys: list[str] = []
         try:
             has_more = await self._pull(keys, slots)
         except Exception:
@@ -92,7 +94,7 @@ class ReplayingFeed(Feed):
             TypeError: for an input without a key; it is the last item that was pulled.
         """
         source, key_of = self._source, self._key_of
-        count = min(slots, source.at_hand) if isinstance(source, AsyncSource) else slots
+        count = min(slots, source.available) if isinstance(source, AsyncSource) else slots
         # The source may stop the run while it produces an item.
         while len(keys) < count and not self.stopped:
             item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()

@@ -1,7 +1,7 @@
 """The session of one run in a journal: the results from earlier runs, and the outcomes that wait for their commit.
 
 Theory of operation. An outcome is processed in two steps. When it *arrives*, it frees its slot, and counts towards
-`return_when` and `max_failures`. When its row has been committed, it is *handed over* to the tally, the strategy, the
+`return_when` and `max_failures`. When its row has been committed, it is *delivered* to the tally, the strategy, the
 reader and the listeners. Between the two steps, it waits in a queue. Later outcomes wait there too, so that the order
 is preserved:
 
@@ -29,7 +29,7 @@ from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
 
 from aiosupervise._call.tasks import wait_until_done
-from aiosupervise._events.log import STRANGE_NAMES
+from aiosupervise._events.log import NAME_WITHOUT_RESULTS
 from aiosupervise._events.outcomes import Outcome, Success
 from aiosupervise._policy.record import record
 
@@ -42,7 +42,8 @@ from .writer import Writer, works_in_loop
 _INTERVAL = 0.02  # seconds
 _MOST_ROWS = 200
 _MOST_BYTES = 2_000_000
-_FIRST_ROWS = 20  # the size of the first group, because the size of a row is not yet known
+# The size of the first group, because the size of a row is not yet known.
+_FIRST_ROWS = 20
 
 
 @record
@@ -60,9 +61,11 @@ Known: TypeAlias = tuple[Any, int, float]
 
 
 class _Saved(NamedTuple):
-    rows: int  # the number of stored rows
-    size: int  # the number of bytes in them
-    refused: dict[int, TypeError]  # by the index of the job
+    """The result of a commit: the number of stored rows, their bytes, and the errors of refused values by index."""
+
+    rows: int
+    size: int
+    refused: dict[int, TypeError]
 
 
 class Session:
@@ -73,25 +76,29 @@ class Session:
         known: the number of results of the run's function in the file; 0 before `open`.
         left: the number of these results that no input has taken.
         keys: by index, the keys of the running jobs and of the outcomes that have not been sent to the writer.
-        queue: the outcomes that have not been handed over.
+        queue: the outcomes that have not been delivered.
     """
 
     def __init__(self, writer: Writer, settings: Settings, name: str) -> None:
         self.path = settings.path
         self.key_of = partial(key_of, settings.key)
         self.known = 0
-        self.left = 0
+        self.remaining = 0
         self.keys: dict[int, str] = {}
         self.queue: deque[Outcome[Any, Any]] = deque()
         self._writer = writer
         self._settings = settings
         self._name = name
         self._results: KnownResults | None = None
-        self._is_attached = False  # True if the writer was asked to open the file
+        # Whether the writer was asked to open the file.
+        self._is_attached = False
         self._is_broken = False
-        self._in_writer = 0  # the number of queued outcomes in the writer
-        self._safe = 0  # the number of queued outcomes to be handed over
-        self._new_rows = 0  # the number of queued rows that are not in the writer
+        # The number of queued outcomes that are in the writer.
+        self._in_writer = 0
+        # The number of queued outcomes to be delivered.
+        self._deliverable = 0
+        # The number of queued rows that are not in the writer.
+        self._new_rows = 0
         self._most_rows = _FIRST_ROWS
         self._refused: dict[int, TypeError] = {}
         self._is_due = False
@@ -126,10 +133,10 @@ class Session:
         """
         self._is_attached = True
         self._results = results = await self._call(self._open)
-        self.known = self.left = results.count
+        self.known = self.remaining = results.count
         if results.others:
             others = ", ".join(results.others)
-            STRANGE_NAMES.log({"name": self._name, "journal": self.path, "others": others})
+            NAME_WITHOUT_RESULTS.log({"name": self._name, "journal": self.path, "others": others})
 
     def _open(self, store: Store) -> KnownResults:
         return store.open(self._user, self._name, self._settings.version)
@@ -139,7 +146,7 @@ class Session:
     async def look_up(self, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
         """Return, for each key, the stored result, an error if it cannot be decoded, or None if there is no result."""
         found = await self._call(partial(self._look_up, keys=keys))
-        self.left -= len(found) - found.count(None)
+        self.remaining -= len(found) - found.count(None)
         return found
 
     def _look_up(self, store: Store, *, keys: Sequence[str]) -> list[Known | RuntimeError | None]:
@@ -199,7 +206,8 @@ class Session:
             if key is not None and isinstance(outcome, Success):
                 try:
                     values.append(encode(self._settings.codec, outcome.value, outcome.name))
-                except TypeError as error:  # the other values of the group are stored
+                except TypeError as error:
+                    # The other values of the group are stored.
                     refused[outcome.index] = error.with_traceback(None)
                 else:
                     new.append(outcome)
@@ -223,32 +231,33 @@ class Session:
             rows, size, self._refused = future.result()
             if rows:
                 self._most_rows = min(_MOST_ROWS, max(1, _MOST_BYTES * rows // size))
-            self._safe = self._in_writer
+            self._deliverable = self._in_writer
         else:
             self._break(error)
-        self._hand_over()
+        self._deliver_committed()
 
     def _break(self, error: BaseException) -> None:
         """Report an error, after which no further outcomes are stored."""
         self._is_broken = True
         self._new_rows = 0
-        self._safe = len(self.queue)
+        self._deliverable = len(self.queue)
         self._fail(error)
 
-    def _hand_over(self) -> None:
+    def _deliver_committed(self) -> None:
         """Deliver the committed outcomes, and the outcomes behind them that have no row to commit."""
         queue, deliver = self.queue, self._deliver
         try:
-            while queue and (self._safe > 0 or queue[0].index not in self.keys):
-                self._safe -= 1
+            while queue and (self._deliverable > 0 or queue[0].index not in self.keys):
+                self._deliverable -= 1
                 outcome = queue.popleft()
                 if self._refused and (error := self._refused.pop(outcome.index, None)) is not None:
                     self._fail(error)
                 deliver(outcome)
-        except BaseException:  # raised by a listener, for example a KeyboardInterrupt
-            self._loop.call_soon(self._hand_over)
+        except BaseException:
+            # A listener may have raised it, for example a KeyboardInterrupt.
+            self._loop.call_soon(self._deliver_committed)
             raise
-        self._in_writer = self._safe = 0
+        self._in_writer = self._deliverable = 0
         if self._is_due or self._new_rows >= self._most_rows:
             self.flush()
         self._wake()

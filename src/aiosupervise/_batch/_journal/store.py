@@ -34,12 +34,17 @@ from .rows import KnownResults, KnownRow, NewRow
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x61696F73
 _COLUMNS = 7
-_PLACES = f"({', '.join('?' * _COLUMNS)})"
-_ROWS_PER_STATEMENT = 100  # older versions of SQLite accept at most 999 values per statement
-_PAGE = 8192  # bytes: faster than SQLite's default for rows of a few hundred bytes
-_SMALLEST = 512  # bytes: the smallest page size, and so the smallest size of a database
-_CACHE = -16_000  # kB, for the index, whose pages are used in random order; the default is enough to append rows
-_BUSY = 1.0  # seconds to wait for another program that reads the file
+_PLACEHOLDERS = f"({', '.join('?' * _COLUMNS)})"
+# Older versions of SQLite accept at most 999 values per statement.
+_ROWS_PER_STATEMENT = 100
+# In bytes. For rows of a few hundred bytes, this is faster than SQLite's default.
+_PAGE = 8192
+# The smallest page size in bytes, and therefore the smallest size of a database.
+_SMALLEST = 512
+# In kB, for the index, whose pages are used in random order. SQLite's default is enough to append rows.
+_CACHE = -16_000
+# Seconds to wait for another program that reads the file.
+_BUSY = 1.0
 
 _SCHEMA = """
 CREATE TABLE function (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, UNIQUE (name, version));
@@ -125,7 +130,7 @@ class Store:
             connection.close()
             self._lock.release()
 
-    def _let_go(self) -> None:
+    def _close_if_unused(self) -> None:
         """Close the file if the event loops of all users were closed; called in any thread by another Store."""
         if all(user.is_gone() for user in [*self._users]):
             with self.mutex:
@@ -141,7 +146,7 @@ class Store:
         with self._errors("written", "is there space left on its disk?"), self._transaction() as connection:
             for start in range(0, len(values), _COLUMNS * _ROWS_PER_STATEMENT):
                 part = values[start : start + _COLUMNS * _ROWS_PER_STATEMENT]
-                connection.execute(_INSERT + ", ".join([_PLACES] * (len(part) // _COLUMNS)), part)
+                connection.execute(_INSERT + ", ".join([_PLACEHOLDERS] * (len(part) // _COLUMNS)), part)
 
     def look_up(self, known: KnownResults, keys: Sequence[str]) -> list[KnownRow | None]:
         """Return, for each key, a row that no other input has taken, or None.
@@ -163,13 +168,13 @@ class Store:
         """Return the row of each hash that has only one row, and record the hashes that have several."""
         if not hashes:
             return {}
-        places = ", ".join(["(?)"] * len(hashes))
-        rows = self._cursor(_ROWS.format(places), *hashes, known.function, known.last, len(hashes) + 1).fetchall()
+        placeholders = ", ".join(["(?)"] * len(hashes))
+        rows = self._cursor(_ROWS.format(placeholders), *hashes, known.function, known.last, len(hashes) + 1).fetchall()
         first: dict[int, KnownRow] = {row[0]: row for row in rows}
         if len(first) == len(rows):
             return first
-        places = ", ".join("?" * len(hashes))
-        for number, row in self._cursor(_SEVERAL.format(places), known.function, known.last, *hashes):
+        placeholders = ", ".join("?" * len(hashes))
+        for number, row in self._cursor(_SEVERAL.format(placeholders), known.function, known.last, *hashes):
             known.last_taken[number] = row - 1
         return self._first_rows(known, hashes - known.last_taken.keys())
 
@@ -196,12 +201,13 @@ class Store:
             yield connection
             connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # some errors have already ended the transaction
+            # Some errors have already ended the transaction.
+            with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        self._lock.acquire(self._let_go)
+        self._lock.acquire(self._close_if_unused)
         try:
             self._create_file()
             connection = sqlite3.connect(
@@ -222,7 +228,8 @@ class Store:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         size = os.fstat(descriptor).st_size
         os.close(descriptor)
-        if 0 < size < _SMALLEST:  # SQLite would treat it as an empty database, and overwrite it
+        # SQLite would treat such a file as an empty database, and overwrite it.
+        if 0 < size < _SMALLEST:
             raise RuntimeError(f"it has only {size} bytes, and is not a journal: use another path")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -275,5 +282,6 @@ class Store:
             raise RuntimeError(f"{what}: its folder does not exist: create the folder first") from None
         except RuntimeError as error:
             raise RuntimeError(f"{what}: {error}") from None
-        except (sqlite3.Error, OSError, UnicodeError) as error:  # UnicodeError: from a name or a version
+        except (sqlite3.Error, OSError, UnicodeError) as error:
+            # A name or a version can cause a UnicodeError.
             raise RuntimeError(f"{what}: {error_text(error)}; {question}") from error

@@ -15,7 +15,8 @@ from aiosupervise._policy.checks import error_text, kind_of, name_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NAMES = frozenset({str})
-_encode_json = json.JSONEncoder().encode  # json.dumps without the check of its keyword arguments
+# The same as json.dumps, but without the check of its keyword arguments.
+_encode_json = json.JSONEncoder().encode
 _decode_json = json.JSONDecoder().raw_decode
 _REPAIR = "return plain values, or pass the journal a codec for them"
 
@@ -64,7 +65,8 @@ def _encode_by(codec: Codec, value: object) -> str | bytes:
         discard(data)
         raise TypeError(f"dumps must return str or bytes; got {kind_of(data)}")
     if isinstance(data, str) and not data.isascii():
-        data.encode()  # raises an error for a lone surrogate, which SQLite would reject
+        # This raises an error for a lone surrogate, which SQLite would reject.
+        data.encode()
     return data
 
 
@@ -78,7 +80,8 @@ def decode(codec: Codec, data: str | bytes) -> object:
         # This costs about half as much as json.loads, which also skips whitespace before and after the value.
         try:
             value, end = _decode_json(data)
-        except ValueError:  # whitespace before the value, or invalid JSON, for which json.loads raises
+        except ValueError:
+            # There is whitespace before the value, or the JSON is invalid, for which json.loads raises an error.
             end = -1
         if end == len(data):
             return value
@@ -98,7 +101,8 @@ def _is_plain(value: object) -> bool:
     """Return whether json and pickle preserve all types in a value."""
     try:
         return _has_plain_parts(value)
-    except RecursionError:  # the value contains itself, or is nested too deeply
+    except RecursionError:
+        # The value contains itself, or is nested too deeply.
         return False
 
 

@@ -32,7 +32,7 @@ from .store import Store
 
 R = TypeVar("R")
 Work: TypeAlias = Callable[[Store], R]
-Answer: TypeAlias = Callable[[Any, BaseException | None], object]
+Callback: TypeAlias = Callable[[Any, BaseException | None], object]
 
 
 class Writer:
@@ -45,8 +45,9 @@ class Writer:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._store = Store(self._path)
-        self._starting = threading.RLock()  # reentrant: garbage collection may discard a run at any moment
-        self._queue: SimpleQueue[tuple[Work[object], Answer]] = SimpleQueue()
+        # The lock is reentrant, because garbage collection may discard a run at any moment.
+        self._start_lock = threading.RLock()
+        self._queue: SimpleQueue[tuple[Work[object], Callback]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def call(self, work: Work[R], *, in_loop: bool) -> asyncio.Future[R]:
@@ -54,17 +55,17 @@ class Writer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         if in_loop:
-            self._begin_anew_in_a_fork()
-            self._do(self._store, work, partial(_answer_in_next_turn, loop, future))
+            self._reset_after_fork()
+            self._perform(self._store, work, partial(_resolve_in_next_iteration, loop, future))
         else:
-            self.post(work, partial(_answer, loop, future))
+            self.post(work, partial(_resolve_threadsafe, loop, future))
         return future
 
-    def post(self, work: Work[object], answer: Answer = lambda *_: None) -> None:
-        """Submit work to the thread, which then calls `answer`."""
-        self._begin_anew_in_a_fork()
-        with self._starting:
-            self._queue.put((work, answer))
+    def post(self, work: Work[object], callback: Callback = lambda *_: None) -> None:
+        """Submit work to the thread, which then calls `callback`."""
+        self._reset_after_fork()
+        with self._start_lock:
+            self._queue.put((work, callback))
             if self._thread is None:
                 name = f"journal {os.path.basename(self._path)}"  # noqa: PTH119 - it is a str
                 thread = threading.Thread(target=self._run, args=(self._store,), name=name, daemon=True)
@@ -78,32 +79,33 @@ class Writer:
         """Report to all callers that the thread cannot be started; the next call tries again."""
         self._thread = None
         while not self._queue.empty():
-            _, answer = self._queue.get()
-            answer(None, error)
+            _, callback = self._queue.get()
+            callback(None, error)
 
-    def _begin_anew_in_a_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         if self._process != os.getpid():
             self._reset()
 
     def _run(self, store: Store) -> None:
         while True:
-            self._do(store, *self._queue.get())
+            self._perform(store, *self._queue.get())
             if not store.is_open:
-                with self._starting:
+                with self._start_lock:
                     if self._queue.empty():
                         self._thread = None
                         return
 
-    def _do(self, store: Store, work: Work[object], answer: Answer) -> None:
+    def _perform(self, store: Store, work: Work[object], callback: Callback) -> None:
         try:
-            with store.mutex:  # several loops may use the store without the thread
+            # Several loops may use the store without the thread.
+            with store.mutex:
                 result = work(store)
         except BaseException as error:
             # The traceback is removed, because its frames refer to the work, which refers to the run. The cause of the
             # error keeps its own traceback.
-            answer(None, error.with_traceback(None))
+            callback(None, error.with_traceback(None))
         else:
-            answer(result, None)
+            callback(result, None)
 
 
 def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
@@ -115,21 +117,23 @@ def works_in_loop(loop: asyncio.AbstractEventLoop) -> bool:
     return has_own_clock or no_waits.get() is not None
 
 
-def _answer_in_next_turn(
+def _resolve_in_next_iteration(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: object, error: BaseException | None
 ) -> None:
     loop.call_soon(_resolve, future, result, error)
 
 
-def _answer(
+def _resolve_threadsafe(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: object, error: BaseException | None
 ) -> None:
-    with suppress(RuntimeError):  # the loop was closed
+    # The loop may have been closed.
+    with suppress(RuntimeError):
         loop.call_soon_threadsafe(_resolve, future, result, error)
 
 
 def _resolve(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():  # the task that waited for it was cancelled
+    if future.done():
+        # The task that waited for the result was cancelled.
         return
     if error is not None:
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Stages: runs whose inputs are the successes of an earlier run (`source -> feed -> pump`).
+"""Stages: runs whose inputs are the successes of an earlier run (`earlier_run -> source -> feed -> pump`).
 
 Theory of operation. A run that has not started can be passed as the inputs of another run, its owner. The owner's pump
 begins the earlier run, and pulls from it as from an async source: a success becomes a job, and any other outcome is

@@ -11,7 +11,7 @@ from aiosupervise._batch.protocol import EngineContext, EngineRun
 from aiosupervise._batch.source import END, AsyncSource, End
 from aiosupervise._events.outcomes import Outcome, Pending, Stopped, Success
 
-from .source import StageSource, handed_on
+from .source import StageSource, passed_on
 
 
 class StagedFeed(Feed):
@@ -71,7 +71,7 @@ class StagedFeed(Feed):
         if isinstance(item, Success):
             super().skip(item)
         else:
-            self._error.attempt(partial(self._hand_on, item))
+            self._error.guard(partial(self._pass_outcome_on, item))
 
     async def close(self) -> None:
         """Pass on the remaining outcomes, and wait until the previous stage has ended."""
@@ -88,7 +88,7 @@ class StagedFeed(Feed):
         finally:
             await super().close()
 
-    def _hand_on(self, outcome: Outcome[Any, Any]) -> None:
+    def _pass_outcome_on(self, outcome: Outcome[Any, Any]) -> None:
         if isinstance(outcome, Pending):
             # The pending outcomes of a stopped group are delivered immediately; those of an early end come last.
             assert isinstance(self._source, StageSource)  # noqa: S101 - for the type checkers
@@ -96,7 +96,7 @@ class StagedFeed(Feed):
         self._pulled += 1
         self.expect_outcome(outcome.index)
         context = self._engine.context
-        context.record(handed_on(outcome, context.config.func))
+        context.record(passed_on(outcome, context.config.func))
 
 
 class GroupedStagedFeed(StagedFeed, GroupedFeed):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiosupervise._batch.config import RunConfig
 from aiosupervise._batch.pump import Pump
 from aiosupervise._batch.strategies import Gather, strategy_named
-from aiosupervise._events.emit import Enclosing
+from aiosupervise._events.emit import EnclosingScope
 from aiosupervise._events.outcomes import Failure, I, Outcome, Pending, Stopped, Success, Tally
 
 from .source import StageSource
@@ -17,19 +17,21 @@ from .source import StageSource
 T = TypeVar("T")
 
 
-def pump_of(config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None) -> Pump[T, I]:
+def pump_of(
+    config: RunConfig[T, I], tally: Tally, *, streamed: bool, enclosing: EnclosingScope | None = None
+) -> Pump[T, I]:
     """Create the pump of a run, which may be a later stage."""
     make = StagedPump if isinstance(config.source, StageSource) else Pump
-    return make(config, tally, streamed=streamed, around=around)
+    return make(config, tally, streamed=streamed, enclosing=enclosing)
 
 
 class StagedPump(Pump[T, I]):
     """The pump of a later stage, which runs from the start of the first stage to its own end."""
 
     def __init__(
-        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, around: Enclosing | None = None
+        self, config: RunConfig[T, I], tally: Tally, *, streamed: bool, enclosing: EnclosingScope | None = None
     ) -> None:
-        super().__init__(config, tally, streamed=streamed, around=around)
+        super().__init__(config, tally, streamed=streamed, enclosing=enclosing)
         assert isinstance(config.source, StageSource)  # noqa: S101 - for the type checkers
         self._earlier = config.source
         self._is_simple = False
@@ -48,29 +50,30 @@ class StagedPump(Pump[T, I]):
         if why is Stopped.PROBES:
             super()._wind_down(why)
         else:
-            self.error.attempt(partial(self._earlier.stop, why))
+            self.error.guard(partial(self._earlier.stop, why))
 
     def cancel(self, why: Stopped) -> None:
         """Start no further jobs and cancel the running ones, including those of the previous stages."""
         if not (self.outlet.closed or self._is_loop_shutting_down()):
             # The earlier run is begun if necessary, because its jobs may be running tasks, which are cancelled and
             # awaited as in a run of one stage.
-            self.error.attempt(self._earlier.begin)
+            self.error.guard(self._earlier.begin)
         super()._wind_down(why)
         super().cancel(why)
-        self.error.attempt(partial(self._earlier.cancel, why))
+        self.error.guard(partial(self._earlier.cancel, why))
 
     def _deliver(self, outcome: Outcome[T, I]) -> None:
         origin = self._earlier.origins.pop(outcome.index, None)
         if origin is not None:
             super()._deliver(_with_origin(outcome, origin))
         elif self._earlier.has_begun:
-            self.outlet.add(outcome)  # the stage that produced it has emitted its event
+            # The stage that produced the outcome has emitted the event.
+            self.outlet.add(outcome)
         else:
             super()._deliver(outcome)
 
-    def _what_else_runs(self) -> str:
-        what = super()._what_else_runs()
+    def _other_work(self) -> str:
+        what = super()._other_work()
         return f"the stage {self._earlier.stage.config.name}" if what == "the source" else what
 
     def _finalize(self, task: asyncio.Task[None]) -> None:

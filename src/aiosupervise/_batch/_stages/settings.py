@@ -15,7 +15,7 @@ from aiosupervise._events.outcomes import Success
 from .source import StageSource, stages_before
 
 
-def held_inputs(source: Source[Any]) -> Collection[Any]:
+def inputs_in_memory(source: Source[Any]) -> Collection[Any]:
     """Return the inputs for which a journal needs keys: those of the first stage, if they are in memory.
 
     Raises:
@@ -23,13 +23,13 @@ def held_inputs(source: Source[Any]) -> Collection[Any]:
     """
     stages = stages_before(source)
     if not stages:
-        return source.held()
+        return source.items_in_memory()
     if not isinstance(stages[0].config.jobs, MappedJobs):
         raise TypeError(
             "a journal recognizes the inputs of the first stage, and the jobs of run_all have none: write map_all for "
             "the first stage"
         )
-    return stages[0].config.source.held()
+    return stages[0].config.source.items_in_memory()
 
 
 def check_journals(journal: Journal | None, name: str, source: StageSource) -> None:
@@ -57,7 +57,7 @@ def check_journals(journal: Journal | None, name: str, source: StageSource) -> N
             )
 
 
-def of_values(groups: GroupSettings | None) -> GroupSettings | None:
+def group_by_value(groups: GroupSettings | None) -> GroupSettings | None:
     """Return group settings with a `group_by` that receives the values of a stage's items."""
     return groups and GroupSettings(partial(_group_of_value, groups.group_by), groups.limit)
 

@@ -82,8 +82,10 @@ class StageSource(AsyncSource[Any]):
         self.stage = stage
         self.origins: dict[int, Success[Any, Any]] = {}
         self._pump: EarlierPump | None = None
-        self._asked_to_stop: Stopped | None = None  # why the run was stopped before it began
-        self._is_interrupted = False  # True if the owner stopped the run for a reason of its own
+        # Why the run was stopped before it began.
+        self._stop_reason: Stopped | None = None
+        # Whether the owner stopped the run for a reason of its own.
+        self._is_interrupted = False
 
     def connect(self, order: Strategy[Any, Any], scope: Scope) -> None:
         """Set the strategy and the scope with which the earlier run begins at the first pull."""
@@ -97,7 +99,7 @@ class StageSource(AsyncSource[Any]):
     @property
     def is_stopping(self) -> bool:
         """True if the earlier run, or one before it, starts no further jobs."""
-        return self._asked_to_stop is not None if self._pump is None else self._pump.is_stopping
+        return self._stop_reason is not None if self._pump is None else self._pump.is_stopping
 
     @property
     def stopped(self) -> Stopped | None:
@@ -110,7 +112,7 @@ class StageSource(AsyncSource[Any]):
         return () if self._pump is None else self._pump.outlet.stopped_groups
 
     @property
-    def at_hand(self) -> int:
+    def available(self) -> int:
         """The number of successes that are available before any other outcome; 1 if there are none."""
         ready = () if self._pump is None else self._pump.outlet.ready
         return max(1, sum(1 for _ in takewhile(_is_success, ready)))
@@ -130,8 +132,8 @@ class StageSource(AsyncSource[Any]):
         """Begin the earlier run, unless it has begun, and return its pump."""
         if self._pump is None:
             self._pump = self.stage.begin(self._order, self._scope)
-            if self._asked_to_stop is not None:
-                self._pump.stop(self._asked_to_stop)
+            if self._stop_reason is not None:
+                self._pump.stop(self._stop_reason)
         return self._pump
 
     def interrupt(self) -> None:
@@ -144,7 +146,7 @@ class StageSource(AsyncSource[Any]):
         # A reason that concerns only the owner is not the reason of the earlier run.
         why = Stopped.STOP if why in (Stopped.PROBES, Stopped.FAILURES) else why
         if self._pump is None:
-            self._asked_to_stop = why
+            self._stop_reason = why
         else:
             self._pump.stop(why)
 
@@ -177,7 +179,7 @@ def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
     """Create the outcomes of the jobs in memory of a run that will not begin, and close their coroutines."""
     if isinstance(config.source, StageSource):
         for outcome in config.source.rest():
-            yield handed_on(outcome, config.for_engine.func)
+            yield passed_on(outcome, config.for_engine.func)
         return
     for index, item in enumerate(config.source.rest()):
         yield config.jobs.pending(item, index, started=False)
@@ -186,7 +188,7 @@ def _never_started(config: RunConfig[Any, Any]) -> Iterator[Outcome[Any, Any]]:
             config.jobs.discard(item)
 
 
-def handed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
+def passed_on(outcome: Outcome[Any, Any], func: Callable[[Any], Any]) -> Outcome[Any, Any]:
     """Return an outcome as the stage that calls `func` passes it on; a pending job then runs both stages."""
     if not isinstance(outcome, Pending) or outcome.job is None:
         return outcome

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 from aiosupervise import map_all, policy_of, supervise
 from aiosupervise.integrations.dask import DaskEngine
 
-from ._terminal import Options, Strategy, bar, show, stop_announced
+from ._terminal import Options, StrategyName, bar, show, stop_announced
 from .fetch import SIGNALS, FetchAll, fetch, injected_errors, journal_of
 
 __all__ = ["start_cluster"]
@@ -44,7 +44,7 @@ async def fetch_page(page: Page) -> str:
 
 
 async def fetch_all(
-    engine: DaskEngine, strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
+    engine: DaskEngine, strategy: StrategyName, session: ClientSession, urls: Sequence[str], options: Options
 ) -> Signals | None:
     """Run one strategy on a cluster, show its report, and return the signal that stopped it, if any."""
     errors = injected_errors(options)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "python -m aiosupervise.examples.fetch"
 
-Strategy = Literal["gather", "as_completed", "wait"]
+StrategyName = Literal["gather", "as_completed", "wait"]
 
-_STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+_STRATEGIES: Final[tuple[StrategyName, ...]] = get_args(StrategyName)
 _NARROWEST: Final = 20
 _EXIT_CODES: Final = """\
 exit code: 0 when every run has ended, whatever its outcomes; 130 after Ctrl-C and 143 after SIGTERM; 2 for an invalid
@@ -37,7 +37,7 @@ class Options:
     """The command-line options of the example."""
 
     url: str | None
-    strategies: Sequence[Strategy]
+    strategies: Sequence[StrategyName]
     jobs: int
     limit: int
     timeout: float | None

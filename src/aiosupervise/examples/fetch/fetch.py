@@ -14,7 +14,7 @@ from aiosupervise import Journal, map_all, policy_of, supervise
 from aiosupervise.examples.site import flaky_site
 from aiosupervise.integrations.aiohttp import is_transient
 
-from ._terminal import Options, Strategy, bar, show, stop_announced
+from ._terminal import Options, StrategyName, bar, show, stop_announced
 
 # The first of these signals stops a run, which then starts no further jobs; the second cancels the running jobs.
 SIGNALS = (SIGINT, SIGTERM)
@@ -22,7 +22,7 @@ SIGNALS = (SIGINT, SIGTERM)
 # On the flaky site, one attempt in ten raises an injected error.
 ERROR_RATE = 0.1
 
-FetchAll: TypeAlias = Callable[[Strategy, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
+FetchAll: TypeAlias = Callable[[StrategyName, ClientSession, Sequence[str], Options], Awaitable[Signals | None]]
 
 
 @supervise(retry_on=is_transient, irrecoverable=RuntimeError, max_retries=3)
@@ -36,7 +36,7 @@ async def fetch(session: ClientSession, url: str, random: Random, errors: Sequen
 
 
 async def fetch_all(
-    strategy: Strategy, session: ClientSession, urls: Sequence[str], options: Options
+    strategy: StrategyName, session: ClientSession, urls: Sequence[str], options: Options
 ) -> Signals | None:
     """Fetch all pages under one strategy, print the outcomes, and return the signal that stopped the run, if any."""
     start = partial(
@@ -51,11 +51,14 @@ async def fetch_all(
         journal=journal_of(options, strategy),
     )
     match strategy:
-        case "gather":  # outcomes in input order
+        case "gather":
+            # Outcomes in input order.
             run = start(strategy="gather")
-        case "as_completed":  # outcomes in completion order
+        case "as_completed":
+            # Outcomes in completion order.
             run = start(strategy="as_completed")
-        case _:  # completion order too; `return_when` may end the run early
+        case _:
+            # Outcomes in completion order, too; `return_when` may end the run early.
             run = start(strategy="wait")
     try:
         async with stop_announced(run):
@@ -83,7 +86,7 @@ def injected_errors(options: Options) -> Sequence[type[Exception]]:
     return () if options.url else (RuntimeError,)
 
 
-def journal_of(options: Options, strategy: Strategy, key: Callable[[Any], str] | None = None) -> Journal | None:
+def journal_of(options: Options, strategy: StrategyName, key: Callable[[Any], str] | None = None) -> Journal | None:
     """Return the journal, if one was requested. Each strategy and each site has its own results in it."""
     if options.journal is None:
         return None

@@ -12,7 +12,8 @@ from aiosupervise._events.outcomes import I
 from .chunk import Chunk, size_of_next
 from .serialization import serialize, unpicklable_input
 
-_LINGER = 0.02  # seconds that an unfilled chunk waits for more inputs
+# Seconds that an unfilled chunk waits for more inputs.
+_LINGER = 0.02
 
 
 class ChunkBuilder(Generic[I]):

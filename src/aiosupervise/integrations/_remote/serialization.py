@@ -150,7 +150,8 @@ def _supervised(policy: Policy, bare: Callable[..., Coroutine[Any, Any, Any]]) -
 
 def deserialize(serialized: bytes) -> Any:
     """Unpickle a value; errors raised by its class, or by the import of its class, propagate."""
-    return contain(pickle.loads, serialized)  # sent by a worker, which has already run the user's code
+    # The payload comes from a process that has already run the user's code.
+    return contain(pickle.loads, serialized)
 
 
 def outcome_payload(position: int, outcome: Outcome[object, object]) -> OutcomePayload:
@@ -225,7 +226,8 @@ def text_of(error: BaseException) -> str:
     """Return the type and the message of an error, even if its class raises an error."""
     try:
         return contain(error_text, error)
-    except Exception:  # raised by the error's class
+    except Exception:
+        # The class of the error may raise any error.
         return f"{type(error).__name__}: an error that cannot be printed"
 
 
