@@ -145,7 +145,7 @@ def known_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 def _read_time_zone() -> None:
-    """Have the time module read TZ again, where it can."""
+    """Make the time module read TZ again, on platforms where it can."""
     if hasattr(time, "tzset"):
         time.tzset()
 

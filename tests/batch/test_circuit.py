@@ -184,7 +184,7 @@ def test_first_attempts_show_an_outage_of_the_latest_jobs() -> None:
 
 
 async def test_a_waiter_leaves_the_queue_once() -> None:
-    """A call that was released and is cancelled in the same turn is no longer in the queue when it leaves."""
+    """A call that was released and is cancelled in the same iteration is no longer in the queue when it leaves."""
     waiters = Waiters()
     waiter = waiters.join("call", SimpleNamespace(has_slot=lambda: True))
     waiters.leave(waiter)

@@ -355,7 +355,7 @@ async def test_an_error_that_lies_about_its_class(when: ReturnWhen) -> None:
 
 @contextmanager
 def task_factory(factory: Any) -> Iterator[None]:
-    """Have tasks made by this factory in the meantime."""
+    """Create tasks with this factory in the meantime."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(factory)
     try:
@@ -365,7 +365,7 @@ def task_factory(factory: Any) -> Iterator[None]:
 
 
 def pass_on(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the loop pass the name of a task on to its factory, as Python 3.14 does."""
+    """Make the loop pass the name of a task on to its factory, as Python 3.14 does."""
 
     def create_task(coroutine: Any, **options: Any) -> Any:
         factory: Any = loop.get_task_factory()

@@ -194,7 +194,7 @@ def test_jobs_must_be_iterable(make: Callable[[], Any]) -> None:
 
 
 async def test_a_future_is_no_source() -> None:
-    """A future can be iterated, and is no source of jobs all the same."""
+    """A future can be iterated over, but is not a source of jobs."""
     task = asyncio.create_task(job())
     with pytest.raises(TypeError, match="jobs must be an iterable"):
         run_all(task)  # type: ignore[arg-type]
@@ -449,7 +449,7 @@ def test_run_all_and_map_all_keep_their_signatures() -> None:
 
 @pytest.mark.parametrize("func", [len, functools.partial(print, 1)])
 def test_a_plain_function_is_led_to_the_page_on_blocking_functions(func: Any) -> None:
-    """What is no function at all is not."""
+    """Anything but a function is rejected."""
     with pytest.raises(TypeError, match=r"write `async def`; if it blocks, call it in a thread: https://.*/blocking-f"):
         map_all(func, [1])
     with pytest.raises(TypeError, match=r"write `async def`$"):

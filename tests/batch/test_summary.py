@@ -241,7 +241,7 @@ def test_ten_groups_are_named(count: int, end: str) -> None:
 
 @given(st.lists(st.integers(0, 99) | st.floats(0, 99), min_size=1), st.integers(1, 100))
 def test_a_percentile_is_the_nearest_rank(values: list[float], percent: int) -> None:
-    """It is the smallest of the values that at least so many percent of them do not exceed."""
+    """It is the smallest value that at least this percentage of the values do not exceed."""
     found = nearest_rank(sorted(values), percent)
 
     def covers(value: float) -> bool:
@@ -292,13 +292,13 @@ def test_the_most_frequent_errors_come_first() -> None:
     ],
 )
 def test_errors_that_differ_in_urls_and_numbers_are_one(texts: list[str], shown: list[str]) -> None:
-    """What differs is masked, and nothing else is; three digits may be a status code, which tells errors apart."""
+    """What differs is masked, and nothing else is; three digits may be a status code, which distinguishes errors."""
     lines = errors_of(report_of(failed(*map(ValueError, texts))))
     assert [line.partition("ValueError: ")[2] for line in lines] == shown
 
 
 def test_errors_of_two_classes_are_two() -> None:
-    """The class tells errors apart, and a number in its name is no number that varies."""
+    """The class distinguishes errors, and a number in its name does not vary."""
     first, second = type("Http1Error", (Exception,), {}), type("Http2Error", (Exception,), {})
     assert errors_of(report_of(failed(first("x"), second("x"), first("x")))) == [
         "     2           0  Http1Error: x",

@@ -240,7 +240,7 @@ def test_something_else_than_a_policy(policy: object) -> None:
 
 
 def test_the_policy_by_name() -> None:
-    """A policy may be passed as `policy=`, with the same check; it is no keyword of a Policy."""
+    """A policy may be passed as `policy=`, with the same check; it is not a keyword of a Policy."""
     policy = Policy(retry_on=OSError)
 
     @supervise(policy=policy)

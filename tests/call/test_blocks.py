@@ -187,14 +187,14 @@ def test_an_error_of_the_code_after_the_block_hides_nothing(events: list[Event])
     assert names(events) == ["AttemptStarted", "AttemptFailed", "CallFinished"]
 
 
-def fail_to_judge(_: Exception) -> bool:
+def fail_to_classify(_: Exception) -> bool:
     raise LookupError("of the predicate")
 
 
 def test_a_predicate_that_fails_finishes_the_call(events: list[Event]) -> None:
     """The loop ends with its error."""
     with pytest.raises(LookupError, match="of the predicate"):
-        for each in Policy(retry_on=fail_to_judge):
+        for each in Policy(retry_on=fail_to_classify):
             with each:
                 raise ConnectionError
     assert names(events) == ["AttemptStarted", "CallFinished"]

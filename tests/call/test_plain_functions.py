@@ -47,7 +47,7 @@ POLICY = Policy(retry_on=ConnectionError, backoff=[0])
 
 
 class Loading:
-    """A function that fails so many times before it succeeds."""
+    """A function that fails a number of times before it succeeds."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures

@@ -176,9 +176,9 @@ class Scene:
                     await pause(self.dice.choice([0, 0, 1]))
                     if self.end == "leave" and len(witness.read) > self.after // 4:
                         break
-        self._judge(run, witness)
+        self._check(run, witness)
 
-    def _judge(self, run: Any, witness: Witness) -> None:
+    def _check(self, run: Any, witness: Witness) -> None:
         outcomes = [*witness.read, *run.report]
         assert run.tally.paused_groups == 0
         names = [event.group for event in self.events if isinstance(event, GroupStopped)]

@@ -245,7 +245,7 @@ class RandomRun(RuleBasedStateMachine):
                 assert self.witness.pulled - len(self.witness.read) <= limit
 
     @invariant()
-    def no_place_is_left_free(self) -> None:
+    def no_slot_is_left_free(self) -> None:
         """A job waits only while all slots are taken."""
         if self._has_begun() and self._is_fed() and self.feed.waiting and not self._is_early_end():
             limit = self.options["limit"]
@@ -271,7 +271,7 @@ class RandomRun(RuleBasedStateMachine):
         try:
             if hasattr(self, "caller"):
                 self._finish()
-                self._judge()
+                self._check()
         finally:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
@@ -293,7 +293,7 @@ class RandomRun(RuleBasedStateMachine):
         assert not asyncio.all_tasks(self.loop)
         assert self.complaints == []
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         outcomes = [*self.witness.read, *self.run.report]
         for outcome in outcomes:
             actor = self.actors[outcome.index]

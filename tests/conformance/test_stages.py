@@ -190,7 +190,7 @@ class Scene:
                 await self._read(run, witness)
         except LookupError:
             assert self.end == "source"
-        await self._judge(run, witness)
+        await self._check(run, witness)
 
     async def _read(self, run: Run[Any, Any], witness: Witness) -> None:
         async with run:
@@ -200,11 +200,11 @@ class Scene:
                 if self.end == "leave" and len(witness.read) > self.after // 4:
                     break
 
-    async def _judge(self, run: Run[Any, Any], witness: Witness) -> None:
+    async def _check(self, run: Run[Any, Any], witness: Witness) -> None:
         outcomes: list[Any] = [*witness.read, *run.report]
         for outcome in outcomes:
             assert outcome.input == [outcome.index]
-            await self._judge_outcome(outcome)
+            await self._check_outcome(outcome)
         if self.strategy == "gather":
             assert [outcome.index for outcome in outcomes] == sorted(outcome.index for outcome in outcomes)
         assert run.report.stopped or self.kind == "list" or self.end == "source" or len(outcomes) == self.size
@@ -212,15 +212,15 @@ class Scene:
         if by_itself and not run.report.stopped and self.end != "source":
             assert not any(isinstance(outcome, Pending) for outcome in outcomes)
         if self.end in ("", "stop", "failures") and run.report.stopped is not Stopped.PROBES:
-            self._judge_graceful(outcomes)
+            self._check_graceful(outcomes)
 
-    def _judge_graceful(self, outcomes: list[Any]) -> None:
+    def _check_graceful(self, outcomes: list[Any]) -> None:
         """What the first stage has begun has gone through all stages."""
         if not any(service.is_grouped or service.manner == "dead" for service in self.services):
             pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
             assert not [outcome for outcome in pending if outcome.started or not outcome.name.startswith("stage0")]
 
-    async def _judge_outcome(self, outcome: Outcome[Any, Any]) -> None:
+    async def _check_outcome(self, outcome: Outcome[Any, Any]) -> None:
         maker = next(service for service in self.services if outcome.name == f"{service.name}-{outcome.index}")
         passed = self.services[: self.services.index(maker) + 1]
         if isinstance(outcome, Pending):

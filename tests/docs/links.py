@@ -36,7 +36,7 @@ def dead_links(site: Path) -> list[str]:
 
 
 def is_alive(path: Path, target: str, pages: dict[Path, Page]) -> bool:
-    """Tell whether what a page refers to is there."""
+    """Return whether the target of a link exists."""
     name, anchor = urldefrag(target)
     file = (path.parent / unquote(urlparse(name).path)).resolve() if name else path
     file = file / "index.html" if file.is_dir() else file

@@ -47,7 +47,7 @@ REAL = re.compile(
 
 @contextlib.contextmanager
 def virtual_time(block: str) -> Iterator[None]:
-    """Have asyncio.run take no time, so that what a block prints does not depend on how quick the machine is."""
+    """Make asyncio.run take no time, so that the output of a block does not depend on the speed of the machine."""
 
     def run(main: Coroutine[object, None, object]) -> object:
         with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:

@@ -34,7 +34,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Have no failed attempt logged: a simulation has thousands of them, and pytest would keep each record."""
+    """Disable the log of failed attempts: a simulation has thousands, and pytest would keep each record."""
     caplog.set_level(logging.CRITICAL, "aiosupervise")
 
 

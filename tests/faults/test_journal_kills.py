@@ -71,7 +71,7 @@ class Killed:
         return set(self._numbers("outcomes"))
 
     def wait_for_calls(self, number: int, process: subprocess.Popen[bytes]) -> None:
-        """Return when this process has made so many more calls."""
+        """Return when this process has made this many more calls."""
         before = self._size(self._calls)
         while self._size(self._calls) < before + number * NUMBER:
             assert process.poll() is None, "it has ended before it was killed"

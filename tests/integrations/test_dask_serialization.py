@@ -161,7 +161,7 @@ def test_an_error_is_described_in_full() -> None:
 
 
 def test_an_error_keeps_its_notes_and_gets_one_of_its_worker() -> None:
-    """A verdict keeps its class, other notes become plain text, and a note that is no text is dropped."""
+    """A verdict keeps its class, other notes become plain text, and a note that is not text is dropped."""
     error = with_note(with_note(ValueError("x"), Tied("tied")), "plain")
     error.__notes__.append(5)  # type: ignore[arg-type]  # somebody may
     _, data, description, *_ = serialization.outcome_payload(0, failure(error))

@@ -641,7 +641,7 @@ async def test_where_stderr_is_no_terminal_only_the_end_is_written(monkeypatch: 
 
 
 async def test_what_is_printed_into_a_pipe_arrives_there(ours: io.StringIO, terminal: io.StringIO) -> None:
-    """A stdout that is no terminal gets what the program prints, which rich would else show above the bar."""
+    """A stdout that is not a terminal receives the program's output, which rich would otherwise show above the bar."""
 
     async def say() -> None:
         sys.stdout.write("a result\n")

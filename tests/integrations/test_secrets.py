@@ -148,12 +148,12 @@ class Shown:
         return texts
 
     def hits(self) -> list[tuple[str, str]]:
-        """Return the texts that quote what is secret."""
-        return [(place, text) for place, text in self.texts() if MARKER in text]
+        """Return the texts that quote a secret, each with the name of its output."""
+        return [(output, text) for output, text in self.texts() if MARKER in text]
 
-    def places_of(self, word: str) -> set[str]:
-        """Return the places in which a word is shown that is no secret."""
-        return {place for place, text in self.texts() if word in text}
+    def outputs_with(self, word: str) -> set[str]:
+        """Return the outputs in which a word that is not secret appears."""
+        return {output for output, text in self.texts() if word in text}
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ async def test_a_batch_shows_no_secret(strategy: Any, early: str, shown: Shown, 
     assert {type(event.outcome).__name__ for event in shown.events if isinstance(event, JobFinished)} == (
         {"Failure"} if early == "to its end" else {"Failure", "Pending"}
     )
-    assert {"line", "event", "span", "rich", "stderr"} <= shown.places_of("fetch")
+    assert {"line", "event", "span", "rich", "stderr"} <= shown.outputs_with("fetch")
     assert shown.hits() == []
 
 
@@ -416,7 +416,7 @@ async def test_a_supervisor_shows_no_secret(shown: Shown) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await supervised(fails, fails_to_clean_up)
     shown.add_error(caught.value)
-    assert {"line", "event", "traceback"} <= shown.places_of("LoudError")
+    assert {"line", "event", "traceback"} <= shown.outputs_with("LoudError")
     assert shown.hits() == []
 
 
@@ -557,7 +557,7 @@ async def test_the_headers_of_a_request(shown: Shown) -> None:
         report = await map_all(partial(get, session=session), [url])
     assert MARKER in repr(report[0].error)  # type: ignore[union-attr]  # it is a Failure
     shown.add_report(report)
-    assert {"line", "event", "span", "report", "traceback"} <= shown.places_of("ClientResponseError")
+    assert {"line", "event", "span", "report", "traceback"} <= shown.outputs_with("ClientResponseError")
     assert shown.hits() == []
 
 
@@ -593,7 +593,7 @@ async def test_the_jobs_of_a_cluster(cluster: Client, shown: Shown) -> None:
     report = await map_all(on_a_worker, [(kind, Secret()) for kind in kinds], engine=DaskEngine(cluster))
     assert len(report.failed) == len(kinds)
     shown.add_report(report)
-    assert {"event", "report", "traceback"} <= shown.places_of("refused")
+    assert {"event", "report", "traceback"} <= shown.outputs_with("refused")
     # The worker is in this process, and the event of a job that returned has its value.
     assert [(place, text) for place, text in shown.hits() if "outcome=Success(" not in text] == []
 
@@ -632,7 +632,7 @@ async def test_a_task_that_fails_on_a_worker(cluster: Client, shown: Shown, monk
     monkeypatch.setattr(worker, "deserialize", broken)
     bound = partial(on_a_worker_of, "tcp://db", Secret())
     shown.add_report(await map_all(bound, [("none", Secret())], engine=DaskEngine(cluster)))
-    assert "line" in shown.places_of("Compute Failed")
+    assert "line" in shown.outputs_with("Compute Failed")
     assert [MARKER.encode() in one for one in arguments] == [True]
     assert shown.hits() == []
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Work:
-    """Messages of so many seconds each, and consumers that take them until they are to drain."""
+    """Messages that take some seconds each, and consumers that take them until they are to drain."""
 
     def __init__(self, *seconds: float, failing: int | None = None) -> None:
         self.is_draining = asyncio.Event()

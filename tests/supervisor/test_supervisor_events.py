@@ -107,7 +107,7 @@ async def test_escalation_is_emitted_before_the_children_are_stopped() -> None:
 
 
 async def test_each_supervisor_has_a_number() -> None:
-    """The number tells supervisors with the same name apart."""
+    """The number distinguishes supervisors with the same name."""
     events: list[Event] = []
     with listen(events.append):
         for _ in range(2):

@@ -118,16 +118,16 @@ async def test_a_server_that_waits_for_its_clients_is_named_with_its_stack(caplo
         for writer in writers:
             writer.close()
             await writer.wait_closed()
-    assert [without_places(message) for message in messages(caplog)] == shown_messages()
+    assert [without_lines(message) for message in messages(caplog)] == shown_messages()
 
 
 def shown_messages() -> list[str]:
     """What the page on shutting down shows of the log."""
     section = PAGE.read_text("utf-8").partition("## A TCP server with open connections\n")[2].partition("\n## ")[0]
     [log] = re.findall(r"^```text\n(child .*?\n)```$", section, re.MULTILINE | re.DOTALL)
-    return [without_places(message).rstrip() for message in re.split(r"^(?=child )", log, flags=re.MULTILINE)[1:]]
+    return [without_lines(message).rstrip() for message in re.split(r"^(?=child )", log, flags=re.MULTILINE)[1:]]
 
 
-def without_places(message: str) -> str:
+def without_lines(message: str) -> str:
     """A message without the files and lines of its stack, which differ, and without the marks of some Pythons."""
     return re.sub(r'File ".*", line \d+', "File", re.sub(r"\n\s*[~^]+$", "", message, flags=re.MULTILINE))

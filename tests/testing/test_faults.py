@@ -200,7 +200,7 @@ async def test_it_goes_around_what_supervise_takes(
     ids=str,
 )
 def test_other_things_are_refused(func: Callable[[int], Coroutine[object, None, int]], text: str) -> None:
-    """What is no function is a TypeError that says so."""
+    """Anything but a function raises a TypeError that says so."""
     with pytest.raises(TypeError, match=text):
         Faults(0.1, seed=1)(func)
 

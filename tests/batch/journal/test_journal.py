@@ -283,7 +283,7 @@ async def test_an_input_that_its_job_changes(path: Path) -> None:
 
 @pytest.mark.looptime
 async def test_attempts_and_seconds_are_those_of_the_job(path: Path) -> None:
-    """A replayed outcome tells what the job took when it ran."""
+    """A replayed outcome has the attempts and seconds of the job when it ran."""
     failures = iter([ConnectionError()])
 
     @supervise(retry_on=ConnectionError, backoff=[3.0])

@@ -27,7 +27,7 @@ class Release:
 
 
 def installed(package: str) -> bool:
-    """Tell whether there is such a distribution here."""
+    """Return whether such a distribution is installed here."""
     try:
         distribution(package)
     except PackageNotFoundError:

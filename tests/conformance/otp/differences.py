@@ -74,7 +74,7 @@ async def exit_with_shutdown(scene: Scene) -> None:
     async with scene.supervisor() as sup:
         await scene.start(sup, "it", restart="transient")
         scene.observe()
-        await scene.tell("it", "raises CancelledError")
+        await scene.command("it", "raises CancelledError")
         scene.children(sup)
 
 

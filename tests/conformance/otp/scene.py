@@ -132,13 +132,13 @@ class Scene:
 
     async def fail(self, name: str) -> None:
         """Let a child fail."""
-        await self.tell(name, "fails")
+        await self.command(name, "fails")
 
     async def leave(self, name: str) -> None:
         """Let a child return."""
-        await self.tell(name, "returns")
+        await self.command(name, "returns")
 
-    async def tell(self, name: str, what: str) -> None:
+    async def command(self, name: str, what: str) -> None:
         """Let a child end in this way."""
         self._orders[name].set_result(what)
         await self.settle()

@@ -127,7 +127,7 @@ async def test_children_may_end_in_any_way_during_a_shutdown() -> None:
         await scene.start(sup, "last", behaviour=Behaviour(clean_up=10))
         stopped = sup.stop()
         for name, end in names.items():
-            await scene.tell(name, end)
+            await scene.command(name, end)
         assert states(*ending) == ["ended", "failed", "failed"] * 3
         assert states(sup.children()[0]) == ["running"]
         await stopped
@@ -343,5 +343,5 @@ async def test_other_children_do_not_stop_their_supervisor(restart: Any, end: st
         if end == "is stopped":
             await it.stop()
         else:
-            await scene.tell("it", end)
+            await scene.command("it", end)
         assert sup.is_healthy
