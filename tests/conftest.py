@@ -232,7 +232,7 @@ def untraced() -> None:
 
 @pytest.fixture
 def garbage() -> Iterator[list[object]]:
-    """What only the collector could free at the end of the test."""
+    """Yield a list of the objects that only the garbage collector could free at the end of the test."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -258,11 +258,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def thorough(pytestconfig: pytest.Config) -> bool:
-    """Whether this run is asked to do everything."""
+    """Return whether this run was requested to be thorough."""
     return bool(pytestconfig.getoption("--thorough"))
 
 
 @pytest.fixture(scope="session")
 def counts(pytestconfig: pytest.Config) -> "Counter[str]":
-    """What tests count, to be printed at the end of the run."""
+    """Return the counters of the tests, which are printed at the end of the run."""
     return pytestconfig.stash[COUNTS]

@@ -281,7 +281,7 @@ async def test_a_source_that_stops_its_own_run(in_source: str) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("swallows", [False, True])
 async def test_an_async_source_that_ignores_its_interruption(*, swallows: bool) -> None:
-    """What a source still gives after its wait was interrupted is pending; a cancel of its own is the run's error."""
+    """Items yielded after the wait was interrupted are pending; a CancelledError of the source is the run's error."""
 
     async def source() -> AsyncIterator[Callable[[], Awaitable[float]]]:
         yield lambda: sleep(2)

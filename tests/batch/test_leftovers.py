@@ -123,7 +123,7 @@ async def test_a_future_of_another_loop_is_not_cancelled() -> None:
 
 
 async def test_jobs_that_never_started_have_their_place_and_name() -> None:
-    """What the end of the run came before has the index and the name that it would have had."""
+    """A job that did not start before the end of the run has the index and name that it would have had."""
     report = await run_all([sleep, sleep, sleep, sleep], limit=1, timeout=0.5)
     assert [(pending.index, pending.name) for pending in report.pending] == [(n, f"sleep-{n}") for n in range(4)]
 

@@ -71,7 +71,7 @@ async def test_no_more_attempts_run_than_the_limit() -> None:
 
 
 async def test_a_limit_that_has_shrunk_leaves_room_for_a_new_job() -> None:
-    """What counts is how many jobs ran when the circuit opened."""
+    """The bound is the number of jobs that were running when the circuit opened."""
     service = Service(script={number: [(0, TimeoutError())] for number in range(20)})
     policy = POLICY.replace(retry_on=TimeoutError)
     await map_all(supervise(policy)(service), range(30), limit=Adaptive(start=20), overload=empty(probes=1))

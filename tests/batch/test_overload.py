@@ -79,7 +79,7 @@ async def test_a_setting_can_be_used_again() -> None:
 
 
 async def test_a_budget_can_be_shared_by_runs() -> None:
-    """What the one has spent the other cannot spend, until it is put back."""
+    """Tokens that one run has taken are not available to the other until they are returned."""
     budget = budget_of(14)
     spender = Service(script={0: [down(), (50, None)]})
     other = Service(script={0: [down(1)]})

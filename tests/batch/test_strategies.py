@@ -64,7 +64,7 @@ async def test_failures_end_no_run(strategy: Any) -> None:
     ("strategy", "order"), [("gather", [0, 1, 2, 3]), ("as_completed", [1, 0, 2, 3]), ("wait", [1, 0, 2, 3])]
 )
 async def test_pending_comes_last_but_under_gather_in_its_place(strategy: Any, order: list[int]) -> None:
-    """What the timeout came before is in input order under gather, and last for the others."""
+    """Jobs that had not started at the timeout are in input order under gather, and last otherwise."""
     report = await map_all(sleep, [9, 1, 9, 1], strategy=strategy, limit=2, timeout=1.5)
     assert indexes(report) == order
     assert [(outcome.index, outcome.started) for outcome in report.pending] == [(0, True), (2, True), (3, False)]

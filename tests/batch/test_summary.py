@@ -121,7 +121,7 @@ async def test_the_summary_of_a_run_that_goes_on() -> None:
 
 @pytest.mark.looptime
 async def test_the_summary_of_a_range_that_was_not_used_up() -> None:
-    """What was never pulled of a source that is not a list is in no outcome, but it is counted."""
+    """Items that were never pulled from a source other than a list have no outcome, but are counted."""
     report = await map_all(asyncio.sleep, range(1, 9), limit=2, timeout=1)
     assert report.summary().splitlines()[:3] == [
         "2 jobs in 1.00 s: 1 succeeded, 0 failed, 1 pending",
@@ -292,7 +292,7 @@ def test_the_most_frequent_errors_come_first() -> None:
     ],
 )
 def test_errors_that_differ_in_urls_and_numbers_are_one(texts: list[str], shown: list[str]) -> None:
-    """What differs is masked, and nothing else is; three digits may be a status code, which distinguishes errors."""
+    """Only the differing parts are masked; three digits may be a status code, which distinguishes errors."""
     lines = errors_of(report_of(failed(*map(ValueError, texts))))
     assert [line.partition("ValueError: ")[2] for line in lines] == shown
 

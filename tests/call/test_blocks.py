@@ -1027,7 +1027,7 @@ def test_events_are_named_after_the_function_and_the_line(events: list[Event]) -
 
 
 async def test_layers_of_blocks_do_not_multiply() -> None:
-    """What an inner block gave up on is not retried by the block, or the function, around it."""
+    """An error that an inner block gave up on is not retried by the enclosing block or function."""
     calls = 0
 
     async def block() -> None:

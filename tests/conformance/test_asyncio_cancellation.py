@@ -1,4 +1,4 @@
-"""What becomes of jobs and caller when one is cancelled: the three strategies beside their namesakes in asyncio."""
+"""The fate of jobs and caller when one is cancelled: the three strategies beside their namesakes in asyncio."""
 
 import asyncio
 import gc

@@ -215,7 +215,7 @@ class Scene:
             self._check_graceful(outcomes)
 
     def _check_graceful(self, outcomes: list[Any]) -> None:
-        """What the first stage has begun has gone through all stages."""
+        """Every job that the first stage has started has passed through all stages."""
         if not any(service.is_grouped or service.manner == "dead" for service in self.services):
             pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
             assert not [outcome for outcome in pending if outcome.started or not outcome.name.startswith("stage0")]
@@ -276,7 +276,7 @@ def test_a_cancel_at_any_step_of_random_stages(seed: int, counts: "Counter[str]"
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_stages_with_journals(tmp_path: Path, seed: int) -> None:
-    """What a stage has handed over is known to its next run, whatever the others have done, and after a cancel too."""
+    """Each delivered success of a stage is known to its next run, whatever the others did, even after a cancel."""
     journal = Journal(tmp_path / "run.db", key=str)
     known: list[set[int]] = [set() for _ in range(3)]
     for round_ in range(3):

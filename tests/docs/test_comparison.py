@@ -71,7 +71,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_the_page_has_the_rows_and_columns_of_the_script(title: str, answers: Answers) -> None:
-    """What is asked is what is shown: no feature and no library is left out, and none is made up."""
+    """The page shows exactly the probed features and libraries."""
     head, *rows = cells(title)
     assert head[1:] == answers["tables"][title]["columns"]
     assert [row[0] for row in rows] == answers["tables"][title]["rows"]

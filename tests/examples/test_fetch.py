@@ -182,7 +182,7 @@ runpy.run_module("{MODULE}", run_name="__main__", alter_sys=True)
 
 @pytest.mark.slow
 def test_the_default_run_shows_every_ending(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a newcomer sees first has success at once and after retries, and both reasons to give up."""
+    """The first output shows success at once and after retries, and both reasons for giving up."""
     command.main(["--strategy", "gather", "--quiet"])
     rows = rows_of(capsys.readouterr().out)
     assert len(rows) == 20

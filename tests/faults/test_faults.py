@@ -213,7 +213,7 @@ def check_outcomes(outcomes: list[Outcome[str, int]], fetcher: Client, jobs: int
 
 
 def check_attempts(fetcher: Client, faults: dict[tuple[int, int], Fault], draw: Draw) -> Counter[str]:
-    """What the server logged is what the client saw; the rest is the fault of the kill, or of a slow machine."""
+    """The log of the server agrees with the client, except for the effects of the kill or of a slow machine."""
     assert set(faults) <= set(fetcher.errors), "a fault was not noticed"
     assert all(draw(*attempt) is fault for attempt, fault in faults.items())
     found: Counter[str] = Counter()

@@ -70,7 +70,7 @@ async def test_a_result_that_exits_on_the_driver_fails_alone(client: Client, kin
 
 @pytest.mark.parametrize("given", ["result", "error"])
 async def test_a_result_or_an_error_that_exits_on_the_worker_fails_alone(client: Client, given: str) -> None:
-    """What cannot be pickled is stood for."""
+    """A RemoteError replaces an error that cannot be pickled."""
     report = await asyncio.wait_for(map_all(jobs.exiting, ["fine", given], engine=DaskEngine(client)), 30)
     assert [type(outcome) for outcome in report] == [Success, Failure]
     error = report.failed[0].error

@@ -248,7 +248,7 @@ def test_the_code_of_google() -> None:
 
 
 def test_the_wait_is_the_answer() -> None:
-    """What the server asks for is the answer, as a float, 0.0 not to be taken for False."""
+    """The result is the wait that the server asks for, as a float; 0.0 is not mistaken for False."""
     assert is_transient(StatusError(429, {"Retry-After": "0.503"})) == 0.503
     assert is_transient(BareError(status=503, headers={"retry-after-ms": b"20"})) == 0.02
     assert is_transient(StatusError(503, {"Retry-After": LATER, "Date": DATE})) == 90.0

@@ -1,4 +1,4 @@
-"""What nobody is shown: reprs of errors, their attributes, and the arguments and inputs of calls; promise 37."""
+"""Reprs of errors, their attributes, and the arguments and inputs of calls are never shown."""
 
 import asyncio
 import io

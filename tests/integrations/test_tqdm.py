@@ -191,7 +191,7 @@ async def test_a_bar_that_cannot_be_drawn_loses_no_line(
 async def test_an_error_of_who_prints_is_passed_on_and_the_bar_comes_back(
     terminal: io.StringIO, screen: Callable[[str], list[str]]
 ) -> None:
-    """What a handler raises is its own; the bar is drawn again."""
+    """The error of a handler propagates, and the bar is drawn again."""
     with redirect_stderr(terminal):
         running = asyncio.ensure_future(map_all(job, [0], progress=True))
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Run mutmut, and compare what the tests did not notice with the list of equivalent mutants; fail if they differ.
+"""Run mutmut, and compare the surviving mutants with the list of equivalent ones; fail if they differ.
 
     python tests/mutation/mutate.py                            all of it, from the start
     python tests/mutation/mutate.py 'aiosupervise._policy*'    these again, by mutmut's names
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "mutants" / "src"
 INTEGRATIONS = "aiosupervise.integrations"
 LIST = Path(__file__).with_name("equivalent.toml")
-# What the tests of a mutant ended with. 2: a KeyboardInterrupt came out of a test; 255: pytest itself broke down.
+# The exit codes of the tests of a mutant. 2: a KeyboardInterrupt came out of a test; 255: pytest itself broke down.
 ENDS = {1: "killed", 2: "killed", 3: "killed", 255: "killed", TIMEOUT: "timeout", -signal.SIGXCPU: "timeout"}
 
 
@@ -45,13 +45,13 @@ def mutmut(names: list[str], tests: str) -> None:
 
 
 def ends_of(module: Path) -> dict[str, str]:
-    """What became of each mutant in a module: "killed", "timeout", or else the number that pytest ended with."""
+    """Return the result of each mutant in a module: "killed", "timeout", or any other exit code of pytest."""
     ends = json.loads(Path(f"{module}.meta").read_text())["exit_code_by_key"]
     return {name: ENDS.get(code, str(code)) for name, code in ends.items()}
 
 
 def mutants_of(module: Path) -> dict[str, str]:
-    """The mutants in a module that mutmut has written, by mutmut's name: the function, and the lines that differ."""
+    """Return the mutants in a module by mutmut's names: the function of each, and the lines that differ."""
     dotted = ".".join(module.relative_to(SOURCE).with_suffix("").parts)
     text = module.read_text()
     functions = {
@@ -74,14 +74,14 @@ def mutants_of(module: Path) -> dict[str, str]:
 
 
 def listed() -> Counter[str]:
-    """The mutants that the list declares equivalent."""
+    """Return the mutants that the list declares equivalent."""
     groups = tomllib.loads(LIST.read_text())["equivalent"]
     assert all(group["reason"] for group in groups)
     return Counter(mutant for group in groups for mutant in group["mutants"].strip().split("\n\n"))
 
 
 def compare() -> int:
-    """Print the totals, and what differs from the list; return how much does."""
+    """Print the totals and the differences from the list; return the number of differences."""
     names, ends = dict[str, str](), dict[str, str]()
     for meta in SOURCE.rglob("*.meta"):
         names |= mutants_of(meta.with_suffix(""))

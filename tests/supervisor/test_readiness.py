@@ -510,7 +510,7 @@ async def test_ready_acts_on_the_nearest_child_and_does_nothing_outside_of_one()
 
 
 async def test_a_task_of_an_earlier_run_does_not_make_the_child_ready() -> None:
-    """What a run has left behind speaks for that run only."""
+    """Tasks that a run has left behind report for that run only."""
     left: list[asyncio.Task[None]] = []
 
     async def later() -> None:

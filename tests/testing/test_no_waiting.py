@@ -54,7 +54,7 @@ async def test_outside_the_block_waits_take_their_time() -> None:
 
 
 async def test_a_retry_after_takes_no_time() -> None:
-    """What the server asks for is not waited either."""
+    """The wait that the server asks for takes no time either."""
     begun = now()
     with no_waiting():
         assert await supervise(SLOW)(script(RetryAfter(50), "ok"))() == "ok"

@@ -113,7 +113,7 @@ class SlowDisk:
 
 @pytest.mark.parametrize("strategy", ["gather", "as_completed", "wait"])
 async def test_a_timeout(path: Path, strategy: Any) -> None:
-    """What was done is committed at once, though it was not yet; the rest is pending."""
+    """Outcomes of finished jobs are committed at once; the other jobs are pending."""
     report = await map_all(work, range(20), journal=path, timeout=0.055, strategy=strategy)
     assert now() == 0.055
     assert [outcome.index for outcome in report.succeeded] == [0, 1, 2, 3, 4, 5]
@@ -244,7 +244,7 @@ async def test_signals(path: Path) -> None:
 
 
 async def test_leaving_the_block(path: Path) -> None:
-    """What was done and not read is committed."""
+    """Outcomes that were not read are committed."""
     async with map_all(work, range(20), limit=5, strategy="as_completed", journal=path) as run:
         async for outcome in run:
             assert outcome.index == 0
@@ -346,7 +346,7 @@ async def failing_later(count: int) -> AsyncIterator[int]:
 @pytest.mark.parametrize("source", [failing, failing_later])
 @pytest.mark.parametrize("before", [0, 2, 5])
 async def test_a_source_that_fails(path: Path, source: Callable[[int], Any], before: int) -> None:
-    """What it gave before is done and committed, known or not; then its error is raised."""
+    """Its earlier items are processed and committed, replayed or not; then its error is raised."""
     await map_all(work, range(before), journal=path)
     run = map_all(work, source(5), journal=path)
     with pytest.raises(LookupError, match="the list is broken"):

@@ -517,7 +517,7 @@ def test_a_file_that_was_truncated(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_damaged_inside(tmp_path: Path) -> None:
-    """What is read is checked by SQLite."""
+    """SQLite checks the rows that are read."""
     path = tmp_path / "run.db"
     save(path, *(row(str(number), "x" * 500) for number in range(100)))
     with opened(path) as (store, _):

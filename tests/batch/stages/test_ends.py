@@ -327,7 +327,7 @@ async def test_a_cancel_before_three_stages_have_begun() -> None:
 
 
 async def test_a_cancel_before_the_first_stage_has_begun() -> None:
-    """What its list holds is pending, coroutines are closed, and each outcome is emitted once."""
+    """The items of its list are pending, coroutines are closed, and each outcome is emitted once."""
     events: list[Event] = []
     fetch = Stage("fetch")
     with listen(events.append):
@@ -448,7 +448,7 @@ async def test_an_error_at_the_beginning_of_a_stage() -> None:
 
 
 async def test_an_error_before_the_first_stage_has_begun() -> None:
-    """What the list holds is pending; the job of each outcome does what all stages would have done."""
+    """The items of the list are pending; the job of each outcome runs all stages."""
 
     class Elsewhere(EngineRun):
         async def open(self) -> None:

@@ -15,7 +15,7 @@ Func = Callable[..., Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What every library is asked for: how often to retry a ConnectionError, the wait, the deadline."""
+    """The task of every library: how often to retry a ConnectionError, the wait, the deadline."""
 
     retries: int = 3
     wait: float = 0.0
