@@ -371,7 +371,7 @@ async def test_a_wait_that_blocks_a_loop_warns_once_for_each_place(naps: list[fl
 
 async def test_the_warning_says_what_to_do(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the function and the seconds, and shows both repairs."""
-    monkeypatch.setattr(thread, "_blocking_places", set())
+    monkeypatch.setattr(thread, "_blocking_lines", set())
     text = (
         r"^Loading waits 2 s before its next attempt, in a thread that runs an event loop, which is blocked meanwhile: "
         r"supervise an async function, or call it in a thread: await asyncio\.to_thread\(\.\.\.\)$"
