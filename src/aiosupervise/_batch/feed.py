@@ -40,7 +40,7 @@ class Feed:
     """Pulls the items of one run, and has the engine start their jobs.
 
     Attributes:
-        stopped: True if no more jobs will be started.
+        is_stopped: True if no more jobs will be started.
         unfinished: the number of jobs handed to the engine that have no outcome yet.
         wakes: True if calling `wake` may have an effect; otherwise the call can be omitted.
     """
@@ -54,7 +54,7 @@ class Feed:
             error: receives the errors of skipped items.
             outlet: receives the outcomes; in a streamed run, an unread outcome keeps its slot.
         """
-        self.stopped = False
+        self.is_stopped = False
         self.unfinished = 0
         self.wakes = False
         self._source = source
@@ -84,7 +84,7 @@ class Feed:
     async def fill_slots(self) -> None:
         """Start jobs until the source is exhausted or the run is stopped."""
         source = self._source
-        while not (self.stopped or self._is_exhausted):
+        while not (self.is_stopped or self._is_exhausted):
             slots = self.free_slots()
             if slots == 0:
                 await self.wait_for_change()
@@ -121,7 +121,7 @@ class Feed:
                 self._on_exhausted()
                 return
             # The run may have been stopped while the source produced this item.
-            if self.stopped:
+            if self.is_stopped:
                 self.skip(item)
                 return
             self._pulled = index + 1
@@ -151,14 +151,14 @@ class Feed:
         except BaseException:
             self.skip(item)
             raise
-        if self.stopped:
+        if self.is_stopped:
             self.skip(item)
         else:
             self.start_pulled(item, start_job)
 
     async def wait_for_slot(self) -> None:
         """Wait until a slot is free for an item that was pulled, or the run is stopped."""
-        while not self.stopped and self.free_slots() == 0:
+        while not self.is_stopped and self.free_slots() == 0:
             await self.wait_for_change()
 
     def start_pulled(self, item: object, start_job: Callable[[object, int], None]) -> None:
@@ -167,12 +167,12 @@ class Feed:
 
     def _on_exhausted(self) -> None:
         self._is_exhausted = True
-        if not self.stopped:
+        if not self.is_stopped:
             self._tally.total = self._pulled
 
     def stop(self) -> None:
         """Start no further jobs."""
-        self.stopped = True
+        self.is_stopped = True
         self.wake()
 
     async def close(self) -> None:

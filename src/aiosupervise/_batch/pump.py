@@ -146,7 +146,7 @@ class Pump(Generic[T, I]):
         self.error.guard(self._engine.stop)
 
     def _stop_pulling(self) -> None:
-        if self._feed.stopped:
+        if self._feed.is_stopped:
             return
         self._feed.stop()
         if not self._is_loop_shutting_down():
@@ -207,7 +207,7 @@ class Pump(Generic[T, I]):
     @property
     def is_stopping(self) -> bool:
         """True if no further jobs will start."""
-        return self._feed.stopped
+        return self._feed.is_stopped
 
     def status(self) -> str:
         """Return the reason why no jobs are starting at the moment, or an empty string."""

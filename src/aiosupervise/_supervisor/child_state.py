@@ -76,12 +76,11 @@ class ChildState:
 
     __slots__ = (
         "backoff_count",
-        "became_ready",
         "coroutine",
+        "end_completion",
         "ending",
         "error",
         "failure",
-        "finished",
         "has_run",
         "intensity",
         "is_restart_logged",
@@ -89,13 +88,14 @@ class ChildState:
         "name",
         "position",
         "purpose",
-        "restarted",
+        "ready_completion",
+        "restart_completion",
         "restarts",
         "since",
         "spec",
         "started_at",
         "state",
-        "stopped",
+        "stop_completion",
         "task",
         "this_run",
         "timer",
@@ -140,10 +140,10 @@ class ChildState:
         # A restart is not logged if it follows a failure that is only counted; set before each restart.
         self.is_restart_logged: bool
         # The completions of commands in progress, and those that other tasks wait for.
-        self.stopped: Completion | None = None
-        self.restarted: Completion | None = None
-        self.became_ready: Completion | None = None
-        self.finished: Completion | None = None
+        self.stop_completion: Completion | None = None
+        self.restart_completion: Completion | None = None
+        self.ready_completion: Completion | None = None
+        self.end_completion: Completion | None = None
 
     @property
     def is_alive(self) -> bool:

@@ -17,7 +17,7 @@ async def wait_ready(child: ChildState, *, is_stopping: bool) -> None:
         return
     if is_stopping or not child.is_alive or child.purpose is Purpose.STOP:
         raise not_ready(child)
-    completion = child.became_ready = child.became_ready or Completion()
+    completion = child.ready_completion = child.ready_completion or Completion()
     await completion
 
 
@@ -25,7 +25,7 @@ async def wait_for_end(child: ChildState) -> object:
     """Wait until a child has ended and will not be restarted; return the value of its last run, or raise its error."""
     await asyncio.sleep(0)
     while child.is_alive:
-        completion = child.finished = child.finished or Completion()
+        completion = child.end_completion = child.end_completion or Completion()
         await completion
     error = child.error
     try:
@@ -58,29 +58,29 @@ def wrapped(child: ChildState, error: BaseException) -> BaseException:
 
 def complete_end(child: ChildState) -> None:
     """Wake the tasks that wait for the end of a run, and those that wait for the child if it will not be restarted."""
-    if child.stopped is not None:
-        child.stopped.resolve()
-        child.stopped = None
+    if child.stop_completion is not None:
+        child.stop_completion.resolve()
+        child.stop_completion = None
     if child.is_alive:
         return
-    if child.finished is not None:
-        child.finished.resolve()
-        child.finished = None
+    if child.end_completion is not None:
+        child.end_completion.resolve()
+        child.end_completion = None
     reject_readiness(child)
 
 
 def reject_readiness(child: ChildState) -> None:
     """Wake the tasks that wait until a child is ready, with the reason why it will not become ready."""
-    if child.became_ready is not None:
-        child.became_ready.reject(not_ready(child))
-        child.became_ready = None
+    if child.ready_completion is not None:
+        child.ready_completion.reject(not_ready(child))
+        child.ready_completion = None
 
 
 def reject_restart(child: ChildState, reason: str) -> None:
     """Wake the tasks that wait for a restart of a child, with the reason why it will not be restarted."""
-    if child.restarted is not None:
-        child.restarted.reject(cannot_restart(child, reason))
-        child.restarted = None
+    if child.restart_completion is not None:
+        child.restart_completion.reject(cannot_restart(child, reason))
+        child.restart_completion = None
 
 
 def cannot_restart(child: ChildState, reason: str) -> RuntimeError:

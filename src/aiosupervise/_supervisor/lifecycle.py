@@ -118,9 +118,9 @@ class Lifecycle:
             self.enter(child, "starting")
             self.after(child.spec.ready, child, self._on_too_late)
         self._create_task(child, coroutine, context)
-        if child.restarted is not None:
-            child.restarted.resolve()
-            child.restarted = None
+        if child.restart_completion is not None:
+            child.restart_completion.resolve()
+            child.restart_completion = None
 
     def _create_task(self, child: ChildState, coroutine: Coroutine[object, None, object], context: Context) -> None:
         """Create the task of a run; an error of the task factory is a failure of the child."""
@@ -156,9 +156,9 @@ class Lifecycle:
 
     def _on_running(self, child: ChildState) -> None:
         child.was_ready = True
-        if child.became_ready is not None:
-            child.became_ready.resolve()
-            child.became_ready = None
+        if child.ready_completion is not None:
+            child.ready_completion.resolve()
+            child.ready_completion = None
         if child.spec.heartbeat is not None:
             stall = partial(self._steps.run, partial(self._on_stalled, child, child.spec.heartbeat))
             self._heartbeats.watch(child, child.spec.heartbeat, stall)

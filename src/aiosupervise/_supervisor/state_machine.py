@@ -124,7 +124,7 @@ class StateMachine:
 
     def stop_child(self, child: ChildState) -> Awaitable[None]:
         """Stop a child."""
-        completion = child.stopped = child.stopped or Completion()
+        completion = child.stop_completion = child.stop_completion or Completion()
         self._steps.run(partial(self._stop_child, child))
         return completion
 
@@ -134,7 +134,7 @@ class StateMachine:
             raise cannot_restart(child, SUPERVISOR_STOPPED)
         if self.children.is_replaced(child):
             raise cannot_restart(child, "it has ended, and another child has its name")
-        completion = child.restarted = child.restarted or Completion()
+        completion = child.restart_completion = child.restart_completion or Completion()
         self._steps.run(partial(self._restart_child, child))
         return completion
 

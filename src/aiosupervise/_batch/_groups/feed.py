@@ -45,7 +45,7 @@ class GroupedFeed(Feed):
         assert isinstance(engine, GroupedRun)  # noqa: S101 - for the type checkers
         self._groups = engine.groups
         self._schedule = engine.groups.schedule
-        self._outlet.stopped_groups = engine.groups.stopped
+        self._outlet.stopped_groups = engine.groups.stopped_keys
         self._outlet.hold_pending(hold=False)
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class GroupedFeed(Feed):
         """Start jobs until no input waits and the source is exhausted, or the run is stopped."""
         source = self._source
         self._start_waiting()
-        while not self.stopped and (self._schedule.waiting or not self._is_exhausted):
+        while not self.is_stopped and (self._schedule.waiting or not self._is_exhausted):
             slots = 0 if self._is_exhausted else self.slots_to_pull()
             if slots == 0:
                 await self.wait_for_change()
@@ -101,7 +101,7 @@ class GroupedFeed(Feed):
                 self._on_exhausted()
                 return
             # The run may have been stopped while the source produced this item.
-            if self.stopped:
+            if self.is_stopped:
                 self.skip(item)
                 return
             index, group = self._index(item)
@@ -117,7 +117,7 @@ class GroupedFeed(Feed):
             else:
                 self._schedule.add(group, (index, item, start_job))
                 room -= self._is_lazy
-            if self.stopped:
+            if self.is_stopped:
                 return
 
     async def wait_for_slot(self) -> None:
@@ -162,7 +162,7 @@ class GroupedFeed(Feed):
         is_pump_busy = self._change is None
         super().wake()
         self.wakes = True
-        if is_pump_busy and not (self._is_starting or self.stopped) and self._schedule.waiting:
+        if is_pump_busy and not (self._is_starting or self.is_stopped) and self._schedule.waiting:
             self._is_starting = True
             self._loop.call_soon(self._start_beside_pump)
 
@@ -181,7 +181,7 @@ class GroupedFeed(Feed):
         if not schedule.waiting:
             return
         slots = self.free_slots()
-        while not self.stopped and (index := schedule.next_index()) is not None:
+        while not self.is_stopped and (index := schedule.next_index()) is not None:
             if slots <= 0 and not self._is_needed(index):
                 return
             group, entry = schedule.take()

@@ -25,7 +25,8 @@ class GroupsContext:
         parent: the job that encloses the run; None if there is none.
         schedule: the waiting inputs.
         slots: the slots of the run.
-        stopped: the keys of the groups whose service stayed down, each once even if it was forgotten and stopped again.
+        stopped_keys: the keys of the groups whose service stayed down, each once even if the group was forgotten and
+            stopped again.
         stopping: the groups whose waiting inputs are to be skipped.
     """
 
@@ -34,7 +35,7 @@ class GroupsContext:
         self.parent = parent
         self.schedule = Schedule()
         self.slots = Slots(context.tally)
-        self.stopped: dict[Hashable, None] = {}
+        self.stopped_keys: dict[Hashable, None] = {}
         self.stopping: list[Group] = []
 
 
@@ -103,7 +104,7 @@ class Group(RunContext):
         self.is_stopped = True
         self._set_paused(paused=False)
         try:
-            self._shared.stopped[self.group] = None
+            self._shared.stopped_keys[self.group] = None
         except Exception as error:
             # The `__hash__` of the user's object may raise any error.
             self._shared.context.fail(error)

@@ -58,7 +58,7 @@ class ReplayingFeed(Feed):
 
     async def fill_slots(self) -> None:
         """Record stored results and start jobs, until the source is exhausted or the run is stopped."""
-        while self._session.remaining and not (self.stopped or self._is_exhausted):
+        while self._session.remaining and not (self.is_stopped or self._is_exhausted):
             slots = min(self.slots_to_pull(), _LARGEST_BATCH)
             if slots == 0:
                 await self.wait_for_change()
@@ -96,7 +96,7 @@ class ReplayingFeed(Feed):
         source, key_of = self._source, self._key_of
         count = min(slots, source.available) if isinstance(source, AsyncSource) else slots
         # The source may stop the run while it produces an item.
-        while len(keys) < count and not self.stopped:
+        while len(keys) < count and not self.is_stopped:
             item = await self.pull_one(source) if isinstance(source, AsyncSource) else source.pull()
             if item is END:
                 return False
@@ -115,7 +115,7 @@ class ReplayingFeed(Feed):
             for key, known in zip(keys, found, strict=True):
                 if known is None:
                     await self.wait_for_slot()
-                if self.stopped:
+                if self.is_stopped:
                     return
                 if isinstance(known, tuple):
                     self._replay(*known)

@@ -46,7 +46,7 @@ class StagedFeed(Feed):
         # If the previous stage starts no further jobs, its remaining outcomes are in memory, and are pulled without
         # waiting. In input order, waiting for a free slot might never end, because no reader receives the outcomes
         # behind an item that the engine has refused.
-        while not (self.stopped or source.is_stopping) and self.slots_to_pull() == 0:
+        while not (self.is_stopped or source.is_stopping) and self.slots_to_pull() == 0:
             await self.wait_for_change()
 
     def _on_exhausted(self) -> None:
