@@ -928,3 +928,18 @@ async def test_a_call_that_outlives_its_job_outside_a_task_leaves_no_slot() -> N
     await map_all(job, range(6), limit=2, group_by=str)
     calls[0].close()
     assert most == 2
+
+
+@pytest.mark.usefixtures("small_budgets")
+async def test_a_group_pauses_when_half_of_its_jobs_fail() -> None:
+    """One of two first attempts is half of them, since no other job of the group has run."""
+
+    @supervise(retry_on=ConnectionError, max_retries=5)
+    async def fetch(page: str) -> None:
+        await asyncio.sleep(0.1)
+        if page == "bad":
+            raise ConnectionError
+
+    events: list[Event] = []
+    await map_all(fetch, ["bad", "big"], group_by=host_of, overload=SHORT, listen=events.append)
+    assert [event.group for event in events if isinstance(event, GroupPaused)][:1] == ["b"]
