@@ -241,6 +241,9 @@ async def test_at_the_end_of_its_wait_a_pause_is_probing() -> None:
     progress = Drawn()
     bars, tally = Bars(progress), Tally(1, 1)
     bars(RunStarted(7, "fetch", tally))
+    bars(RunPaused(7, "fetch", tally, 0.5, "the server asked to wait"))
+    await asyncio.sleep(0.15)
+    assert progress.tasks[0].fields["paused"].startswith("paused for 0.")
     bars(RunPaused(7, "fetch", tally, integration._INTERVAL, "the server asked to wait"))
     await asyncio.sleep(0.15)
     assert progress.fields("paused") == ["probing, the server asked to wait"]
