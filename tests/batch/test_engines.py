@@ -404,8 +404,8 @@ async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine() -> 
     assert report.values() == [2, 4, 6]
     assert len(rejected) == 3
     assert str(rejected[0]) == (
-        "context.record must be called once for each job that was started; job 0 was never started, or has its "
-        "outcome: keep the first one"
+        "context.record must be called once for each job that was started; job 0 was never started, or "
+        "already has its outcome: record each outcome once"
     )
 
 
@@ -483,7 +483,7 @@ def test_a_method_that_the_run_calls_cannot_be_async(name: str) -> None:
 
     with pytest.raises(TypeError) as caught:
         type("Late", (EngineRun,), {name: method})
-    assert str(caught.value) == f"Late.{name} must not be async: write `def`, and create a task for what has to wait"
+    assert str(caught.value) == f"Late.{name} must not be async: write `def`, and create a task for the part that waits"
 
 
 @pytest.mark.parametrize("name", ["open", "close"])

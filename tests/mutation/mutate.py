@@ -1,14 +1,14 @@
 """Run mutmut, and compare the surviving mutants with the list of equivalent ones; fail if they differ.
 
-    python tests/mutation/mutate.py                            all of it, from the start
-    python tests/mutation/mutate.py 'aiosupervise._policy*'    these again, by mutmut's names
-    python tests/mutation/mutate.py --compare                  nothing again: compare what the last run found
+    python tests/mutation/mutate.py                            test all mutants from scratch
+    python tests/mutation/mutate.py 'aiosupervise._policy*'    test the mutants with these mutmut names again
+    python tests/mutation/mutate.py --compare                  only compare the results of the last run with the list
 
-mutmut numbers its mutants, and the numbers change with the code: here a mutant is known by its function and the lines
-that it changes.
+mutmut numbers its mutants, and the numbers change with the code. The list therefore identifies a mutant by its function
+and by the lines that it changes.
 
-What mutmut leaves alone: bodies of classes, constants of modules, decorated functions such as properties, `__new__`,
-and what is given to `len` and `isinstance`.
+mutmut does not mutate class bodies, module constants, decorated functions such as properties, `__new__`, and the
+arguments of `len` and `isinstance`.
 """
 
 import argparse
@@ -30,15 +30,15 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "mutants" / "src"
 INTEGRATIONS = "aiosupervise.integrations"
 LIST = Path(__file__).with_name("equivalent.toml")
-# The exit codes of the tests of a mutant. 2: a KeyboardInterrupt came out of a test; 255: pytest itself broke down.
+# The exit codes of the tests of a mutant. 2: a KeyboardInterrupt was raised by a test; 255: pytest itself crashed.
 ENDS = {1: "killed", 2: "killed", 3: "killed", 255: "killed", TIMEOUT: "timeout", -signal.SIGXCPU: "timeout"}
 
 
 def mutmut(names: list[str], tests: str) -> None:
     """Run mutmut with the mutated package first on the path, also for programs that tests start."""
-    # Python passes by a folder of the path that is not there when it starts.
+    # Python ignores a folder of the path that does not exist when it starts.
     SOURCE.mkdir(parents=True, exist_ok=True)
-    # What mutmut has seen of the other tests.
+    # Discard the statistics that mutmut has collected from the other tests.
     (ROOT / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     env = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "0", SELECTED: tests}
     subprocess.run([Path(sys.executable).with_name("mutmut"), "run", *names], cwd=ROOT, env=env, check=True)
@@ -109,10 +109,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     if not args.compare:
-        if not args.names:  # mutmut keeps results of functions that have not changed, though the tests may have
+        # mutmut keeps the results of unchanged functions, although the tests may have changed.
+        if not args.names:
             shutil.rmtree(ROOT / "mutants", ignore_errors=True)
         names = args.names or ["aiosupervise._*", "aiosupervise.testing*", f"{INTEGRATIONS}*"]
-        # The integrations have tests of their own, which are slow, and would be run for every mutant of what they use.
+        # The integrations have their own tests, which are slow, and would be run for every mutant of the code they use.
         if core := [name for name in names if not name.startswith(INTEGRATIONS)]:
             mutmut(core, "core")
         if integrations := [name for name in names if name.startswith(INTEGRATIONS)]:

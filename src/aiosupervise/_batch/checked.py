@@ -1,7 +1,7 @@
-"""Checks that an engine of the user's own keeps to the protocol, since the run counts on it for every outcome.
+"""Checks that a user-defined engine follows the protocol, because the run relies on it for every outcome.
 
-An outcome that is recorded twice would replace that of another job, or make the run wait forever. The engines that
-run in the loop of the run record each outcome in the callback of its task, so they go without these checks.
+An outcome that is recorded twice would replace the outcome of another job, or make the run wait forever. The engines
+that run jobs in the loop of the run are not checked: they record each outcome in the done callback of its task.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .jobs import discard
 from .protocol import Engine, EngineContext, EngineRun
 
 
-def started(engine: Engine, context: EngineContext[Any, Any]) -> EngineRun:
-    """Begin a run of an engine.
+def start_engine(engine: Engine, context: EngineContext[Any, Any]) -> EngineRun:
+    """Start an engine for a run.
 
     Raises:
         TypeError: if the engine does not return an `EngineRun`.
@@ -33,13 +33,14 @@ def started(engine: Engine, context: EngineContext[Any, Any]) -> EngineRun:
 
 
 class CheckedStarter:
-    """Starts the jobs of an engine, and has it record one outcome for each of them."""
+    """Starts jobs on an engine, and makes sure that it records exactly one outcome for each of them."""
 
     def __init__(self, engine: EngineRun, unrecorded: set[int]) -> None:
         self.context: EngineContext[Any, Any] = engine.context
         self._engine = engine
         self._unrecorded = unrecorded
-        # The context drops the partial when the run has ended: kept here, it would be part of a reference cycle.
+        # Only the context refers to the partial, and drops it when the run has ended: a reference from this object
+        # would create a cycle.
         record = self.context.record
         self.context.record = partial(_record_once, unrecorded, threading.get_ident(), record)
 
@@ -75,7 +76,7 @@ def _record_once(
     if outcome.index not in unrecorded:
         raise RuntimeError(
             f"context.record must be called once for each job that was started; job {outcome.index} was never started, "
-            f"or has its outcome: keep the first one"
+            f"or already has its outcome: record each outcome once"
         )
     unrecorded.remove(outcome.index)
     record(outcome)

@@ -31,7 +31,7 @@ class Circuit:
         self.budget = Budget() if setting.budget is None else setting.budget
         self.first_attempts = FirstAttempts(successes)
         self.waiters = Waiters()
-        # The seconds of the latest response that asked for a wait, and the loop's time at which the wait ends.
+        # The wait in seconds that a response last asked for, and the loop's time at which that wait ends.
         self.retry_after = 0.0
         self.retry_after_end = 0.0
         self.is_closed = True

@@ -65,14 +65,15 @@ class Feed:
         # Whether the feed has pulled END.
         self._is_exhausted = False
         self._pulled = 0
-        self._unrecorded: set[int] | None = None  # the jobs without an outcome; None if the engine is not checked
+        # The indexes of the jobs without an outcome; None if the engine is not checked.
+        self._unrecorded: set[int] | None = None
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def connect(self, engine: EngineRun) -> None:
         """Set the engine that receives the items."""
         self._engine: JobStarter = engine
-        if engine._is_checked:  # noqa: SLF001 - not a part of the protocol
+        if engine._is_checked:  # noqa: SLF001 - not part of the protocol
             self._unrecorded = set()
             self._engine = CheckedStarter(engine, self._unrecorded)
 

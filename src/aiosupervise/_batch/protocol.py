@@ -51,7 +51,8 @@ class EngineContext(Generic[T, I]):
             outcomes.
         scope: emits the events of the run: `scope.emit(WorkerLost, worker, jobs)`.
         record: records the outcome of a job; call it exactly once for each job that was started. It raises a
-            RuntimeError for a job that was not started or has its outcome, and in any thread but that of the loop.
+            RuntimeError for a job that was not started or already has its outcome, and in any thread other than that of
+            the loop.
         wake: call it when slots have become free although no job was recorded.
         stop: call it to make the run start no further jobs; its argument becomes `report.stopped`.
         fail: call it with an error if no further job can run: the run stops, and raises the error. After a
@@ -124,11 +125,11 @@ class EngineRun(ABC):
     Two methods are required; the defaults of the others suit an engine that has nothing to prepare or release.
     """
 
-    # Whether each outcome is checked: that it is the only one of a job that was started.
+    # Whether the run checks that each outcome is the first one of a job that was started.
     _is_checked: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        """Check which methods are async: the run would never end if it waited for jobs of an async `start_job`.
+        """Check which methods are async: the run would wait forever for the jobs of an async `start_job`.
 
         Raises:
             TypeError: if a method that the run calls is async, or one that it awaits is not.
@@ -138,7 +139,7 @@ class EngineRun(ABC):
             is_awaited = name in ("open", "close")
             if is_async_callable(getattr(cls, name)) is not is_awaited:
                 rule = "must be async, because the run awaits it" if is_awaited else "must not be async"
-                repair = "write `async def`" if is_awaited else "write `def`, and create a task for what has to wait"
+                repair = "write `async def`" if is_awaited else "write `def`, and create a task for the part that waits"
                 raise TypeError(f"{cls.__name__}.{name} {rule}: {repair}")
 
     def __init__(self, context: EngineContext[Any, Any]) -> None:
@@ -146,7 +147,7 @@ class EngineRun(ABC):
 
     @abstractmethod
     def start_job(self, item: Any, index: int) -> None:
-        """Start a job; report its outcome through `context.record`, when the job ends.
+        """Start a job; report its outcome through `context.record` when the job ends.
 
         Args:
             item: the input of the job.
@@ -162,8 +163,8 @@ class EngineRun(ABC):
         """Cancel the unfinished jobs, and record each when it has ended; called at most once.
 
         A job that was cancelled before it could return or raise is recorded as `Pending`. A result that is already
-        available is still delivered. If the run ends while it awaits `open`, this method is called meanwhile, and
-        `open` should then return soon.
+        available is still delivered. If the run ends while it is awaiting `open`, this method is called in the
+        meantime, and `open` should then return soon.
 
         Args:
             already_cancelled: True if the loop is shutting down and has already cancelled every task. In this case, do
@@ -198,12 +199,12 @@ class EngineRun(ABC):
     async def open(self) -> None:  # noqa: B027 - a default
         """Prepare for the first job. If this method raises an error, no job starts, and the run raises the error.
 
-        The run does not interrupt it: if `stop` or `cancel` is called in the meantime, for example because the time
-        limit of the run has passed, the run ends when this method has returned.
+        The run does not interrupt this method: if `stop` or `cancel` is called in the meantime, for example because the
+        time limit of the run has expired, the run ends only when this method has returned.
         """
 
     async def close(self) -> None:  # noqa: B027 - a default
-        """Release all resources; called once, when no job is unfinished, also if `open` has raised an error."""
+        """Release all resources; called once, when no job is unfinished, even if `open` has raised an error."""
 
 
 class Engine(Protocol):

@@ -42,7 +42,7 @@ from aiosupervise._events.outcomes import Failure, I, Outcome, Stopped, Success,
 from aiosupervise._events.records import JobFinished, RunFinished, RunStarted, RunStopped
 
 from ._journal.journal import session_of
-from .checked import started
+from .checked import start_engine
 from .config import RunConfig
 from .feeds import feed_of
 from .first_error import FirstError
@@ -109,7 +109,7 @@ class Pump(Generic[T, I]):
             fail=self._fail,
             is_loop_shutting_down=self._is_loop_shutting_down,
         )
-        self._engine: EngineRun = started(config.engine, self._context)
+        self._engine: EngineRun = start_engine(config.engine, self._context)
         self._feed.connect(self._engine)
 
     def start(self) -> None:

@@ -46,8 +46,8 @@ def used_up(arguments: Iterable[tuple[str, object]]) -> str | None:
     """Return a sentence about the first of these generators and coroutines that has been started; None if none has."""
     for name, value in arguments:
         if _has_begun(value):
-            title = f"the {_title_of(type(value))} {name_of(value)}"
-            return f"{name}, {title}, was begun and cannot be read again: pass a function that creates it"
+            description = f"the {_term_for(type(value))} {name_of(value)}"
+            return f"{name}, {description}, was begun and cannot be read again: pass a function that creates it"
     return None
 
 
@@ -56,7 +56,7 @@ def _can_be_read_once(kind: type) -> bool:
     return (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _READ_ONCE)
 
 
-def _title_of(kind: type) -> str:
+def _term_for(kind: type) -> str:
     if issubclass(kind, Generator):
         return "generator"
     return "async generator" if issubclass(kind, AsyncGenerator) else "coroutine"

@@ -23,7 +23,7 @@ class _FailureKind:
     def __init__(self, reported_at: float) -> None:
         self.reported_at = reported_at
         self.count = 0
-        # The first of the failures that are counted.
+        # The child and the error of the first failure that is counted.
         self.child: str
         self.error: str
         self.wait = _FIRST_WAIT

@@ -40,7 +40,7 @@ _discard_awaiter: Callable[..., None] | None = getattr(asyncio, "future_discard_
 
 
 class LifecycleDelegate(Protocol):
-    """The state machine, as the lifecycle sees it: it determines the reaction to changes that it has not requested."""
+    """The methods of the state machine that the lifecycle calls, such as its reactions to the end of a child."""
 
     def is_stopping(self) -> bool:
         """Return whether the supervisor is stopping, so that children that end are not restarted."""

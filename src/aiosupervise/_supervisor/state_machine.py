@@ -148,7 +148,7 @@ class StateMachine:
     def _stop_child(self, child: ChildState) -> None:
         self._lifecycle.catch_up(child)
         reject_restart(child, "it was stopped")
-        # Its group would start it again, even if it is not alive.
+        # Otherwise, its group would start the child again, even if the child is not alive.
         self._restarts.leave(child)
         if child.task is not None:
             self._lifecycle.stop(child, Purpose.STOP)

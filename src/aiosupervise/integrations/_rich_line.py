@@ -33,7 +33,7 @@ class RunLine:
         self._name = escape(event.name)
         self._tally = event.tally
         self._replayed = 0
-        # The numbers of the calls that are in a retry, and of those that wait for one.
+        # The numbers of the calls whose retry is running, and of those that wait for a retry.
         self._retrying: set[int] = set()
         self._waiting: set[int] = set()
         # The loop's time at the end of the pause, and the reason.

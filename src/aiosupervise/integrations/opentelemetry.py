@@ -116,7 +116,7 @@ class Spans:
         elif spans.attempt is not None:
             # The listener was added twice, and has traced this event already.
             return
-        # Derived from the current context, because a block may set, for example, baggage for each of its attempts.
+        # The context is derived from the current one, because a block may set, for example, baggage for each attempt.
         context = set_span_in_context(spans.span)
         if spans.span.is_recording():
             # An attribute costs a quarter as much as a span, so the number 1, which most attempts have, is left out.

@@ -61,7 +61,7 @@ Known: TypeAlias = tuple[Any, int, float]
 
 
 class _Saved(NamedTuple):
-    """The result of a commit: the number of stored rows, their bytes, and the errors of refused values by index."""
+    """The result of a commit: the number and the total bytes of the stored rows, and, by index, the errors of refused values."""
 
     rows: int
     size: int
@@ -74,7 +74,7 @@ class Session:
     Attributes:
         key_of: returns the key of an input, given the input and its index; raises a TypeError if it has none.
         known: the number of results of the run's function in the file; 0 before `open`.
-        left: the number of these results that no input has taken.
+        remaining: the number of these results that no input has taken.
         keys: by index, the keys of the running jobs and of the outcomes that have not been sent to the writer.
         queue: the outcomes that have not been delivered.
     """
