@@ -180,10 +180,10 @@ def no_failed_callback() -> Iterator[None]:
 
 
 class _Tracing:
-    """Traces the imports and the tests, and neither pytest nor the fixtures: the tracer slows down every line.
+    """Traces only the imports and the tests, not pytest and the fixtures, because tracing slows down every line.
 
-    Until Python 3.13 `coverage` measures branches with a trace function. It would also be called in the process
-    of pytest-xdist that hands out the tests, where it has nothing to measure.
+    Up to Python 3.13, `coverage` measures branches with a trace function. The function would also be called in the
+    controller process of pytest-xdist, where there is nothing to measure.
     """
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class _Tracing:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_make_collect_report(self) -> Generator[None, Any, Any]:
-        """Trace the import of a test module, with which this hook begins."""
+        """Trace the import of a test module, which is the first step of this hook."""
         sys.settrace(self._tracer)
         try:
             return (yield)
@@ -218,7 +218,7 @@ class _Tracing:
             sys.settrace(None)
 
     def pytest_unconfigure(self) -> None:
-        """Leave the process as it was."""
+        """Restore the trace function of the process."""
         sys.settrace(self._tracer)
 
 

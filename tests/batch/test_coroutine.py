@@ -194,7 +194,7 @@ async def test_closing_a_run_that_was_begun_by_hand_cancels_its_jobs() -> None:
 
 @pytest.mark.looptime
 async def test_a_run_whose_task_has_ended_can_be_closed_in_another() -> None:
-    """Nothing would ever resume it."""
+    """Closing it is safe, because nothing else will resume it."""
     run = map_all(job, [1])
 
     async def begin() -> None:

@@ -101,7 +101,7 @@ class InlineEngine:
 
 
 def engine_of(kind: type[Inline]) -> InlineEngine:
-    """An engine whose runs are of this class."""
+    """An engine whose runs are instances of a given class."""
     return InlineEngine(kind=kind)
 
 
@@ -389,7 +389,7 @@ async def stubborn(_: object) -> None:
 
 
 async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine() -> None:
-    """It takes no other job's place, and the run ends: the first outcome counts, and the engine gets the error."""
+    """The run keeps the first outcome and ends normally; the error is raised in the engine."""
     rejected: list[RuntimeError] = []
 
     class Repeating(Inline):
@@ -410,8 +410,8 @@ async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine() -> 
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["unknown", "refused"])
-async def test_only_jobs_that_were_started_have_an_outcome(*, is_refused: bool) -> None:
-    """Neither a job of an unknown index, nor one that the engine has refused."""
+async def test_only_jobs_that_were_started_may_have_an_outcome(*, is_refused: bool) -> None:
+    """An outcome is rejected if its index is unknown, or if the engine has refused its job."""
 
     class Confused(Inline):
         def start_job(self, item: Any, index: int) -> None:
@@ -434,7 +434,7 @@ async def test_only_jobs_that_were_started_have_an_outcome(*, is_refused: bool) 
 
 
 async def test_an_outcome_from_another_thread_is_an_error_of_the_engine() -> None:
-    """Which names the repair; the run's own state belongs to the thread of its loop."""
+    """The error shows the repair: the state of the run may be changed only in the thread of its loop."""
 
     class Threaded(Inline):
         async def _call(self, item: Any, index: int) -> None:
@@ -447,7 +447,7 @@ async def test_an_outcome_from_another_thread_is_an_error_of_the_engine() -> Non
 
 
 async def test_outcomes_that_skip_the_engine_are_recorded(tmp_path: Path) -> None:
-    """Those that a stage passes on, and those that a journal holds."""
+    """These are the outcomes that a stage passes on, and those that a journal replays."""
 
     async def odd(number: int) -> int:
         if number % 2 == 0:
@@ -463,7 +463,7 @@ async def test_outcomes_that_skip_the_engine_are_recorded(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["None", "a value of type coroutine"])
 async def test_a_start_that_returns_no_engine_run_is_an_error(kind: str) -> None:
-    """Such as that of an async method, whose coroutine is closed."""
+    """If the method is async, its coroutine is closed."""
     engine = InlineEngine()
     engine.start = Mock(return_value=None if kind == "None" else double(0))  # type: ignore[method-assign]
     with pytest.raises(TypeError) as caught:
@@ -476,7 +476,7 @@ async def test_a_start_that_returns_no_engine_run_is_an_error(kind: str) -> None
 
 @pytest.mark.parametrize("name", ["start_job", "cancel", "free_slots", "skip", "job_names", "status", "stop"])
 def test_a_method_that_the_run_calls_cannot_be_async(name: str) -> None:
-    """Its coroutine would never be awaited, and the run would wait for ever."""
+    """Its coroutine would never be awaited, and the run would wait forever."""
 
     async def method(*_: object) -> None:
         """Do nothing."""
@@ -488,7 +488,7 @@ def test_a_method_that_the_run_calls_cannot_be_async(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["open", "close"])
 def test_a_method_that_the_run_awaits_has_to_be_async(name: str) -> None:
-    """The error comes from the line of the class, not from a run."""
+    """The error is raised when the class is defined, not during a run."""
     with pytest.raises(TypeError) as caught:
         type("Early", (EngineRun,), {name: lambda _: None})
     assert str(caught.value) == f"Early.{name} must be async, because the run awaits it: write `async def`"
@@ -514,7 +514,7 @@ async def test_a_run_whose_time_is_up_waits_for_open() -> None:
 
 
 async def test_an_engine_that_cannot_open_is_closed() -> None:
-    """It may hold resources already."""
+    """It may already hold resources."""
 
     class Broken(Inline):
         async def open(self) -> None:

@@ -175,7 +175,7 @@ async def test_a_job_has_one_context() -> None:
 
 
 async def test_the_context_of_a_source_is_its_own() -> None:
-    """Neither a job nor a listener sees what the source has set before it yields, nor a listener what a job has set."""
+    """Context variables set by the source are invisible to jobs and listeners; those set by a job, to listeners."""
     seen: list[str] = []
 
     def inputs() -> Iterator[int]:
@@ -229,8 +229,8 @@ async def test_map_all_takes_coroutines_for_plain_inputs(collect: Callable[[list
     assert (await map_all(run, collect([answer(1), answer(2)]))).values() == [1, 2]
 
 
-async def test_map_all_takes_a_plain_function_that_is_marked_as_async() -> None:
-    """Such a function may return any awaitable, like a function that `run_all` is given."""
+async def test_map_all_accepts_a_plain_function_that_is_marked_as_async() -> None:
+    """Such a function may return any awaitable, like a job of `run_all`."""
 
     def start(number: int) -> "asyncio.Future[int]":
         return asyncio.ensure_future(answer(number))
@@ -249,7 +249,7 @@ def returns_none() -> Any:
 
 
 def returns_number() -> Any:
-    """A callable that is no job, for it returns a number."""
+    """A callable that cannot be a job, because it returns a number."""
     return 7
 
 

@@ -112,7 +112,7 @@ async def test_pending_tells_whether_the_job_had_begun() -> None:
 
 
 async def test_a_future_of_another_loop_is_not_cancelled() -> None:
-    """It belongs to somebody else; its job, which had not begun when the run was cancelled, is pending."""
+    """The future does not belong to the run; its job, which had not begun when the run was cancelled, is pending."""
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     run = run_all([future])

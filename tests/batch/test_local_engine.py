@@ -93,8 +93,8 @@ async def test_a_future_that_cannot_be_asked_for_its_loop_is_cancelled_through_i
     assert [(pending.name, pending.started) for pending in report.pending] == [("own-0", True), ("own-1", True)]
 
 
-async def test_an_awaitable_that_is_no_future_is_cancelled_through_its_task() -> None:
-    """Only a real future is cancelled itself, whatever the methods of an awaitable are called."""
+async def test_an_awaitable_that_is_not_a_future_is_cancelled_through_its_task() -> None:
+    """Only a real future is cancelled directly, even if an awaitable has methods with the same names."""
 
     class Request:
         def get_loop(self) -> asyncio.AbstractEventLoop:

@@ -401,15 +401,15 @@ def test_other_queues_are_read_in_their_own_way(made: Any, get: str) -> None:
 
 
 class PutOnly:
-    """An object that items can be put into."""
+    """An object with a `put` method, but no `get`."""
 
     def put(self, item: int) -> None:
         """Add an item."""
 
 
 @pytest.mark.parametrize("thing", [contextvars.ContextVar("variable"), PutOnly()], ids=["get", "put"])
-def test_an_object_with_only_one_method_of_a_queue_is_no_queue(thing: Any) -> None:
-    """The error does not show how to read a queue, but says what to do with any single object."""
+def test_an_object_with_only_one_method_of_a_queue_is_not_a_queue(thing: Any) -> None:
+    """The error shows the repair for any single object, not the way to read a queue."""
     with pytest.raises(TypeError, match=r"got a value of type \w+: put it into a list$"):
         map_all(job, thing)
 

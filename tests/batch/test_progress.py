@@ -46,7 +46,7 @@ async def test_the_bar_shows_what_happened(capsys: pytest.CaptureFixture[str]) -
 
 
 async def test_by_default_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    """A run shows nothing unless it is asked to."""
+    """A run shows nothing unless `progress` is set."""
     await run_all([job(0)])
     await map_all(job, [0])
     assert capsys.readouterr().err == ""
@@ -236,8 +236,8 @@ def test_anything_else_is_refused_at_once(progress: Any, words: list[str]) -> No
 
 
 @pytest.mark.parametrize("keyword", ["mininterval", "delay"])
-async def test_no_seconds_are_seconds_too(keyword: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bar without a delay, or drawn as often as possible."""
+async def test_intervals_of_zero_seconds_are_accepted(keyword: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bar then appears without a delay, or is redrawn as often as possible."""
     settings: Any = {keyword: 0}
     await map_all(job, [0], progress=settings)
     assert "1/1" in lines(capsys.readouterr().err)[-1]

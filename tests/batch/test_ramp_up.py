@@ -188,8 +188,8 @@ async def test_a_call_that_outlives_its_run_is_on_its_own(answer: Answer) -> Non
     assert tokens_of(setting) == 1
 
 
-async def test_a_call_that_first_fails_after_its_run_has_ended_is_on_its_own() -> None:
-    """The run has no circuit, since nothing failed in it, and gets none any more: the call retries by its policy."""
+async def test_a_call_that_first_fails_after_its_run_has_ended_is_not_protected() -> None:
+    """The run created no circuit, since nothing had failed in it, and creates none later: only the policy applies."""
     service = Service(script={1: [down(5)]})
     left: list[asyncio.Task[int]] = []
 

@@ -328,7 +328,7 @@ def test_outcomes_are_made_by_hand_too() -> None:
     assert Success(0, "value", 1, 0.5) == Success(0, "value", 1, 0.5, "", None)
 
 
-def test_the_text_of_what_is_missing_without_a_reason() -> None:
+def test_the_error_about_pending_jobs_without_a_reason() -> None:
     """A job that was refused is pending in a run that nothing stopped, so no reason follows."""
     report: Report[int] = Report([Pending(0, None, started=False)], Tally(1, 1, pending=1), 0.0, None)
     with pytest.raises(ExceptionGroup) as caught:
@@ -338,8 +338,8 @@ def test_the_text_of_what_is_missing_without_a_reason() -> None:
 
 
 @pytest.mark.parametrize(("count", "end"), [(10, "8, 9"), (11, "8, 9, ...")])
-def test_the_text_of_what_is_missing_names_ten_groups(count: int, end: str) -> None:
-    """An ellipsis stands for the others."""
+def test_the_error_about_pending_jobs_names_ten_groups(count: int, end: str) -> None:
+    """An ellipsis replaces the other groups."""
     tally = Tally(1, 1, pending=1)
     report: Report[int] = Report([Pending(0, None, started=False)], tally, 0.0, None, range(count))
     with pytest.raises(ExceptionGroup) as caught:

@@ -971,7 +971,7 @@ def test_a_handler_that_could_not_be_restored_is_refused_at_once() -> None:
 
 
 def test_the_error_about_a_handler_that_could_not_be_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gives the reason and the repair."""
+    """The message contains the reason and the repair."""
     monkeypatch.setattr(signal, "getsignal", lambda _: None)
     message = (
         "^stop_on cannot take SIGTERM: its handler was not installed from Python, so it could not be restored "

@@ -114,7 +114,7 @@ async def test_a_stop_that_loses_nothing_is_none() -> None:
     assert (report.stopped, report.ok) == (None, True)
     report = await after_all_started(map_all(double, iter([1, 2, 3])))
     assert (report.stopped, report.ok) == (None, True)
-    # All slots are taken, so that the run has not looked for a fourth input when it is stopped.
+    # All slots are taken, so the run has not tried to pull a fourth input when it is stopped.
     report = await after_all_started(map_all(double, [1, 2, 3], limit=3))
     assert (report.stopped, report.ok) == (None, True)
 

@@ -38,7 +38,7 @@ async def test_outcomes_come_in_the_strategys_order(strategy: Any, order: list[i
         assert indexes([outcome async for outcome in run]) == order
 
 
-async def test_a_streamed_run_in_input_order_withholds_no_outcome_whose_turn_it_is() -> None:
+async def test_a_streamed_run_in_input_order_delivers_each_outcome_as_soon_as_it_is_next() -> None:
     """When a slow job ends, the outcomes behind it are read at once, while later jobs are running."""
     async with map_all(sleep, [3, 1, 2, 9]) as run:
         read = [(outcome.index, asyncio.get_running_loop().time()) async for outcome in run]

@@ -170,8 +170,8 @@ seconds           12,345.68  12,345.68  12,345.68"""
 
 
 @pytest.mark.parametrize("read", [0, 1])
-def test_outcomes_that_were_read_are_mentioned(read: int) -> None:
-    """Even a single one."""
+def test_the_summary_mentions_outcomes_that_were_read(read: int) -> None:
+    """This includes a single outcome."""
     text = report_of([Success(0, None, 1, 0.5)], succeeded=1 + read).summary()
     assert ("the outcomes that were read before: 1" in text) is (read == 1)
 
@@ -307,7 +307,7 @@ def test_errors_of_two_classes_are_two() -> None:
 
 
 @pytest.mark.parametrize(("length", "shown"), [(60, "x" * 48), (61, "x" * 47 + "…")])
-def test_an_error_has_sixty_characters(length: int, shown: str) -> None:
+def test_an_error_has_at_most_sixty_characters(length: int, shown: str) -> None:
     """A longer text ends in an ellipsis."""
     text = "x" * (length - len("ValueError: "))
     assert errors_of(report_of(failed(ValueError(text)))) == [f"     1           0  ValueError: {shown}"]

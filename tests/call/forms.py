@@ -36,7 +36,7 @@ FORMS = ("async function", "async block", "plain function", "plain block")
 only_async = pytest.mark.parametrize("supervise", FORMS[:2], indirect=True)
 """For what plain code cannot do: to be interrupted, or to wait for something else than time."""
 two_forms = pytest.mark.parametrize("supervise", FORMS[::3], indirect=True)
-"""For tests with many cases, for which one form for each driver, and for functions as for blocks, has to be enough."""
+"""For tests with many cases, which cover one function and one block for each driver."""
 only_functions = pytest.mark.parametrize("supervise", FORMS[::2], indirect=True)
 """For what a block has not: arguments, and a function's name."""
 only_async_functions = pytest.mark.parametrize("supervise", FORMS[:1], indirect=True)

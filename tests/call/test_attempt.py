@@ -48,7 +48,7 @@ async def test_number_and_previous_error(
 
 
 def linked(link: str) -> tuple[Exception, Exception]:
-    """An error, and another one that it refers to, which has a traceback."""
+    """Return an error, and another error to which it refers, which has a traceback."""
     other = ConnectionError("other")
     try:
         raise other

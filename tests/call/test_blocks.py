@@ -388,7 +388,7 @@ LOST = (
 
 
 def test_closing_a_loop_ends_its_call(events: list[Event]) -> None:
-    """Twice is as good as once, and no attempt follows."""
+    """Closing it twice has the same effect as closing it once, and no attempt follows."""
     loop = iter(POLICY)
     for each in loop:
         with each:
@@ -667,7 +667,7 @@ def sharing_a_plain_gate(policy: Policy) -> None:
 
 
 async def test_a_block_in_a_block_with_the_same_gate() -> None:
-    """The inner block would wait for the outer one: the error names both by function and line, and the gate."""
+    """The inner block would wait for the outer one: the error names the gate, and both blocks by function and line."""
     rule = (
         r"^{0}:\d+ was called inside an attempt of {0}:\d+, which holds the same gate \({1}\), .*gate=None.* for {0}:"
     )

@@ -68,7 +68,7 @@ def test_a_wrapper_registers_its_code(deadline: float | None) -> None:
 
 
 def test_a_layer_registers_its_code(module: Any) -> None:
-    """The function that ends a block is a layer, through which final errors propagate, but no wrapper."""
+    """The function that ends a block is a layer through which final errors propagate, but not a wrapper."""
     frames.register_layer(module.function.__code__)
     assert by_id(module.function) == frames.LAYERS
     assert frames.WRAPPERS == {}

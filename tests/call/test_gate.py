@@ -233,7 +233,7 @@ async def test_a_gate_cannot_suppress_cancellation_and_exit(kind: type[BaseExcep
 
 
 class ObservedGate(Reentrant):
-    """It keeps what its exit gets, and whether the traceback is that of the error."""
+    """A gate that records the arguments of its exit, and whether the traceback is that of the error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,8 +247,10 @@ class ObservedGate(Reentrant):
 
 
 @pytest.mark.parametrize("deadline", [None, 60.0])
-async def test_the_exit_of_a_gate_gets_the_error_of_the_attempt(deadline: float | None, supervise: Supervise) -> None:
-    """It gets the class, the error and the traceback, as in a `with` statement, and nothing after a success."""
+async def test_the_exit_of_a_gate_receives_the_error_of_the_attempt(
+    deadline: float | None, supervise: Supervise
+) -> None:
+    """The exit receives the class, the error and the traceback, as in a `with` statement, and None after a success."""
     gate, error = ObservedGate(), ConnectionError()
 
     @supervise(retry_on=ConnectionError, gate=gate, deadline=deadline, backoff=[1])

@@ -369,7 +369,7 @@ async def test_a_wait_that_blocks_a_loop_warns_once_for_each_place(naps: list[fl
     assert naps == [1, 2, 3, 1]
 
 
-async def test_the_warning_says_what_to_do(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_warning_shows_the_repairs(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the function and the seconds, and shows both repairs."""
     monkeypatch.setattr(thread, "_blocking_lines", set())
     text = (
@@ -518,8 +518,8 @@ async def test_a_call_that_retries_while_the_run_ramps_up_goes_on() -> None:
     assert [outcome.attempts for outcome in report.succeeded] == [2, 2]
 
 
-def test_a_function_as_gate_can_ask_for_the_time_left() -> None:
-    """It is called within the call, and `attempt()` needs no event loop there."""
+def test_a_gate_function_can_read_the_remaining_time() -> None:
+    """The function runs within the call, where `attempt()` needs no event loop."""
     left: list[float | None] = []
 
     def gate_of() -> threading.Semaphore:
@@ -533,7 +533,7 @@ def test_a_function_as_gate_can_ask_for_the_time_left() -> None:
 
 @pytest.mark.parametrize("deadline", [None, 100])
 def test_a_result_of_any_type_is_returned(deadline: float | None) -> None:
-    """Only an awaitable is refused, after a retry too."""
+    """Only an awaitable is refused, even after a retry."""
     results: list[object] = [Loading(0), Loading(0)]
     failures = [ConnectionError()]
 

@@ -478,8 +478,10 @@ async def test_layers_do_not_multiply_through_a_task_group(supervise: Supervise)
     assert len(script.times) == 3
 
 
-async def test_an_inner_call_that_gave_up_is_seen_behind_an_error_that_a_group_has_twice(supervise: Supervise) -> None:
-    """Each error of a group is looked at, so that the outer call makes no retry."""
+async def test_an_inner_call_that_gave_up_is_found_behind_an_error_that_is_in_a_group_twice(
+    supervise: Supervise,
+) -> None:
+    """Each error of a group is examined, so the outer call makes no retry."""
     script, twice = Script(ConnectionError(), ConnectionError()), ConnectionError("twice")
     inner = supervise(retry_on=ConnectionError, max_retries=1, backoff=NO_WAIT)(script)
 

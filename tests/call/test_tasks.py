@@ -1,4 +1,4 @@
-"""The tasks that the library creates, and what it does when a block is left in its loop or after it."""
+"""The tasks that the library creates, and its behaviour when a block is left while its event loop runs, or later."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.looptime
 
 
 async def names_of_jobs(factory: Any) -> list[str]:
-    """The names of two tasks, as seen by the jobs that run in them, under a task factory."""
+    """Return the names of two tasks under a task factory, as read by the jobs that run in them."""
     names: list[str] = []
 
     async def fetch() -> None:
@@ -32,13 +32,13 @@ async def names_of_jobs(factory: Any) -> list[str]:
 
 
 async def test_tasks_of_a_factory_are_named() -> None:
-    """A factory that accepts all keywords makes a job's task with its name."""
+    """A factory that accepts all keywords creates the task of a job with the name of the job."""
     names = await names_of_jobs(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
     assert names == ["fetch-0", "fetch-1"]
 
 
 async def test_a_factory_that_accepts_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets none, also where the loop would pass the name on, as Python 3.14 does."""
+    """No name is passed to it, even if the loop would pass the name on, as in Python 3.14."""
     loop = asyncio.get_running_loop()
 
     def create_task(coroutine: Any, **options: Any) -> Any:
@@ -70,7 +70,7 @@ def test_a_cancellation_is_kept_without_its_traceback() -> None:
 
 
 async def test_an_async_generator_that_is_closed_in_its_loop_waits_for_its_run() -> None:
-    """The block of a run in it is left as by a `break`: its jobs have cleaned up when the generator is closed."""
+    """As after a `break`, the jobs of a run in the generator have cleaned up when the generator is closed."""
     cleaned_up: list[float] = []
 
     async def hang() -> None:

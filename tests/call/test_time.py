@@ -319,7 +319,7 @@ async def test_no_wait_is_started_that_would_end_after_the_deadline(supervise: S
     assert (given_up.attempts, given_up.reason) == (2, Reason.DEADLINE)
 
 
-async def test_a_retry_that_the_deadline_rules_out_is_neither_announced_nor_paid(supervise: Supervise) -> None:
+async def test_a_retry_that_the_deadline_rules_out_is_neither_announced_nor_charged(supervise: Supervise) -> None:
     """The event of the attempt has no wait, and the tokens stay in the budget."""
     budget = Budget()
     func = supervise(BASE.replace(deadline=5, backoff=[3], budget=budget))(Attempts(0))
@@ -488,7 +488,7 @@ async def test_a_deadline_exceeded_that_is_raised_by_hand_keeps_its_cause(
 async def test_an_error_of_the_clean_up_at_expiry_has_a_timeout_error_as_its_context(
     limits: dict[str, float], supervise: Supervise
 ) -> None:
-    """As under `asyncio.timeout`, the traceback shows that the clean-up failed because the time was over."""
+    """As under `asyncio.timeout`, the traceback shows that the clean-up failed after the time limit had expired."""
 
     @supervise(retry_on=(), **limits)
     async def fetch() -> None:

@@ -15,14 +15,14 @@ def _untraced(untraced: None) -> None:
 
 @pytest.fixture(autouse=True)
 def _young_heap() -> None:
-    """Spare the garbage collector what is there already, for each test anew: a sweep calls it hundreds of times."""
+    """Exclude existing objects from garbage collection before each test, because a sweep collects hundreds of times."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _without_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no traceback formatted: pytest, which keeps all log records, would format those of thousands of crashes."""
+    """Disable the formatting of tracebacks: pytest keeps all log records, and would format thousands of tracebacks."""
     monkeypatch.setattr(logging.Formatter, "formatException", lambda *_: "(traceback left out)")
 
 

@@ -1,4 +1,4 @@
-"""The fate of jobs and caller when one is cancelled: the three strategies beside their namesakes in asyncio."""
+"""The effects of cancelling a job or the caller: the three strategies, compared with their namesakes in asyncio."""
 
 import asyncio
 import gc

@@ -257,7 +257,7 @@ def test_a_cancel_at_any_step(seed: int, counts: "Counter[str]", *, thorough: bo
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_runs_with_groups_and_a_journal(tmp_path: Path, seed: int) -> None:
-    """Each success that one run has reported is known to the next, whatever their groups do."""
+    """Each success that one run has reported is replayed by the next run, whatever their groups do."""
     done: set[int] = set()
     for round_ in range(2):
         scene = Scene(seed, Journal(tmp_path / "run.db"))  # type: ignore[arg-type]

@@ -276,7 +276,7 @@ def test_a_cancel_at_any_step_of_random_stages(seed: int, counts: "Counter[str]"
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_stages_with_journals(tmp_path: Path, seed: int) -> None:
-    """Each delivered success of a stage is known to its next run, whatever the others did, even after a cancel."""
+    """Each delivered success of a stage is replayed by its next run, whatever the others did, even after a cancel."""
     journal = Journal(tmp_path / "run.db", key=str)
     known: list[set[int]] = [set() for _ in range(3)]
     for round_ in range(3):

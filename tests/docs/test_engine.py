@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/engine.md"
 
 
 async def test_calls_that_are_cancelled_in_the_queue_leave_no_coroutine() -> None:
-    """Python would warn that it was never awaited; the call that has begun is awaited by the run."""
+    """Python would warn that the coroutine was never awaited; the run waits for the call that has begun."""
     block = re.search(r"```python\n(.*?)async def blocking_square", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     names: dict[str, Any] = {}

@@ -110,7 +110,7 @@ class Runner:
         assert self.printed.strip() == example.parsed.strip()
 
 
-# A page imports the clients of others, which would take twice as long under the tracer.
+# A page imports third-party clients, and importing them would take twice as long under the tracer.
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES])
 def test_the_code_on_a_page_runs_and_prints_what_the_page_says(page: str) -> None:

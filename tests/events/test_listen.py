@@ -342,7 +342,7 @@ async def test_a_listener_may_stop_its_run() -> None:
 
 
 async def test_a_listener_may_stop_its_run_before_it_begins() -> None:
-    """No job starts, and the listener has not failed."""
+    """No job starts, and the listener does not fail."""
     reports: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
 

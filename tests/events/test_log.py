@@ -320,15 +320,15 @@ def test_a_line_names_the_group(event: Event, text: str, group: str, caplog: pyt
     assert values(caplog.records[0]).get("group", "absent") == group
 
 
-def test_a_run_with_a_journal_says_how_many_outcomes_were_in_it(caplog: pytest.LogCaptureFixture) -> None:
-    """The number is that of all outcomes, pending ones included."""
+def test_the_line_of_a_run_with_a_journal_has_the_number_of_replayed_outcomes(caplog: pytest.LogCaptureFixture) -> None:
+    """The total is the number of all outcomes, including pending ones."""
     tally = Tally(3, 1, succeeded=1, failed=1, pending=1, replayed=1)
     LINES[RunFinished].write(RunFinished(1, "pages", tally, 2.0, 1))
     assert caplog.records[0].getMessage().endswith("; 1 of 3 from the journal")
 
 
 def test_a_line_has_a_traceback_on_request(caplog: pytest.LogCaptureFixture) -> None:
-    """Only where the line asks for it, and only if the event has an error."""
+    """The traceback is logged only if the line requests it, and the event has an error."""
     error = ValueError("broken")
     plain = LogLine(SUPERVISORS, logging.ERROR, "%(child)s")
     traced = LogLine(SUPERVISORS, logging.ERROR, "%(child)s", traceback=True)
@@ -340,7 +340,7 @@ def test_a_line_has_a_traceback_on_request(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_an_event_can_be_left_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Listeners receive it all the same."""
+    """Listeners receive it nevertheless."""
     with listen(kept := Kept()):
         Scope(1, "pages").emit(RunResumed, Tally(3, 1), is_logged=False)
     assert kept.names() == ["RunResumed"]

@@ -138,7 +138,7 @@ async def test_run_finished_is_emitted_however_the_run_ends(way: str) -> None:
 
 
 def test_a_tally_counts_outcomes() -> None:
-    """Successes from a journal count as successes, too."""
+    """Successes from a journal also count as successes."""
     tally = Tally(5, None)
     for outcome in (
         Success(0, "a", 1, 0.0),

@@ -344,7 +344,7 @@ async def test_a_synchronous_client_is_refused(synchronous: Client) -> None:
 
 
 async def test_a_run_that_is_given_an_address_disconnects(near: Client) -> None:
-    """It connects by itself, and leaves a client alone that it was given. It is over when the next run begins."""
+    """The engine connects by itself, and does not close a given client. A run has ended before the next one begins."""
     cluster: Any = near.cluster
     scheduler = cluster.scheduler
     (mine,) = set(scheduler.clients) - {"fire-and-forget"}

@@ -154,7 +154,7 @@ async def test_a_chunk_is_delivered_when_it_is_full() -> None:
 
 
 async def test_chunks_become_smaller_towards_the_end_of_a_source() -> None:
-    """The inputs that are left are shared among the threads, of which there is one until the workers are known."""
+    """The remaining inputs are shared among the threads; until the workers are known, one thread is assumed."""
     builder: ChunkBuilder[str] = ChunkBuilder("run", 10, 1000, lambda _: None)
     sizes = []
     for index in range(6):
@@ -351,7 +351,7 @@ async def failed_with(jobs_of: Any, error: BaseException, count: int = 2) -> Non
 
 
 async def sent_chunks(jobs_of: Any, count: int) -> list[Any]:
-    """Send this many chunks of one job each; return their futures."""
+    """Send this many chunks of one job each, and return their futures."""
     for index in range(count):
         jobs_of.add("a", index)
         jobs_of.builder.flush()
@@ -382,7 +382,7 @@ async def test_a_chunk_whose_workers_died_is_retried_alone_once() -> None:
 
 
 async def test_a_chunk_that_is_to_be_retried_alone_waits_for_the_chunks_on_the_cluster() -> None:
-    """No other chunk is sent meanwhile."""
+    """No other chunk is sent in the meantime."""
     jobs_of = await scheduler(total=100)
     first, second = await sent_chunks(jobs_of, 2)
     first.set_exception(killed())
@@ -446,7 +446,7 @@ async def test_an_error_of_the_task_is_that_of_each_job(status: str) -> None:
 
 
 async def test_no_job_runs_after_the_last_outcome() -> None:
-    """The last poll counted jobs that have ended since then; that number is kept while jobs are unfinished."""
+    """The last poll counted jobs that have ended since; its number is kept only while jobs are unfinished."""
     jobs_of = await scheduler(total=100)
     futures = await sent_chunks(jobs_of, 2)
     jobs_of.context.tally.running = 2
@@ -539,7 +539,7 @@ async def test_a_task_gets_what_a_worker_needs() -> None:
 
 
 async def unfinished_names(count: int) -> AsyncIterator[str]:
-    """The names that a scheduler with this many unfinished jobs gives; the first ten are sent."""
+    """Return the names that a scheduler with this many unfinished jobs reports; the first ten jobs are sent."""
     jobs_of = await scheduler(total=100)
     for index in range(count):
         jobs_of.add("a", index)
@@ -550,14 +550,14 @@ async def unfinished_names(count: int) -> AsyncIterator[str]:
 
 
 async def test_unfinished_jobs_are_named() -> None:
-    """Ten of them, sent or not, and the number of the others."""
+    """There are ten names, of jobs that were sent or not, and the number of the others."""
     assert [name async for name in unfinished_names(3)] == [f"a-{n}" for n in range(3)]
     assert [name async for name in unfinished_names(10)] == [f"a-{n}" for n in range(10)]
     assert [name async for name in unfinished_names(13)] == [*(f"a-{n}" for n in range(10)), "and 3 more"]
 
 
-async def test_a_stop_makes_the_jobs_pending_that_are_not_sent() -> None:
-    """None of them has started."""
+async def test_a_stop_makes_the_jobs_that_were_not_sent_pending() -> None:
+    """Their outcomes show that they have not started."""
     jobs_of = await scheduler(total=100)
     jobs_of.add("a", 0)
     jobs_of.stop(Phase.STOPPED)
@@ -565,8 +565,8 @@ async def test_a_stop_makes_the_jobs_pending_that_are_not_sent() -> None:
     assert jobs_of.unfinished == 0
 
 
-async def test_a_chunk_that_cannot_be_withdrawn_is_left_alone() -> None:
-    """The loss of the connection ends its task anyway; the names of the tasks show what each is for."""
+async def test_an_error_while_a_chunk_is_withdrawn_is_ignored() -> None:
+    """The loss of the connection ends its task anyway; the names of the tasks show their purposes."""
     jobs_of = await scheduler(total=100)
     (future,) = await sent_chunks(jobs_of, 1)
     future.cancel = Mock(side_effect=OSError("no connection"))

@@ -610,7 +610,7 @@ async def test_a_stop_before_there_is_a_connection() -> None:
 
 
 async def test_an_error_of_the_connection_after_a_stop_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stopped run needs no connection any more."""
+    """A stopped run no longer needs a connection."""
 
     async def connect(_: DaskEngine) -> None:
         task = asyncio.current_task()

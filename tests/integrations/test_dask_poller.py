@@ -120,7 +120,7 @@ async def test_a_reply_updates_the_run() -> None:
 
 
 async def test_a_worker_without_a_limit_adds_nothing_to_the_limit_of_the_run() -> None:
-    """It has closed its part of the run."""
+    """Such a worker has already closed its worker run."""
     client, scheduler = FakeClient("a", "b"), FakeScheduler(limit=5)
     replies = iter([PollReply(3, 4, "", {}), PollReply(0, None, "", {})])
     client.replies[poll_run] = lambda *_: next(replies)
@@ -130,8 +130,8 @@ async def test_a_worker_without_a_limit_adds_nothing_to_the_limit_of_the_run() -
     await poller.close(client)
 
 
-async def test_the_names_of_tasks_show_what_they_do() -> None:
-    """They begin with the name of the run."""
+async def test_the_names_of_tasks_show_their_purposes() -> None:
+    """Each name begins with the name of the run."""
     client = FakeClient("a")
     client.replies = {function: lambda *_: for_ever() for function in (check_config, poll_run, close_run)}
     opening = asyncio.ensure_future(opened(client, FakeScheduler()))
@@ -219,7 +219,7 @@ async def test_a_change_of_phase_is_sent_at_once() -> None:
 
 
 class FakeConnector:
-    """Gives out a client."""
+    """A connector that returns a given client."""
 
     def __init__(self, client: FakeClient) -> None:
         self.client = client
@@ -236,7 +236,7 @@ class FakeConnector:
     "end", [DaskRun.stop, partial(DaskRun.cancel, already_cancelled=False)], ids=["stop", "cancel"]
 )
 async def test_a_stop_or_a_cancel_that_is_repeated_is_sent_once(end: Callable[[DaskRun], None]) -> None:
-    """A caller that cancels the run on every turn of the loop does not flood the cluster with polls."""
+    """A caller that cancels the run in every iteration of the loop does not flood the cluster with polls."""
     client = FakeClient("a")
     run = DaskRun(FakeScheduler().context, FakeConnector(client), 10)
     await run.open()

@@ -46,7 +46,7 @@ def failure(error: Exception) -> Failure[object]:
 
 
 def with_notes(error: Exception, notes: object) -> Exception:
-    """An error whose notes are this object."""
+    """Return an error whose notes are this object."""
     error.__notes__ = notes  # type: ignore[assignment]  # somebody may
     return error
 
@@ -143,8 +143,8 @@ def test_a_traceback_has_a_bound() -> None:
     assert text == "".join(traceback.format_exception(raised.value))
 
 
-def test_a_traceback_that_cannot_be_printed_says_why() -> None:
-    """The error of the attempt to print it takes its place."""
+def test_a_traceback_that_cannot_be_printed_is_replaced_by_the_reason() -> None:
+    """The text contains the error that printing it has raised."""
     text = serialization.remote_error(MADE_BY_HAND, "why").traceback_text
     assert text.startswith("its traceback cannot be printed: TypeError: ")
 
@@ -294,7 +294,7 @@ def test_inputs_that_can_be_pickled_one_by_one_are_accepted() -> None:
 
 
 def test_inputs_are_checked_in_batches() -> None:
-    """The number in the error counts all of them; only the inputs of the last batch are pickled one by one."""
+    """The number in the error counts the inputs of all batches; only those of the last batch are pickled one by one."""
     pickled: list[int] = []
 
     class Counted:
@@ -352,7 +352,7 @@ def test_a_supervised_function_behind_another_name_arrives_supervised(monkeypatc
 
 
 def test_a_supervised_function_of_a_class_is_sent_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker can import it, and so gets the very function."""
+    """The worker imports it, and therefore obtains the same function."""
     kitchen = ModuleType("kitchen")
     monkeypatch.setitem(sys.modules, "kitchen", kitchen)
     kitchen.__dict__.update(supervise=supervise, policy=POLICY)

@@ -158,7 +158,7 @@ async def test_a_call_that_recovered_is_no_error(traced: Traced) -> None:
 
 @pytest.mark.looptime
 async def test_the_message_of_an_error_is_one_line(traced: Traced) -> None:
-    """Unprintable characters are escaped, as in the log; the type, which is an attribute of its own, is left out."""
+    """Unprintable characters are escaped, as in the log; the type is left out, because it has its own attribute."""
     await failing(ConnectionError("no answer: [Errno 5]\n\x1b[2Jagain"))()
     (event,) = traced.named("fetch attempt")[0].events
     assert event.attributes is not None
@@ -261,8 +261,8 @@ async def test_in_the_waits_the_span_of_the_call_is_current(traced: Traced) -> N
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["sampled", "not sampled"])
-async def test_what_a_loop_sets_for_an_attempt_holds_in_it(sampler: Sampler) -> None:
-    """Such as baggage with the address of a server, of which each attempt of a block tries another one."""
+async def test_baggage_that_a_loop_sets_for_an_attempt_is_used_in_it(sampler: Sampler) -> None:
+    """An example is the address of a server, if each attempt of a block tries another server."""
     traced = Traced(sampler)
     seen = []
     with listen(traced.spans):

@@ -285,7 +285,7 @@ async def test_a_real_scrape(registry: CollectorRegistry, metrics: Metrics) -> N
 
 
 def test_the_help_of_each_metric(registry: CollectorRegistry, metrics: Metrics) -> None:
-    """What each metric is, in words and by its type, as a dashboard shows it."""
+    """The text and the type of each metric are those that a dashboard shows."""
     metrics(AttemptStarted(1, "fetch", None, None, 1))
     metrics(RunStarted(1, "batch", Tally(1, 1)))
     assert {(family.name, family.type, family.documentation) for family in registry.collect()} == {

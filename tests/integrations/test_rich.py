@@ -156,7 +156,7 @@ async def test_without_a_length_there_is_no_total_until_the_end() -> None:
 
 
 async def test_pending_jobs_count_towards_the_total_of_a_source_without_a_length() -> None:
-    """A run that ended early has as many jobs as were started."""
+    """The total of a run that ended early is the number of its outcomes."""
     progress = Drawn()
     with listen(Bars(progress)):
         await map_all(job, itertools.count(2), limit=3, timeout=1.5)
@@ -236,8 +236,8 @@ async def test_a_pause_is_shown_with_its_reason_and_its_length() -> None:
     assert progress.fields("paused", "status") == ["", "1 succeeded, 0 failed"]
 
 
-async def test_at_the_end_of_its_wait_a_pause_is_probing() -> None:
-    """A line never shows a pause of 0 seconds that goes on."""
+async def test_a_pause_whose_wait_has_ended_is_shown_as_probing() -> None:
+    """A line never shows a continuing pause of 0 seconds."""
     progress = Drawn()
     bars, tally = Bars(progress), Tally(1, 1)
     bars(RunStarted(7, "fetch", tally))
@@ -433,8 +433,8 @@ async def test_ours_is_there_while_there_are_runs(ours: io.StringIO, screen: Scr
     assert ours.getvalue().count("\x1b[?25h") == 2
 
 
-async def test_a_line_of_ours(ours: io.StringIO, screen: Screen) -> None:
-    """The name, a bar that leaves room for the rest, the finished jobs, the status and the duration."""
+async def test_the_parts_of_a_line(ours: io.StringIO, screen: Screen) -> None:
+    """A line has the name, a bar that leaves room for the rest, the finished jobs, the status and the duration."""
     with listen(Bars()):
         await map_all(job, [0])
     (line,) = screen(ours.getvalue())
@@ -712,7 +712,7 @@ async def test_replayed_jobs_are_done_and_no_part_of_the_speed() -> None:
         await asyncio.sleep(0.1)
     other, task = progress.tasks
     assert (other.completed, task.completed) == (0, 100)
-    # rich leaves out the jobs of the first update that had any.
+    # rich ignores the jobs of the first update that contains any.
     assert task.speed == (3 + 5) / 2
     tally.succeeded += 2
     bars(RunFinished(7, "fetch", tally, 1.0))

@@ -89,10 +89,10 @@ async def test_the_bar_is_there_again_at_once(
         await running
 
 
-async def test_a_bar_in_another_terminal_is_there_again_at_once(
+async def test_a_bar_in_another_terminal_is_redrawn_at_once(
     terminal: io.StringIO, screen: Callable[[str], list[str]]
 ) -> None:
-    """A bar steps aside in the file that the user has chosen for it, which need not be stderr."""
+    """A bar is hidden in the file that the user has chosen for it, which need not be stderr."""
     running = asyncio.ensure_future(map_all(job, [1], progress={"file": terminal}))
     await asyncio.sleep(0.5)
     with beside_bars[0]():

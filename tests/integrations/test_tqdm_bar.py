@@ -1,4 +1,4 @@
-"""The tqdm bar of a run: how it looks in a terminal of a given width, in a file, and with the settings of tqdm."""
+"""The tqdm bar of a run: its appearance in a terminal of a given width, in a file, and with the settings of tqdm."""
 
 import asyncio
 import io
@@ -16,17 +16,18 @@ from aiosupervise.integrations.tqdm import ProgressBar
 
 
 def lines(written: str) -> list[str]:
-    """What was drawn, in order."""
+    """The values that were drawn, in order."""
     return [line.strip() for line in written.replace("\n", "\r").split("\r") if line.strip()]
 
 
 def drawn_bar(tally: Tally, status: str = "", name: str = "fetch", **options: Any) -> str:
-    """The last line of a bar with these counts."""
+    """Return the last line of a bar with these counts."""
     file = io.StringIO()
     settings: Any = {"file": file, "ncols": 80, **options}
     bar = ProgressBar(name, settings)
     bar.open(Tally(tally.total, tally.limit))
-    bar._bar.start_t = bar._bar.last_print_t = time.time() - 1  # so that the rate has two digits before the point
+    # The rate has two digits before the decimal point.
+    bar._bar.start_t = bar._bar.last_print_t = time.time() - 1
     bar.show(tally, status)
     shown = lines(file.getvalue())[-1]
     bar.close()
@@ -48,8 +49,8 @@ def drawn_bar(tally: Tally, status: str = "", name: str = "fetch", **options: An
     ],
     ids=["failures and retries", "a retry", "neither", "pending", "paused"],
 )
-def test_in_80_columns_there_is_a_bar_to_see(tally: Tally, status: str, ends: str) -> None:
-    """At least 10 characters of it, with the whole status behind it."""
+def test_in_80_columns_a_bar_is_visible(tally: Tally, status: str, ends: str) -> None:
+    """It has at least 10 characters, and the complete status follows it."""
     line = drawn_bar(tally, status)
     assert len(line) == 80
     assert line.endswith(ends)
@@ -88,13 +89,13 @@ def test_in_80_columns_the_rate_and_the_estimate_give_way_to_the_bar(
     ],
     ids=["paused", "running"],
 )
-def test_where_no_bar_fits_the_words_are_whole(name: str, status: str, line: str) -> None:
+def test_where_no_bar_fits_the_text_is_complete(name: str, status: str, line: str) -> None:
     """The counts and the reason of a pause matter more than the bar."""
     assert drawn_bar(Tally(6000, 10, succeeded=3200, failed=27), status, name) == line
 
 
 def test_without_a_total_or_a_width_the_line_has_all_its_parts() -> None:
-    """There is no bar to make room for, or no end of the line."""
+    """There is no bar that needs room, or the line has no maximum length."""
     tally = Tally(60, 10, succeeded=32, failed=2, retries=10)
     assert drawn_bar(tally, name=NAME, ncols=None).endswith("job/s, 2 failed, 10 retries]")
     endless = Tally(None, 10, succeeded=32)
@@ -103,21 +104,21 @@ def test_without_a_total_or_a_width_the_line_has_all_its_parts() -> None:
 
 
 def test_a_bar_is_shown_as_soon_as_there_is_room_for_10_characters() -> None:
-    """In each of the forms, from the longest to the shortest."""
+    """This holds for each of the forms, from the longest to the shortest."""
     tally = Tally(60, 10, succeeded=32, failed=2, retries=10)
     drawn = [drawn_bar(tally, ncols=columns) for columns in range(50, 100)]
     for form in ("job/s, 2 failed", "<00:00, 2 failed", "[00:01, 2 failed"):
         assert min(len(line.split("|")[1]) for line in drawn if "|" in line and form in line) == 10
 
 
-def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
-    """The bar jumps to where a journal brings it, and the rate and the estimate go by the jobs that run."""
+def test_replayed_jobs_are_done_but_do_not_count_towards_the_rate() -> None:
+    """The bar includes the replayed jobs; the rate and the estimate are based on the jobs that run."""
     now, file = 0.0, io.StringIO()
     bar = ProgressBar("fetch", {"file": file, "ncols": 120})
     tally = Tally(200, 1)
     bar.open(tally)
     inner = bar._bar
-    inner._time = lambda: now  # type: ignore[attr-defined]  # the stubs do not have it
+    inner._time = lambda: now  # type: ignore[attr-defined]  # not in the stubs
     inner.start_t = inner.last_print_t = now
     for ran, replayed in ((2, 0), (2, 90), (2, 0), (2, 2)):
         now += 1
@@ -132,7 +133,7 @@ def test_replayed_jobs_are_done_and_no_part_of_the_rate() -> None:
 
 
 def test_each_update_draws_the_bar_once() -> None:
-    """From the first line, which has the total, and also when a run that was fast has become slow."""
+    """This holds from the first line, which has the total, and even if a fast run becomes slow."""
     file = io.StringIO()
     bar = ProgressBar("fetch", {"file": file, "ncols": 80})
     tally = Tally(100, 1)
@@ -158,7 +159,7 @@ def test_after_its_end_a_bar_shows_nothing() -> None:
 
 
 def test_a_format_of_the_users_own_is_kept() -> None:
-    """While the run is paused too."""
+    """This includes the lines of a paused run."""
     tally = Tally(60, 10, succeeded=30)
     own = "{desc} {n_fmt} of {total_fmt}{postfix}"
     assert drawn_bar(tally, "paused", bar_format=own) == "fetch 30 of 60, paused"
@@ -168,7 +169,7 @@ def test_a_format_of_the_users_own_is_kept() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_file_need_not_say_whether_it_is_a_terminal() -> None:
+async def test_a_file_needs_no_isatty_method() -> None:
     """A bar can be written to anything that has `write` and `flush`."""
 
     class File:
@@ -195,7 +196,7 @@ async def test_in_a_file_the_bar_is_drawn_only_when_something_has_changed(
     *,
     is_terminal: bool,
 ) -> None:
-    """A job of minutes does not fill a log; in a terminal the seconds go on."""
+    """A job of minutes does not fill a log; in a terminal, the elapsed time is updated."""
     file = io.StringIO()
     monkeypatch.setattr(file, "isatty", lambda: is_terminal, raising=False)
 
@@ -203,12 +204,12 @@ async def test_in_a_file_the_bar_is_drawn_only_when_something_has_changed(
         await asyncio.sleep(200)
 
     await map_all(minutes, [1, 2], limit=1, progress={"file": file, "mininterval": 1})
-    # As it opens, at the first count, at each job's end, and the last line.
+    # The bar is drawn when it opens, at the first count and at each job's end, and when it closes.
     assert len(lines(file.getvalue())) in (range(4, 6) if not is_terminal else range(400, 410))
 
 
-def test_a_pause_that_counts_down_is_no_change() -> None:
-    """Its beginning and its end are."""
+def test_a_countdown_does_not_count_as_a_change() -> None:
+    """The beginning and the end of the pause do."""
     file = io.StringIO()
     bar = ProgressBar("fetch", {"file": file})
     tally = Tally(2, 2)
@@ -225,7 +226,7 @@ def test_a_pause_that_counts_down_is_no_change() -> None:
 
 @pytest.mark.parametrize(("interval", "expected"), [(5, 5), (0.1, 0.1), (0, 0.05)])
 def test_the_interval_is_that_of_tqdm(interval: float, expected: float) -> None:
-    """Down to 20 times a second; by the clock of the loop."""
+    """The bar is updated at most 20 times a second, by the clock of the loop."""
     bar = ProgressBar("fetch", {"file": io.StringIO(), "mininterval": interval})
     assert bar.interval == 0.1
     bar.open(Tally(2, 2))

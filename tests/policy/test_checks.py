@@ -23,7 +23,7 @@ async def jittered(_: int, __: Exception) -> float:
 
 
 def marked(_: Exception) -> bool:
-    """A plain function that returns an awaitable, with the mark by which older code says so."""
+    """Return a plain function that returns an awaitable, with the mark that older code uses for this."""
     return True
 
 

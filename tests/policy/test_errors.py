@@ -73,7 +73,7 @@ def test_the_lines_of_an_error_are_joined_for_a_note() -> None:
 
 
 def test_a_group_that_is_shared_is_visited_once() -> None:
-    """Its leaves come once, and all leaves in order."""
+    """Each of its leaves is returned once, and all leaves are in order."""
     first, last = ValueError(), LookupError()
     shared = ExceptionGroup("shared", [first])
     assert [*leaves(ExceptionGroup("outer", [shared, ExceptionGroup("inner", [shared, last]), shared]))] == [

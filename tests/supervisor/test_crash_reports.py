@@ -67,7 +67,7 @@ async def test_restarts_are_logged_as_their_failures_are(caplog: pytest.LogCaptu
 
 
 async def test_the_restarts_of_siblings_are_logged_as_the_failure_is(caplog: pytest.LogCaptureFixture) -> None:
-    """All of a group, or none of them after a failure that is only counted, even if a sibling has never failed."""
+    """All restarts of a group are logged, or none if the failure is only counted, even if a sibling never failed."""
     async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:
         Scene().start(sup, "sibling")
         Scene().start(sup, "it", fails(1), fails(1))

@@ -108,7 +108,7 @@ async def test_names_are_those_of_the_functions_and_a_number() -> None:
 
 
 async def test_a_name_from_a_function_is_not_used_twice() -> None:
-    """Not even if the child that had it is forgotten, so that a line of the log cannot mean another child."""
+    """This holds even if the first child with the name is forgotten, so a name in the log identifies a single child."""
 
     async def poll() -> None:
         pass
@@ -356,7 +356,7 @@ async def test_commands_under_way_are_completed_at_the_end() -> None:
 
 
 async def test_a_stop_is_done_when_the_child_has_ended_even_if_the_supervisor_stops() -> None:
-    """Its completion does not come early; the end of a child that waits for its restart is announced at once."""
+    """The command does not complete early; the end of a child that waits for its restart is reported at once."""
     async with Supervisor(backoff=[100]) as sup:
         slow = Scene().start(sup, "slow", clean_up=2)
         waiting = Scene().start(sup, "waiting", fails(1))

@@ -61,7 +61,7 @@ async def test_a_child_that_hangs_is_cancelled_and_restarted() -> None:
 
 
 async def test_a_child_that_hangs_is_reported_at_once() -> None:
-    """And not only when its clean-up has ended."""
+    """The report does not wait for the end of its clean-up."""
     events: list[tuple[float, str]] = []
     with listen(lambda event: events.append((now(), type(event).__name__))):
         async with Supervisor() as sup:
@@ -70,7 +70,7 @@ async def test_a_child_that_hangs_is_reported_at_once() -> None:
 
 
 async def test_a_child_that_hangs_has_failed_even_if_a_sibling_fails_during_its_clean_up() -> None:
-    """The group restart waits for it; its event and its error say that it has not called `alive()`."""
+    """The group restart waits for it; its event and its error show that it has not called `alive()`."""
     events: list[Event] = []
     with listen(events.append):
         async with Supervisor(strategy="one_for_all", backoff=[0]) as sup:

@@ -434,7 +434,7 @@ async def test_commands_inside_of_a_step_follow_it() -> None:
 
 
 def calls_at_starts(*calls: Callable[[], object]) -> Any:
-    """Return a task factory that makes the next of these calls at each first start of a scripted child."""
+    """Return a task factory that makes the next of these calls whenever a scripted child starts for the first time."""
     left = [*calls]
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
@@ -446,8 +446,8 @@ def calls_at_starts(*calls: Callable[[], object]) -> Any:
     return factory
 
 
-async def test_commands_inside_of_a_step_that_was_itself_put_off() -> None:
-    """They follow it too: the start of a child is complete before that of the next one begins."""
+async def test_commands_inside_a_deferred_step() -> None:
+    """The commands are executed after it: the start of a child is complete before that of the next one begins."""
     scene, states = Scene(), list[str]()
 
     def start(name: str) -> None:
@@ -461,7 +461,7 @@ async def test_commands_inside_of_a_step_that_was_itself_put_off() -> None:
         sup.stop()
 
 
-async def test_a_child_that_is_restarted_and_stopped_inside_of_a_step_is_stopped() -> None:
+async def test_a_child_that_is_restarted_and_stopped_inside_a_step_is_stopped() -> None:
     """The last command wins, although the first one is carried out after both have been given."""
 
     def restart_and_stop() -> None:
@@ -478,8 +478,8 @@ async def test_a_child_that_is_restarted_and_stopped_inside_of_a_step_is_stopped
         sup.stop()
 
 
-async def test_a_restart_inside_of_a_step_is_rejected_if_the_supervisor_stops_first() -> None:
-    """Also that of a forgotten child, which the shutdown does not know."""
+async def test_a_restart_inside_a_step_is_rejected_if_the_supervisor_stops_first() -> None:
+    """This includes the restart of a forgotten child, which is not part of the shutdown."""
 
     def stop_and_restart() -> None:
         sup.stop()

@@ -88,7 +88,7 @@ async def test_without_an_order_no_child_waits_for_another() -> None:
 
 @ORDERED
 async def test_the_next_sibling_is_reported_when_it_starts(strategy: Any) -> None:
-    """Listeners get the event at once, and not only when something else happens."""
+    """Listeners receive the event immediately, not only at the next event."""
     events: list[tuple[float, str, str]] = []
     with listen(lambda event: events.append((now(), type(event).__name__, getattr(event, "child", "")))):
         async with Supervisor(strategy=strategy) as sup:
@@ -209,8 +209,8 @@ async def test_a_child_stopped_before_its_first_start_can_be_stopped_again_while
 
 
 @ORDERED
-async def test_new_children_do_not_wait_for_a_restart_that_was_called_off(strategy: Any) -> None:
-    """If the last child that waits for its delay is stopped, the delay concerns nobody."""
+async def test_new_children_do_not_wait_for_a_restart_that_was_cancelled(strategy: Any) -> None:
+    """If the last child that waits for the restart delay is stopped, the delay no longer applies."""
     scene = Scene()
     async with Supervisor(strategy=strategy, backoff=[100]) as sup:
         it = scene.start(sup, "it", fails(1))
@@ -362,7 +362,7 @@ async def test_a_child_that_ends_before_it_was_ever_ready(
 
 @pytest.mark.parametrize(("limit", "when"), [(10.0, 5), (1.5, 6.5)], ids=["in time", "after one that is too late"])
 async def test_failures_after_a_child_was_ready_are_waited_through(limit: float, when: float) -> None:
-    """It is restarted until it is ready again, even if a later run fails before it is ready."""
+    """The child is restarted until it is ready again, even if a later run fails before it is ready."""
     async with Supervisor(backoff=[1]) as sup:
         child = sup.start(becomes_ready(Scene(), "it", 1, 2, 1, then=1), ready=limit)
         await asyncio.sleep(2.5)
@@ -427,8 +427,8 @@ async def test_a_child_that_is_ready_and_fails_in_the_same_turn(strategy: Any) -
 
 
 @ORDERED
-async def test_a_child_that_is_ready_after_it_has_failed_in_the_same_turn(strategy: Any) -> None:
-    """One of its tasks reports it ready, too late: the next sibling does not start before the next run is ready."""
+async def test_a_child_that_is_ready_after_it_has_failed_in_the_same_iteration(strategy: Any) -> None:
+    """The report of one of its tasks comes too late: the next sibling starts only when the next run is ready."""
     fail = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
 

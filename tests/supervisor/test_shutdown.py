@@ -534,7 +534,7 @@ async def test_a_loop_that_shuts_down_does_not_interrupt_a_clean_up() -> None:
 
 
 async def test_a_loop_that_shuts_down_ends_the_order_of_a_shutdown() -> None:
-    """All children have been cancelled by then, so each is cancelled again after its own grace, and not in turn."""
+    """All children have already been cancelled, so each is cancelled again after its own grace, not in turn."""
 
     async def more_stubborn() -> None:
         try:
@@ -624,7 +624,7 @@ async def test_a_loop_that_shuts_down_as_the_supervisor_ends_changes_nothing() -
 
 
 async def test_a_supervisor_has_one_task_of_its_own() -> None:
-    """Besides those of its children, and no other when it has ended."""
+    """The other tasks are those of its children, and no task is left when it has ended."""
     made: list[asyncio.Task[Any]] = []
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":

@@ -150,8 +150,8 @@ async def test_a_listener_that_fails_does_not_affect_the_supervisor() -> None:
     assert [type(error) for error in reports] == [LookupError] * 4
 
 
-async def test_every_listener_gets_the_events_in_their_order() -> None:
-    """Also if one of them gives a command: its events follow when all listeners have had the current one."""
+async def test_every_listener_receives_the_events_in_order() -> None:
+    """If a listener gives a command, its events follow when all listeners have received the current one."""
     seen: list[tuple[str, str]] = []
 
     def starts_another(event: Event) -> None:
@@ -273,7 +273,7 @@ async def test_a_command_for_a_child_that_has_just_ended_lends_no_context_to_oth
 
 
 async def test_siblings_that_wait_for_a_child_start_in_the_context_of_the_supervisor() -> None:
-    """A child that becomes ready does not run listeners to the start of others in its own context."""
+    """When a child becomes ready, the listeners to the starts of other children do not run in its context."""
     colours = Colours()
 
     async def first() -> None:
@@ -295,7 +295,7 @@ async def test_siblings_that_wait_for_a_child_start_in_the_context_of_the_superv
 
 @pytest.fixture
 def logged() -> Iterator[list[tuple[str, str]]]:
-    """The first words of each message of the log, with the colour of its context."""
+    """Yield the first words of each log message, with the colour of its context."""
     rows: list[tuple[str, str]] = []
 
     def note(record: logging.LogRecord) -> bool:
@@ -311,7 +311,7 @@ def logged() -> Iterator[list[tuple[str, str]]]:
 async def test_a_child_that_does_not_stop_is_logged_in_the_context_of_the_supervisor(
     logged: list[tuple[str, str]],
 ) -> None:
-    """Not in that of the caller who has stopped it."""
+    """It is not logged in the context of the caller who has stopped it."""
     COLOUR.set("supervisor")
     async with Supervisor(grace=1) as sup:
         COLOUR.set("caller")
@@ -322,7 +322,7 @@ async def test_a_child_that_does_not_stop_is_logged_in_the_context_of_the_superv
 
 
 async def test_repeated_failures_are_logged_in_the_context_of_the_supervisor(logged: list[tuple[str, str]]) -> None:
-    """Not in that of a caller whose command finds that the children have failed."""
+    """They are not logged in the context of a caller whose command detects that the children have failed."""
     fail = asyncio.Event()
 
     async def child() -> None:
@@ -343,11 +343,11 @@ async def test_repeated_failures_are_logged_in_the_context_of_the_supervisor(log
 
 
 class Request:
-    """What a caller of `start` may have in its context."""
+    """An object that a caller of `start` may have in its context."""
 
 
 async def test_the_context_of_a_caller_is_dropped_with_the_child(request: pytest.FixtureRequest) -> None:
-    """Also if the child had a heartbeat: the clock of the others does not keep the context alive."""
+    """This holds even if the child had a heartbeat: the clock of the others does not keep the context alive."""
     held: list[weakref.ref[Request]] = []
     current: ContextVar[Request] = ContextVar(request.node.name)
 

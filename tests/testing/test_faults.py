@@ -200,7 +200,7 @@ async def test_it_goes_around_what_supervise_takes(
     ids=str,
 )
 def test_other_things_are_refused(func: Callable[[int], Coroutine[object, None, int]], text: str) -> None:
-    """Anything but a function raises a TypeError that says so."""
+    """Any argument that is not a function raises a TypeError with the rule."""
     with pytest.raises(TypeError, match=text):
         Faults(0.1, seed=1)(func)
 
@@ -215,7 +215,7 @@ def test_a_coroutine_is_refused_and_closed() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, math.inf, 10**400, True, "0.1", None])
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
-    """The text says what the ends of the scale mean, and what was given."""
+    """The message explains the ends of the scale, and shows the given value."""
     kind = ValueError if isinstance(rate, (int, float)) and not isinstance(rate, bool) else TypeError
     rule = r"rate must be a number from 0 \(no call fails\) to 1 \(every call fails\)"
     with pytest.raises(kind, match=f"^{rule}; got {rate!r}$"):

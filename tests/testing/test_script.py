@@ -122,8 +122,8 @@ async def test_it_serves_all_levels() -> None:
     assert fetch.calls == [call(), call(), call(), call("a"), call("b")]
 
 
-def test_other_decorators_find_its_names() -> None:
-    """`functools.wraps` copies them, as from a function."""
+def test_other_decorators_copy_its_names() -> None:
+    """`functools.wraps` copies the names of a script like those of a function."""
 
     @functools.wraps(script())
     async def wrapper() -> None: ...

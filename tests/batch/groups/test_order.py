@@ -194,7 +194,7 @@ async def test_the_input_that_the_reader_waits_for_starts_though_unread_outcomes
 
 
 async def test_an_input_that_the_reader_needs_later_waits_for_a_slot() -> None:
-    """Of the inputs that the reader needs next, as many as the limit may start despite unread outcomes, and no more."""
+    """Inputs that the reader needs next may start despite unread outcomes, but only as many as the limit permits."""
     pages = Pages()
     calls = itertools.count()
 
@@ -210,8 +210,8 @@ async def test_an_input_that_the_reader_needs_later_waits_for_a_slot() -> None:
     assert pages.asked == ["b1", "c1", "a1", "b2"]
 
 
-async def test_an_input_that_the_reader_waits_for_waits_for_a_slot_while_jobs_have_all() -> None:
-    """Although it comes next, no more jobs run than the limit permits."""
+async def test_the_next_input_of_the_reader_waits_while_all_slots_are_taken() -> None:
+    """The limit holds even for the input whose outcome is read next."""
     pages = Pages(b=100, c=200)
 
     @supervise(retry_on=ConnectionError, max_retries=0)

@@ -799,7 +799,7 @@ async def test_a_job_that_is_cancelled_while_it_comes_back() -> None:
 
 
 async def test_a_job_that_is_cancelled_when_a_slot_is_free_for_it() -> None:
-    """Its outcome is the cancellation, and the slot that it was given is free for others."""
+    """Its outcome is the cancellation, and the slot that was assigned to it is released."""
     hosts = Hosts(x=0.2)
     inner = hosts.supervised(backoff=[5])
     jobs: list[Any] = []

@@ -169,7 +169,7 @@ async def test_the_first_group_of_rows_is_written_when_it_has_twenty(path: Path,
 
 
 async def test_a_row_waits_for_others_from_its_own_arrival(path: Path) -> None:
-    """Unless it finds a group that waits; the rows of that group do not count for the next."""
+    """It waits less if a group of rows is already waiting; the rows of that group do not count for the next group."""
     async with map_all(work, [1, 1.2, 1.4, 3.1, 50], strategy="as_completed", journal=path) as run:
         moments = [(outcome.index, round(now(), 4)) async for outcome in run]
     assert moments == [(0, 0.03), (1, 0.03), (2, 0.03), (3, 0.051), (4, 0.5)]
@@ -559,10 +559,10 @@ async def test_a_codec_that_is_interrupted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("staged", [False, True])
-async def test_a_run_that_waits_for_its_commit_says_so(
+async def test_the_warning_names_the_commit_that_the_run_waits_for(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, staged: bool
 ) -> None:
-    """The warning blames neither the source nor an earlier stage."""
+    """The warning names neither the source nor an earlier stage."""
     SlowDisk(monkeypatch, seconds=8)
     inputs: Any = map_all(work, range(20), name="earlier") if staged else range(20)
     with pytest.warns(RuntimeWarning, match=f"so the run waits: the commit of the journal {path}"):
@@ -571,7 +571,7 @@ async def test_a_run_that_waits_for_its_commit_says_so(
 
 
 async def test_a_run_that_cannot_begin(path: Path) -> None:
-    """Where the loop's task factory raises, its events say that it has a journal, from which nothing came."""
+    """If the task factory of the loop raises an error, the events show the journal, and that nothing was replayed."""
 
     def broken(*_: Any, **__: Any) -> Any:
         raise LookupError
@@ -628,7 +628,7 @@ async def test_outcomes_that_no_commit_will_come_for(path: Path, monkeypatch: py
 
 
 async def test_a_commit_that_ends_after_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its outcomes are handed over once, and whether it succeeds makes no difference any more."""
+    """The outcomes are delivered once, whether or not the commit succeeds."""
     call = Writer.call
     commits: list[asyncio.Future[Any]] = []
     delivered: list[int] = []
@@ -735,7 +735,7 @@ def test_a_loop_that_shuts_down(path: Path) -> None:
 
 
 async def test_a_loop_that_shuts_down_while_the_file_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run waits for that, so the file is free afterwards."""
+    """The run waits until the file is closed, so the file can be opened afterwards."""
     call = Writer.call
 
     def slow(writer: Writer, job: Any, *, in_loop: bool) -> Any:

@@ -384,7 +384,7 @@ async def test_new_jobs_wait_for_slots_that_went_during_the_lookup(
 
 @pytest.mark.looptime
 async def test_an_item_of_an_async_source_does_not_wait_for_the_next(path: Path, service: Service) -> None:
-    """Known or not, and although more slots are free."""
+    """The item starts or is replayed at once, although more slots are free."""
     await map_all(service, ["a", "never comes"], journal=path)
 
     async def source() -> AsyncIterator[str]:
@@ -432,7 +432,7 @@ async def test_a_group_that_turns_out_to_be_large_enough_goes_at_once(path: Path
 async def test_a_group_of_large_rows_is_smaller(
     path: Path, monkeypatch: pytest.MonkeyPatch, size: int, waiting: int, moment: float
 ) -> None:
-    """Its rows have at most two megabytes together, but for a row that alone has more; fewer rows wait for others."""
+    """A group has at most two megabytes, unless a single row is larger; fewer rows wait for others."""
     monkeypatch.setattr("aiosupervise._batch._journal.session._MOST_BYTES", 2000)
     loop = asyncio.get_running_loop()
 

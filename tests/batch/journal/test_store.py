@@ -491,8 +491,8 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_empty_database_is_as_good_as_no_file(tmp_path: Path) -> None:
-    """Even the smallest one that SQLite can write."""
+def test_an_empty_database_is_accepted_as_a_new_journal(tmp_path: Path) -> None:
+    """This includes the smallest database that SQLite can write."""
     path = tmp_path / "run.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA page_size = 512")

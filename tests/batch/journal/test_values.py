@@ -116,7 +116,7 @@ def test_pickle_keeps_values_that_contain_themselves() -> None:
 
 
 class Reduced:
-    """A value that comes back from pickle as something else, or not at all."""
+    """A value that pickle restores as another one, or not at all."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -133,12 +133,12 @@ def test_the_error_of_pickle_does_not_suggest_pickle(value: object) -> None:
 
 
 def fail() -> None:
-    """What pickle calls to make an object again."""
+    """Return the function that pickle calls to restore the object, and its arguments."""
     raise LookupError("no idea")
 
 
 def test_a_value_beside_one_that_contains_itself_is_decoded() -> None:
-    """It is stored only if it comes back."""
+    """The value is stored only if decoding restores it."""
     endless: list[object] = []
     endless.append(endless)
     with pytest.raises(TypeError, match="with the codec pickle: LookupError: no idea"):

@@ -64,7 +64,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_no_waiting_needs_no_thread(tmp_path: Path, saving: list[threading.Thread], started: list[str]) -> None:
-    """In a test, everything happens in the loop, from the opening of the file to its closing."""
+    """In a test, the file is opened, written and closed in the loop."""
     with no_waiting():
         asyncio.run(finish(map_all(work, range(500), journal=tmp_path / "run.db")))
     assert {*saving} == {threading.current_thread()}

@@ -232,7 +232,7 @@ async def test_pending_jobs_come_last_after_those_of_a_stopped_group() -> None:
 
 
 async def test_pending_jobs_that_come_last_take_no_slots() -> None:
-    """Those of a stopped group come last if their stage was stopped before they were read. Values pass them."""
+    """Those of a stopped group come last if their stage was stopped before they were read; values overtake them."""
     dying, parse = dead("fetch"), Stage("parse")
 
     async def fetch(page: str) -> str:

@@ -15,7 +15,7 @@ Func = Callable[..., Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The task of every library: how often to retry a ConnectionError, the wait, the deadline."""
+    """The settings for every library: the number of retries after a ConnectionError, the wait, and the deadline."""
 
     retries: int = 3
     wait: float = 0.0

@@ -61,7 +61,13 @@ Known: TypeAlias = tuple[Any, int, float]
 
 
 class _Saved(NamedTuple):
-    """The result of a commit: the number and the total bytes of the stored rows, and, by index, the errors of refused values."""
+    """The result of a commit.
+
+    Attributes:
+        rows: the number of stored rows.
+        size: their total size in bytes.
+        refused: the errors of the values that were not stored, by index.
+    """
 
     rows: int
     size: int
