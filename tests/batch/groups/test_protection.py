@@ -932,7 +932,7 @@ async def test_a_call_that_outlives_its_job_outside_a_task_leaves_no_slot() -> N
 
 @pytest.mark.usefixtures("small_budgets")
 async def test_a_group_pauses_when_half_of_its_jobs_fail() -> None:
-    """One of two first attempts is half of them, since no other job of the group has run."""
+    """Only the first attempts of the group count, of which one in two has failed."""
 
     @supervise(retry_on=ConnectionError, max_retries=5)
     async def fetch(page: str) -> None:
