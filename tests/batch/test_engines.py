@@ -494,6 +494,25 @@ def test_a_method_that_the_run_awaits_has_to_be_async(name: str) -> None:
     assert str(caught.value) == f"Early.{name} must be async, because the run awaits it: write `async def`"
 
 
+def test_an_engine_run_accepts_class_keywords_of_other_bases() -> None:
+    """Such as those of a registry, whichever base class comes first."""
+
+    class Registered:
+        name = ""
+
+        def __init_subclass__(cls, *, name: str = "", **keywords: Any) -> None:
+            super().__init_subclass__(**keywords)
+            cls.name = name
+
+    class First(Registered, EngineRun, name="first"):
+        """Inherit from the registry first."""
+
+    class Second(EngineRun, Registered, name="second"):
+        """Inherit from the registry second."""
+
+    assert (First.name, Second.name) == ("first", "second")
+
+
 async def test_a_run_whose_time_is_up_waits_for_open() -> None:
     """The engine is cancelled in the meantime, and closed at the end; no job starts."""
 

@@ -640,11 +640,13 @@ async def test_a_supervisor_has_one_task_of_its_own() -> None:
 
 
 async def test_a_supervisor_that_cannot_create_its_task_is_not_entered() -> None:
-    """The error of the task factory is raised, the signal handlers are restored, and the block can be entered again."""
+    """The error of the task factory is raised, the signal handlers are restored, and the block can be entered again.
+
+    Python does not warn of a coroutine that was never awaited, because it is closed.
+    """
 
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any) -> "asyncio.Task[Any]":
-        coroutine.close()
-        raise MemoryError(loop, settings)
+        raise MemoryError(loop, coroutine, settings)
 
     before = signal.getsignal(signal.SIGINT)
     sup = Supervisor(stop_on=[signal.SIGINT])

@@ -128,13 +128,14 @@ class EngineRun(ABC):
     # Whether the run checks that each outcome is the first one of a job that was started.
     _is_checked: ClassVar[bool] = True
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
         """Check which methods are async: the run would wait forever for the jobs of an async `start_job`.
 
         Raises:
             TypeError: if a method that the run calls is async, or one that it awaits is not.
         """
-        super().__init_subclass__()
+        # The keywords belong to other base classes of the user's own.
+        super().__init_subclass__(**keywords)
         for name in ("start_job", "cancel", "free_slots", "skip", "job_names", "status", "stop", "open", "close"):
             is_awaited = name in ("open", "close")
             if is_async_callable(getattr(cls, name)) is not is_awaited:

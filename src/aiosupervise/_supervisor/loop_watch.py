@@ -35,7 +35,13 @@ class LoopWatch:
     def start(self) -> None:
         """Start the task."""
         # An eager task factory (Python 3.12 and later) runs the first step of the task before `_task` is set.
-        self._task = named_task(self._loop, self._watch(), self._name)
+        watching = self._watch()
+        try:
+            self._task = named_task(self._loop, watching, self._name)
+        except BaseException:
+            # A task factory may raise any error.
+            watching.close()
+            raise
         self._task.add_done_callback(self._on_task_done)
 
     def end(self) -> None:
