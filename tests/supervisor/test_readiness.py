@@ -248,7 +248,7 @@ async def test_a_new_child_that_must_become_ready_does_not_hold_up_a_group(strat
 
 
 async def test_a_child_that_waits_as_its_supervisor_stops_will_not_be_ready() -> None:
-    """Tasks that wait for it get the error at once, and so do later ones, though it is not its turn to be stopped yet."""
+    """Current and later waiters get the error at once, even if the child is not stopped yet."""
     async with Supervisor() as sup:
         child = Scene().start(sup, "it", ready=100.0)
         Scene().start(sup, "slow", clean_up=2)
