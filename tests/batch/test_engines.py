@@ -388,15 +388,21 @@ async def stubborn(_: object) -> None:
             await asyncio.sleep(0)
 
 
-async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine() -> None:
-    """The run keeps the first outcome and ends normally; the error is raised in the engine."""
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_an_outcome_that_is_recorded_twice_is_an_error_of_the_engine(*, is_stored: bool) -> None:
+    """The run keeps the first outcome and ends normally; the engine gets the error, even if it has stored `record`."""
     rejected: list[RuntimeError] = []
 
     class Repeating(Inline):
+        def __init__(self, context: Any) -> None:
+            super().__init__(context)
+            self.stored = context.record
+
         async def _call(self, item: Any, index: int) -> None:
             await super()._call(item, index)
+            record = self.stored if is_stored else self.context.record
             with pytest.raises(RuntimeError) as caught:
-                self.context.record(Success(index, "another", 1, 0.0, "", item))
+                record(Success(index, "another", 1, 0.0, "", item))
             rejected.append(caught.value)
 
     report = await map_all(double, [1, 2, 3], limit=2, engine=engine_of(Repeating))

@@ -18,31 +18,37 @@ from .jobs import discard
 from .protocol import Engine, EngineContext, EngineRun
 
 
-def start_engine(engine: Engine, context: EngineContext[Any, Any]) -> EngineRun:
+def start_engine(engine: Engine, context: EngineContext[Any, Any], unrecorded: set[int]) -> EngineRun:
     """Start an engine for a run.
+
+    Args:
+        engine: the engine.
+        context: the context that the engine receives.
+        unrecorded: the indexes of the jobs without an outcome, if the engine is checked.
 
     Raises:
         TypeError: if the engine does not return an `EngineRun`.
     """
+    record = context.record
+    # The engine may store `record` as soon as it starts.
+    context.record = partial(_record_once, unrecorded, threading.get_ident(), record)
     run: object = engine.start(context)
     if not isinstance(run, EngineRun):
         discard(run)
         rule = "the method start of an engine must be a plain method that returns an EngineRun"
         raise TypeError(f"{rule}; that of {safe_repr(engine)} returned {kind_of(run)}")
+    if not run._is_checked:  # noqa: SLF001 - not part of the protocol
+        context.record = record
     return run
 
 
 class CheckedStarter:
-    """Starts jobs on an engine, and makes sure that it records exactly one outcome for each of them."""
+    """Starts jobs on an engine, and notes that their outcomes are expected."""
 
     def __init__(self, engine: EngineRun, unrecorded: set[int]) -> None:
         self.context: EngineContext[Any, Any] = engine.context
         self._engine = engine
         self._unrecorded = unrecorded
-        # Only the context refers to the partial, and drops it when the run has ended: a reference from this object
-        # would create a cycle.
-        record = self.context.record
-        self.context.record = partial(_record_once, unrecorded, threading.get_ident(), record)
 
     def free_slots(self, taken: int) -> int:
         """Return how many more jobs may start now."""

@@ -70,12 +70,12 @@ class Feed:
         self._change: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
-    def connect(self, engine: EngineRun) -> None:
-        """Set the engine that receives the items."""
+    def connect(self, engine: EngineRun, unrecorded: set[int]) -> None:
+        """Set the engine that receives the items, and the set of jobs without an outcome if it is checked."""
         self._engine: JobStarter = engine
         if engine._is_checked:  # noqa: SLF001 - not part of the protocol
-            self._unrecorded = set()
-            self._engine = CheckedStarter(engine, self._unrecorded)
+            self._unrecorded = unrecorded
+            self._engine = CheckedStarter(engine, unrecorded)
 
     def _start_job(self) -> Callable[[Any, int], None]:
         """Return the function that starts the job of an item."""

@@ -109,8 +109,9 @@ class Pump(Generic[T, I]):
             fail=self._fail,
             is_loop_shutting_down=self._is_loop_shutting_down,
         )
-        self._engine: EngineRun = start_engine(config.engine, self._context)
-        self._feed.connect(self._engine)
+        unrecorded = set[int]()
+        self._engine: EngineRun = start_engine(config.engine, self._context, unrecorded)
+        self._feed.connect(self._engine, unrecorded)
 
     def start(self) -> None:
         """Start the task of the run."""

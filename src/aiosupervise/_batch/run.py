@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 
 class RunState(enum.Enum):
+    """How a run has been used so far."""
+
     NEW = "not started"
     OWNED = "owned"
     AWAITED = "running"

@@ -39,9 +39,9 @@ class GroupedFeed(Feed):
         # The number of consecutive inputs with stopped groups.
         self._stopped_in_a_row = 0
 
-    def connect(self, engine: EngineRun) -> None:
+    def connect(self, engine: EngineRun, unrecorded: set[int]) -> None:
         """Set the engine that receives the items."""
-        super().connect(engine)
+        super().connect(engine, unrecorded)
         assert isinstance(engine, GroupedRun)  # noqa: S101 - for the type checkers
         self._groups = engine.groups
         self._schedule = engine.groups.schedule

@@ -41,9 +41,9 @@ class ReplayingFeed(Feed):
         # The pulled items that have no index yet.
         self._waiting: deque[object] = deque()
 
-    def connect(self, engine: EngineRun) -> None:
+    def connect(self, engine: EngineRun, unrecorded: set[int]) -> None:
         """Set the engine that receives the items once their keys are computed, because a job may change its input."""
-        super().connect(engine)
+        super().connect(engine, unrecorded)
         self._context = engine.context
 
     def _start_job(self) -> Callable[[Any, int], None]:

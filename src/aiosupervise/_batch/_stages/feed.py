@@ -20,9 +20,9 @@ class StagedFeed(Feed):
     Its items are successes, which already have an index; the engine receives their values.
     """
 
-    def connect(self, engine: EngineRun) -> None:
+    def connect(self, engine: EngineRun, unrecorded: set[int]) -> None:
         """Set the engine that receives the values of the items."""
-        super().connect(engine)
+        super().connect(engine, unrecorded)
         self._engine = _ValueEngine(self._engine)
 
     def stop(self) -> None:
